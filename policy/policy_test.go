@@ -1,0 +1,174 @@
+package policy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func prefixes(s ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range s {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+var all = Ports{Lo: 0, Hi: 65535}
+
+func mustNew(t testing.TB, rules ...Rule) *Policy {
+	t.Helper()
+	p, err := New(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestJudge(t *testing.T) {
+	p := mustNew(t,
+		Rule{
+			Name: "replication", From: prefixes("10.77.2.0/24", "fd77:2::/64"), To: prefixes("10.77.1.10/32", "fd77:1::10/128"),
+			Ports: []Ports{{ProtoTCP, 5432, 5432}}, Mode: ModeRelay,
+		},
+		Rule{
+			Name: "wider", From: prefixes("10.77.2.0/24"), To: prefixes("10.77.1.0/24"),
+			Ports: []Ports{{ProtoTCP, 5000, 6000}, {ProtoUDP, 53, 53}}, Mode: ModeRoute,
+		},
+		Rule{
+			Name: "ping", From: prefixes("10.77.0.0/16", "fd77::/16"), To: prefixes("10.77.0.0/16", "fd77::/16"),
+			Ports: []Ports{{Proto: ProtoICMP}}, Mode: ModeAuto,
+		},
+		Rule{
+			Name: "admin", From: prefixes("10.77.2.9/24"), To: prefixes("10.77.1.99/32"),
+			Ports: []Ports{all},
+		},
+		Rule{
+			Name: "gre", From: prefixes("10.77.2.7/32"), To: prefixes("10.77.1.7/32"),
+			Ports: []Ports{{Proto: 47}},
+		},
+	)
+	tests := []struct {
+		name, src, dst string
+		proto          uint8
+		dport          uint16
+		rule           string
+		mode           Mode
+	}{
+		{"the rule's own port", "10.77.2.5", "10.77.1.10", ProtoTCP, 5432, "replication", ModeRelay},
+		{"both families", "fd77:2::5", "fd77:1::10", ProtoTCP, 5432, "replication", ModeRelay},
+		{"the first rule that fits wins", "10.77.2.5", "10.77.1.11", ProtoTCP, 5432, "wider", ModeRoute},
+		{"lower end of a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 5000, "wider", ModeRoute},
+		{"upper end of a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 6000, "wider", ModeRoute},
+		{"below a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 4999, "", ModeRoute},
+		{"above a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 6001, "", ModeRoute},
+		{"the port of another protocol", "10.77.2.5", "10.77.1.11", ProtoUDP, 5432, "", ModeRoute},
+		{"second entry of ports", "10.77.2.5", "10.77.1.11", ProtoUDP, 53, "wider", ModeRoute},
+		{"the other direction is another matter", "10.77.1.10", "10.77.2.5", ProtoTCP, 5432, "", ModeRoute},
+		{"icmp", "10.77.1.1", "10.77.2.1", ProtoICMP, 0, "ping", ModeRoute},
+		{"icmp covers ICMPv6", "fd77:1::1", "fd77:2::1", ProtoICMPv6, 0, "ping", ModeRoute},
+		{"any covers TCP, from a prefix with host bits", "10.77.2.1", "10.77.1.99", ProtoTCP, 22, "admin", ModeAuto},
+		{"any covers other protocols", "10.77.2.1", "10.77.1.99", 47, 0, "admin", ModeRoute},
+		{"a protocol without ports", "10.77.2.7", "10.77.1.7", 47, 0, "gre", ModeRoute},
+		{"an address outside", "10.77.3.1", "10.77.1.10", ProtoTCP, 5432, "", ModeRoute},
+		{"a mapped address is not the IPv4 address", "::ffff:10.77.2.5", "::ffff:10.77.1.10", ProtoTCP, 5432, "", ModeRoute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			v := p.Judge(netip.MustParseAddr(tt.src), netip.MustParseAddr(tt.dst), tt.proto, tt.dport)
+			got := ""
+			if v.Rule != nil {
+				got = v.Rule.Name
+			}
+			if got != tt.rule || v.Allowed != (tt.rule != "") || v.Mode != tt.mode {
+				t.Errorf("got allowed=%v rule=%q mode=%v, want rule %q mode %v", v.Allowed, got, v.Mode, tt.rule, tt.mode)
+			}
+		})
+	}
+}
+
+func TestNothingIsAllowedByDefault(t *testing.T) {
+	for name, p := range map[string]*Policy{"nil": nil, "empty": mustNew(t)} {
+		v := p.Judge(netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("10.77.2.1"), ProtoTCP, 5432)
+		if v.Allowed || v.Rule != nil {
+			t.Errorf("%s policy allows: %+v", name, v)
+		}
+	}
+}
+
+// A policy must not change under its readers when its maker goes on using the rules.
+func TestNewCopies(t *testing.T) {
+	from, to, ports := prefixes("10.77.2.0/24"), prefixes("10.77.1.0/24"), []Ports{{ProtoTCP, 1, 2}}
+	rules := []Rule{{Name: "a", From: from, To: to, Ports: ports}}
+	p := mustNew(t, rules...)
+	from[0], to[0], ports[0], rules[0].Name = netip.Prefix{}, netip.Prefix{}, Ports{}, "b"
+	v := p.Judge(netip.MustParseAddr("10.77.2.1"), netip.MustParseAddr("10.77.1.1"), ProtoTCP, 2)
+	if !v.Allowed || v.Rule.Name != "a" {
+		t.Errorf("the policy changed with its source: %+v", v)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	ok := prefixes("10.0.0.0/8")
+	tests := []struct {
+		name, want string
+		rule       Rule
+	}{
+		{"no from", "each need an entry", Rule{To: ok, Ports: []Ports{all}}},
+		{"no to", "each need an entry", Rule{From: ok, Ports: []Ports{all}}},
+		{"no ports", "each need an entry", Rule{From: ok, To: ok}},
+		{"an unset range", "is empty", Rule{From: ok, To: ok, Ports: []Ports{{Proto: ProtoTCP}}}},
+		{"a range upside down", "is empty", Rule{From: ok, To: ok, Ports: []Ports{{ProtoUDP, 2, 1}}}},
+		{"ports of no protocol", "name tcp or udp", Rule{From: ok, To: ok, Ports: []Ports{{ProtoAny, 53, 53}}}},
+		{"a low port of no protocol", "name tcp or udp", Rule{From: ok, To: ok, Ports: []Ports{{ProtoAny, 53, 0}}}},
+		{"an unset prefix", "from: prefix", Rule{From: make([]netip.Prefix, 1), To: ok, Ports: []Ports{all}}},
+		{"an unknown mode", "unknown mode mode(9)", Rule{From: ok, To: ok, Ports: []Ports{all}, Mode: 9}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.rule.Name, tt.rule.Pos = "r", "site.hcl:7"
+			_, err := New([]Rule{tt.rule})
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), `rule "r" (site.hcl:7)`) {
+				t.Errorf("got %v, want the rule's place and %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestModeText(t *testing.T) {
+	for _, m := range []Mode{ModeAuto, ModeRelay, ModeRoute} {
+		if got, err := ParseMode(m.String()); err != nil || got != m {
+			t.Errorf("ParseMode(%q) = %v, %v", m, got, err)
+		}
+	}
+	if _, err := ParseMode("raw"); err == nil {
+		t.Error("ParseMode took a word that is no mode")
+	}
+}
+
+// BenchmarkJudge asks about the last of many rules, which is also what a denied packet costs.
+func BenchmarkJudge(b *testing.B) {
+	for _, n := range []int{10, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 2))
+			rules := make([]Rule, n)
+			for i := range rules {
+				host := netip.AddrFrom4([4]byte{10, 77, byte(r.Uint32()), byte(r.Uint32())})
+				rules[i] = Rule{
+					Name: fmt.Sprint(i), From: prefixes("10.88.0.0/16", "fd77:2::/64"), To: []netip.Prefix{netip.PrefixFrom(host, 32)},
+					Ports: []Ports{{ProtoTCP, 5432, 5432}},
+				}
+			}
+			p := mustNew(b, rules...)
+			src, dst := netip.MustParseAddr("10.88.1.1"), netip.MustParseAddr("10.99.0.1")
+			b.ReportAllocs()
+			for b.Loop() {
+				if p.Judge(src, dst, ProtoTCP, 5432).Allowed {
+					b.Fatal("allowed")
+				}
+			}
+		})
+	}
+}
