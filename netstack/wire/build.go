@@ -1,0 +1,55 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// hopLimit is what the gateway's own packets start with (RFC 1700).
+const hopLimit = 64
+
+// appendIP appends an IPv4 (with DF) or IPv6 header for n bytes of transport.
+func appendIP(b []byte, src, dst netip.Addr, proto uint8, n int) []byte {
+	if src.Is4() {
+		at := len(b)
+		b = append(b, 0x45, 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(IPv4Header+n))
+		b = append(b, 0, 0, 0x40, 0, hopLimit, proto, 0, 0)
+		b = append(b, src.AsSlice()...)
+		b = append(b, dst.AsSlice()...)
+		setHeaderChecksum(b[at:], IPv4Header)
+		return b
+	}
+	b = append(b, 0x60, 0, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, uint16(n))
+	b = append(b, proto, hopLimit)
+	s, d := src.As16(), dst.As16()
+	b = append(b, s[:]...)
+	return append(b, d[:]...)
+}
+
+// finish parses the packet that a builder made and completes its checksum.
+func finish(b []byte) []byte {
+	var p Packet
+	if r := Parse(&p, b); r != OK {
+		panic("wire: built a packet that does not parse: " + r.String())
+	}
+	p.FinishChecksum()
+	return b
+}
+
+// AppendUDP appends a whole UDP packet to b, with DF for IPv4, and a finished
+// checksum. Both addresses must be of the same family, and the payload at most
+// 65,487 bytes.
+func AppendUDP(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
+	at := len(b)
+	n := UDPHeader + len(payload)
+	b = appendIP(b, src.Addr(), dst.Addr(), ProtoUDP, n)
+	b = binary.BigEndian.AppendUint16(b, src.Port())
+	b = binary.BigEndian.AppendUint16(b, dst.Port())
+	b = binary.BigEndian.AppendUint16(b, uint16(n))
+	b = append(b, 0, 0)
+	b = append(b, payload...)
+	finish(b[at:])
+	return b
+}

@@ -1,0 +1,93 @@
+package wire
+
+// Reason says why a packet was dropped. Each dropped packet has exactly one,
+// and a counter counts it; OK is no reason.
+type Reason uint8
+
+// The reasons of the data path. Their names are part of what `gw status`
+// prints and of the metrics, so they only ever get additions.
+const (
+	OK Reason = iota
+
+	// What is wrong with the packet itself.
+
+	Short          // cut off before its headers end
+	BadVersion     // neither IPv4 nor IPv6
+	BadHeader      // a length or an offset in the IP header makes no sense
+	BadChecksum    // a checksum does not hold
+	SourceRoute    // asks for a source route (RFC 7126 section 4.3, RFC 5095)
+	BadExtension   // an IPv6 extension header that is malformed, or too many
+	BadTransport   // a TCP, UDP or ICMP header that makes no sense
+	BadFlags       // TCP flags that no TCP sends together
+	FragmentBad    // a fragment that overlaps, lies or is too small
+	FragmentLimit  // the space or the time for reassembly is used up
+	FragmentWaits  // kept until the rest of its datagram comes; not a loss
+	TooBig         // larger than the path takes; answered with ICMP
+	MartianAddress // multicast, loopback, unspecified or another address not routed
+
+	// What is wrong with where it goes or comes from.
+
+	Spoofed     // the source does not belong to the side that it came from
+	Loop        // it would leave on the side that it came from
+	NoRoute     // no site of this network owns the destination
+	LinkDown    // the link toward the other site is down
+	LinkRefused // the link is up, but refused until its configuration is mended
+
+	// What the flow table says.
+
+	Denied     // policy allows nothing of the kind; answered with ICMP
+	NoFlow     // belongs to no flow known, and can't open one
+	Grace      // the same, in the time after the start in which records may come
+	OutOfState // the flow is in no state in which this may come
+	OutWindow  // outside the TCP windows of its flow
+	TableFull  // no room for another flow
+	SiteFull   // no room for another flow opened by that site
+	Unmatched  // an ICMP error that quotes no flow known
+
+	// What the machine could not do.
+
+	HostWrite // the host's TUN device refused it
+	QueueFull // a queue of the gateway's own voice was full
+
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{
+	OK:             "ok",
+	Short:          "short",
+	BadVersion:     "bad-version",
+	BadHeader:      "bad-header",
+	BadChecksum:    "bad-checksum",
+	SourceRoute:    "source-route",
+	BadExtension:   "bad-extension",
+	BadTransport:   "bad-transport",
+	BadFlags:       "bad-flags",
+	FragmentBad:    "fragment-bad",
+	FragmentLimit:  "fragment-limit",
+	FragmentWaits:  "fragment-waits",
+	TooBig:         "too-big",
+	MartianAddress: "martian-address",
+	Spoofed:        "spoofed",
+	Loop:           "loop",
+	NoRoute:        "no-route",
+	LinkDown:       "link-down",
+	LinkRefused:    "link-refused",
+	Denied:         "denied",
+	NoFlow:         "no-flow",
+	Grace:          "grace",
+	OutOfState:     "out-of-state",
+	OutWindow:      "out-of-window",
+	TableFull:      "table-full",
+	SiteFull:       "site-full",
+	Unmatched:      "unmatched-icmp",
+	HostWrite:      "host-write",
+	QueueFull:      "queue-full",
+}
+
+// String returns the name that counters and people use.
+func (r Reason) String() string {
+	if r < NumReasons {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
