@@ -1,0 +1,135 @@
+package status
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Collector turns a snapshot into metrics at each scrape, so that the data path counts in its own way and knows nothing of
+// Prometheus. Labels are names out of the configuration and of the code; addresses are never among them.
+type Collector struct {
+	source StatusSource
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+// NewCollector makes a Collector over the source. Safe for concurrent use, as the source is.
+func NewCollector(source StatusSource) *Collector { return &Collector{source} }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("gw_"+name, help, labels, nil)
+}
+
+var (
+	descInfo      = desc("info", "The node and its software version; always 1.", "node", "site", "version")
+	descStart     = desc("start_time_seconds", "When the process started, in seconds since 1970.")
+	descTUNMTU    = desc("tun_mtu_bytes", "Largest IP packet that the TUN device takes.")
+	descLinkUp    = desc("link_up", "1 when the link to the peer carries packets.", "peer", "site")
+	descLinkState = desc("link_state", "1 for the state that the link is in, 0 for the others.", "peer", "site", "state")
+	descHandshake = desc("link_last_handshake_timestamp_seconds", "When the last WireGuard handshake was completed, in seconds since 1970.", "peer", "site")
+	descRTT       = desc("link_round_trip_seconds", "Smoothed round trip inside the tunnel.", "peer", "site")
+	descRTTVar    = desc("link_round_trip_deviation_seconds", "Mean deviation of the round trip (RFC 6298).", "peer", "site")
+	descLoss      = desc("link_loss_ratio", "Part of the recent hellos that was lost, by direction.", "peer", "site", "direction")
+	descLinkMTU   = desc("link_mtu_bytes", "Largest IP packet known to pass inside the tunnel, by direction.", "peer", "site", "direction")
+	descTx        = desc("link_transmit_bytes_total", "Bytes sent to the peer by WireGuard.", "peer", "site")
+	descRx        = desc("link_receive_bytes_total", "Bytes received from the peer by WireGuard.", "peer", "site")
+	descDiff      = desc("link_config_differences", "Settings in which the two configurations disagree.", "peer", "site", "fatal")
+	descDuplicate = desc("link_duplicate_key", "1 while two processes use one private key.", "peer", "site")
+	descSkew      = desc("link_clock_skew_seconds", "The peer's wall clock minus this node's.", "peer", "site")
+	descFlows     = desc("flows", "Flows in the table.", "proto")
+	descFlowLimit = desc("flow_limit", "Flows that the table holds at most.")
+	descRecords   = desc("flow_records", "Flows that a restarted gateway could carry on.")
+	descOpened    = desc("flows_opened_total", "Flows that were opened.")
+	descDenied    = desc("flows_denied_total", "Flows that policy refused.")
+	descRestored  = desc("flows_restored_total", "Flows carried on from a record.")
+	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
+	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
+	descPeak      = desc("memory_resident_peak_bytes", "Most memory that the kernel ever held for the process.")
+	descHeap      = desc("memory_heap_bytes", "Memory of Go objects, live or not yet collected.")
+	descRoutines  = desc("goroutines", "Goroutines of the process.")
+)
+
+// Describe sends nothing: which links and reasons there are shows only in a snapshot, so the collector is an unchecked one.
+func (c *Collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect takes one snapshot and sends it.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.source.Status()
+	m := sink(ch)
+	m.gauge(descInfo, 1, s.Node, s.Site, s.Version)
+	m.gauge(descStart, float64(s.Started.UnixMilli())/1e3)
+	m.gauge(descTUNMTU, float64(s.TUN.MTU))
+	for i := range s.Links {
+		m.link(&s.Links[i])
+	}
+	m.gauge(descFlows, float64(s.Flows.TCP), "tcp")
+	m.gauge(descFlows, float64(s.Flows.UDP), "udp")
+	m.gauge(descFlows, float64(s.Flows.ICMP), "icmp")
+	m.gauge(descFlows, float64(s.Flows.Other), "other")
+	m.gauge(descFlowLimit, float64(s.Flows.Limit))
+	m.gauge(descRecords, float64(s.Flows.Records))
+	m.counter(descOpened, s.Flows.Opened)
+	m.counter(descDenied, s.Flows.Denied)
+	m.counter(descRestored, s.Flows.Restored)
+	for _, d := range s.Drops {
+		m.counter(descDrops, d.Packets, d.Reason)
+	}
+	m.gauge(descResident, float64(s.Memory.Resident))
+	m.gauge(descPeak, float64(s.Memory.ResidentPeak))
+	m.gauge(descHeap, float64(s.Memory.Heap))
+	m.gauge(descRoutines, float64(s.Memory.Goroutines))
+}
+
+// sink is where metrics go.
+type sink chan<- prometheus.Metric
+
+// link leaves out what was not measured: a round trip of zero would look like a splendid link.
+func (m sink) link(l *Link) {
+	id := []string{l.Peer, l.Site}
+	m.gauge(descLinkUp, truth(l.State.Carries()), id...)
+	for _, state := range LinkStates {
+		m.gauge(descLinkState, truth(l.State == state), l.Peer, l.Site, string(state))
+	}
+	if !l.LastHandshake.IsZero() {
+		m.gauge(descHandshake, float64(l.LastHandshake.UnixMilli())/1e3, id...)
+	}
+	if l.RTT > 0 {
+		m.gauge(descRTT, l.RTT.Float(), id...)
+		m.gauge(descRTTVar, l.RTTVar.Float(), id...)
+		m.gauge(descLoss, l.LossOut, l.Peer, l.Site, "out")
+		m.gauge(descLoss, l.LossIn, l.Peer, l.Site, "in")
+		m.gauge(descSkew, l.ClockSkew.Float(), id...)
+	}
+	if l.MTUOut > 0 {
+		m.gauge(descLinkMTU, float64(l.MTUOut), l.Peer, l.Site, "out")
+	}
+	if l.MTUIn > 0 {
+		m.gauge(descLinkMTU, float64(l.MTUIn), l.Peer, l.Site, "in")
+	}
+	m.counter(descTx, l.TxBytes, id...)
+	m.counter(descRx, l.RxBytes, id...)
+	var differences [2]int
+	for _, d := range l.Differences {
+		differences[int(truth(d.Fatal))]++
+	}
+	for i, n := range differences {
+		m.gauge(descDiff, float64(n), l.Peer, l.Site, strconv.FormatBool(i == 1))
+	}
+	m.gauge(descDuplicate, truth(l.Duplicate != nil), id...)
+}
+
+func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	m <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (m sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	m <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

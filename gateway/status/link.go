@@ -1,0 +1,117 @@
+package status
+
+import (
+	"fmt"
+	"time"
+)
+
+// LinkState is where a link stands.
+type LinkState string
+
+const (
+	// LinkDown has no session, and nobody is trying to make one.
+	LinkDown LinkState = "down"
+	// LinkEstablishing is dialling, or has a session and waits for the first answer.
+	LinkEstablishing LinkState = "establishing"
+	// LinkUp has an answer to its last hello.
+	LinkUp LinkState = "up"
+	// LinkLost was up; its hellos are no longer answered and the session is being renewed.
+	LinkLost LinkState = "lost"
+	// LinkSilent has a session with a peer that says no hello: a stock WireGuard, or a gateway that was shut out. It carries packets.
+	LinkSilent LinkState = "silent"
+	// LinkRefused speaks to its peer but carries nothing, because of Link.Refused.
+	LinkRefused LinkState = "refused"
+)
+
+// LinkStates are all states, in the order of a link's life.
+var LinkStates = [...]LinkState{LinkDown, LinkEstablishing, LinkUp, LinkLost, LinkSilent, LinkRefused}
+
+// Carries says whether packets of flows pass.
+func (s LinkState) Carries() bool { return s == LinkUp || s == LinkSilent }
+
+// Link is the tunnel to one node of another site (or to the sibling).
+type Link struct {
+	// Peer and Site name the other node and where it belongs.
+	Peer  string    `json:"peer"`
+	Site  string    `json:"site"`
+	State LinkState `json:"state"`
+	// Since is when the link came into its state; zero when it never left the first.
+	Since time.Time `json:"since,omitzero"`
+	// Endpoint is the peer's outer address and port, empty while unknown.
+	Endpoint string `json:"endpoint,omitempty"`
+	// Initiator is true when this node dials the peer, false when it waits to be dialled.
+	Initiator bool `json:"initiator"`
+	// LastHandshake is when the last WireGuard handshake was completed.
+	LastHandshake time.Time `json:"last_handshake,omitzero"`
+	// RTT is the smoothed round trip inside the tunnel and RTTVar its mean deviation (RFC 6298, section 2); zero when not measured.
+	RTT    Seconds `json:"rtt_seconds,omitzero"`
+	RTTVar Seconds `json:"rtt_var_seconds,omitzero"`
+	// LossOut and LossIn are the parts of recent hellos that did not arrive there and here, 0 to 1. They mean something only once RTT
+	// was measured.
+	LossOut float64 `json:"loss_out_ratio"`
+	LossIn  float64 `json:"loss_in_ratio"`
+	// MTUOut is the largest IP packet known to pass to the peer inside the tunnel, MTUIn the same from the peer, in bytes; zero when
+	// not measured.
+	MTUOut int `json:"mtu_out_bytes,omitzero"`
+	MTUIn  int `json:"mtu_in_bytes,omitzero"`
+	// TxBytes and RxBytes are what WireGuard has sent and received since the start.
+	TxBytes uint64 `json:"tx_bytes"`
+	RxBytes uint64 `json:"rx_bytes"`
+	// Version is the peer's software version, empty while it has said none.
+	Version string `json:"version,omitempty"`
+	// Differences are the settings in which the two configurations disagree, by attribute name.
+	Differences []Difference `json:"differences,omitempty"`
+	// Duplicate is set while two processes use one private key.
+	Duplicate *Duplicate `json:"duplicate,omitempty"`
+	// Refused says in words why the link carries nothing; empty unless State is LinkRefused.
+	Refused string `json:"refused,omitempty"`
+	// ClockSkew is the peer's wall clock minus this node's, at the last hello.
+	ClockSkew Seconds `json:"clock_skew_seconds,omitzero"`
+	// ClockBehind is by how much this node's clock stands behind the time of its own last handshake; as long as it does, WireGuard
+	// peers take new handshakes for replays.
+	ClockBehind Seconds `json:"clock_behind_seconds,omitzero"`
+}
+
+// DifferenceKind says how an attribute differs between the two configurations.
+type DifferenceKind string
+
+const (
+	// OnlyHere is set in this node's configuration and not in the peer's.
+	OnlyHere DifferenceKind = "only_here"
+	// OnlyThere is set in the peer's configuration and not in this node's.
+	OnlyThere DifferenceKind = "only_there"
+	// Differs has two values.
+	Differs DifferenceKind = "differs"
+)
+
+// Difference is one setting in which the two configurations disagree. Values never leave a site, so there are none here.
+type Difference struct {
+	// Attribute is the full dotted name, like link.red.gray.keepalive.
+	Attribute string         `json:"attribute"`
+	Kind      DifferenceKind `json:"kind"`
+	// Fatal differences would fail silently later: a link that starts with one is refused.
+	Fatal bool `json:"fatal"`
+}
+
+// Duplicate tells that two processes use one private key, which makes each cut the other off.
+type Duplicate struct {
+	// Node is the one whose key is used twice; it may be this node.
+	Node string `json:"node"`
+	// Endpoints are the outer addresses from which the two were heard.
+	Endpoints []string `json:"endpoints"`
+}
+
+// notReady says why a node with these links can't carry packets for anybody; empty when it can.
+func notReady(links []Link) string {
+	if len(links) == 0 {
+		return ""
+	}
+	var why string
+	for _, l := range links {
+		if l.State.Carries() {
+			return ""
+		}
+		why += fmt.Sprintf("link to %s is %s\n", l.Peer, l.State)
+	}
+	return why
+}

@@ -1,0 +1,46 @@
+package status
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"strconv"
+)
+
+// Memory is what the process takes from the machine.
+type Memory struct {
+	// Resident is the memory that the kernel holds for the process now, ResidentPeak the most that it ever held, in bytes. Both are
+	// zero when /proc can't be read.
+	Resident     uint64 `json:"resident_bytes"`
+	ResidentPeak uint64 `json:"resident_peak_bytes"`
+	// Heap is what live and not yet collected Go objects take of it.
+	Heap       uint64 `json:"heap_bytes"`
+	Goroutines int    `json:"goroutines"`
+}
+
+// ReadMemory measures this process.
+func ReadMemory() Memory {
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(heap)
+	m := Memory{Heap: heap[0].Value.Uint64(), Goroutines: runtime.NumGoroutine()}
+	if b, err := os.ReadFile("/proc/self/status"); err == nil {
+		m.Resident = kilobytes(b, "VmRSS:")
+		m.ResidentPeak = kilobytes(b, "VmHWM:")
+	}
+	return m
+}
+
+// kilobytes finds a line like "VmRSS:	  1234 kB" (proc_pid_status(5)) and returns its value in bytes, zero when there is none.
+func kilobytes(procStatus []byte, key string) uint64 {
+	for line := range bytes.Lines(procStatus) {
+		if value, ok := bytes.CutPrefix(line, []byte(key)); ok {
+			n, err := strconv.ParseUint(string(bytes.TrimSuffix(bytes.TrimSpace(value), []byte(" kB"))), 10, 64)
+			if err != nil {
+				return 0
+			}
+			return n * 1024
+		}
+	}
+	return 0
+}

@@ -1,0 +1,104 @@
+package status
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Source gives the snapshots. Both methods may be called at any time and by several goroutines at once.
+type Source interface {
+	StatusSource
+	ConnSource
+}
+
+// StatusSource gives a snapshot of the whole node. It is asked once for each request or scrape.
+type StatusSource interface {
+	Status() Status
+}
+
+// Status is one node at one moment.
+type Status struct {
+	Node string `json:"node"`
+	Site string `json:"site"`
+	// Version is the software's version, as `gw version` shows it.
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Uptime  Seconds   `json:"uptime_seconds"`
+	// ConfigFiles are the files that the running configuration was read from.
+	ConfigFiles []string `json:"config_files"`
+	TUN         TUN      `json:"tun"`
+	Links       []Link   `json:"links"`
+	Flows       Flows    `json:"flows"`
+	// Drops are the packets that this node dropped, by reason. NewDrops puts them in order.
+	Drops  []Drop `json:"drops"`
+	Memory Memory `json:"memory"`
+}
+
+// MarshalJSON writes empty lists as [], so that a reader of the JSON needn't tell null from none.
+func (s Status) MarshalJSON() ([]byte, error) {
+	type plain Status
+	s.ConfigFiles = notNil(s.ConfigFiles)
+	s.TUN.Addresses = notNil(s.TUN.Addresses)
+	s.Links = notNil(s.Links)
+	s.Drops = notNil(s.Drops)
+	return json.Marshal(plain(s))
+}
+
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// TUN is the device through which the host's packets come.
+type TUN struct {
+	Name string `json:"name"`
+	// MTU is in bytes of IP packet.
+	MTU int `json:"mtu_bytes"`
+	// Driver is the word of the configuration: offload or water.
+	Driver    string       `json:"driver"`
+	Addresses []netip.Addr `json:"addresses"`
+}
+
+// Flows counts what the flow table holds and has done since the start.
+type Flows struct {
+	TCP   int `json:"tcp"`
+	UDP   int `json:"udp"`
+	ICMP  int `json:"icmp"`
+	Other int `json:"other"`
+	// Opened, Denied and Restored are totals since the start. Denied counts flows that policy refused; Restored those that went on
+	// from a record without being seen to open.
+	Opened   uint64 `json:"opened_total"`
+	Denied   uint64 `json:"denied_total"`
+	Restored uint64 `json:"restored_total"`
+	// Records are the flows that a restarted gateway could carry on.
+	Records int `json:"records"`
+	// Limit is how many flows the table holds at most; beyond it new ones are dropped.
+	Limit int `json:"limit"`
+}
+
+// Total is the number of flows in the table.
+func (f Flows) Total() int { return f.TCP + f.UDP + f.ICMP + f.Other }
+
+// Drop is how many packets were dropped for one named reason.
+type Drop struct {
+	Reason  string `json:"reason"`
+	Packets uint64 `json:"packets"`
+}
+
+// NewDrops turns counters by reason into the list of a Status: the most frequent first, then by name. Reasons that never happened
+// are kept, so that a metric exists before its first event.
+func NewDrops(byReason map[string]uint64) []Drop {
+	drops := make([]Drop, 0, len(byReason))
+	for reason, n := range byReason {
+		drops = append(drops, Drop{reason, n})
+	}
+	slices.SortFunc(drops, func(a, b Drop) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Reason, b.Reason))
+	})
+	return drops
+}
