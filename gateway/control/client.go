@@ -1,0 +1,97 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onewaylink/gw/gateway/status"
+)
+
+// ErrNotRunning says that no gateway listens on the socket: it is missing, or its process is gone.
+var ErrNotRunning = errors.New("no gateway is running here")
+
+// ErrPermission says that this user may not open the socket.
+var ErrPermission = errors.New("this user may not ask the gateway")
+
+// Client asks the gateway behind a control socket. Safe for concurrent use.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// NewClient makes a client for the socket at path. Nothing is opened before the first question.
+func NewClient(path string) *Client {
+	return &Client{path: path, http: http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+		// A command asks once, or once a second. A connection each leaves nothing to close.
+		DisableKeepAlives: true,
+	}}}
+}
+
+// Status asks for the node's snapshot.
+func (c *Client) Status(ctx context.Context) (status.Status, error) {
+	var s status.Status
+	err := c.Get(ctx, "/v1/status", &s)
+	return s, err
+}
+
+// Conns asks for the flows that the query picks.
+func (c *Client) Conns(ctx context.Context, q status.Query) (status.ConnList, error) {
+	values := url.Values{}
+	if q.Order != "" {
+		values.Set("order", string(q.Order))
+	}
+	if q.Limit != 0 {
+		values.Set("limit", strconv.Itoa(q.Limit))
+	}
+	var list status.ConnList
+	err := c.Get(ctx, "/v1/conns?"+values.Encode(), &list)
+	return list, err
+}
+
+// Get asks for the path, with its query, and decodes the JSON answer into answer. Errors name the socket and wrap ErrNotRunning or
+// ErrPermission where these are the cause; a refusal by the gateway is told in its own words.
+func (c *Client) Get(ctx context.Context, path string, answer any) error {
+	// The host is never looked up; HTTP wants one.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://gw"+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask %s for %s: %w", c.path, path, err)
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("%w (%s)", ErrNotRunning, c.path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w (%s)", ErrPermission, c.path)
+	case err != nil:
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // it would repeat the made-up address
+		}
+		return fmt.Errorf("ask the gateway at %s: %w", c.path, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var body errorBody
+		if json.NewDecoder(resp.Body).Decode(&body) != nil || body.Error == "" {
+			body.Error = resp.Status
+		}
+		return fmt.Errorf("the gateway at %s: %s", c.path, body.Error)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("read the answer of the gateway at %s: %w", c.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,9 @@
+// Package control is the unix socket by which the commands of the same machine talk to a running gateway: HTTP with JSON bodies,
+// versioned by the first part of the path. Whoever may open the socket may ask and order everything, so it belongs to its owner
+// alone (mode 0600).
+//
+//	GET /v1/status                          status.Status
+//	GET /v1/conns?order=bytes|age&limit=n   status.ConnList
+//
+// An error is an HTTP status of 400 or more with the body {"error": "…"}.
+package control
