@@ -75,8 +75,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, d := range s.Drops {
 		m.counter(descDrops, d.Packets, d.Reason)
 	}
-	m.gauge(descResident, float64(s.Memory.Resident))
-	m.gauge(descPeak, float64(s.Memory.ResidentPeak))
+	if s.Memory.Resident > 0 {
+		m.gauge(descResident, float64(s.Memory.Resident))
+		m.gauge(descPeak, float64(s.Memory.ResidentPeak))
+	}
 	m.gauge(descHeap, float64(s.Memory.Heap))
 	m.gauge(descRoutines, float64(s.Memory.Goroutines))
 }
@@ -84,7 +86,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 // sink is where metrics go.
 type sink chan<- prometheus.Metric
 
-// link leaves out what was not measured: a round trip of zero would look like a splendid link.
+// link leaves out what was not measured, as the JSON does.
 func (m sink) link(l *Link) {
 	id := []string{l.Peer, l.Site}
 	m.gauge(descLinkUp, truth(l.State.Carries()), id...)
@@ -94,7 +96,7 @@ func (m sink) link(l *Link) {
 	if !l.LastHandshake.IsZero() {
 		m.gauge(descHandshake, float64(l.LastHandshake.UnixMilli())/1e3, id...)
 	}
-	if l.RTT > 0 {
+	if l.Measured() {
 		m.gauge(descRTT, l.RTT.Float(), id...)
 		m.gauge(descRTTVar, l.RTTVar.Float(), id...)
 		m.gauge(descLoss, l.LossOut, l.Peer, l.Site, "out")

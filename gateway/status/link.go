@@ -1,6 +1,7 @@
 package status
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -46,8 +47,7 @@ type Link struct {
 	// RTT is the smoothed round trip inside the tunnel and RTTVar its mean deviation (RFC 6298, section 2); zero when not measured.
 	RTT    Seconds `json:"rtt_seconds,omitzero"`
 	RTTVar Seconds `json:"rtt_var_seconds,omitzero"`
-	// LossOut and LossIn are the parts of recent hellos that did not arrive there and here, 0 to 1. They mean something only once RTT
-	// was measured.
+	// LossOut and LossIn are the parts of recent hellos that did not arrive there and here, 0 to 1; see Measured.
 	LossOut float64 `json:"loss_out_ratio"`
 	LossIn  float64 `json:"loss_in_ratio"`
 	// MTUOut is the largest IP packet known to pass to the peer inside the tunnel, MTUIn the same from the peer, in bytes; zero when
@@ -65,12 +65,30 @@ type Link struct {
 	Duplicate *Duplicate `json:"duplicate,omitempty"`
 	// Refused says in words why the link carries nothing; empty unless State is LinkRefused.
 	Refused string `json:"refused,omitempty"`
-	// ClockSkew is the peer's wall clock minus this node's, at the last hello.
-	ClockSkew Seconds `json:"clock_skew_seconds,omitzero"`
+	// ClockSkew is the peer's wall clock minus this node's, at the last hello; see Measured.
+	ClockSkew Seconds `json:"clock_skew_seconds"`
 	// ClockBehind is by how much this node's clock stands behind the time of its own last handshake; as long as it does, WireGuard
 	// peers take new handshakes for replays.
 	ClockBehind Seconds `json:"clock_behind_seconds,omitzero"`
 }
+
+// MarshalJSON leaves out what only hellos can measure while none has come back: a loss of zero would look like a splendid link.
+func (l Link) MarshalJSON() ([]byte, error) {
+	type plain Link
+	out := struct {
+		plain
+		LossOut   *float64 `json:"loss_out_ratio,omitempty"`
+		LossIn    *float64 `json:"loss_in_ratio,omitempty"`
+		ClockSkew *Seconds `json:"clock_skew_seconds,omitempty"`
+	}{plain: plain(l)}
+	if l.Measured() {
+		out.LossOut, out.LossIn, out.ClockSkew = &l.LossOut, &l.LossIn, &l.ClockSkew
+	}
+	return json.Marshal(out)
+}
+
+// Measured says whether hellos have come back, so that round trip, loss and clock skew mean something.
+func (l Link) Measured() bool { return l.RTT > 0 }
 
 // DifferenceKind says how an attribute differs between the two configurations.
 type DifferenceKind string

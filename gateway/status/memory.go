@@ -11,9 +11,9 @@ import (
 // Memory is what the process takes from the machine.
 type Memory struct {
 	// Resident is the memory that the kernel holds for the process now, ResidentPeak the most that it ever held, in bytes. Both are
-	// zero when /proc can't be read.
-	Resident     uint64 `json:"resident_bytes"`
-	ResidentPeak uint64 `json:"resident_peak_bytes"`
+	// zero, and left out, when /proc can't be read.
+	Resident     uint64 `json:"resident_bytes,omitzero"`
+	ResidentPeak uint64 `json:"resident_peak_bytes,omitzero"`
 	// Heap is what live and not yet collected Go objects take of it.
 	Heap       uint64 `json:"heap_bytes"`
 	Goroutines int    `json:"goroutines"`
