@@ -1,0 +1,167 @@
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// MaxPacket is the size in bytes of the largest packet that a Device gives or
+// takes: what the length field of an IPv4 header can say (RFC 791, section 3.1).
+const MaxPacket = 65535
+
+// The drivers that TUNConfig.Driver names.
+const (
+	DriverOffload = "offload"
+	DriverWater   = "water"
+)
+
+// queueLen is how many packets the kernel keeps for a reader that is behind. A
+// TUN starts with 500. A burst of single packets from a forwarded 10 Gbit/s
+// interface fills that in half a millisecond; sockets of this host are slowed
+// down by their own buffers long before.
+const queueLen = 1000
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrBusy says that another process has the device open.
+	ErrBusy = errors.New("another process has it open")
+	// ErrNotTUN says that the name is taken by an interface which is no
+	// single-queue TUN.
+	ErrNotTUN = errors.New("an interface of that name exists and is no single-queue tun device")
+	// ErrNoTUN says that the kernel offers no TUN devices here.
+	ErrNoTUN = errors.New("/dev/net/tun is missing")
+	// ErrNotPermitted says that this process may not make network devices.
+	ErrNotPermitted = errors.New("not permitted")
+	// ErrNoOffload says that a packet still to be cut was written to a Device
+	// whose Offload reports false.
+	ErrNoOffload = errors.New("device takes no packets that are still to be cut")
+	// ErrGone says that the device was deleted while it was open.
+	ErrGone = errors.New("the device was deleted")
+)
+
+// A Device is an open TUN device. One goroutine reads; any number may write at
+// the same time, and may write while one reads. SetReadDeadline and Close may be called at
+// any time.
+type Device interface {
+	// Read reads one IP packet into b, which ought to hold MaxPacket bytes (a longer
+	// packet is cut short), and says what of its making was left to the
+	// gateway. It fails with os.ErrDeadlineExceeded when the deadline has passed and with
+	// os.ErrClosed after Close.
+	Read(b []byte) (n int, o wire.Offload, err error)
+	// Write hands the kernel one IP packet: vec in its order, of at most 1023
+	// pieces. Neither vec nor what it holds is kept or changed.
+	Write(vec [][]byte, o wire.Offload) error
+	// SetReadDeadline makes a Read that waits, and those to come, fail from t
+	// on. The zero time means never.
+	SetReadDeadline(t time.Time) error
+	// Offload says whether Write takes packets that are still to be cut and
+	// leaves unfinished checksums to the kernel, and whether Read may give such.
+	Offload() bool
+	// Name is the interface's name, as the kernel has it.
+	Name() string
+	// MTU is the interface's MTU in bytes, as Open has set it.
+	MTU() int
+	// Close lets go of the device, which vanishes unless it was opened with
+	// Persist. A Read that waits returns.
+	Close() error
+}
+
+// TUNConfig says what device Open is to open.
+type TUNConfig struct {
+	// Name is the interface's name, of at most 15 bytes.
+	Name string
+	// MTU is the interface's MTU in bytes.
+	MTU int
+	// Driver is DriverOffload or DriverWater; empty means DriverOffload.
+	Driver string
+	// Persist keeps the device, its addresses and its routes when it is closed or
+	// the process dies, and takes over one that was left. Without it a device
+	// that was left is removed first.
+	Persist bool
+}
+
+// Open opens the TUN device that c describes, in the network namespace of the
+// calling thread, and makes it if there is none. A device that is new is down
+// and without addresses: Apply brings it up.
+func Open(c TUNConfig) (Device, error) {
+	d, err := open(c)
+	if err != nil {
+		return nil, fmt.Errorf("open tun %q: %w", c.Name, err)
+	}
+	if err := setLink(c); err != nil {
+		return nil, errors.Join(fmt.Errorf("open tun %q: %w", c.Name, err), d.Close())
+	}
+	return d, nil
+}
+
+func open(c TUNConfig) (Device, error) {
+	if len(c.Name) == 0 || len(c.Name) >= unix.IFNAMSIZ {
+		return nil, fmt.Errorf("the name must have 1 to %d bytes", unix.IFNAMSIZ-1)
+	}
+	if err := dropLeftOver(c); err != nil {
+		return nil, err
+	}
+	switch c.Driver {
+	case "", DriverOffload:
+		return openOffload(c)
+	case DriverWater:
+		return openWater(c)
+	}
+	return nil, fmt.Errorf("no driver %q: use %q or %q", c.Driver, DriverOffload, DriverWater)
+}
+
+// setLink sets what the open device's interface needs and a driver cannot say.
+func setLink(c TUNConfig) error {
+	l, err := netlink.LinkByName(c.Name)
+	if err != nil {
+		return fmt.Errorf("find its interface: %w", err)
+	}
+	if err := netlink.LinkSetMTU(l, c.MTU); err != nil {
+		return fmt.Errorf("set mtu %d: %w", c.MTU, err)
+	}
+	if err := netlink.LinkSetTxQLen(l, queueLen); err != nil {
+		return fmt.Errorf("set queue length %d: %w", queueLen, err)
+	}
+	return nil
+}
+
+// dropLeftOver removes a persistent device that an earlier process has left,
+// unless this one is to take it over.
+func dropLeftOver(c TUNConfig) error {
+	if c.Persist {
+		return nil
+	}
+	if _, err := net.InterfaceByName(c.Name); err != nil {
+		return nil // there is none
+	}
+	fd, err := attach(c.Name, 0)
+	if err != nil {
+		return err
+	}
+	err = setPersist(fd, false)
+	return errors.Join(err, unix.Close(fd))
+}
+
+// readError gives a driver's read or write error the meaning that Device promises.
+func deviceError(name, op string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return os.ErrDeadlineExceeded
+	case errors.Is(err, fs.ErrClosed):
+		return os.ErrClosed
+	case errors.Is(err, unix.EBADFD):
+		return fmt.Errorf("%s tun %q: %w: restart gw to make it anew", op, name, ErrGone)
+	case errors.Is(err, unix.EIO):
+		return fmt.Errorf("%s tun %q: the interface is down: ip link set dev %s up: %w", op, name, name, err)
+	}
+	return fmt.Errorf("%s tun %q: %w", op, name, err)
+}

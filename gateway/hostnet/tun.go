@@ -1,0 +1,117 @@
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const tunPath = "/dev/net/tun"
+
+// attach opens /dev/net/tun and makes the descriptor the queue of the TUN of that
+// name, which is made if there is none. The descriptor does not block: Go's poller
+// may take it, now that it belongs to a device (the kernel reports an error event for
+// one that belongs to none).
+func attach(name string, flags uint16) (fd int, err error) {
+	fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+		return -1, fmt.Errorf("%w: modprobe tun", ErrNoTUN)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return -1, fmt.Errorf("open %s: %w: run gw as root, or let the container have the device", tunPath, ErrNotPermitted)
+	case err != nil:
+		return -1, fmt.Errorf("open %s: %w", tunPath, err)
+	}
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | flags)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		unix.Close(fd)
+		return -1, attachError(name, err)
+	}
+	return fd, nil
+}
+
+func attachError(name string, err error) error {
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		if who := holder(name); who != "" {
+			return fmt.Errorf("%w: %s: stop it, or give this node another tun name", ErrBusy, who)
+		}
+		return fmt.Errorf("%w: stop it, or give this node another tun name", ErrBusy)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w: ip link del dev %s", ErrNotTUN, name)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("make the device: %w: run gw as root or with CAP_NET_ADMIN", ErrNotPermitted)
+	}
+	return fmt.Errorf("make the device: %w", err)
+}
+
+// holder names the process that has the TUN open ("process 1234 (gw)"), or nothing
+// when /proc does not tell. A TUN's fdinfo has a line "iff:\tNAME".
+func holder(name string) string {
+	infos, err := filepath.Glob("/proc/[0-9]*/fdinfo/*")
+	if err != nil {
+		return ""
+	}
+	for _, path := range infos {
+		info, err := os.ReadFile(path)
+		if err != nil || !hasLine(string(info), "iff:\t"+name) {
+			continue
+		}
+		proc := filepath.Dir(filepath.Dir(path))
+		comm, err := os.ReadFile(filepath.Join(proc, "comm"))
+		if err != nil {
+			continue
+		}
+		return fmt.Sprintf("process %s (%s)", filepath.Base(proc), strings.TrimSpace(string(comm)))
+	}
+	return ""
+}
+
+func hasLine(text, line string) bool {
+	for l := range strings.Lines(text) {
+		if strings.TrimSuffix(l, "\n") == line {
+			return true
+		}
+	}
+	return false
+}
+
+func setPersist(fd int, on bool) error {
+	v := 0
+	if on {
+		v = 1
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, v); err != nil {
+		return fmt.Errorf("set persist: %w", err)
+	}
+	return nil
+}
+
+// setOffload tells the kernel which unfinished packets the reader takes. It must be
+// said on every open: a persistent device remembers what its last owner took, and
+// would go on giving 64 KB segments to one that reads packet by packet.
+func setOffload(fd int, flags int) error {
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, flags); err != nil {
+		return fmt.Errorf("set offloads: %w", err)
+	}
+	return nil
+}
+
+func setVnetHdrLen(fd int) error {
+	n := int32(vnetHdrLen)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETVNETHDRSZ, uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
+		return fmt.Errorf("set the size of the vnet header: %w", errno)
+	}
+	return nil
+}
