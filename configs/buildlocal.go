@@ -1,0 +1,193 @@
+package configs
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Defaults of the local block.
+const (
+	defaultStateRoot = "/var/lib/gw"
+	defaultSocketDir = "/run/gw"
+	defaultTUNName   = "gw0"
+	defaultMTU       = 1420 // 1500 less WireGuard over IPv6: 40 + 8 + 32
+	defaultLogLevel  = "info"
+)
+
+// Bounds of an MTU: what every IPv4 host can receive (RFC 791, section 3.1),
+// what IPv6 demands of a link (RFC 8200, section 5), and what a length field holds.
+const (
+	minMTU4 = 576
+	minMTU6 = 1280
+	maxMTU  = math.MaxUint16
+)
+
+// maxSocketPath is the room in sockaddr_un.sun_path without its final zero.
+const maxSocketPath = 107
+
+func (b *builder) local(opt Options) {
+	raw := b.raw.local
+	l := &b.cfg.Local
+	l.TUN = TUN{Name: defaultTUNName, MTU: defaultMTU, Driver: DriverOffload}
+	l.Log = Log{Level: defaultLogLevel}
+
+	b.findKey(opt)
+	if b.cfg.Self.Known {
+		l.StateDir = filepath.Join(defaultStateRoot, b.cfg.SelfNode().Name)
+		l.Socket = filepath.Join(defaultSocketDir, b.cfg.SelfNode().Name+".sock")
+		if _, port, err := net.SplitHostPort(b.cfg.SelfNode().Endpoint); err == nil {
+			n, _ := strconv.ParseUint(port, 10, 16) // checked with the endpoint
+			l.ListenPort = uint16(n)
+		}
+	}
+	if t := raw.stateDir; t != nil && b.notEmpty(*t, "state_dir") {
+		l.StateDir = relativeTo(t.at.Filename, t.s)
+	}
+	if t := raw.socket; t != nil && b.notEmpty(*t, "socket") {
+		l.Socket = relativeTo(t.at.Filename, t.s)
+		if len(l.Socket) > maxSocketPath {
+			b.errorAt(t.at, "Choose a shorter path; the kernel allows no longer one.", "socket: the path has more than %d characters", maxSocketPath)
+		}
+	}
+	if t := raw.lan; t != nil && b.ifname(*t, "lan") {
+		l.LAN = t.s
+	}
+	if n := raw.listenPort; n != nil {
+		if n.n < 0 || n.n > math.MaxUint16 {
+			b.errorAt(n.at, "Choose a port from 1 to 65535, or 0 for any.", "listen_port of %d", n.n)
+		} else {
+			l.ListenPort = uint16(n.n)
+		}
+	}
+	b.tun(raw, &l.TUN)
+	if t := raw.statusListen; t != nil {
+		_, port, err := net.SplitHostPort(t.s)
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+			b.errorAt(t.at, "Write address and port: \"127.0.0.1:9770\".", "status listen: %q is not an address with a port", t.s)
+		} else {
+			l.Status.Listen = t.s
+		}
+	}
+	if t := raw.logLevel; t != nil {
+		levels := []string{"trace", "debug", "info", "warn", "error"}
+		if !slices.Contains(levels, t.s) {
+			b.errorAt(t.at, unknownHint(t.s, levels, "levels"), "unknown log level %q", t.s)
+		}
+		l.Log.Level = t.s
+	}
+	if f := raw.logJSON; f != nil {
+		l.Log.JSON = f.on
+	}
+}
+
+func (b *builder) tun(raw rawLocal, tun *TUN) {
+	if t := raw.tunName; t != nil && b.ifname(*t, "tun name") {
+		tun.Name = t.s
+	}
+	if n := raw.tunMTU; n != nil {
+		switch v6 := b.firstIPv6(); {
+		case n.n < minMTU4 || n.n > maxMTU:
+			b.errorAt(n.at, fmt.Sprintf("Choose between %d and %d; 1420 suits an Internet path of 1500.", minMTU4, maxMTU), "mtu of %d", n.n)
+		case n.n < minMTU6 && v6 != "":
+			b.errorAt(n.at, fmt.Sprintf("IPv6 needs %d at least (RFC 8200): raise it, or take the IPv6 subnets away.", minMTU6), "mtu of %d with IPv6 (%s)", n.n, v6)
+		default:
+			tun.MTU = int(n.n)
+		}
+	}
+	if t := raw.tunDriver; t != nil {
+		drivers := []string{string(DriverOffload), string(DriverWater)}
+		if !slices.Contains(drivers, t.s) {
+			b.errorAt(t.at, unknownHint(t.s, drivers, "drivers"), "unknown tun driver %q", t.s)
+		}
+		tun.Driver = Driver(t.s)
+	}
+	if f := raw.tunPersist; f != nil {
+		tun.Persist = f.on
+	}
+	if t := raw.tunCongCtl; t != nil {
+		// TCP_CA_NAME_MAX is 16 with the final zero (include/net/tcp.h).
+		if t.s == "" || len(t.s) > 15 || strings.ContainsFunc(t.s, func(r rune) bool { return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-') }) {
+			b.errorAt(t.at, "Name one that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as \"bbr\"; leave it out to keep the host's.", "%q can't be the name of a congestion control", t.s)
+		} else {
+			tun.CongCtl = t.s
+		}
+	}
+}
+
+// firstIPv6 returns an IPv6 subnet of the network, or "". Addresses lie inside
+// subnets, so there is no IPv6 address without one.
+func (b *builder) firstIPv6() string {
+	for _, n := range b.nets {
+		if n.prefix.Addr().Is6() {
+			return n.prefix.String()
+		}
+	}
+	return ""
+}
+
+// ifname checks the name of a network interface as the kernel does
+// (dev_valid_name).
+func (b *builder) ifname(t text, what string) bool {
+	if t.s == "" || len(t.s) > 15 || t.s == "." || t.s == ".." || strings.ContainsFunc(t.s, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == ':' || r == '%' }) {
+		b.errorAt(t.at, "Use at most 15 characters without blanks, \"/\", \":\" or \"%\".", "%s: %q can't be the name of an interface", what, t.s)
+		return false
+	}
+	return true
+}
+
+func (b *builder) notEmpty(t text, name string) bool {
+	if t.s == "" {
+		b.errorAt(t.at, "Leave the line out for the default.", "%s is empty", name)
+		return false
+	}
+	return true
+}
+
+// relativeTo resolves a path against the file that says it.
+func relativeTo(file, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(filepath.Dir(file), path)
+}
+
+// whole makes the remarks that need everything else.
+func (b *builder) whole() {
+	if b.hasErrors() {
+		return
+	}
+	for i, s := range b.cfg.Sites {
+		if len(b.cfg.Sites) < 2 || len(b.cfg.LinksOf(s.Name)) > 0 || (b.cfg.Self.Known && b.cfg.Self.Site != i) {
+			continue
+		}
+		b.warnAt(b.siteAt[s.Name], "Add a link block that names it.", "site %q has no link: it reaches nobody", s.Name)
+	}
+	if len(b.cfg.Sites) == 1 {
+		b.warnAt(b.siteAt[b.cfg.Sites[0].Name], "Add the other site and a link between them.", "site %q is alone: there is nobody to link it with", b.cfg.Sites[0].Name)
+	}
+	if len(b.cfg.Links) > 0 && len(b.cfg.Rules) == 0 {
+		b.warnAt(nowhere, "Add a policy block with a rule; what no rule allows is denied.", "there is no rule: no connection is allowed")
+	}
+	for i, r := range b.cfg.Rules {
+		if !b.linked(r) {
+			b.warnAt(b.ruleAt[i], "Add a link between its sites.", "rule %q never matches: its sites have no link", r.Name)
+		}
+	}
+}
+
+// linked tells whether any traffic of a rule has a link to cross.
+func (b *builder) linked(r Rule) bool {
+	for _, f := range r.From {
+		for _, t := range r.To {
+			if _, ok := b.cfg.linkBetween(f.Site, t.Site); ok {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,97 @@
+package configs
+
+import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// KeySize is the length of a Curve25519 key in bytes (RFC 7748, section 5).
+const KeySize = 32
+
+// Key is a WireGuard public key. Its text is the base64 that `wg pubkey` prints.
+type Key [KeySize]byte
+
+// ParseKey reads the base64 text of a public key.
+func ParseKey(text string) (Key, error) {
+	var k Key
+	if err := decodeKey(k[:], text); err != nil {
+		return Key{}, err
+	}
+	if k == (Key{}) {
+		return Key{}, errors.New("the key is all zeros")
+	}
+	return k, nil
+}
+
+// String returns the base64 text.
+func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
+
+// MarshalText returns the base64 text.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// PrivateKey is a WireGuard private key. Printing it in any way shows
+// "(private key)"; the text comes from Reveal alone.
+type PrivateKey [KeySize]byte
+
+// redacted is what every printer shows in place of a private key.
+const redacted = "(private key)"
+
+// GenerateKey draws a private key, clamped as in RFC 7748, section 5.
+func GenerateKey() PrivateKey {
+	var k PrivateKey
+	rand.Read(k[:]) // crypto/rand.Read never fails: it ends the program instead
+	k[0] &= 248
+	k[31] = k[31]&127 | 64
+	return k
+}
+
+// ParsePrivateKey reads the base64 text of a private key; white space around it
+// is ignored. Errors don't quote the text.
+func ParsePrivateKey(text string) (PrivateKey, error) {
+	var k PrivateKey
+	if err := decodeKey(k[:], strings.TrimSpace(text)); err != nil {
+		return PrivateKey{}, err
+	}
+	if k == (PrivateKey{}) {
+		return PrivateKey{}, errors.New("the key is all zeros")
+	}
+	return k, nil
+}
+
+// Public returns the public key that belongs to k.
+func (k PrivateKey) Public() Key {
+	p, err := ecdh.X25519().NewPrivateKey(k[:])
+	if err != nil {
+		panic("configs: X25519 refuses a key of 32 bytes: " + err.Error())
+	}
+	return Key(p.PublicKey().Bytes())
+}
+
+// Reveal returns the base64 text, for writing a key file.
+func (k PrivateKey) Reveal() string { return base64.StdEncoding.EncodeToString(k[:]) }
+
+// String hides the key.
+func (PrivateKey) String() string { return redacted }
+
+// Format hides the key from every verb of fmt, %d and %#v included.
+func (PrivateKey) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+
+// MarshalText hides the key from encoders.
+func (PrivateKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+func decodeKey(dst []byte, text string) error {
+	b, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return errors.New("not base64 (a key is 44 characters that end in \"=\")")
+	}
+	if len(b) != KeySize {
+		return fmt.Errorf("%d bytes long instead of %d", len(b), KeySize)
+	}
+	copy(dst, b)
+	return nil
+}

@@ -1,0 +1,175 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// ReadKeyFile reads a private key. It refuses a file that group or others may
+// read or write: whoever has the key is the node.
+func ReadKeyFile(path string) (PrivateKey, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return PrivateKey{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return PrivateKey{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return PrivateKey{}, fmt.Errorf("%s is not a regular file", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return PrivateKey{}, &keyModeError{path: path, mode: mode}
+	}
+	return readKey(f, path)
+}
+
+// keyModeError refuses a key file that others may read.
+type keyModeError struct {
+	path string
+	mode fs.FileMode
+}
+
+func (e *keyModeError) Error() string {
+	return fmt.Sprintf("%s has mode %04o: others than its owner may read the key", e.path, e.mode)
+}
+
+func readKey(f *os.File, path string) (PrivateKey, error) {
+	var buf [256]byte // a key is 44 characters and a newline
+	n, err := f.Read(buf[:])
+	if err != nil && n == 0 {
+		return PrivateKey{}, fmt.Errorf("%s is empty or can't be read: %w", path, err)
+	}
+	k, err := ParsePrivateKey(string(buf[:n]))
+	if err != nil {
+		return PrivateKey{}, fmt.Errorf("%s holds no private key: %w", path, err)
+	}
+	return k, nil
+}
+
+// findKey reads this node's private key and finds the node that it belongs to.
+func (b *builder) findKey(opt Options) {
+	if opt.Key == KeyIgnored {
+		return
+	}
+	path, rng := opt.KeyFile, nowhere
+	if t := b.raw.local.privateKeyFile; path == "" && t != nil {
+		if !b.notEmpty(*t, "private_key_file") {
+			return
+		}
+		path, rng = relativeTo(t.at.Filename, t.s), t.at
+	}
+	if path == "" {
+		if path = b.keyBeside(opt); path == "" {
+			return
+		}
+	}
+	key, err := ReadKeyFile(path)
+	var mode *keyModeError
+	switch {
+	case err == nil:
+	case errors.As(err, &mode):
+		b.errorAt(rng, fmt.Sprintf("Run: chmod 600 %s", path), "%v", err)
+		return
+	case errors.Is(err, fs.ErrNotExist) && opt.Key == KeyOptional && opt.KeyFile == "":
+		b.warnAt(rng, "It has to be there when the gateway starts.", "the private key %s is not on this machine", path)
+		return
+	default:
+		b.errorAt(rng, "Make a key with `gw genkey > FILE` (umask 077), or name the right file with --key.", "private key: %v", err)
+		return
+	}
+	b.recognise(key, path, rng)
+}
+
+// recognise sets which node this is.
+func (b *builder) recognise(key PrivateKey, path string, rng hcl.Range) {
+	pub := key.Public()
+	for i, s := range b.cfg.Sites {
+		for j, n := range s.Nodes {
+			if n.PublicKey == pub {
+				b.cfg.Self = Self{Known: true, Site: i, Node: j}
+				b.cfg.Local.PrivateKey, b.cfg.Local.PrivateKeyFile = key, path
+				return
+			}
+		}
+	}
+	if leaked, ok := b.keyAt[Key(key)]; ok {
+		b.errorAt(leaked, fmt.Sprintf("Make a new key with `gw genkey`, and write what `gw pubkey` prints: %q belongs to this one.", pub), "this is the private key of %s, not its public key", path)
+		return
+	}
+	if b.hasErrors() {
+		return // a node left out for another mistake may be the one
+	}
+	b.errorAt(rng, fmt.Sprintf("Its public key is %s. Write it as the public_key of this machine's node, or name another file with --key.", pub), "the private key in %s belongs to no node", path)
+}
+
+// keyBeside finds the one *.key file beside the configuration that belongs to
+// one of its nodes.
+func (b *builder) keyBeside(opt Options) string {
+	var seen, match []string
+	dirs := map[string]bool{}
+	for _, file := range b.cfg.Files {
+		dir := filepath.Dir(file)
+		if dirs[dir] {
+			continue
+		}
+		dirs[dir] = true
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // its configuration was read by name
+		}
+		for _, e := range entries {
+			if e.IsDir() || !strings.HasSuffix(e.Name(), ".key") {
+				continue
+			}
+			path := filepath.Join(dir, e.Name())
+			seen = append(seen, path)
+			if b.belongs(path) {
+				match = append(match, path)
+			}
+		}
+	}
+	slices.Sort(seen)
+	switch {
+	case len(match) == 1:
+		return match[0]
+	case len(match) > 1:
+		if opt.Key == KeyRequired {
+			b.errorAt(nowhere, "Name this machine's with --key, or set private_key_file in the local block. A machine should hold its own key only.",
+				"several private keys belong to nodes: %s", strings.Join(match, ", "))
+		}
+	case opt.Key == KeyOptional || b.hasErrors():
+	case len(seen) > 0:
+		b.errorAt(nowhere, "Name this machine's key with --key, or write its public key (`gw pubkey`) into the configuration.",
+			"no private key here belongs to a node: %s", strings.Join(seen, ", "))
+	default:
+		b.errorAt(nowhere, "Name it with --key, set private_key_file in the local block, or put it beside the configuration as NAME.key.",
+			"no private key: there is no *.key file beside the configuration")
+	}
+	return ""
+}
+
+// belongs tells whether a file holds the private key of a node. Its mode is
+// judged later, when it has been chosen.
+func (b *builder) belongs(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	key, err := readKey(f, path)
+	if err != nil {
+		return false
+	}
+	_, ok := b.keyAt[key.Public()]
+	return ok
+}

@@ -1,0 +1,120 @@
+package configs
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// KeyPolicy says whether Load looks for this node's private key.
+type KeyPolicy int
+
+// The key policies. A running gateway needs its key; a file may be checked or
+// rendered on a machine that has none.
+const (
+	KeyRequired KeyPolicy = iota // without a key that belongs to a node: an error
+	KeyOptional                  // checked when there is one
+	KeyIgnored                   // not looked for
+)
+
+// Options are what the command line adds to the files.
+type Options struct {
+	KeyFile string    // overrides local.private_key_file; "" doesn't
+	Key     KeyPolicy // the zero value requires a key
+}
+
+// Load reads the configuration from paths, each a file or a directory whose
+// *.hcl files are read in the order of their names. Blocks of all files add up.
+//
+// All mistakes are reported at once. The Config may be used when
+// Diagnostics.HasErrors is false; there may be warnings all the same.
+func Load(paths []string, opt Options) (Config, Diagnostics) {
+	c := newCollector()
+	var sources []source
+	if len(paths) == 0 {
+		c.errorAt(nowhere, "Name a file or a directory: -c /etc/gw.", "no configuration file given")
+	}
+	seen := map[string]bool{}
+	for _, path := range paths {
+		for _, file := range c.expand(path) {
+			if id, err := filepath.Abs(file); err == nil {
+				if seen[id] {
+					continue
+				}
+				seen[id] = true
+			}
+			src, err := os.ReadFile(file)
+			if err != nil {
+				c.errorAt(nowhere, "Check the path and its permissions.", "read configuration: %v", err)
+				continue
+			}
+			sources = append(sources, source{name: file, text: src})
+		}
+	}
+	cfg := c.load(sources, opt)
+	return cfg, c.result()
+}
+
+// source is one file's text.
+type source struct {
+	name string
+	text []byte
+}
+
+// expand returns the files that a path stands for.
+func (c *collector) expand(path string) []string {
+	info, err := os.Stat(path)
+	if err != nil {
+		c.errorAt(nowhere, "Check the path; `gw init --dir DIR` writes a first configuration.", "read configuration: %v", err)
+		return nil
+	}
+	if !info.IsDir() {
+		return []string{path}
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		c.errorAt(nowhere, "Check its permissions.", "read configuration: %v", err)
+		return nil
+	}
+	var files []string
+	for _, e := range entries {
+		// Editors leave their locks and copies under names that begin with a dot.
+		if name := e.Name(); !e.IsDir() && strings.HasSuffix(name, ".hcl") && !strings.HasPrefix(name, ".") {
+			files = append(files, filepath.Join(path, name))
+		}
+	}
+	if len(files) == 0 {
+		c.errorAt(nowhere, "Put the configuration there, or name the file itself.", "there is no *.hcl file in %s", path)
+	}
+	slices.Sort(files)
+	return files
+}
+
+// load turns texts into a configuration. Mistakes of syntax end it before the
+// checks of meaning, which would only repeat them in other words.
+func (c *collector) load(sources []source, opt Options) Config {
+	d := &decoder{collector: c}
+	var bodies []*hclsyntax.Body
+	var cfg Config
+	for _, s := range sources {
+		c.addSource(s.name, s.text)
+		cfg.Files = append(cfg.Files, s.name)
+		if body := d.parse(s.name, s.text); body != nil {
+			bodies = append(bodies, body)
+		}
+	}
+	if c.hasErrors() {
+		return cfg
+	}
+	raw := d.readFiles(bodies)
+	b := &builder{collector: c, raw: raw, cfg: &cfg}
+	b.sites()
+	b.links()
+	b.rules()
+	b.local(opt)
+	b.whole()
+	return cfg
+}

@@ -1,0 +1,203 @@
+package configs
+
+import (
+	"strconv"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// The raw configuration: what the files say, with places, before any check of
+// meaning. A nil pointer is a setting left out.
+
+type rawConfig struct {
+	sites []rawSite
+	links []rawLink
+	rules []rawRule
+	local rawLocal
+}
+
+type rawSite struct {
+	name    text
+	at      hcl.Range
+	subnets []text
+	nodes   []rawNode
+	pair    *rawPair
+}
+
+type rawNode struct {
+	name      text
+	at        hcl.Range
+	publicKey *text
+	addresses []text
+	endpoint  *text
+}
+
+type rawPair struct {
+	at        hcl.Range
+	vip       []text
+	heartbeat *period
+	deadAfter *period
+}
+
+type rawLink struct {
+	at        hcl.Range
+	a, b      text
+	initiator *text
+	keepalive *period
+}
+
+type rawRule struct {
+	name  text
+	at    hcl.Range
+	from  []text
+	to    []text
+	ports []text
+	mode  *text
+}
+
+type rawLocal struct {
+	privateKeyFile *text
+	stateDir       *text
+	socket         *text
+	lan            *text
+	listenPort     *number
+	tunName        *text
+	tunMTU         *number
+	tunDriver      *text
+	tunPersist     *flag
+	tunCongCtl     *text
+	statusListen   *text
+	logLevel       *text
+	logJSON        *flag
+}
+
+// readFiles decodes the bodies of all files into one raw configuration.
+func (d *decoder) readFiles(bodies []*hclsyntax.Body) rawConfig {
+	var raw rawConfig
+	local := newMerged()
+	for _, body := range bodies {
+		top := d.readBody(body, rootSchema)
+		for _, b := range top.blocks {
+			switch b.name {
+			case "site":
+				raw.sites = append(raw.sites, d.readSite(b))
+			case "link":
+				raw.links = append(raw.links, d.readLink(b))
+			case "policy":
+				for _, r := range b.named("rule") {
+					raw.rules = append(raw.rules, d.readRule(r))
+				}
+			case "local":
+				d.merge(local, b.content)
+			}
+		}
+	}
+	raw.local = d.readLocal(local)
+	return raw
+}
+
+func (d *decoder) readSite(b contentBlock) rawSite {
+	d.require(b, "subnets", `["10.77.1.0/24"]`)
+	s := rawSite{name: b.labels[0], at: b.at, subnets: d.texts(b.content, "subnets", "10.77.1.0/24", false)}
+	for _, n := range b.named("node") {
+		d.require(n, "public_key", `"…"`)
+		d.require(n, "address", `"10.77.1.1"`)
+		s.nodes = append(s.nodes, rawNode{
+			name:      n.labels[0],
+			at:        n.at,
+			publicKey: d.text(n.content, "public_key", "…"),
+			addresses: d.texts(n.content, "address", "10.77.1.1", true),
+			endpoint:  d.text(n.content, "endpoint", "203.0.113.10:51820"),
+		})
+	}
+	for _, p := range b.named("pair") { // one at most, by the schema
+		s.pair = &rawPair{
+			at:        p.at,
+			vip:       d.texts(p.content, "vip", "192.168.1.10/24", false),
+			heartbeat: d.period(p.content, "heartbeat", "50ms"),
+			deadAfter: d.period(p.content, "dead_after", "150ms"),
+		}
+	}
+	return s
+}
+
+func (d *decoder) readLink(b contentBlock) rawLink {
+	d.require(b, "initiator", strconv.Quote(b.labels[0].s))
+	return rawLink{
+		at:        b.at,
+		a:         b.labels[0],
+		b:         b.labels[1],
+		initiator: d.text(b.content, "initiator", b.labels[0].s),
+		keepalive: d.period(b.content, "keepalive", "5s"),
+	}
+}
+
+func (d *decoder) readRule(b contentBlock) rawRule {
+	d.require(b, "from", `["red"]`)
+	d.require(b, "to", `["10.77.2.10"]`)
+	d.require(b, "ports", `["tcp/5432"]`)
+	return rawRule{
+		name:  b.labels[0],
+		at:    b.at,
+		from:  d.texts(b.content, "from", "red", false),
+		to:    d.texts(b.content, "to", "10.77.2.10", false),
+		ports: d.texts(b.content, "ports", "tcp/5432", false),
+		mode:  d.text(b.content, "mode", "auto"),
+	}
+}
+
+// merged is the sum of several blocks of one kind, in one file or in many.
+type merged struct {
+	content
+	blocks map[string]*merged
+}
+
+func newMerged() *merged {
+	return &merged{content: content{attrs: map[string]*hclsyntax.Attribute{}}, blocks: map[string]*merged{}}
+}
+
+// merge adds a block's settings; one that is there already is an error that
+// names both places.
+func (d *decoder) merge(into *merged, c content) {
+	for name, a := range c.attrs {
+		if prev, dup := into.attrs[name]; dup {
+			d.errorAt(a.NameRange, "Say it once: take away one of the two.", "%s is set again, first at %s", name, at(prev.NameRange))
+			continue
+		}
+		into.attrs[name] = a
+	}
+	for _, b := range c.blocks {
+		if into.blocks[b.name] == nil {
+			into.blocks[b.name] = newMerged()
+		}
+		d.merge(into.blocks[b.name], b.content)
+	}
+}
+
+// sub returns the merged blocks of one name, empty when there are none.
+func (m *merged) sub(name string) content {
+	if b := m.blocks[name]; b != nil {
+		return b.content
+	}
+	return content{}
+}
+
+func (d *decoder) readLocal(m *merged) rawLocal {
+	tun, status, log := m.sub("tun"), m.sub("status"), m.sub("log")
+	return rawLocal{
+		privateKeyFile: d.text(m.content, "private_key_file", "/etc/gw/private.key"),
+		stateDir:       d.text(m.content, "state_dir", "/var/lib/gw"),
+		socket:         d.text(m.content, "socket", "/run/gw/gw.sock"),
+		lan:            d.text(m.content, "lan", "eth0"),
+		listenPort:     d.number(m.content, "listen_port", "51820"),
+		tunName:        d.text(tun, "name", "gw0"),
+		tunMTU:         d.number(tun, "mtu", "1420"),
+		tunDriver:      d.text(tun, "driver", "offload"),
+		tunPersist:     d.flag(tun, "persist"),
+		tunCongCtl:     d.text(tun, "congctl", "bbr"),
+		statusListen:   d.text(status, "listen", "127.0.0.1:9770"),
+		logLevel:       d.text(log, "level", "info"),
+		logJSON:        d.flag(log, "json"),
+	}
+}
