@@ -1,0 +1,18 @@
+// Package bind is gw's conn.Bind: the UDP sockets under wireguard-go.
+//
+// What lives here, one idea a file:
+//
+//   - bind.go: the Bind and its Config; open, close, what wireguard-go calls.
+//   - socket.go, mmsg.go, cmsg.go: Linux sockets, batched system calls, and
+//     their control messages (UDP GSO and GRO, the sticky source address).
+//   - send.go, receive.go: the two ways of a datagram through a socket.
+//   - endpoint.go: the address of a peer as wireguard-go holds it.
+//   - message.go, handshake.go, echo.go: which handshake messages may pass,
+//     and the quick repetition of the ones that got lost.
+//   - nudge.go: how a restarted responder that may not dial tells the dialler
+//     that it has lost its keys.
+//   - gate.go: the bound on the packets inside wireguard-go.
+//   - stats.go: counters, and the reason for each datagram that was dropped.
+//
+// handshake.go, echo.go and nudge.go do no I/O and read no clock.
+package bind

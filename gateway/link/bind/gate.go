@@ -1,0 +1,160 @@
+package bind
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// gatePatience is how long a full Gate stays shut while nothing leaves. A
+// pipeline that works moves a batch in well under a millisecond.
+const gatePatience = 2 * time.Millisecond
+
+// A Gate bounds the number of packets inside a pipeline that has no bound of
+// its own, as wireguard-go's queues and pools have none.
+//
+// Whoever puts packets in calls Enter, whoever takes them out calls Leave.
+// Packets that the pipeline drops never leave; so when the Gate is full and
+// nothing has left for 2 ms, it takes what is inside for lost and counts from
+// zero again. A leak can slow the pipeline down and never stall it.
+//
+// All methods may be called concurrently, and none allocates. A nil *Gate is
+// always open.
+type Gate struct {
+	limit  int64
+	inside atomic.Int64
+	left   atomic.Uint64 // Leave calls: the sign of progress
+	resets atomic.Uint64
+	waits  atomic.Uint64
+
+	waiting atomic.Bool
+	turn    chan struct{} // holds the token of the one caller that waits
+	wake    chan struct{}
+	timer   *time.Timer // owned by the holder of turn
+
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+// NewGate makes a Gate that lets packets in while fewer than limit are inside.
+// One Enter of n packets may therefore take the count to limit+n-1.
+func NewGate(limit int) *Gate {
+	if limit < 1 {
+		panic("bind: a gate needs a limit of at least one packet")
+	}
+	return &Gate{
+		limit:  int64(limit),
+		turn:   make(chan struct{}, 1),
+		wake:   make(chan struct{}, 1),
+		closed: make(chan struct{}),
+	}
+}
+
+// Enter counts n packets in. It blocks while limit packets or more are inside,
+// until enough have left, nothing has left for 2 ms, or the Gate is closed.
+func (g *Gate) Enter(n int) {
+	if g == nil || n <= 0 {
+		return
+	}
+	if g.inside.Load() >= g.limit {
+		g.wait()
+	}
+	g.inside.Add(int64(n))
+}
+
+// Leave counts n packets out. It never blocks.
+func (g *Gate) Leave(n int) {
+	if g == nil || n <= 0 {
+		return
+	}
+	g.left.Add(1)
+	for {
+		was := g.inside.Load()
+		// Packets taken for lost may turn up after all.
+		is := max(0, was-int64(n))
+		if g.inside.CompareAndSwap(was, is) {
+			if is < g.limit && g.waiting.Load() {
+				g.signal()
+			}
+			return
+		}
+	}
+}
+
+// Inside returns how many packets are counted as inside at this moment.
+func (g *Gate) Inside() int {
+	if g == nil {
+		return 0
+	}
+	return int(g.inside.Load())
+}
+
+// Waits returns how often Enter had to block.
+func (g *Gate) Waits() uint64 {
+	if g == nil {
+		return 0
+	}
+	return g.waits.Load()
+}
+
+// Resets returns how often a full Gate has taken what was inside for lost.
+func (g *Gate) Resets() uint64 {
+	if g == nil {
+		return 0
+	}
+	return g.resets.Load()
+}
+
+// Close opens the Gate for good: no Enter blocks any more.
+func (g *Gate) Close() {
+	if g != nil {
+		g.closeOnce.Do(func() { close(g.closed) })
+	}
+}
+
+func (g *Gate) signal() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when there is room. One caller waits at a time, the others
+// queue for turn, so that one timer serves them all.
+func (g *Gate) wait() {
+	select {
+	case <-g.closed:
+		return
+	case g.turn <- struct{}{}:
+	}
+	defer func() { <-g.turn }()
+	if g.inside.Load() < g.limit {
+		return // left while this caller queued
+	}
+	g.waits.Add(1)
+	g.waiting.Store(true)
+	defer g.waiting.Store(false)
+	if g.timer == nil {
+		g.timer = time.NewTimer(gatePatience)
+	} else {
+		g.timer.Reset(gatePatience)
+	}
+	defer g.timer.Stop()
+	seen := g.left.Load()
+	for g.inside.Load() >= g.limit {
+		select {
+		case <-g.closed:
+			return
+		case <-g.wake:
+		case <-g.timer.C:
+			now := g.left.Load()
+			if now == seen {
+				g.inside.Store(0)
+				g.resets.Add(1)
+				return
+			}
+			seen = now
+			g.timer.Reset(gatePatience)
+		}
+	}
+}

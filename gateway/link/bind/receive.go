@@ -1,0 +1,245 @@
+package bind
+
+import (
+	"net"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/conn"
+)
+
+const (
+	// receiveMessages is how many messages one system call may bring; with
+	// GRO, each may hold dozens of datagrams.
+	receiveMessages = 16
+	// receiveBuffer is the longest message there can be. Memory that no
+	// message has reached yet is not resident.
+	receiveBuffer = 1 << 16
+	// receivePause follows a failed system call, so that a failure that lasts
+	// doesn't take a whole core.
+	receivePause = 5 * time.Millisecond
+)
+
+// receiver takes datagrams from one socket. Coalesced ones are read into its
+// own buffers, and what they are made of is copied to wireguard-go's: those
+// are 64 KB each, of which so only the first pages are ever touched. Not safe
+// for concurrent use.
+type receiver struct {
+	b      *Bind
+	s      *socket
+	closed <-chan struct{}
+	eps    endpointCache
+
+	// lastOwn is a session index known to be ours, plus one: a cache in front
+	// of ownIndices.
+	lastOwn uint64
+
+	msgs  [receiveMessages]mmsghdr
+	names [receiveMessages]unix.RawSockaddrInet6
+	iovs  [receiveMessages]unix.Iovec
+	ctls  [receiveMessages][receiveControlSpace]byte
+	bufs  []byte
+
+	// What was read and not yet handed on: messages at to got; of the first,
+	// the rest, its segment size and endpoint.
+	at, got int
+	rest    []byte
+	segment int
+	from    *Endpoint
+
+	errno syscall.Errno
+	read  func(fd uintptr) bool
+}
+
+func newReceiver(b *Bind, s *socket, closed <-chan struct{}) *receiver {
+	r := &receiver{b: b, s: s, closed: closed, bufs: make([]byte, receiveMessages*receiveBuffer)}
+	r.read = r.tryRead
+	for i := range r.msgs {
+		buf := r.bufs[i*receiveBuffer : (i+1)*receiveBuffer]
+		r.iovs[i].Base = &buf[0]
+		r.iovs[i].SetLen(len(buf))
+		h := &r.msgs[i].hdr
+		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
+		h.Iov = &r.iovs[i]
+		h.SetIovlen(1)
+		h.Control = &r.ctls[i][0]
+	}
+	return r
+}
+
+func (r *receiver) receiveIPv4(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	return r.receive(bufs, sizes, eps)
+}
+
+func (r *receiver) receiveIPv6(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	return r.receive(bufs, sizes, eps)
+}
+
+// receive is a conn.ReceiveFunc. wireguard-go never calls again after an error,
+// so it returns one only when the socket is closed.
+func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	for {
+		n, packets := 0, 0
+		for n < len(bufs) {
+			m := r.next()
+			if m == nil {
+				break
+			}
+			pass, packet := r.judge(m)
+			if !pass {
+				continue
+			}
+			if len(m) > len(bufs[n]) {
+				r.b.counters.drop(ReceiveMalformed)
+				continue
+			}
+			if packet {
+				packets++
+			}
+			sizes[n] = copy(bufs[n], m)
+			eps[n] = r.from
+			n++
+		}
+		if n > 0 {
+			r.b.config.Inbound.Enter(packets)
+			return n, nil
+		}
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// next returns the next datagram that was read, nil if there is none.
+func (r *receiver) next() []byte {
+	for len(r.rest) == 0 {
+		if r.at == r.got {
+			return nil
+		}
+		r.open(r.at)
+		r.at++
+	}
+	size := len(r.rest)
+	if r.segment > 0 && r.segment < size {
+		size = r.segment
+	}
+	m := r.rest[:size]
+	r.rest = r.rest[size:]
+	return m
+}
+
+// open makes the message read i-th the current one.
+func (r *receiver) open(i int) {
+	msg := &r.msgs[i]
+	r.rest = r.bufs[i*receiveBuffer:][:msg.n]
+	info := parseControl(r.ctls[i][:msg.hdr.Controllen])
+	r.segment = info.segment
+	key := endpointKey{name: r.names[i], local: info.local}
+	if r.s.v6 {
+		key.name.Flowinfo = 0 // not part of the address
+	}
+	r.from = r.eps.get(&key)
+
+	datagrams := uint64(1)
+	if r.segment > 0 {
+		datagrams = (uint64(msg.n) + uint64(r.segment) - 1) / uint64(r.segment)
+	}
+	r.b.counters.receivedDatagrams.Add(datagrams)
+	r.b.counters.receivedBytes.Add(uint64(msg.n))
+}
+
+// fill waits for messages and reads them.
+func (r *receiver) fill() error {
+	for {
+		for i := range r.msgs {
+			h := &r.msgs[i].hdr
+			h.Namelen = unix.SizeofSockaddrInet6
+			h.SetControllen(receiveControlSpace)
+		}
+		r.at, r.got = 0, 0
+		if err := r.s.raw.Read(r.read); err != nil {
+			return net.ErrClosed
+		}
+		if r.errno == 0 {
+			return nil
+		}
+		r.b.counters.receiveErrors.Add(1)
+		select {
+		case <-r.closed:
+			return net.ErrClosed
+		case <-time.After(receivePause):
+		}
+	}
+}
+
+func (r *receiver) tryRead(fd uintptr) bool {
+	for {
+		r.got, r.errno = recvmmsg(fd, r.msgs[:])
+		switch r.errno {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			r.got = 0
+			return false
+		case 0:
+			return true
+		default:
+			r.got = 0
+			return true
+		}
+	}
+}
+
+// judge says whether a datagram goes on to wireguard-go, and whether it then
+// is a packet that the inbound gate counts.
+func (r *receiver) judge(m []byte) (pass, packet bool) {
+	c := &r.b.counters
+	if len(m) < sizeKeepalive {
+		if looksLikeNudge(m) {
+			r.b.receiveNudge(m, r.from)
+		} else {
+			c.drop(ReceiveMalformed)
+		}
+		return false, false
+	}
+	switch messageType(m) {
+	case typeTransport:
+		index := receiverIndex(m)
+		if r.lastOwn != uint64(index)+1 {
+			if !r.b.own.has(index) {
+				// It still goes on: own is bounded and may have forgotten.
+				c.unknownSessions.Add(1)
+				r.b.sendNudge(index, r.from)
+				return true, false
+			}
+			r.lastOwn = uint64(index) + 1
+		}
+		return true, len(m) > sizeKeepalive
+	case typeInitiation:
+		if len(m) != sizeInitiation {
+			break
+		}
+		if !r.b.config.AcceptInitiations {
+			c.drop(ReceiveInitiation)
+			return false, false
+		}
+		return true, false
+	case typeResponse:
+		if len(m) != sizeResponse {
+			break
+		}
+		r.b.dialler.answered(answeredIndex(m))
+		return true, false
+	case typeCookie:
+		if len(m) != sizeCookie {
+			break
+		}
+		return true, false
+	default:
+		c.drop(ReceiveUnknownType)
+		return false, false
+	}
+	c.drop(ReceiveMalformed)
+	return false, false
+}

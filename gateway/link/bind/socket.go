@@ -1,0 +1,131 @@
+package bind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketBuffer is the size in bytes asked for the kernel's send and receive
+// buffers: 100 ms at 300 Mbit/s.
+const socketBuffer = 4 << 20
+
+// socket is the UDP socket of one address family. Safe for concurrent use.
+type socket struct {
+	conn *net.UDPConn
+	raw  syscall.RawConn
+	v6   bool
+
+	segment  atomic.Bool // UDP_SEGMENT may be used on send
+	coalesce bool        // UDP_GRO is on
+}
+
+// openSocket opens a socket on a port, any if 0. It returns nil if the host
+// hasn't the address family.
+func openSocket(v6 bool, port uint16) (*socket, error) {
+	s := &socket{v6: v6}
+	network := "udp4"
+	if v6 {
+		network = "udp6"
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if errControl := c.Control(func(fd uintptr) { err = s.configure(int(fd)) }); errControl != nil {
+			return errControl
+		}
+		return err
+	}}
+	pc, err := lc.ListenPacket(context.Background(), network, ":"+strconv.Itoa(int(port)))
+	switch {
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		return nil, nil
+	case errors.Is(err, unix.EADDRINUSE):
+		return nil, fmt.Errorf("listen on UDP port %d: another process holds it (see `ss -ulnp`): %w", port, err)
+	case err != nil:
+		return nil, fmt.Errorf("listen on UDP port %d: %w", port, err)
+	}
+	s.conn = pc.(*net.UDPConn)
+	if s.raw, err = s.conn.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("reach the socket on UDP port %d: %w", port, err), s.conn.Close())
+	}
+	return s, nil
+}
+
+func (s *socket) configure(fd int) error {
+	type option struct {
+		name              string
+		level, opt, value int
+	}
+	must := []option{
+		// Don't-fragment is always set, and no ICMP message, true or forged,
+		// has any influence: the link measures the path MTU itself.
+		{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
+		// The local address of each datagram, to answer from.
+		{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
+	}
+	if s.v6 {
+		must = []option{
+			{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
+			{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE},
+			{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
+		}
+	}
+	for _, o := range must {
+		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {
+			return fmt.Errorf("set %s: %w", o.name, err)
+		}
+	}
+	// The rest makes it faster, where kernel and privileges allow.
+	for _, o := range []struct{ force, plain int }{
+		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF},
+		{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF},
+	} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, o.force, socketBuffer) != nil {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, o.plain, socketBuffer)
+		}
+	}
+	_, err := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
+	s.segment.Store(err == nil)
+	s.coalesce = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
+	return nil
+}
+
+func (s *socket) port() uint16 {
+	return s.conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+// openSockets opens a socket for each address family that the host has, on the
+// same port.
+func openSockets(port uint16) (v4, v6 *socket, err error) {
+	// Two sockets can't be given one free port at once: the port that the
+	// first got may be taken for the second.
+	const tries = 100
+	for try := 1; ; try++ {
+		if v4, err = openSocket(false, port); err != nil {
+			return nil, nil, err
+		}
+		port6 := port
+		if v4 != nil {
+			port6 = v4.port()
+		}
+		if v6, err = openSocket(true, port6); err == nil {
+			break
+		}
+		if v4 != nil {
+			err = errors.Join(err, v4.conn.Close())
+		}
+		if port != 0 || !errors.Is(err, unix.EADDRINUSE) || try == tries {
+			return nil, nil, err
+		}
+	}
+	if v4 == nil && v6 == nil {
+		return nil, nil, fmt.Errorf("this host has neither IPv4 nor IPv6: %w", unix.EAFNOSUPPORT)
+	}
+	return v4, v6, nil
+}

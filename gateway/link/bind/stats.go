@@ -1,0 +1,115 @@
+package bind
+
+import "sync/atomic"
+
+// A Reason names why a datagram went no further.
+type Reason uint8
+
+// The reasons, in the order of Stats.Drops.
+const (
+	// SendTooBig: the datagram is longer than the interface's MTU allows
+	// (EMSGSIZE). Path MTU probes end here, too.
+	SendTooBig Reason = iota
+	// SendNoRoute: no route to the peer (ENETUNREACH, EHOSTUNREACH, ENETDOWN).
+	SendNoRoute
+	// SendNoBuffer: the kernel had no memory for it (ENOBUFS, ENOMEM).
+	SendNoBuffer
+	// SendForbidden: a local firewall refused it (EPERM, EACCES).
+	SendForbidden
+	// SendFailed: any other error from the kernel.
+	SendFailed
+	// SendMayNotDial: a handshake initiation to a peer that this side may not
+	// dial, or that it doesn't know.
+	SendMayNotDial
+	// ReceiveInitiation: a handshake initiation arrived, and no peer may dial
+	// this node.
+	ReceiveInitiation
+	// ReceiveMalformed: too short or too long to be a WireGuard message.
+	ReceiveMalformed
+	// ReceiveUnknownType: neither a WireGuard message nor a nudge.
+	ReceiveUnknownType
+	// ReceiveNudgeRefused: a nudge of another version, one quoting a session
+	// that this node doesn't use at that address, or one too many.
+	ReceiveNudgeRefused
+	// NumReasons is the number of reasons above.
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{
+	SendTooBig:          "send_too_big",
+	SendNoRoute:         "send_no_route",
+	SendNoBuffer:        "send_no_buffer",
+	SendForbidden:       "send_forbidden",
+	SendFailed:          "send_failed",
+	SendMayNotDial:      "send_may_not_dial",
+	ReceiveInitiation:   "receive_initiation",
+	ReceiveMalformed:    "receive_malformed",
+	ReceiveUnknownType:  "receive_unknown_type",
+	ReceiveNudgeRefused: "receive_nudge_refused",
+}
+
+// String returns the reason's name, fit for a metric label.
+func (r Reason) String() string {
+	if r < NumReasons {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
+
+// Stats is a snapshot of a Bind's counters, which live as long as the Bind.
+type Stats struct {
+	SentDatagrams     uint64
+	SentBytes         uint64 // UDP payload
+	ReceivedDatagrams uint64 // dropped ones included
+	ReceivedBytes     uint64 // UDP payload
+
+	// Drops counts datagrams dropped, indexed by Reason.
+	Drops [NumReasons]uint64
+
+	// ReceiveErrors counts system calls that failed on receive. No datagram is
+	// known to be lost by them.
+	ReceiveErrors uint64
+	// SplitSends counts coalesced sends that the kernel refused as a whole and
+	// that were sent again one datagram at a time.
+	SplitSends uint64
+	// Repeats counts handshake messages sent again because no answer came.
+	Repeats uint64
+	// UnknownSessions counts transport messages for a session that this
+	// process never had: the peer has yet to learn of a restart.
+	UnknownSessions uint64
+	// NudgesSent and NudgesReceived count nudges; refused ones are in Drops.
+	NudgesSent     uint64
+	NudgesReceived uint64
+}
+
+type counters struct {
+	sentDatagrams, sentBytes         atomic.Uint64
+	receivedDatagrams, receivedBytes atomic.Uint64
+	drops                            [NumReasons]atomic.Uint64
+	receiveErrors, splitSends        atomic.Uint64
+	repeats, unknownSessions         atomic.Uint64
+	nudgesSent, nudgesReceived       atomic.Uint64
+}
+
+func (c *counters) drop(r Reason) { c.drops[r].Add(1) }
+
+// Stats returns the counters. It may be called at any time.
+func (b *Bind) Stats() Stats {
+	c := &b.counters
+	s := Stats{
+		SentDatagrams:     c.sentDatagrams.Load(),
+		SentBytes:         c.sentBytes.Load(),
+		ReceivedDatagrams: c.receivedDatagrams.Load(),
+		ReceivedBytes:     c.receivedBytes.Load(),
+		ReceiveErrors:     c.receiveErrors.Load(),
+		SplitSends:        c.splitSends.Load(),
+		Repeats:           c.repeats.Load(),
+		UnknownSessions:   c.unknownSessions.Load(),
+		NudgesSent:        c.nudgesSent.Load(),
+		NudgesReceived:    c.nudgesReceived.Load(),
+	}
+	for i := range c.drops {
+		s.Drops[i] = c.drops[i].Load()
+	}
+	return s
+}
