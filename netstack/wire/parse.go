@@ -190,10 +190,15 @@ func (p *Packet) parse6(b []byte) Reason {
 			if at+8 > total {
 				return Short
 			}
-			p.Fragment = true
-			p.Proto = p.B[at]
-			p.L4 = at + 8
-			return OK
+			if binary.BigEndian.Uint16(p.B[at+2:])&^6 != 0 {
+				p.Fragment = true
+				p.Proto = p.B[at]
+				p.L4 = at + 8
+				return OK
+			}
+			// First and last fragment in one: a packet like any other (RFC 6946).
+			next = p.B[at]
+			at += 8
 		default:
 			p.Proto = next
 			p.L4 = at

@@ -21,7 +21,6 @@ const (
 	BadFlags       // TCP flags that no TCP sends together
 	FragmentBad    // a fragment that overlaps, lies or is too small
 	FragmentLimit  // the space or the time for reassembly is used up
-	FragmentWaits  // kept until the rest of its datagram comes; not a loss
 	TooBig         // larger than the path takes; answered with ICMP
 	MartianAddress // multicast, loopback, unspecified or another address not routed
 
@@ -64,7 +63,6 @@ var reasonNames = [NumReasons]string{
 	BadFlags:       "bad-flags",
 	FragmentBad:    "fragment-bad",
 	FragmentLimit:  "fragment-limit",
-	FragmentWaits:  "fragment-waits",
 	TooBig:         "too-big",
 	MartianAddress: "martian-address",
 	Spoofed:        "spoofed",

@@ -1,0 +1,115 @@
+package flow
+
+import (
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// flow is one 5-tuple. Its key, site, and localB never change; everything else
+// belongs to the lock of its shard.
+type flow struct {
+	key key
+	// site is the index of the other site.
+	site int
+	// localB says that the end b is the one on this node's side.
+	localB bool
+	// openerB says that the end b opened the flow.
+	openerB bool
+	rule    *Rule
+	tcp     tracker
+	// replied says that the end that was called has answered.
+	replied bool
+	opened  time.Duration
+	openedW time.Time // the same on the wall clock, for the record
+	last    time.Duration
+	// out is what the local end sent, in what it received.
+	out, in tally
+	// noted is what the record says, to tell when it is out of date.
+	noted struct {
+		kept  bool
+		phase phase
+		end   [2]uint32
+	}
+}
+
+// tally counts packets and the bytes of the whole IP packets.
+type tally struct{ packets, bytes uint64 }
+
+// timeout is how long the flow may be silent before it is forgotten.
+func (f *flow) timeout() time.Duration {
+	switch f.key.proto {
+	case wire.ProtoTCP:
+		return f.tcp.phase.timeout()
+	case wire.ProtoUDP:
+		if f.replied {
+			return timeoutUDPReply
+		}
+		return timeoutUDP
+	case wire.ProtoICMP, wire.ProtoICMPv6:
+		return timeoutICMP
+	}
+	return timeoutOther
+}
+
+// spare reports whether the flow may be given up for a new one when the table
+// is full: one that has not come about, or has ended.
+func (f *flow) spare() bool {
+	if f.key.proto == wire.ProtoTCP {
+		return f.tcp.phase == phaseSyn || f.tcp.phase.over()
+	}
+	return !f.replied
+}
+
+// state is the word for people.
+func (f *flow) state() string {
+	if f.key.proto == wire.ProtoTCP {
+		return f.tcp.phase.String()
+	}
+	if f.replied {
+		return "replied"
+	}
+	return "opened"
+}
+
+// packet takes a packet of the flow into account; fromB tells its direction.
+func (f *flow) packet(now time.Duration, p *wire.Packet, fromB bool) wire.Reason {
+	if f.key.proto == wire.ProtoTCP {
+		i := 0
+		if fromB != f.openerB {
+			i = 1
+		}
+		if r := f.tcp.packet(i, p); r != wire.OK {
+			return r
+		}
+	}
+	if fromB != f.openerB {
+		f.replied = true
+	}
+	f.count(now, len(p.B), fromB)
+	return wire.OK
+}
+
+func (f *flow) count(now time.Duration, bytes int, fromB bool) {
+	f.last = now
+	t := &f.in
+	if fromB == f.localB {
+		t = &f.out
+	}
+	t.packets++
+	t.bytes += uint64(bytes)
+}
+
+// stale reports whether the flow's record has to be written (again).
+func (f *flow) stale() bool {
+	switch f.key.proto {
+	case wire.ProtoTCP:
+		if !f.noted.kept || f.noted.phase != f.tcp.phase {
+			return true
+		}
+		return f.tcp.side[0].end-f.noted.end[0] > recordBytes || f.tcp.side[1].end-f.noted.end[1] > recordBytes
+	case wire.ProtoUDP:
+		return f.replied && !f.noted.kept
+	}
+	return false // an echo is asked again
+}

@@ -1,0 +1,154 @@
+package flow
+
+import (
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// maxRuns is how many flows may be joined side by side in one batch. A batch
+// mixes few: it is what the link received at once.
+const maxRuns = 4
+
+// joiner gathers the segments of a batch into super-segments, flow by flow.
+// Packets of one flow leave in the order in which they came.
+type joiner struct {
+	run  [maxRuns]wire.Joined
+	flow [maxRuns]*flow
+	n    int
+	one  [1][]byte // what a single packet is written from, so that it need not be allocated
+}
+
+// Write takes packets from the link to the host, as wireguard's tun.Device does.
+// What can't be delivered is dropped and counted; an error is never returned,
+// since no packet is worth the tunnel.
+func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
+	j := p.joins.Get().(*joiner)
+	now := p.table.cfg.Now()
+	for _, b := range bufs {
+		if r := p.inbound(j, now, b[offset:]); r != wire.OK {
+			p.table.drop(r)
+		}
+	}
+	p.flushAll(j)
+	p.joins.Put(j)
+	return len(bufs), nil
+}
+
+func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
+	var pkt wire.Packet
+	if r := wire.Parse(&pkt, b); r != wire.OK {
+		return r
+	}
+	var whole wire.Reassembled
+	if pkt.Fragment {
+		var r wire.Reason
+		if whole, r = p.reassemble(p.fragIn, now, pkt.B); r != wire.OK || whole.Packet == nil {
+			return r
+		}
+		if r := wire.Parse(&pkt, whole.Packet); r != wire.OK {
+			return r
+		}
+	}
+	f, r := p.table.pass(now, &pkt, false)
+	if r != wire.OK {
+		if r == wire.Denied {
+			p.tellLink(wire.AdminProhibited, &pkt, 0)
+		}
+		return r
+	}
+	site := p.sites[f.site].Load()
+	if site.Refused {
+		return wire.LinkRefused
+	}
+	if whole.Packet != nil {
+		return p.deliverFragments(j, &pkt, whole)
+	}
+	partial := pkt.IsPartial()
+	if pkt.Flags&wire.SYN != 0 {
+		mtu := p.table.cfg.MTU
+		if site.MTU > 0 {
+			mtu = min(mtu, site.MTU)
+		}
+		pkt.ClampMSS(mssFor(mtu, pkt.V6), partial)
+	}
+	return p.deliver(j, f, &pkt, partial)
+}
+
+// deliver joins the packet to a run of its flow, or writes it.
+func (p *Path) deliver(j *joiner, f *flow, pkt *wire.Packet, partial bool) wire.Reason {
+	if !p.host.Offload() {
+		if partial {
+			pkt.FinishChecksum()
+		}
+		return p.write(j, pkt.B, wire.Offload{})
+	}
+	if pkt.Proto != wire.ProtoTCP {
+		var o wire.Offload
+		if partial {
+			o = pkt.SetPartial()
+		}
+		return p.write(j, pkt.B, o)
+	}
+	if !partial && !pkt.ChecksumOK() {
+		return wire.BadChecksum
+	}
+	for i := range j.n {
+		if j.flow[i] != f {
+			continue
+		}
+		if j.run[i].Add(pkt) {
+			return wire.OK
+		}
+		p.flush(j, i)
+		j.run[i].Start(pkt)
+		return wire.OK
+	}
+	if j.n == maxRuns {
+		p.flushAll(j)
+	}
+	j.flow[j.n] = f
+	j.run[j.n].Start(pkt)
+	j.n++
+	return wire.OK
+}
+
+func (p *Path) flush(j *joiner, i int) {
+	vec, o := j.run[i].Finish()
+	if err := p.host.Write(vec, o); err != nil {
+		for range j.run[i].Len() {
+			p.table.drop(wire.HostWrite)
+		}
+	}
+}
+
+func (p *Path) flushAll(j *joiner) {
+	for i := range j.n {
+		p.flush(j, i)
+		j.flow[i] = nil
+	}
+	j.n = 0
+}
+
+func (p *Path) write(j *joiner, b []byte, o wire.Offload) wire.Reason {
+	j.one[0] = b
+	if err := p.host.Write(j.one[:], o); err != nil {
+		return wire.HostWrite
+	}
+	return wire.OK
+}
+
+// deliverFragments writes a reassembled datagram in pieces no larger than those
+// in which it came, since nobody behind this host may cut up an IPv6 packet.
+func (p *Path) deliverFragments(j *joiner, pkt *wire.Packet, whole wire.Reassembled) wire.Reason {
+	r := wire.OK
+	err := wire.Fragment(pkt.B, whole.MaxFragment, whole.ID, func(piece []byte) {
+		if wr := p.write(j, piece, wire.Offload{}); wr != wire.OK {
+			r = wr
+		}
+	})
+	if err != nil {
+		return wire.TooBig
+	}
+	return r
+}

@@ -1,0 +1,268 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// SiteState is what the link knows of the way to a site.
+type SiteState struct {
+	// Up says that there is, or was lately, a session to carry packets with.
+	Up bool
+	// Refused says that nothing may be carried until the configurations agree.
+	Refused bool
+	// MTU is the largest inner packet that the way takes, in bytes; 0 means that
+	// nothing is known, and the TUN's counts.
+	MTU int
+	// Partial says that the far gateway finishes checksums.
+	Partial bool
+}
+
+// Path moves packets between the host's device and the link, as the Table says.
+type Path struct {
+	table *Table
+	host  Host
+	voice *voice
+	sites []atomic.Pointer[SiteState]
+	box   outbox
+
+	// Only Read touches these.
+	buf [65536]byte
+	cut wire.Cutter
+
+	joins sync.Pool // *joiner
+
+	fragMu  sync.Mutex
+	fragOut *wire.Reassembler // of fragments from the host
+	fragIn  *wire.Reassembler // of fragments from the link
+}
+
+// NewPath joins a table and a device. Each site is down until SetSite.
+func NewPath(t *Table, host Host) *Path {
+	p := &Path{
+		table: t, host: host, voice: newVoice(t.cfg.Voice),
+		sites:   make([]atomic.Pointer[SiteState], len(t.cfg.Sites)),
+		fragOut: wire.NewReassembler(wire.ReassemblerConfig{}),
+		fragIn:  wire.NewReassembler(wire.ReassemblerConfig{}),
+	}
+	for i := range p.sites {
+		p.sites[i].Store(&SiteState{})
+	}
+	p.joins.New = func() any { return new(joiner) }
+	return p
+}
+
+// SetSite tells what has become of the way to the site with index i.
+func (p *Path) SetSite(i int, s SiteState) { p.sites[i].Store(&s) }
+
+// Wake makes a blocked Read return (0, nil) at once, or the next one if none is.
+func (p *Path) Wake() {
+	// A deadline in the past wakes a reader that waits in the poller. It fails
+	// only once the device is closed, and then there is no reader.
+	_ = p.host.SetReadDeadline(time.Unix(1, 0))
+}
+
+// Read gives packets for the link, as wireguard's tun.Device does: up to
+// len(bufs), each from offset on. It returns (0, nil) after Wake.
+func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	for {
+		if p.cut.Busy() {
+			return p.drain(bufs, sizes, offset), nil
+		}
+		if n := p.box.take(bufs, sizes, offset); n > 0 {
+			return n, nil
+		}
+		n, o, err := p.host.Read(p.buf[:])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// First rearm, then look what there is: a Wake in between is not lost.
+			if err := p.host.SetReadDeadline(time.Time{}); err != nil {
+				return 0, fmt.Errorf("rearm the host's device: %w", err)
+			}
+			return p.box.take(bufs, sizes, offset), nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		out, r := p.outbound(p.buf[:n], o, bufs, sizes, offset)
+		if r != wire.OK {
+			p.table.drop(r)
+		}
+		if out > 0 {
+			return out, nil
+		}
+	}
+}
+
+// drain cuts segments into bufs until these or the super-segment are used up.
+func (p *Path) drain(bufs [][]byte, sizes []int, offset int) int {
+	n := 0
+	for n < len(bufs) && p.cut.Busy() {
+		sizes[n] = p.cut.Next(bufs[n][offset:])
+		n++
+	}
+	return n
+}
+
+// outbound judges one packet from the host and puts what becomes of it into
+// bufs. It returns how many packets that makes.
+func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, offset int) (int, wire.Reason) {
+	var pkt wire.Packet
+	if r := wire.Parse(&pkt, b); r != wire.OK {
+		return 0, r
+	}
+	now := p.table.cfg.Now()
+	var whole wire.Reassembled
+	if pkt.Fragment {
+		var r wire.Reason
+		if whole, r = p.reassemble(p.fragOut, now, pkt.B); r != wire.OK || whole.Packet == nil {
+			return 0, r
+		}
+		if r := wire.Parse(&pkt, whole.Packet); r != wire.OK {
+			return 0, r
+		}
+	}
+	f, r := p.table.pass(now, &pkt, true)
+	if r != wire.OK {
+		if r == wire.Denied {
+			p.tellHost(wire.AdminProhibited, &pkt, 0)
+		}
+		return 0, r
+	}
+	site := p.sites[f.site].Load()
+	switch {
+	case site.Refused:
+		return 0, wire.LinkRefused
+	case !site.Up:
+		return 0, wire.LinkDown
+	}
+	mtu := p.table.cfg.MTU
+	if site.MTU > 0 {
+		mtu = min(mtu, site.MTU)
+	}
+	if pkt.Flags&wire.SYN != 0 {
+		pkt.ClampMSS(mssFor(mtu, pkt.V6), o.NeedsCsum)
+	}
+	switch {
+	case whole.Packet != nil:
+		return p.refragment(&pkt, whole, mtu, bufs, sizes, offset), wire.OK
+	case pkt.Proto == wire.ProtoTCP && (o.GSOSize > 0 || len(pkt.B) > mtu):
+		return p.cutUp(&pkt, o, mtu, site.Partial, bufs, sizes, offset)
+	case len(pkt.B) > mtu:
+		return p.tooBig(&pkt, o, mtu, bufs, sizes, offset)
+	}
+	if o.NeedsCsum {
+		if site.Partial {
+			pkt.SetPartial()
+		} else {
+			pkt.FinishChecksum()
+		}
+	}
+	sizes[0] = copy(bufs[0][offset:], pkt.B)
+	return 1, wire.OK
+}
+
+// mssFor is the largest TCP payload that fits an inner packet of mtu bytes
+// without options (RFC 6691).
+func mssFor(mtu int, v6 bool) uint16 {
+	if v6 {
+		return uint16(mtu - wire.IPv6Header - wire.TCPHeader)
+	}
+	return uint16(mtu - wire.IPv4Header - wire.TCPHeader)
+}
+
+// cutUp begins to cut a TCP segment that is too large for the path, or a
+// super-segment. A sender that counts on more than the path takes is told so;
+// its bytes go on all the same, in smaller pieces.
+func (p *Path) cutUp(pkt *wire.Packet, o wire.Offload, mtu int, partial bool, bufs [][]byte, sizes []int, offset int) (int, wire.Reason) {
+	size := mtu - pkt.Data
+	if g := int(o.GSOSize); g > 0 && g <= size {
+		size = g
+	} else {
+		p.tellHost(wire.PacketTooBig, pkt, mtu)
+	}
+	if size <= 0 {
+		return 0, wire.TooBig
+	}
+	// The pieces get checksums of their own, which would hide that the whole
+	// was damaged on its way here.
+	if !o.NeedsCsum && !o.CsumValid && !pkt.ChecksumOK() {
+		return 0, wire.BadChecksum
+	}
+	p.cut.Reset(pkt, size, partial)
+	return p.drain(bufs, sizes, offset), wire.OK
+}
+
+// tooBig handles a packet other than TCP that does not fit: cut into fragments
+// where the sender allows that, otherwise answered.
+func (p *Path) tooBig(pkt *wire.Packet, o wire.Offload, mtu int, bufs [][]byte, sizes []int, offset int) (int, wire.Reason) {
+	if pkt.DF {
+		p.tellHost(wire.PacketTooBig, pkt, mtu)
+		return 0, wire.TooBig
+	}
+	if o.NeedsCsum {
+		pkt.FinishChecksum() // no device finishes a checksum over fragments
+	}
+	return p.fragment(pkt.B, mtu, 0, bufs, sizes, offset), wire.OK
+}
+
+// refragment cuts a reassembled datagram up again, into pieces no larger than
+// those in which it came: its sender found these to fit.
+func (p *Path) refragment(pkt *wire.Packet, whole wire.Reassembled, mtu int, bufs [][]byte, sizes []int, offset int) int {
+	return p.fragment(pkt.B, min(mtu, whole.MaxFragment), whole.ID, bufs, sizes, offset)
+}
+
+func (p *Path) fragment(b []byte, mtu int, id uint32, bufs [][]byte, sizes []int, offset int) int {
+	n := 0
+	err := wire.Fragment(b, mtu, id, func(piece []byte) {
+		if n < len(bufs) {
+			sizes[n] = copy(bufs[n][offset:], piece)
+			n++
+		}
+	})
+	if err != nil {
+		p.table.drop(wire.TooBig)
+		return 0
+	}
+	return n
+}
+
+// reassemble gives the datagram that a fragment completes. Its Packet is nil,
+// with OK, while others are missing.
+func (p *Path) reassemble(ra *wire.Reassembler, now time.Duration, b []byte) (wire.Reassembled, wire.Reason) {
+	p.fragMu.Lock()
+	defer p.fragMu.Unlock()
+	whole, r := ra.Add(now, b)
+	switch {
+	case r == wire.FragTooMany || r == wire.FragNoSpace:
+		return wire.Reassembled{}, wire.FragmentLimit
+	case r.Refused():
+		return wire.Reassembled{}, wire.FragmentBad
+	}
+	return whole, wire.OK
+}
+
+// tellHost answers a packet that came from the host.
+func (p *Path) tellHost(kind wire.ICMPKind, pkt *wire.Packet, mtu int) {
+	if b := p.voice.about(kind, pkt, mtu); b != nil {
+		if err := p.host.Write([][]byte{b}, wire.Offload{}); err != nil {
+			p.table.drop(wire.HostWrite)
+		}
+	}
+}
+
+// tellLink answers a packet that came from the link.
+func (p *Path) tellLink(kind wire.ICMPKind, pkt *wire.Packet, mtu int) {
+	if b := p.voice.about(kind, pkt, mtu); b != nil {
+		if !p.box.put(b) {
+			p.table.drop(wire.QueueFull)
+			return
+		}
+		p.Wake()
+	}
+}

@@ -1,0 +1,127 @@
+package flow
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// A record is what has to be known of a flow to carry it on: by this process
+// after a restart, by its sibling, by the gateway of the other site. It says
+// the same on all of them, so that no node's view (near, far) is in it.
+//
+// Version 1, big endian, 21 bytes, and its key is the 38 bytes in front:
+//
+//	a 16 | b 16 | port a 2 | port b 2 | protocol 1 | IPv6 1
+//	version 1 | flags 1 | phase 1 | opened, ms since 1970 8
+//	opener: scale 1, end 4 | called: scale 1, end 4
+const (
+	recordVersion = 1
+	keySize       = 38
+	recordSize    = 21
+)
+
+const (
+	recOpenerB  = 1 << iota // the end b opened it
+	recReplied              // the called end has answered
+	recTrusted              // both scales are known
+	recKnown0               // the opener's position is known
+	recKnown1               // the called end's
+	recAllFlags = 1<<iota - 1
+)
+
+// ErrRecord is wrapped by every error about a record that can't be read.
+var ErrRecord = errors.New("bad flow record")
+
+func (k *key) append(b []byte) []byte {
+	b = append(b, k.a[:]...)
+	b = append(b, k.b[:]...)
+	b = binary.BigEndian.AppendUint16(b, k.pa)
+	b = binary.BigEndian.AppendUint16(b, k.pb)
+	v6 := byte(0)
+	if k.v6 {
+		v6 = 1
+	}
+	return append(b, k.proto, v6)
+}
+
+func parseKey(b []byte) (k key, err error) {
+	if len(b) != keySize || b[37] > 1 {
+		return k, fmt.Errorf("%w: key of %d bytes", ErrRecord, len(b))
+	}
+	copy(k.a[:], b)
+	copy(k.b[:], b[16:])
+	k.pa, k.pb = binary.BigEndian.Uint16(b[32:]), binary.BigEndian.Uint16(b[34:])
+	k.proto, k.v6 = b[36], b[37] == 1
+	if sorted := k; sorted.order() {
+		return k, fmt.Errorf("%w: ends out of order", ErrRecord)
+	}
+	if !k.v6 && ([12]byte(k.a[4:]) != [12]byte{} || [12]byte(k.b[4:]) != [12]byte{}) {
+		return k, fmt.Errorf("%w: an IPv4 address of 16 bytes", ErrRecord)
+	}
+	return k, nil
+}
+
+// appendRecord appends the flow's record and notes what it says.
+func (f *flow) appendRecord(b []byte) []byte {
+	f.noted.kept = true
+	f.noted.phase = f.tcp.phase
+	var flags byte
+	set := func(on bool, bit byte) {
+		if on {
+			flags |= bit
+		}
+	}
+	set(f.openerB, recOpenerB)
+	set(f.replied, recReplied)
+	if f.key.proto == wire.ProtoTCP {
+		t := &f.tcp
+		set(t.trusted && t.phase != phaseSyn, recTrusted)
+		set(!t.loose || t.hint[0], recKnown0)
+		set((!t.loose || t.hint[1]) && t.phase != phaseSyn, recKnown1)
+		f.noted.end = [2]uint32{t.side[0].end, t.side[1].end}
+	}
+	b = append(b, recordVersion, flags, byte(f.tcp.phase))
+	b = binary.BigEndian.AppendUint64(b, uint64(f.openedW.UnixMilli()))
+	for i := range f.tcp.side {
+		b = append(b, f.tcp.side[i].scale)
+		b = binary.BigEndian.AppendUint32(b, f.tcp.side[i].end)
+	}
+	return b
+}
+
+// parseRecord reads key and value of a record into a flow. Which side is the
+// local one, the rule and the site are left to the table that takes it in.
+func parseRecord(kb, b []byte) (*flow, error) {
+	k, err := parseKey(kb)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) < 1 || b[0] != recordVersion {
+		return nil, fmt.Errorf("%w: of another version", ErrRecord)
+	}
+	if len(b) != recordSize || b[1]&^recAllFlags != 0 {
+		return nil, fmt.Errorf("%w: of %d bytes", ErrRecord, len(b))
+	}
+	f := &flow{key: k, openerB: b[1]&recOpenerB != 0, replied: b[1]&recReplied != 0}
+	ms := binary.BigEndian.Uint64(b[3:])
+	if ms > 1<<48 {
+		return nil, fmt.Errorf("%w: opened in the far future", ErrRecord)
+	}
+	f.openedW = time.UnixMilli(int64(ms))
+	if k.proto != wire.ProtoTCP {
+		return f, nil
+	}
+	ph := phase(b[2])
+	if ph == phaseNone || ph > phaseReset || b[11] > 14 || b[16] > 14 {
+		return nil, fmt.Errorf("%w: no TCP state %d", ErrRecord, b[2])
+	}
+	f.tcp.resume(ph, b[1]&recTrusted != 0, [2]position{
+		{known: b[1]&recKnown0 != 0, scale: b[11], end: binary.BigEndian.Uint32(b[12:])},
+		{known: b[1]&recKnown1 != 0, scale: b[16], end: binary.BigEndian.Uint32(b[17:])},
+	})
+	return f, nil
+}

@@ -1,0 +1,342 @@
+package flow
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+const shards = 64
+
+// Table holds the flows and says of each packet whether it passes. Its methods
+// are safe for concurrent use.
+type Table struct {
+	cfg                      Config
+	judge                    atomic.Pointer[Judge]
+	start                    time.Duration
+	shard                    [shards]shard
+	count                    atomic.Int64
+	opener                   []atomic.Int64 // flows by the site that opened them
+	drops                    [wire.NumReasons]atomic.Uint64
+	opened, denied, restored atomic.Uint64
+}
+
+type shard struct {
+	mu    sync.Mutex
+	flows map[key]*flow
+	note  []byte // scratch for records
+	_     [64]byte
+}
+
+// New makes an empty table.
+func New(cfg Config) *Table {
+	if cfg.MaxFlows <= 0 {
+		cfg.MaxFlows = DefaultMaxFlows
+	}
+	t := &Table{cfg: cfg, start: cfg.Now(), opener: make([]atomic.Int64, len(cfg.Sites))}
+	t.judge.Store(&cfg.Judge)
+	for i := range t.shard {
+		t.shard[i].flows = make(map[key]*flow)
+	}
+	return t
+}
+
+// shardOf spreads keys by the bits of addresses and ports that differ most.
+func (t *Table) shardOf(k *key) *shard {
+	h := uint32(k.pa)*31 + uint32(k.pb)*17 + uint32(k.a[3]) + uint32(k.b[3])*7 + uint32(k.a[15])*3 + uint32(k.b[15])*5
+	h ^= h >> 11
+	h ^= h >> 6
+	return &t.shard[h%shards]
+}
+
+// drop counts a dropped packet and returns its reason.
+func (t *Table) drop(r wire.Reason) wire.Reason {
+	t.drops[r].Add(1)
+	return r
+}
+
+// siteOf returns the index of the site that owns an address, or -1.
+func (t *Table) siteOf(a netip.Addr) int {
+	for i := range t.cfg.Sites {
+		for _, p := range t.cfg.Sites[i].Prefixes {
+			if p.Contains(a) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// pass judges a packet that is no fragment. fromHost says which side it came
+// from. It returns the flow that the packet belongs to when the reason is OK.
+// The caller counts the drop.
+func (t *Table) pass(now time.Duration, p *wire.Packet, fromHost bool) (*flow, wire.Reason) {
+	if p.IsICMPError() {
+		return t.passError(now, p, fromHost)
+	}
+	k, fromB := keyOf(p)
+	s := t.shardOf(&k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.flows[k]
+	if f != nil && (fromB == f.localB) != fromHost {
+		return nil, wire.Spoofed
+	}
+	opens := p.Proto != wire.ProtoTCP || p.Flags&(wire.SYN|wire.ACK) == wire.SYN
+	if f != nil && p.Proto == wire.ProtoTCP && opens {
+		switch {
+		case f.tcp.phase.over():
+			t.forget(s, f)
+			f = nil
+		case fromB != f.openerB:
+			// The end that was called dials back on the same tuple: allowed only
+			// where it might open such a flow by itself.
+			if t.rule(p) == nil {
+				return nil, t.refuse(wire.Denied)
+			}
+		}
+	}
+	if f == nil {
+		var r wire.Reason
+		if f, r = t.admit(s, now, p, k, fromB, fromHost, opens); r != wire.OK {
+			return nil, r
+		}
+	} else if r := f.packet(now, p, fromB); r != wire.OK {
+		return nil, r
+	}
+	t.note(s, f)
+	return f, wire.OK
+}
+
+// rule asks policy about the flow that p would open.
+func (t *Table) rule(p *wire.Packet) *Rule {
+	port := p.DstPort
+	if p.Proto != wire.ProtoTCP && p.Proto != wire.ProtoUDP {
+		port = 0
+	}
+	return (*t.judge.Load()).Judge(p.Src(), p.Dst(), p.Proto, port)
+}
+
+func (t *Table) refuse(r wire.Reason) wire.Reason {
+	t.denied.Add(1)
+	return r
+}
+
+// admit makes the flow that p opens, if there may be one.
+func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB, fromHost, opens bool) (*flow, wire.Reason) {
+	src, dst := p.Src(), p.Dst()
+	from, to, r := t.ends(src, dst, fromHost)
+	if r != wire.OK {
+		return nil, r
+	}
+	if p.IsICMP() {
+		opens = p.IsEchoRequest()
+	}
+	if !opens {
+		if now-t.start < t.cfg.Grace {
+			return nil, wire.Grace
+		}
+		return nil, wire.NoFlow
+	}
+	rule := t.rule(p)
+	if rule == nil {
+		return nil, t.refuse(wire.Denied)
+	}
+	if r := t.room(s, from); r != wire.OK {
+		return nil, r
+	}
+	f := &flow{key: k, openerB: fromB, localB: fromB == fromHost, rule: rule, opened: now, openedW: time.Now()}
+	f.site = to
+	if !fromHost {
+		f.site = from
+	}
+	if p.Proto == wire.ProtoTCP {
+		f.tcp.open(p)
+	}
+	f.count(now, len(p.B), fromB)
+	t.insert(s, f, from)
+	t.opened.Add(1)
+	return f, wire.OK
+}
+
+// ends finds the sites of source and destination and checks that the packet
+// came in on the side of the one and leaves on that of the other.
+func (t *Table) ends(src, dst netip.Addr, fromHost bool) (from, to int, r wire.Reason) {
+	if !src.IsGlobalUnicast() || !dst.IsGlobalUnicast() {
+		return 0, 0, wire.MartianAddress
+	}
+	from, to = t.siteOf(src), t.siteOf(dst)
+	near, far := from, to
+	if !fromHost {
+		near, far = to, from
+	}
+	switch {
+	case from < 0 || fromHost && from != t.cfg.Self || !fromHost && from == t.cfg.Self:
+		return 0, 0, wire.Spoofed
+	case to < 0:
+		return 0, 0, wire.NoRoute
+	case near != t.cfg.Self || far == t.cfg.Self:
+		return 0, 0, wire.Loop
+	case !t.cfg.Sites[far].Linked:
+		return 0, 0, wire.NoRoute
+	}
+	return from, to, wire.OK
+}
+
+// room makes sure that another flow opened by a site fits, if need be by giving
+// up one that has not come about or has ended.
+func (t *Table) room(s *shard, from int) wire.Reason {
+	limit := int64(t.cfg.MaxFlows)
+	r := wire.OK
+	switch {
+	case t.count.Load() >= limit:
+		r = wire.TableFull
+	case t.opener[from].Load() >= limit*3/4:
+		r = wire.SiteFull
+	default:
+		return wire.OK
+	}
+	tries := 16
+	for _, f := range s.flows {
+		if f.spare() && (r == wire.TableFull || t.openerSite(f) == from) {
+			t.forget(s, f)
+			return wire.OK
+		}
+		if tries--; tries == 0 {
+			break
+		}
+	}
+	return r
+}
+
+func (t *Table) openerSite(f *flow) int {
+	if f.openerB == f.localB {
+		return t.cfg.Self
+	}
+	return f.site
+}
+
+func (t *Table) insert(s *shard, f *flow, from int) {
+	s.flows[f.key] = f
+	t.count.Add(1)
+	t.opener[from].Add(1)
+}
+
+// forget removes a flow and its record.
+func (t *Table) forget(s *shard, f *flow) {
+	delete(s.flows, f.key)
+	t.count.Add(-1)
+	t.opener[t.openerSite(f)].Add(-1)
+	if f.noted.kept && t.cfg.Recorder != nil {
+		s.note = f.key.append(s.note[:0])
+		t.cfg.Recorder.Delete(s.note)
+	}
+}
+
+// note hands the flow's record on when it is new or out of date.
+func (t *Table) note(s *shard, f *flow) {
+	if t.cfg.Recorder == nil || !f.stale() {
+		return
+	}
+	s.note = f.appendRecord(f.key.append(s.note[:0]))
+	t.cfg.Recorder.Put(s.note[:keySize], s.note[keySize:])
+}
+
+// passError judges an ICMP error by the flow of the packet that it quotes: that
+// packet must have gone the other way, from the end that the error goes to.
+func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*flow, wire.Reason) {
+	q, r := wire.ParseQuoted(p)
+	if r != wire.OK {
+		return nil, r
+	}
+	src, dst := p.Src(), p.Dst()
+	if _, _, r := t.ends(src, dst, fromHost); r != wire.OK {
+		return nil, r
+	}
+	k, fromB := keyOfQuoted(&q)
+	s := t.shardOf(&k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.flows[k]
+	if f == nil || (fromB == f.localB) == fromHost || q.Src != dst {
+		return nil, wire.Unmatched
+	}
+	return f, wire.OK
+}
+
+// Take puts a flow from a record into the table. The record is judged anew, in
+// the direction in which the flow was opened; one that policy no longer allows,
+// or that concerns no link of this node, is refused with a reason. A flow that
+// the table has already is left alone.
+func (t *Table) Take(k, v []byte) (wire.Reason, error) {
+	f, err := parseRecord(k, v)
+	if err != nil {
+		return 0, err
+	}
+	src, dst := f.key.ends(f.openerB)
+	from, to := t.siteOf(src.Addr()), t.siteOf(dst.Addr())
+	fromHost := from == t.cfg.Self
+	if _, _, r := t.ends(src.Addr(), dst.Addr(), fromHost); r != wire.OK {
+		return r, nil
+	}
+	port := dst.Port()
+	if f.key.proto != wire.ProtoTCP && f.key.proto != wire.ProtoUDP {
+		port = 0
+	}
+	if f.rule = (*t.judge.Load()).Judge(src.Addr(), dst.Addr(), f.key.proto, port); f.rule == nil {
+		return wire.Denied, nil
+	}
+	f.localB = f.openerB == fromHost
+	f.site = to
+	if !fromHost {
+		f.site = from
+	}
+	now := t.cfg.Now()
+	f.last = now
+	f.opened = now - max(0, time.Since(f.openedW))
+
+	s := t.shardOf(&f.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flows[f.key] != nil {
+		return wire.OK, nil
+	}
+	if r := t.room(s, from); r != wire.OK {
+		return r, nil
+	}
+	t.insert(s, f, from)
+	t.restored.Add(1)
+	t.note(s, f)
+	return wire.OK, nil
+}
+
+// Run forgets flows that have timed out, until ctx ends.
+func (t *Table) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			t.sweep(t.cfg.Now())
+		}
+	}
+}
+
+func (t *Table) sweep(now time.Duration) {
+	for i := range t.shard {
+		s := &t.shard[i]
+		s.mu.Lock()
+		for _, f := range s.flows {
+			if now-f.last > f.timeout() {
+				t.forget(s, f)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
