@@ -216,16 +216,21 @@ func (d *decoder) checkLimits(name string, src []byte) bool {
 	return true
 }
 
+// maxName bounds the names of sites, nodes and rules in bytes, so that the
+// longest name of a section, policy.SITE.SITE, fits into the 64 that hello
+// carries.
+const maxName = 28
+
 // nameOK tells whether a site, node or rule may have this name, and reports it
 // if not. Names stand in dotted attribute names, file names and metrics, so
 // they are short and plain.
 func (c *collector) nameOK(what string, name text) bool {
-	const hint = "Use at most 32 letters, digits, \"-\" and \"_\", a letter or digit first."
+	hint := fmt.Sprintf("Use at most %d letters, digits, \"-\" and \"_\", a letter or digit first.", maxName)
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
 	}
 	s := name.s
-	if s == "" || len(s) > 32 || s[0] == '-' || s[0] == '_' || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+	if s == "" || len(s) > maxName || s[0] == '-' || s[0] == '_' || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
 		c.errorAt(name.at, hint, "%q can't be the name of a %s", s, what)
 		return false
 	}
