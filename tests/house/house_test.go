@@ -1,0 +1,122 @@
+// Package house holds the rules of the house: who may import what, and that
+// every package says what it is for.
+package house
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/onewaylink/gw"
+
+type pkg struct {
+	ImportPath string
+	Doc        string
+	Imports    []string
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Imports", module+"/...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("read the answer of go list: %v", err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 10 {
+		t.Fatalf("go list found %d packages", len(all))
+	}
+	return all
+}
+
+// under reports whether path is dir or lies below it.
+func under(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+func isTest(path string) bool { return under(path, module+"/tests") }
+
+// sole names the libraries that only one part of the house may touch.
+var sole = []struct{ library, owner string }{
+	{"github.com/alecthomas/kong", "cmd/gw"},
+	{"github.com/hashicorp/hcl/v2", "configs"},
+	{"github.com/zclconf/go-cty", "configs"},
+	{"github.com/songgao/water", "gateway/hostnet"},
+	{"golang.zx2c4.com/wireguard", "gateway/link"},
+	{"github.com/prometheus/client_golang", "gateway/status"},
+	{"gvisor.dev/gvisor", "netstack"},
+	{"github.com/mdlayher/packet", "ha/vip"},
+	{"github.com/mdlayher/ndp", "ha/vip"},
+}
+
+func TestLibrariesHaveOneOwner(t *testing.T) {
+	for _, p := range list(t) {
+		if isTest(p.ImportPath) {
+			continue
+		}
+		for _, i := range p.Imports {
+			for _, s := range sole {
+				if under(i, s.library) && !under(p.ImportPath, module+"/"+s.owner) {
+					t.Errorf("%s imports %s, which is %s's alone", p.ImportPath, i, s.owner)
+				}
+			}
+		}
+	}
+}
+
+// below names what a package of this module may import of this module; a
+// package that is not listed is a leaf.
+var below = map[string][]string{
+	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/status"},
+	"gateway": {
+		"configs", "gateway/control", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/records",
+		"gateway/status", "gateway/trunk", "ha", "ha/vip", "netstack", "netstack/wire", "policy",
+	},
+	"gateway/control":   {"gateway/status"},
+	"gateway/flow":      {"netstack/wire"},
+	"gateway/hostnet":   {"netstack/wire"},
+	"gateway/link":      {"gateway/link/bind", "gateway/link/hello", "netstack/wire"},
+	"gateway/link/bind": {},
+	"netstack":          {"netstack/wire"},
+}
+
+func TestImportsRunDownward(t *testing.T) {
+	for _, p := range list(t) {
+		if isTest(p.ImportPath) {
+			continue
+		}
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		for _, i := range p.Imports {
+			if !under(i, module) {
+				continue
+			}
+			what := strings.TrimPrefix(i, module+"/")
+			allowed := false
+			for _, a := range below[name] {
+				allowed = allowed || what == a
+			}
+			if !allowed {
+				t.Errorf("%s imports %s: not in the table of docs/design.md", name, what)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range list(t) {
+		if len(p.Doc) < 20 {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
