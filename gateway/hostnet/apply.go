@@ -1,0 +1,198 @@
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Config says what Apply is to put on the host.
+type Config struct {
+	// Device is the TUN's name.
+	Device string
+	// Addresses are the node's own. They go on the device, as /32 and /128.
+	Addresses []netip.Addr
+	// Site holds the subnets of the node's own site, and LAN the interface toward its hosts
+	// (empty if there is none). Together they say by which address the other
+	// sites see what runs on this host: see Route.Src.
+	Site []netip.Prefix
+	LAN  string
+	// Routes are the ways to the other sites.
+	Routes []Route
+	// Persist says that the device was opened so; Remove then leaves it all in
+	// place.
+	Persist bool
+}
+
+// Route leads a subnet of another site through the device.
+type Route struct {
+	Prefix netip.Prefix
+	// Src is the source address of sockets of this host that have chosen none. If it
+	// isn't valid, Apply prefers a lasting address that the host has within
+	// Config.Site on another interface (on LAN first), since that is how its site
+	// knows a database on this host, and otherwise takes the node's own address. In a pair
+	// it ought to be the node's own: only the active node may send with
+	// the rest of the site's addresses.
+	Src netip.Addr
+	// MTU and AdvMSS, in bytes, and InitCwnd, in segments, are what connections of this host over the
+	// route start from; 0 leaves the choice to the kernel.
+	MTU, AdvMSS, InitCwnd int
+	// Congctl is the congestion control of such connections, "bbr" for one; empty
+	// means the host's default.
+	Congctl string
+}
+
+// Apply brings the device up with its addresses and routes, and takes away what an earlier
+// process has left and c does not ask for. It may be called again with another
+// Config. A host without the congestion control that a route asks for gets
+// the route without it, and a warning in the log.
+//
+// Apply changes the namespace of the calling thread. Calls must not overlap.
+func Apply(c Config, log hclog.Logger) error {
+	l, err := netlink.LinkByName(c.Device)
+	if err != nil {
+		return fmt.Errorf("find interface %q: %w", c.Device, err)
+	}
+	if err := prepareIPv6(l, c.Addresses); err != nil {
+		return fmt.Errorf("set up IPv6 on %q: %w", c.Device, err)
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		return fmt.Errorf("bring %q up: %w", c.Device, err)
+	}
+	if err := setAddresses(l, c.Addresses); err != nil {
+		return err
+	}
+	return setRoutes(l, c, log)
+}
+
+// Remove takes away what Apply has put on the host, holds included. What is already gone
+// is no error. With Persist it does nothing: device, addresses and routes wait for
+// the next process, and a start without Persist clears them away.
+func Remove(c Config) error {
+	if c.Persist {
+		return nil
+	}
+	err := removeRoutes(c.Device)
+	l, lerr := netlink.LinkByName(c.Device)
+	if errors.As(lerr, new(netlink.LinkNotFoundError)) {
+		return err
+	}
+	if lerr != nil {
+		return errors.Join(err, fmt.Errorf("find interface %q: %w", c.Device, lerr))
+	}
+	return errors.Join(err, setAddresses(l, nil))
+}
+
+// addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: no link-local address. Nobody
+// on the link could use one, and the kernel would send router solicitations from it.
+const addrGenNone = 1
+
+// prepareIPv6 must come before the device is up.
+func prepareIPv6(l netlink.Link, addrs []netip.Addr) error {
+	needed := false
+	for _, a := range addrs {
+		needed = needed || a.Is6()
+	}
+	conf := "net/ipv6/conf/" + l.Attrs().Name
+	disabled, err := readSysctl(conf + "/disable_ipv6")
+	switch {
+	case errors.Is(err, os.ErrNotExist) && !needed:
+		return nil // a kernel without IPv6
+	case errors.Is(err, os.ErrNotExist):
+		return errors.New("the kernel has no IPv6: boot it without ipv6.disable=1, or take IPv6 out of the configuration")
+	case err != nil:
+		return err
+	}
+	if needed && disabled != "0" {
+		// Containers often begin with IPv6 off on new interfaces. This one is ours.
+		if err := writeSysctl(conf+"/disable_ipv6", "0"); err != nil {
+			return fmt.Errorf("IPv6 is off, and can't be turned on: sysctl -w net.ipv6.conf.%s.disable_ipv6=0: %w", l.Attrs().Name, err)
+		}
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(l.Attrs().Index)
+	req.AddData(msg)
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(addrGenNone))
+	req.AddData(spec)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("turn link-local addresses off: %w", err)
+	}
+	return nil
+}
+
+// setAddresses leaves the device with exactly these addresses. Those that are there
+// already are not touched, so that sockets bound to them notice nothing.
+func setAddresses(l netlink.Link, want []netip.Addr) error {
+	dev := l.Attrs().Name
+	have, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
+	if err != nil {
+		return fmt.Errorf("list the addresses of %q: %w", dev, err)
+	}
+	keep := map[netip.Prefix]bool{}
+	for _, a := range want {
+		keep[netip.PrefixFrom(a, a.BitLen())] = true
+	}
+	for _, a := range have {
+		p := prefixOf(a.IPNet)
+		if keep[p] || p.Addr().IsLinkLocalUnicast() {
+			delete(keep, p)
+			continue
+		}
+		if err := netlink.AddrDel(l, &a); err != nil {
+			return fmt.Errorf("take %v from %q: %w", p, dev, err)
+		}
+	}
+	for _, a := range want {
+		p := netip.PrefixFrom(a, a.BitLen())
+		if !keep[p] {
+			continue
+		}
+		addr := &netlink.Addr{IPNet: netOf(p)}
+		if a.Is6() {
+			// Nobody on this link could have the address too: don't wait to hear so.
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(l, addr); err != nil {
+			return fmt.Errorf("put %v on %q: %w", a, dev, err)
+		}
+	}
+	return nil
+}
+
+// netOf and prefixOf translate between Go's two kinds of prefix.
+func netOf(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return netip.Prefix{}
+	}
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(a.Unmap(), bits)
+}
+
+// readSysctl reads a setting by its path below /proc/sys. Below net/ it is that of the
+// calling thread's namespace.
+func readSysctl(path string) (string, error) {
+	b, err := os.ReadFile("/proc/sys/" + path)
+	return strings.TrimSpace(string(b)), err
+}
+
+func writeSysctl(path, value string) error {
+	return os.WriteFile("/proc/sys/"+path, []byte(value), 0)
+}

@@ -1,0 +1,243 @@
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// RouteProtocol marks the routes that are gw's, in "ip route show proto 103". Routing daemons
+// have numbers from 186 on (linux/rtnetlink.h), administrators 4 and below.
+const RouteProtocol = 0x67
+
+// The metrics of the up to three routes to one subnet; the least wins. They are low
+// so that a route which somebody else makes to just this subnet doesn't win by
+// chance, least of all while the device is gone and the hold stands in.
+const (
+	// metricDevice is the route through the device.
+	metricDevice = 10
+	// metricOwn is the same with the node's own address as its source. It is there when
+	// metricDevice's source is an address of another interface: once that address is
+	// taken off, the kernel removes every IPv4 route that names it.
+	metricOwn = 11
+	// metricHold is the blackhole.
+	metricHold = 12
+)
+
+// A routeKey is what makes two of our routes the same to the kernel.
+type routeKey struct {
+	dst    netip.Prefix
+	metric int
+}
+
+func keyOf(r *netlink.Route) routeKey { return routeKey{prefixOf(r.Dst), r.Priority} }
+
+// setRoutes leaves the device with exactly the routes of c, and no hold without
+// its route. Holds come first, so that there is no moment at which traffic could leak.
+func setRoutes(l netlink.Link, c Config, log hclog.Logger) error {
+	want, err := planRoutes(l, c)
+	if err != nil {
+		return err
+	}
+	have, err := ownRoutes()
+	if err != nil {
+		return err
+	}
+	ours := map[routeKey]bool{}
+	for i := range have {
+		ours[keyOf(&have[i])] = true
+	}
+	keep := map[routeKey]bool{}
+	for i := range want {
+		keep[keyOf(&want[i])] = true
+		if err := setRoute(&want[i], ours[keyOf(&want[i])], log); err != nil {
+			return err
+		}
+	}
+	return dropRoutes(have, l.Attrs().Index, keep)
+}
+
+// planRoutes lists the kernel routes that c asks for, holds first.
+func planRoutes(l netlink.Link, c Config) ([]netlink.Route, error) {
+	var holds, routes []netlink.Route
+	for _, r := range c.Routes {
+		own := ownAddress(c.Addresses, r.Prefix.Addr())
+		src := r.Src
+		if !src.IsValid() {
+			var err error
+			if src, err = siteAddress(c, own); err != nil {
+				return nil, err
+			}
+		}
+		base := netlink.Route{Dst: netOf(r.Prefix.Masked()), Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}
+		hold := base
+		hold.Type, hold.Priority = unix.RTN_BLACKHOLE, metricHold
+		holds = append(holds, hold)
+
+		route := base
+		route.Type, route.Priority = unix.RTN_UNICAST, metricDevice
+		route.LinkIndex, route.Scope = l.Attrs().Index, netlink.SCOPE_LINK
+		route.MTU, route.AdvMSS, route.InitCwnd, route.Congctl = r.MTU, r.AdvMSS, r.InitCwnd, r.Congctl
+		route.Src = src.AsSlice()
+		routes = append(routes, route)
+		if src != own && own.IsValid() {
+			route.Priority, route.Src = metricOwn, own.AsSlice()
+			routes = append(routes, route)
+		}
+	}
+	return append(holds, routes...), nil
+}
+
+// ownAddress is the node's own address of the same family as to, or none.
+func ownAddress(own []netip.Addr, to netip.Addr) netip.Addr {
+	for _, a := range own {
+		if a.Is4() == to.Is4() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// siteAddress chooses the address by which the other sites see this host: a lasting one
+// within the site's subnets on an interface of the host's, those of the LAN first, or else
+// the node's own.
+func siteAddress(c Config, own netip.Addr) (netip.Addr, error) {
+	if !own.IsValid() {
+		return own, nil
+	}
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return own, fmt.Errorf("list interfaces: %w", err)
+	}
+	best := own
+	for _, l := range links {
+		name := l.Attrs().Name
+		if name == c.Device || best != own && name != c.LAN {
+			continue
+		}
+		addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
+		if err != nil {
+			return own, fmt.Errorf("list the addresses of %q: %w", name, err)
+		}
+		for _, a := range addrs {
+			// An address with a lifetime may be a pair's, which moves, or a privacy
+			// address, which nobody knows.
+			lasting := a.Flags&unix.IFA_F_PERMANENT != 0 && a.Flags&unix.IFA_F_DEPRECATED == 0
+			addr := prefixOf(a.IPNet).Addr()
+			if lasting && addr.Is4() == own.Is4() && inAny(c.Site, addr) {
+				best = addr
+				break
+			}
+		}
+	}
+	return best, nil
+}
+
+func inAny(ps []netip.Prefix, a netip.Addr) bool {
+	for _, p := range ps {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// setRoute makes a route, or brings one of ours up to date.
+func setRoute(r *netlink.Route, ours bool, log hclog.Logger) error {
+	set := netlink.RouteAdd
+	if ours {
+		set = netlink.RouteReplace
+	}
+	err := set(r)
+	if errors.Is(err, unix.EINVAL) && r.Congctl != "" && !hasCongctl(r.Congctl) {
+		log.Warn("the kernel lacks the congestion control that a route asks for: the route goes without it",
+			"route", prefixOf(r.Dst), "congctl", r.Congctl, "mend", "modprobe tcp_"+r.Congctl)
+		without := *r
+		without.Congctl = ""
+		err = set(&without)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("route to %v: somebody else has one of metric %d: ip route del %v metric %d",
+			prefixOf(r.Dst), r.Priority, prefixOf(r.Dst), r.Priority)
+	}
+	if err != nil {
+		return fmt.Errorf("route to %v from %v with metric %d: %w", prefixOf(r.Dst), r.Src, r.Priority, err)
+	}
+	return nil
+}
+
+// removeRoutes takes away the device's routes and the holds behind them.
+func removeRoutes(device string) error {
+	have, err := ownRoutes()
+	if err != nil {
+		return err
+	}
+	index := 0 // of no interface: the device may be gone already
+	if l, err := netlink.LinkByName(device); err == nil {
+		index = l.Attrs().Index
+	}
+	return dropRoutes(have, index, nil)
+}
+
+// dropRoutes deletes those of our routes that are not to be kept. Another device's are left
+// alone, and so are the holds behind them: another gateway may be running in this
+// namespace. Routes through the device go before the holds.
+func dropRoutes(have []netlink.Route, device int, keep map[routeKey]bool) error {
+	others := map[netip.Prefix]bool{}
+	for i := range have {
+		if r := &have[i]; r.Type == unix.RTN_UNICAST && r.LinkIndex != device {
+			others[prefixOf(r.Dst)] = true
+		}
+	}
+	var errs []error
+	for _, kind := range []int{unix.RTN_UNICAST, unix.RTN_BLACKHOLE} {
+		for i := range have {
+			r := &have[i]
+			if r.Type != kind || others[prefixOf(r.Dst)] || keep[keyOf(r)] {
+				continue
+			}
+			if err := netlink.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
+				errs = append(errs, fmt.Errorf("delete the route to %v with metric %d: %w", prefixOf(r.Dst), r.Priority, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ownRoutes lists the routes of RouteProtocol in the main table.
+func ownRoutes() ([]netlink.Route, error) {
+	var all []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		rs, err := dump(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Protocol: RouteProtocol}, netlink.RT_FILTER_PROTOCOL)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		all = append(all, rs...)
+	}
+	return all, nil
+}
+
+// hasCongctl says whether the kernel has a congestion control loaded. It loads one that it
+// has as a module when a route asks for it.
+func hasCongctl(name string) bool {
+	have, err := readSysctl("net/ipv4/tcp_available_congestion_control")
+	return err == nil && slices.Contains(strings.Fields(have), name)
+}
+
+// dump lists something anew while the list changed under the kernel's hands.
+func dump[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 5 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
