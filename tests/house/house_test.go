@@ -1,5 +1,3 @@
-// Package house holds the rules of the house: who may import what, and that
-// every package says what it is for.
 package house
 
 import (
