@@ -67,6 +67,10 @@ func Start(tb testing.TB, cfg Config) *Lab {
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			l.tellLogs()
+			// With -artifacts, logs and captures outlive the lab.
+			if err := os.CopyFS(tb.ArtifactDir(), os.DirFS(filepath.Join(l.Dir, "logs"))); err != nil {
+				tb.Error(err)
+			}
 		}
 		if err := l.Close(); err != nil {
 			tb.Error(err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -26,6 +27,9 @@ type Namespace struct {
 	logf   func(format string, args ...any)
 	handle netns.NsHandle
 	link   *netlink.Handle
+
+	mu       sync.Mutex
+	captures []*Capture // stopped before the namespace goes
 }
 
 // newNamespace makes an empty namespace with its loopback up.
@@ -55,6 +59,12 @@ func newNamespace(full, name string) (*Namespace, error) {
 // remove takes the namespace's name away and closes what is held of it. The
 // kernel drops the namespace itself with the last process and socket in it.
 func (n *Namespace) remove() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.captures {
+		// Whoever wants to know what it missed has called Stop.
+		_ = c.Stop()
+	}
 	if n.link != nil {
 		n.link.Close()
 	}
