@@ -54,18 +54,19 @@ type Config struct {
 
 // A Bind is wireguard-go's way to the network: one UDP socket for IPv4 and one
 // for IPv6 on the same port. It also holds the line on who dials whom, repeats
-// a handshake initiation that stays without answer (if Run is running), and
+// handshake messages that got lost (initiations while Run is running), and
 // tells a dialler of a lost session at once.
 //
 // All methods are safe for concurrent use. A ReceiveFunc is for one goroutine.
 type Bind struct {
-	config   Config
-	counters counters
-	dialler  *dialler
-	own      ownIndices
-	nudger   *nudger
-	nudged   nudged
-	kick     chan struct{} // a new initiation for Run to watch
+	config    Config
+	counters  counters
+	dialler   *dialler
+	responder responder
+	own       ownIndices
+	nudger    *nudger
+	nudged    nudged
+	kick      chan struct{} // a new initiation for Run to watch
 
 	v4, v6 atomic.Pointer[socket]
 
@@ -223,7 +224,10 @@ func (b *Bind) mayGo(m []byte, to *Endpoint) bool {
 		default:
 		}
 	case typeResponse:
-		b.own.add(senderIndex(m))
+		if len(m) == sizeResponse {
+			b.own.add(senderIndex(m))
+			b.responder.responds(m, to.dst)
+		}
 	}
 	return true
 }

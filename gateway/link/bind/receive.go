@@ -176,7 +176,7 @@ func (r *receiver) fill() error {
 
 func (r *receiver) tryRead(fd uintptr) bool {
 	for {
-		r.got, r.errno = recvmmsg(fd, r.msgs[:])
+		r.got, r.errno = r.s.recvmmsg(fd, r.msgs[:])
 		switch r.errno {
 		case unix.EINTR:
 		case unix.EAGAIN:
@@ -222,6 +222,11 @@ func (r *receiver) judge(m []byte) (pass, packet bool) {
 		}
 		if !r.b.config.AcceptInitiations {
 			c.drop(ReceiveInitiation)
+			return false, false
+		}
+		if response, again := r.b.responder.arrived(m, r.from.dst); again {
+			c.repeats.Add(1)
+			r.b.sendOne(response[:], r.from)
 			return false, false
 		}
 		return true, false

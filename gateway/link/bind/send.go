@@ -33,6 +33,7 @@ type outgoing struct {
 	nmsgs, niovs int
 
 	// The call under way, for write, which is made once.
+	call  func(fd uintptr, msgs []mmsghdr) (int, syscall.Errno)
 	from  int
 	sent  int
 	errno syscall.Errno
@@ -70,6 +71,7 @@ func (o *outgoing) free() {
 func (o *outgoing) reset() {
 	clear(o.iovs[:o.niovs])
 	clear(o.msgs[:o.nmsgs])
+	o.call = nil
 	o.nmsgs, o.niovs = 0, 0
 }
 
@@ -122,7 +124,7 @@ func (o *outgoing) seal(from int) {
 
 func (o *outgoing) tryWrite(fd uintptr) bool {
 	for {
-		o.sent, o.errno = sendmmsg(fd, o.msgs[o.from:o.nmsgs])
+		o.sent, o.errno = o.call(fd, o.msgs[o.from:o.nmsgs])
 		if o.errno != unix.EINTR {
 			return o.errno != unix.EAGAIN
 		}
@@ -134,6 +136,7 @@ func (o *outgoing) tryWrite(fd uintptr) bool {
 // closed.
 func (b *Bind) send(s *socket, o *outgoing) error {
 	o.seal(0)
+	o.call = s.sendmmsg
 	tooBig := false
 	for o.from = 0; o.from < o.nmsgs; {
 		if err := s.raw.Write(o.write); err != nil {

@@ -1,0 +1,147 @@
+package bind
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/blake2s"
+)
+
+// makeInitiation makes an initiation to the holder of a public key, well-formed
+// but for its cryptography.
+func makeInitiation(t testing.TB, to [32]byte, sender uint32) []byte {
+	t.Helper()
+	m := make([]byte, sizeInitiation)
+	m[0] = typeInitiation
+	binary.LittleEndian.PutUint32(m[4:], sender)
+	key := blake2s.Sum256(append([]byte("mac1----"), to[:]...))
+	h, err := blake2s.New128(key[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Write(m[:mac1Offset])
+	copy(m[mac1Offset:], h.Sum(nil))
+	return m
+}
+
+var (
+	mayKey     = [32]byte{1}
+	mayNotKey  = [32]byte{2}
+	unknownKey = [32]byte{3}
+	testPeers  = []Peer{{PublicKey: mayNotKey}, {PublicKey: mayKey, MayDial: true}}
+)
+
+func TestInitiatePolicy(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		to   [32]byte
+		want bool
+	}{
+		{"a peer to dial", mayKey, true},
+		{"a peer not to dial", mayNotKey, false},
+		{"a stranger", unknownKey, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDialler(testPeers, func() float64 { return 0.5 })
+			now := time.Unix(1000, 0)
+			if got := d.initiate(makeInitiation(t, c.to, 7), &Endpoint{}, now); got != c.want {
+				t.Errorf("initiate = %v, want %v", got, c.want)
+			}
+			if _, wake := d.next(now, nil); wake.IsZero() == c.want {
+				t.Errorf("next wake %v", wake)
+			}
+		})
+	}
+}
+
+// repeatTimes runs the dialler's own clock until nothing is pending, and
+// returns when it repeated, from start.
+func repeatTimes(d *dialler, start time.Time) (at []time.Duration, messages []repetition) {
+	now := start
+	for {
+		due, wake := d.next(now, nil)
+		for _, r := range due {
+			at = append(at, now.Sub(start))
+			messages = append(messages, r)
+		}
+		if wake.IsZero() {
+			return at, messages
+		}
+		now = wake
+	}
+}
+
+func TestRepetition(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name   string
+		random float64
+		want   []time.Duration
+	}{
+		{"middle", 0.5, []time.Duration{250 * ms, 750 * ms, 1750 * ms, 3750 * ms}},
+		{"soonest", 0, []time.Duration{200 * ms, 600 * ms, 1400 * ms, 3000 * ms}},
+		{"latest", 1, []time.Duration{300 * ms, 900 * ms, 2100 * ms, 4500 * ms}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDialler(testPeers, func() float64 { return c.random })
+			start := time.Unix(1000, 0)
+			m := makeInitiation(t, mayKey, 7)
+			to := &Endpoint{}
+			d.initiate(m, to, start)
+			at, messages := repeatTimes(d, start)
+			if len(at) != len(c.want) {
+				t.Fatalf("repeated at %v, want %v", at, c.want)
+			}
+			for i := range at {
+				if diff := at[i] - c.want[i]; diff < -ms || diff > ms {
+					t.Errorf("repeated at %v, want %v", at, c.want)
+				}
+				if messages[i].message != [sizeInitiation]byte(m) || messages[i].to != to {
+					t.Error("repeated something else")
+				}
+			}
+		})
+	}
+}
+
+func TestRepetitionEnds(t *testing.T) {
+	start := time.Unix(1000, 0)
+	for _, c := range []struct {
+		name string
+		do   func(d *dialler)
+		want int
+	}{
+		{"by the answer", func(d *dialler) { d.answered(7) }, 0},
+		{"not by an answer to another", func(d *dialler) { d.answered(8) }, len(repeatAfter)},
+		{"by closing", func(d *dialler) { d.forget() }, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDialler(testPeers, func() float64 { return 0.5 })
+			d.initiate(makeInitiation(t, mayKey, 7), &Endpoint{}, start)
+			c.do(d)
+			if at, _ := repeatTimes(d, start); len(at) != c.want {
+				t.Errorf("repeated %d times, want %d", len(at), c.want)
+			}
+		})
+	}
+}
+
+func TestNewerInitiationReplaces(t *testing.T) {
+	d := newDialler(testPeers, func() float64 { return 0.5 })
+	start := time.Unix(1000, 0)
+	d.initiate(makeInitiation(t, mayKey, 7), &Endpoint{}, start)
+	later := start.Add(400 * time.Millisecond)
+	d.next(later, nil)
+	d.initiate(makeInitiation(t, mayKey, 8), &Endpoint{}, later)
+	d.answered(7) // too late: 8 counts
+	at, messages := repeatTimes(d, later)
+	if len(at) != len(repeatAfter) || at[0] != repeatAfter[0] {
+		t.Errorf("repeated at %v", at)
+	}
+	for _, r := range messages {
+		if senderIndex(r.message[:]) != 8 {
+			t.Error("repeated the older one")
+		}
+	}
+}
