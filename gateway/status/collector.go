@@ -118,7 +118,7 @@ func (m sink) link(l *Link) {
 	for i, n := range differences {
 		m.gauge(descDiff, float64(n), l.Peer, l.Site, strconv.FormatBool(i == 1))
 	}
-	m.gauge(descDuplicate, truth(l.Duplicate != nil), id...)
+	m.gauge(descDuplicate, truth(len(l.Duplicates) > 0), id...)
 }
 
 func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {

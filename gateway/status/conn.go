@@ -37,6 +37,8 @@ type Conn struct {
 	SourcePort      uint16 `json:"source_port,omitzero"`
 	DestinationPort uint16 `json:"destination_port,omitzero"`
 	OpenedBy        Opener `json:"opened_by"`
+	// Site is the other site.
+	Site string `json:"site"`
 	// Mode is how the flow travels now: raw or relayed.
 	Mode string `json:"mode"`
 	// State is the flow table's word, like established.

@@ -61,8 +61,8 @@ type Link struct {
 	Version string `json:"version,omitempty"`
 	// Differences are the settings in which the two configurations disagree, by attribute name.
 	Differences []Difference `json:"differences,omitempty"`
-	// Duplicate is set while two processes use one private key.
-	Duplicate *Duplicate `json:"duplicate,omitempty"`
+	// Duplicates are the keys, the peer's or this node's own, that two processes use at once.
+	Duplicates []Duplicate `json:"duplicates,omitempty"`
 	// Refused says in words why the link carries nothing; empty unless State is LinkRefused.
 	Refused string `json:"refused,omitempty"`
 	// ClockSkew is the peer's wall clock minus this node's, at the last hello; see Measured.
@@ -113,7 +113,7 @@ type Difference struct {
 
 // Duplicate tells that two processes use one private key, which makes each cut the other off.
 type Duplicate struct {
-	// Node is the one whose key is used twice; it may be this node.
+	// Node is the one whose key is used twice: the peer or this node.
 	Node string `json:"node"`
 	// Endpoints are the outer addresses from which the two were heard.
 	Endpoints []string `json:"endpoints"`

@@ -24,7 +24,9 @@ type Status struct {
 	Node string `json:"node"`
 	Site string `json:"site"`
 	// Version is the software's version, as `gw version` shows it.
-	Version string    `json:"version"`
+	Version string `json:"version"`
+	// Time is when the snapshot was taken, on the clock that all other times are of.
+	Time    time.Time `json:"time"`
 	Started time.Time `json:"started"`
 	Uptime  Seconds   `json:"uptime_seconds"`
 	// ConfigFiles are the files that the running configuration was read from.

@@ -41,7 +41,7 @@ func sample() Status {
 	now := time.Date(2026, 3, 14, 15, 9, 26, 500e6, time.UTC)
 	return Status{
 		Node: "red-1", Site: "red", Version: "v0.2.0",
-		Started: now.Add(-26 * time.Hour), Uptime: Seconds(26 * time.Hour),
+		Time: now, Started: now.Add(-26 * time.Hour), Uptime: Seconds(26 * time.Hour),
 		ConfigFiles: []string{"/etc/gw/site.hcl"},
 		TUN: TUN{
 			Name: "gw0", MTU: 1420, Driver: "offload",
@@ -63,12 +63,12 @@ func sample() Status {
 			{
 				Peer: "blue-2", Site: "blue", State: LinkRefused, LastHandshake: now.Add(-time.Second),
 				Refused:     "site.blue.pair.heartbeat differs",
-				Duplicate:   &Duplicate{Node: "blue-2", Endpoints: []string{"198.51.100.1:51820", "198.51.100.7:40000"}},
+				Duplicates:  []Duplicate{{Node: "blue-2", Endpoints: []string{"198.51.100.1:51820", "198.51.100.7:40000"}}},
 				ClockBehind: Seconds(3 * time.Second),
 			},
 		},
 		Flows:  Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
-		Drops:  NewDrops(map[string]uint64{"denied": 7, "spoofed_source": 0, "malformed": 9, "duplicate_fragment": 7}),
+		Drops:  NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
 		Memory: Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 	}
 }
@@ -77,7 +77,7 @@ func sampleConn() Conn {
 	return Conn{
 		Proto: "tcp", Source: netip.MustParseAddr("10.77.2.10"), SourcePort: 40112,
 		Destination: netip.MustParseAddr("10.77.1.10"), DestinationPort: 5432,
-		OpenedBy: OpenedRemote, Mode: "raw", State: "established", Rule: "replication", RulePos: "site.hcl:31",
+		OpenedBy: OpenedRemote, Site: "gray", Mode: "raw", State: "established", Rule: "replication", RulePos: "site.hcl:31",
 		BytesOut: 1 << 20, BytesIn: 1 << 30, PacketsOut: 1000, PacketsIn: 800000, Age: Seconds(time.Hour), Idle: Seconds(20 * time.Millisecond),
 	}
 }
