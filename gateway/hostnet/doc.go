@@ -14,21 +14,19 @@
 // it; the hold stays, and nothing leaks out by the default route.
 //
 // Why a blackhole, and what it means to a connection while it lasts (measured on
-// Linux 6.18, and held by TestHoldKeepsConnections):
+// Linux 6.18, and held by tests):
 //   - Hosts behind the gateway see silence. An established connection waits and
 //     goes on; a connection being opened repeats its SYN. An "unreachable"
-//     route would answer with ICMP host-unreachable, at which connect fails at
-//     once, and would spoil the wake-up that RFC 6069 gives after an outage.
-//   - Established sockets of the gateway's own host keep their data, note a soft
-//     error, retransmit, and go on when the route and the address are back. A
-//     new connect fails at once (EINVAL for blackhole, EHOSTUNREACH for
-//     unreachable): neither gives a local connect a pause. A socket that was
-//     closed with unsent data may lose it, since Linux does not retransmit an
-//     orphan's data past a soft error.
+//     route would answer with ICMP host-unreachable: connect fails at once with
+//     EHOSTUNREACH, and the wake-up of RFC 6069 after the outage is spoiled.
+//   - Established sockets of the gateway's own host, those bound to the address
+//     that goes with the device too, keep their data, retransmit in vain, and go
+//     on when route and address are back. A new connect fails at once, with
+//     EINVAL (EHOSTUNREACH, were the route an "unreachable" one).
 //   - With TUNConfig.Persist the device outlives the process together with its
-//     addresses and routes, and packets are dropped in it without a word: even
-//     a local connect waits. Hosts that run a database beside their gateway
-//     want that.
+//     addresses and routes, and drops packets without a word while nobody reads:
+//     even a local connect only waits. A host that runs a database beside its
+//     gateway wants that.
 //
 // Everything in this package acts on the network namespace of the calling
 // thread. One gateway per namespace: routes are told from other people's by
