@@ -158,6 +158,7 @@ func (b *Bind) send(s *socket, o *outgoing) error {
 				return err
 			}
 			o.from++
+			o.seal(o.from) // the source may have been cleared
 		case o.to.sourceLen > 0 && !o.to.cleared.Load() && maybeSource(refusal):
 			// The local address that the peer has dialled is gone, or leads
 			// nowhere any more: leave it to the routing table.
