@@ -17,13 +17,13 @@ type text struct {
 	at hcl.Range
 }
 
-// number and flag are the other scalars; nil pointers to them are settings left out.
+// number and toggle are the other scalars; nil pointers to them are settings left out.
 type number struct {
 	n  int64
 	at hcl.Range
 }
 
-type flag struct {
+type toggle struct {
 	on bool
 	at hcl.Range
 }
@@ -124,7 +124,7 @@ func (d *decoder) number(c content, name string, form string) *number {
 	return &number{n: n, at: a.Expr.Range()}
 }
 
-func (d *decoder) flag(c content, name string) *flag {
+func (d *decoder) toggle(c content, name string) *toggle {
 	a := c.attrs[name]
 	if a == nil {
 		return nil
@@ -133,7 +133,7 @@ func (d *decoder) flag(c content, name string) *flag {
 	if !ok {
 		return nil
 	}
-	return &flag{on: v.True(), at: a.Expr.Range()}
+	return &toggle{on: v.True(), at: a.Expr.Range()}
 }
 
 func (d *decoder) period(c content, name, form string) *period {

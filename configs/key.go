@@ -86,7 +86,7 @@ func (PrivateKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 func decodeKey(dst []byte, text string) error {
 	b, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil {
+	if err != nil || strings.ContainsAny(text, "\r\n") { // the decoder passes over line ends
 		return errors.New("not base64 (a key is 44 characters that end in \"=\")")
 	}
 	if len(b) != KeySize {

@@ -65,11 +65,11 @@ type rawLocal struct {
 	tunName        *text
 	tunMTU         *number
 	tunDriver      *text
-	tunPersist     *flag
+	tunPersist     *toggle
 	tunCongCtl     *text
 	statusListen   *text
 	logLevel       *text
-	logJSON        *flag
+	logJSON        *toggle
 }
 
 // readFiles decodes the bodies of all files into one raw configuration.
@@ -194,10 +194,10 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		tunName:        d.text(tun, "name", "gw0"),
 		tunMTU:         d.number(tun, "mtu", "1420"),
 		tunDriver:      d.text(tun, "driver", "offload"),
-		tunPersist:     d.flag(tun, "persist"),
+		tunPersist:     d.toggle(tun, "persist"),
 		tunCongCtl:     d.text(tun, "congctl", "bbr"),
 		statusListen:   d.text(status, "listen", "127.0.0.1:9770"),
 		logLevel:       d.text(log, "level", "info"),
-		logJSON:        d.flag(log, "json"),
+		logJSON:        d.toggle(log, "json"),
 	}
 }

@@ -23,8 +23,8 @@ func Render(c Config, site string) ([]byte, error) {
 		return nil, fmt.Errorf("there is no site %q: %s", site, unknownHint(site, names, "sites"))
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# The configuration as the nodes of site %q need it, made by `gw render --for %s`.\n", site, site)
-	b.WriteString("# Edit the whole file and render it again instead of editing this one.\n\n")
+	fmt.Fprintf(&b, "# What the nodes of site %q need to know, made by `gw render --for %s`.\n", site, site)
+	b.WriteString("# Edit the whole file and render it again, rather than edit this one.\n\n")
 	for _, s := range c.Sites {
 		if _, linked := c.linkBetween(site, s.Name); linked || s.Name == own.Name {
 			writeSite(&b, s, s.Name == own.Name)
@@ -59,7 +59,7 @@ func Render(c Config, site string) ([]byte, error) {
 
 // localTemplate ends a rendered file. What it shows are the defaults; the
 // machine's own settings never leave it.
-const localTemplate = `# What concerns this machine only; reference.hcl explains each setting.
+const localTemplate = `# What concerns this machine only; gw reference explains each setting.
 # local {
 #   private_key_file = "/etc/gw/private.key"
 #   tun {

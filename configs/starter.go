@@ -50,9 +50,9 @@ func Starter(opt StarterOptions) ([]byte, []StarterKey, error) {
 	writeLink(&b, Link{A: opt.RedName, B: opt.GrayName, Initiator: opt.RedName, Keepalive: defaultKeepalive})
 	both := []Endpoint{{Site: opt.RedName, Whole: true}, {Site: opt.GrayName, Whole: true}}
 	b.WriteString("# What no rule allows is denied. Replies always pass.\npolicy {\n# PostgreSQL, dialled from either side.\n")
-	writeRule(&b, Rule{Name: "replication", From: both, To: both, Ports: []PortRange{{Proto: ProtoTCP, Lo: 5432, Hi: 5432}}})
+	writeRule(&b, Rule{Name: "replication", From: both, To: both, Ports: []PortRange{{Proto: ProtoTCP, Lo: 5432, Hi: 5432}}, Mode: ModeAuto})
 	b.WriteString("\n# ping, to see that the other side is there\n")
-	writeRule(&b, Rule{Name: "ping", From: both, To: both, Ports: []PortRange{{Proto: ProtoICMP, Hi: 65535}}})
+	writeRule(&b, Rule{Name: "ping", From: both, To: both, Ports: []PortRange{{Proto: ProtoICMP, Hi: 65535}}, Mode: ModeAuto})
 	b.WriteString("}\n\n" + localTemplate)
 	text := hclwrite.Format([]byte(b.String()))
 
