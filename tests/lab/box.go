@@ -197,8 +197,15 @@ func (l *lane) poke() {
 	_, _ = unix.Write(l.wake, one[:])
 }
 
-// batch bounds how many packets are read before due ones are written.
-const batch = 64
+const (
+	// batch bounds how many packets are read before due ones are written.
+	batch = 64
+	// pace is how long a lane with a delay of at least slow sleeps after it has
+	// worked, so that packets come and go in small batches. At 300 Mbit/s this
+	// halves the box's CPU time, and no packet is off by much more than pace.
+	pace = 100 * time.Microsecond
+	slow = time.Millisecond
+)
 
 // maxPacket is what a TUN without offloads can hand out.
 const maxPacket = 65536
@@ -222,36 +229,47 @@ func (l *lane) run() {
 			var b [8]byte
 			_, _ = unix.Read(l.wake, b[:])
 		}
-		l.mu.Lock()
-		if fds[0].Revents != 0 {
-			l.read(buf)
+		for l.work(buf) && l.imp.Load().Delay >= slow && !l.closed.Load() {
+			ts := unix.NsecToTimespec(int64(pace))
+			_ = unix.Nanosleep(&ts, nil) // a signal that cuts it short does no harm
 		}
-		l.write()
-		l.mu.Unlock()
 	}
 }
 
-// read takes what the TUN has, up to a batch.
-func (l *lane) read(buf []byte) {
+// work reads and writes what there is, and says whether there was any.
+func (l *lane) work(buf []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	imp := l.imp.Load()
+	now := time.Now()
+	read := l.read(buf, now, imp)
+	if imp.Delay >= slow {
+		now = now.Add(pace / 2) // as often early as late
+	}
+	return l.write(now, imp) || read
+}
+
+// read takes what the TUN has, up to a batch.
+func (l *lane) read(buf []byte, now time.Time, imp *Impairment) (some bool) {
 	for range batch {
 		n, err := unix.Read(l.from, buf)
 		if err != nil || n <= 0 {
-			return // nothing there, or the interface is down
+			return some // nothing there, or the interface is down
 		}
-		due, copies := l.shaper.admit(time.Now(), n, imp)
+		some = true
+		due, copies := l.shaper.admit(now, n, imp)
 		for _, at := range due[:copies] {
 			l.seq++
 			heap.Push(&l.queue, parcel{due: at, seq: l.seq, data: append(l.buffer(), buf[:n]...)})
 		}
 	}
+	return some
 }
 
-// write delivers what is due.
-func (l *lane) write() {
-	now := time.Now()
-	imp := l.imp.Load()
+// write delivers what is due by now.
+func (l *lane) write(now time.Time, imp *Impairment) (some bool) {
 	for len(l.queue) > 0 && !l.queue[0].due.After(now) {
+		some = true
 		p := heap.Pop(&l.queue).(parcel)
 		if imp.Cut {
 			l.shaper.stats.DroppedCut++
@@ -263,6 +281,7 @@ func (l *lane) write() {
 		}
 		l.free = append(l.free, p.data[:0])
 	}
+	return some
 }
 
 func (l *lane) buffer() []byte {
