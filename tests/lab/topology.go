@@ -41,6 +41,9 @@ type Host struct {
 	Node4, Node6 netip.Addr
 }
 
+// Addrs are the host's own LAN addresses, one of each family.
+func (h *Host) Addrs() []netip.Addr { return []netip.Addr{h.LAN4, h.LAN6} }
+
 // plan is where a site lies.
 type plan struct {
 	name           string
