@@ -174,3 +174,136 @@ func TestDevices(t *testing.T) {
 		})
 	}
 }
+
+// eventually waits for a condition that nothing signals.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for until := time.Now().Add(deadline); !condition(); runtime.Gosched() {
+		if time.Now().After(until) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// pair returns Binds for red, which dials, and gray, which may not.
+func pair(t testing.TB, onNudge func(netip.AddrPort)) (red, gray *bind.Bind) {
+	_, redKey := newKey(t, 1)
+	_, grayKey := newKey(t, 2)
+	red = bind.New(bind.Config{Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, OnNudge: onNudge})
+	gray = bind.New(bind.Config{Peers: []bind.Peer{{PublicKey: redKey}}, AcceptInitiations: true})
+	run(t, red)
+	run(t, gray)
+	return red, gray
+}
+
+// Gray has a packet for red and knows where red is; still it waits for red.
+func TestOnlyTheInitiatorDials(t *testing.T) {
+	redBind, grayBind := pair(t, nil)
+	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+	gray.peer(t, red, fmt.Sprintf("127.0.0.1:%d", red.port))
+	red.peer(t, gray, "")
+
+	p := tuntest.Ping(red.addr, gray.addr)
+	gray.tun.Outbound <- p
+	eventually(t, "gray tries to dial", func() bool { return grayBind.Stats().Drops[bind.SendMayNotDial] > 0 })
+	if n := grayBind.Stats().SentDatagrams; n != 0 {
+		t.Errorf("gray has sent %d datagrams", n)
+	}
+
+	red.set(t, fmt.Sprintf("public_key=%s\nendpoint=127.0.0.1:%d\n", hex.EncodeToString(gray.public[:]), gray.port))
+	if err := red.device.LookupPeer(gray.public).SendHandshakeInitiation(false); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-red.tun.Inbound:
+		if !bytes.Equal(got, p) {
+			t.Error("red got another packet than gray sent")
+		}
+	case <-time.After(deadline):
+		t.Fatal("the packet that waited for red didn't arrive")
+	}
+	exchange(t, red, gray)
+}
+
+// Red takes no initiations, not even from a gray that breaks the rule.
+func TestNobodyDialsTheInitiator(t *testing.T) {
+	redBind, _ := pair(t, nil)
+	red := start(t, 1, redBind, 0)
+	gray := start(t, 2, conn.NewStdNetBind(), 0)
+	gray.peer(t, red, fmt.Sprintf("127.0.0.1:%d", red.port))
+	red.peer(t, gray, "")
+	gray.tun.Outbound <- tuntest.Ping(red.addr, gray.addr)
+	eventually(t, "red drops an initiation", func() bool { return redBind.Stats().Drops[bind.ReceiveInitiation] > 0 })
+	if n := redBind.Stats().SentDatagrams; n != 0 {
+		t.Errorf("red has answered with %d datagrams", n)
+	}
+}
+
+// A stock peer is none the wiser.
+func TestStockPeer(t *testing.T) {
+	redBind, _ := pair(t, nil)
+	red := start(t, 1, redBind, 0)
+	gray := start(t, 2, conn.NewStdNetBind(), 0)
+	gray.peer(t, red, "")
+	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
+	exchange(t, red, gray)
+	exchange(t, gray, red)
+}
+
+// wireguard-go closes and opens the Bind when the device goes down and up, and
+// when its port changes.
+func TestReopening(t *testing.T) {
+	leakCheck(t)
+	redBind, grayBind := pair(t, nil)
+	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+	gray.peer(t, red, "")
+	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
+	// Before there are any keys, for it takes them: an initiation within 17 ms
+	// of the last has the same timestamp and is rejected.
+	for _, n := range []*node{red, gray} {
+		if err := n.device.Down(); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.device.Up(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchange(t, red, gray)
+	red.set(t, "listen_port=0\n")
+	exchange(t, red, gray)
+	exchange(t, gray, red) // gray has followed
+}
+
+// Gray loses its keys. Red, sending into the void, hears of it at once.
+func TestNudge(t *testing.T) {
+	nudges := make(chan netip.AddrPort, 1)
+	redBind, grayBind := pair(t, func(peer netip.AddrPort) { nudges <- peer })
+	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+	gray.peer(t, red, "")
+	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
+	exchange(t, red, gray)
+
+	gray.device.Close()
+	_, grayBind = pair(t, nil)
+	gray = start(t, 2, grayBind, gray.port)
+	gray.peer(t, red, "")
+	red.tun.Outbound <- tuntest.Ping(gray.addr, red.addr)
+	select {
+	case peer := <-nudges:
+		if want := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), gray.port); peer != want {
+			t.Errorf("nudged by %s, want %s", peer, want)
+		}
+	case <-time.After(deadline):
+		t.Fatal("red got no nudge")
+	}
+	peer := red.device.LookupPeer(gray.public)
+	peer.ExpireCurrentKeypairs()
+	if err := peer.SendHandshakeInitiation(false); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, red, gray)
+	exchange(t, gray, red)
+	if s := grayBind.Stats(); s.NudgesSent != 1 || s.UnknownSessions != 1 {
+		t.Errorf("gray sent %d nudges for %d packets, want 1 for 1", s.NudgesSent, s.UnknownSessions)
+	}
+}
