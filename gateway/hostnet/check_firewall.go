@@ -1,0 +1,167 @@
+package hostnet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// The ways through a firewall's FORWARD chain, by the match that names the TUN.
+const (
+	wayIn  = "iifname"
+	wayOut = "oifname"
+)
+
+// checkFirewall looks for base chains that drop what is forwarded unless a rule accepts
+// it, and have no rule which accepts what comes from the TUN or goes there. It does
+// not judge the rules any further. What iptables-nft makes is seen too.
+func checkFirewall(c CheckConfig) []Finding {
+	behind, err := hostsBehind(c)
+	if err != nil || len(behind) == 0 {
+		return nil // checkForwarding has told
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return notChecked("the firewall", err)
+	}
+	chains, err := conn.ListChains()
+	if err != nil {
+		return notChecked("the firewall", err)
+	}
+	var found []Finding
+	for _, ch := range chains {
+		if !forwards(ch, has4(behind), has6(behind)) {
+			continue
+		}
+		rules, err := conn.GetRules(ch.Table, ch)
+		if err != nil {
+			return append(found, notChecked("the firewall's chain "+ch.Name, err)...)
+		}
+		if !drops(ch, rules) {
+			continue
+		}
+		missing, err := missingWays(conn, chains, ch.Table, c.Device)
+		if err != nil {
+			return append(found, notChecked("the firewall's table "+ch.Table.Name, err)...)
+		}
+		if len(missing) > 0 {
+			found = append(found, Finding{Warning,
+				fmt.Sprintf("the firewall's chain %s %s %s drops what is forwarded, and no rule of its table lets %q through",
+					familyName(ch.Table), ch.Table.Name, ch.Name, c.Device),
+				mendFirewall(ch, missing, c.Device)})
+		}
+	}
+	return append(found, checkLegacyFirewall(c, has4(behind), has6(behind))...)
+}
+
+// forwards says whether a chain is a filter of forwarded packets of a family in use.
+func forwards(ch *nftables.Chain, v4, v6 bool) bool {
+	if ch.Hooknum == nil || *ch.Hooknum != *nftables.ChainHookForward || ch.Type != nftables.ChainTypeFilter {
+		return false
+	}
+	switch ch.Table.Family {
+	case nftables.TableFamilyINet:
+		return true
+	case nftables.TableFamilyIPv4:
+		return v4
+	case nftables.TableFamilyIPv6:
+		return v6
+	}
+	return false
+}
+
+// drops says whether what no rule accepts is dropped: by policy, or by a last rule that
+// drops or rejects everything.
+func drops(ch *nftables.Chain, rules []*nftables.Rule) bool {
+	if ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
+		return true
+	}
+	if len(rules) == 0 {
+		return false
+	}
+	dropping := false
+	for _, e := range rules[len(rules)-1].Exprs {
+		switch e := e.(type) {
+		case *expr.Counter, *expr.Log:
+		case *expr.Reject:
+			dropping = true
+		case *expr.Verdict:
+			dropping = e.Kind == expr.VerdictDrop
+		default:
+			return false // it has a condition
+		}
+	}
+	return dropping
+}
+
+// missingWays lists the ways for which no accepting rule of the table names the device.
+func missingWays(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Table, device string) ([]string, error) {
+	missing := []string{wayIn, wayOut}
+	for _, ch := range chains {
+		if ch.Table.Name != table.Name || ch.Table.Family != table.Family {
+			continue
+		}
+		rules, err := conn.GetRules(ch.Table, ch)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rules {
+			for _, way := range acceptedWays(r, device) {
+				missing = slices.DeleteFunc(missing, func(w string) bool { return w == way })
+			}
+		}
+	}
+	return missing, nil
+}
+
+// acceptedWays lists the ways in which an accepting rule names the device.
+func acceptedWays(r *nftables.Rule, device string) (ways []string) {
+	key, accepts := expr.MetaKey(0), false
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Meta:
+			key = e.Key
+		case *expr.Cmp:
+			if e.Op != expr.CmpOpEq || strings.TrimRight(string(e.Data), "\x00") != device {
+				continue
+			}
+			switch key {
+			case expr.MetaKeyIIFNAME:
+				ways = append(ways, wayIn)
+			case expr.MetaKeyOIFNAME:
+				ways = append(ways, wayOut)
+			}
+		case *expr.Verdict:
+			accepts = e.Kind == expr.VerdictAccept
+		}
+	}
+	if !accepts {
+		return nil
+	}
+	return ways
+}
+
+func mendFirewall(ch *nftables.Chain, missing []string, device string) string {
+	if ch.Table.Name == "firewalld" {
+		// It owns its table and would undo what others do there.
+		return "firewall-cmd --permanent --zone=trusted --add-interface=" + device + " && firewall-cmd --reload"
+	}
+	var cmds []string
+	for _, way := range missing {
+		cmds = append(cmds, fmt.Sprintf("nft insert rule %s %s %s %s %s accept", familyName(ch.Table), ch.Table.Name, ch.Name, way, device))
+	}
+	return strings.Join(cmds, " && ")
+}
+
+func familyName(t *nftables.Table) string {
+	switch t.Family {
+	case nftables.TableFamilyIPv4:
+		return "ip"
+	case nftables.TableFamilyIPv6:
+		return "ip6"
+	}
+	return "inet"
+}
