@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -191,8 +192,9 @@ func FuzzDecodeFile(f *testing.F) {
 			t.Fatalf("%d bytes of records and %d lost out of %d", sum, c.lost, len(b))
 		}
 		d := decode(again)
-		if diff := cmp.Diff(c.records, d.records); diff != "" || d.lost != 0 {
-			t.Fatal(diff, d.lost)
+		same := func(a, b Record) bool { return bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value) }
+		if !slices.EqualFunc(c.records, d.records, same) || d.lost != 0 {
+			t.Fatal(cmp.Diff(c.records, d.records), d.lost)
 		}
 	})
 }
