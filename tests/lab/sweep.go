@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -129,16 +131,24 @@ func ownerDied(pid int) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
-// killIn ends the processes that are in the namespace at path. Processes that
-// the lab starts die with it by PDEATHSIG; their own children may not.
+// killPatience is how long killed processes may take to be gone.
+const killPatience = 5 * time.Second
+
+// killIn ends the processes that are in the namespace at path and waits until
+// they are gone. Processes that the lab starts die with it by PDEATHSIG; their own
+// children may not.
 func killIn(path string) error {
-	pids, err := pidsIn(path)
-	for _, pid := range pids {
-		if e := unix.Kill(pid, unix.SIGKILL); e != nil && !errors.Is(e, unix.ESRCH) {
-			err = errors.Join(err, fmt.Errorf("kill process %d in %s: %w", pid, path, e))
+	ctx, cancel := context.WithTimeout(context.Background(), killPatience)
+	defer cancel()
+	return Until(ctx, "the end of the processes in "+path, func() (bool, error) {
+		pids, err := pidsIn(path)
+		for _, pid := range pids {
+			if e := unix.Kill(pid, unix.SIGKILL); e != nil && !errors.Is(e, unix.ESRCH) {
+				err = errors.Join(err, fmt.Errorf("kill process %d: %w", pid, e))
+			}
 		}
-	}
-	return err
+		return len(pids) == 0, err
+	})
 }
 
 // pidsIn lists the processes whose main thread is in the namespace at path.
