@@ -92,24 +92,10 @@ func TestTCPStatsRetransmitsAndStalls(t *testing.T) {
 		{3 * time.Millisecond, 30, 100}, // new
 	} {
 		at = at.Add(step.after)
-		s.Each(Packet{Time: at, Data: ipv4TCP(a, b, step.seq, ACK, step.n)})
+		s.Each(Packet{Time: at, Data: TCPPacket(Segment{Src: a, Dst: b, Seq: step.seq, Flags: ACK}, make([]byte, step.n))})
 	}
 	c := s.Counts()
 	if c.Retransmits != 2 || c.LongestStall != time.Second || c.Data != 6 || c.Bytes != 156 {
 		t.Errorf("counted %+v", c)
 	}
-}
-
-// ipv4TCP is a packet's headers, with lengths as if n bytes of payload followed.
-func ipv4TCP(src, dst netip.AddrPort, seq uint32, flags byte, n int) []byte {
-	b := make([]byte, 40)
-	b[0], b[9] = 0x45, 6
-	binary.BigEndian.PutUint16(b[2:], uint16(40+n))
-	copy(b[12:], src.Addr().AsSlice())
-	copy(b[16:], dst.Addr().AsSlice())
-	binary.BigEndian.PutUint16(b[20:], src.Port())
-	binary.BigEndian.PutUint16(b[22:], dst.Port())
-	binary.BigEndian.PutUint32(b[24:], seq)
-	b[32], b[33] = 5<<4, flags
-	return b
 }

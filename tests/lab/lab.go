@@ -144,7 +144,6 @@ func (l *Lab) namespace(name string) (*Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.logf = l.logf
 	n.logDir = filepath.Join(l.Dir, "logs")
 	l.all = append(l.all, n)
 	for _, s := range [][2]string{
@@ -267,8 +266,8 @@ func (l *Lab) site(p plan, wan *Namespace, wanIf string) (*Site, error) {
 		return nil, err
 	}
 	for _, h := range s.Gateways {
-		for i, any := range []string{"0.0.0.0/0", "::/0"} {
-			if err := h.Route(netip.MustParsePrefix(any), s.uplinks[i], "wan0"); err != nil {
+		for i, all := range []string{"0.0.0.0/0", "::/0"} {
+			if err := h.Route(netip.MustParsePrefix(all), s.uplinks[i], "wan0"); err != nil {
 				return nil, err
 			}
 		}

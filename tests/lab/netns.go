@@ -12,7 +12,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 )
 
 // netnsDir is where iproute2 keeps named namespaces.
@@ -24,7 +23,6 @@ type Namespace struct {
 	name   string
 	full   string
 	logDir string
-	logf   func(format string, args ...any)
 	handle netns.NsHandle
 	link   *netlink.Handle
 
@@ -34,7 +32,7 @@ type Namespace struct {
 
 // newNamespace makes an empty namespace with its loopback up.
 func newNamespace(full, name string) (*Namespace, error) {
-	n := &Namespace{name: name, full: full, logf: func(string, ...any) {}}
+	n := &Namespace{name: name, full: full}
 	err := onThread(func() error {
 		handle, err := netns.NewNamed(full)
 		n.handle = handle
@@ -192,7 +190,3 @@ func (n *Namespace) SetLink(ifname string, up bool) error {
 	}
 	return nil
 }
-
-// noDAD keeps an address from waiting for duplicate address detection (RFC
-// 4862 section 5.4), which would hold up every lab by two seconds.
-const noDAD = unix.IFA_F_NODAD

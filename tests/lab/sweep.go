@@ -174,8 +174,6 @@ func pidsIn(path string) ([]int, error) {
 	return pids, nil
 }
 
-var scratchMu sync.Mutex
-
 // scratch is this process's directory for what outlives one lab: built programs,
 // the template of the databases. Main and Sweep remove it.
 func scratch() (string, error) {
@@ -208,10 +206,8 @@ func Main(m *testing.M) int {
 }
 
 // Cleanup removes the process's scratch directory and lock, for programs that
-// have no TestMain. Call it after the last lab is closed.
+// have no TestMain. Call it last: the process can't open labs afterwards.
 func Cleanup() error {
-	scratchMu.Lock()
-	defer scratchMu.Unlock()
 	dir := filepath.Join(os.TempDir(), prefix+strconv.Itoa(os.Getpid()))
 	err := os.RemoveAll(dir)
 	if registered != nil {

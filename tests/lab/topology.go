@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Site is one of the two sites: its namespaces and the addresses in them.
@@ -134,6 +135,10 @@ func (l *Lab) veth(a *Namespace, aName string, b *Namespace, bName string) error
 	}
 	return nil
 }
+
+// noDAD keeps an address from waiting for duplicate address detection (RFC
+// 4862 section 5.4), which would hold up every lab by two seconds.
+const noDAD = unix.IFA_F_NODAD
 
 // configure brings an interface up with addresses that can be used at once.
 func (n *Namespace) configure(ifname string, addrs ...netip.Prefix) error {
