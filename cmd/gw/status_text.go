@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/status"
+)
+
+// statusText lays a snapshot out like wg-show(8).
+func statusText(s status.Status, colour bool) string {
+	p := &printer{colour: colour}
+	p.title(green, "node", fmt.Sprintf("%s, site %s", s.Node, s.Site))
+	p.field("version", s.Version)
+	p.field("up", spanText(s.Uptime.Duration()))
+	p.field("configuration", strings.Join(s.ConfigFiles, ", "))
+	p.field("device", fmt.Sprintf("%s, driver %s, mtu %d", s.TUN.Name, s.TUN.Driver, s.TUN.MTU))
+	addresses := make([]string, len(s.TUN.Addresses))
+	for i, a := range s.TUN.Addresses {
+		addresses[i] = a.String()
+	}
+	p.field("addresses", strings.Join(addresses, ", "))
+	if s.Memory.Resident > 0 {
+		p.field("memory", fmt.Sprintf("%s, at most %s", bytesText(s.Memory.Resident), bytesText(s.Memory.ResidentPeak)))
+	}
+	for i := range s.Links {
+		linkText(p, &s.Links[i], s.Time)
+	}
+	flowsText(p, s.Flows)
+	dropsText(p, s.Drops)
+	return p.out.String()
+}
+
+func linkText(p *printer, l *status.Link, now time.Time) {
+	p.title(yellow, "link", fmt.Sprintf("%s, site %s", l.Peer, l.Site))
+	if l.State == status.LinkRefused {
+		p.alarm("state", stateText(l, now))
+	} else {
+		p.field("state", stateText(l, now))
+	}
+	if l.Endpoint != "" {
+		p.field("endpoint", l.Endpoint+map[bool]string{true: " (this node dials)", false: " (the peer dials)"}[l.Initiator])
+	}
+	if !l.LastHandshake.IsZero() {
+		p.field("latest handshake", agoText(now, l.LastHandshake))
+	}
+	if l.Measured() {
+		p.field("round trip", fmt.Sprintf("%s, varying by %s", delayText(l.RTT.Duration()), delayText(l.RTTVar.Duration())))
+		p.field("loss", fmt.Sprintf("%s out, %s in", percentText(l.LossOut), percentText(l.LossIn)))
+	}
+	if l.MTUOut > 0 {
+		in := "not known"
+		if l.MTUIn > 0 {
+			in = fmt.Sprint(l.MTUIn)
+		}
+		p.field("path mtu", fmt.Sprintf("%d out, %s in", l.MTUOut, in))
+	}
+	p.field("transfer", fmt.Sprintf("%s received, %s sent", bytesText(l.RxBytes), bytesText(l.TxBytes)))
+	if l.Version != "" {
+		p.field("peer's version", l.Version)
+	}
+	clockText(p, l)
+	for _, d := range l.Duplicates {
+		p.alarm("key used twice", fmt.Sprintf("two processes use the private key of %s, at %s; each cuts the other off. "+
+			"Stop one of them, or give it a node and a key of its own (gw genkey)", d.Node, strings.Join(d.Endpoints, " and ")))
+	}
+	differencesText(p, l)
+}
+
+func stateText(l *status.Link, now time.Time) string {
+	since := ""
+	if !l.Since.IsZero() {
+		since = " for " + spanText(now.Sub(l.Since))
+	}
+	switch l.State {
+	case status.LinkDown, status.LinkEstablishing:
+		doing := "waiting for the peer to dial"
+		if l.Initiator {
+			doing = "dialling"
+		}
+		return string(l.State) + since + ", " + doing
+	case status.LinkLost:
+		return "lost" + since + ", renewing the session"
+	case status.LinkSilent:
+		return "silent" + since + ": WireGuard works, but the peer says no hello, as one that is not a gw"
+	case status.LinkRefused:
+		return "refused" + since + ", nothing passes: " + l.Refused
+	default:
+		return string(l.State) + since
+	}
+}
+
+// clockText speaks up only where a clock does harm or misleads the reader of two logs.
+func clockText(p *printer, l *status.Link) {
+	if behind := l.ClockBehind.Duration(); behind > 0 {
+		p.alarm("clock", fmt.Sprintf("this node's clock stands %s before its own last handshake, so the peer takes new ones for replays; "+
+			"set it right (chronyc makestep)", spanText(behind)))
+	}
+	skew := l.ClockSkew.Duration()
+	switch {
+	case !l.Measured():
+	case skew >= time.Second:
+		p.field("clock", fmt.Sprintf("the peer's is %s ahead", spanText(skew)))
+	case skew <= -time.Second:
+		p.field("clock", fmt.Sprintf("the peer's is %s behind", spanText(-skew)))
+	}
+}
+
+func differencesText(p *printer, l *status.Link) {
+	if len(l.Differences) == 0 {
+		return
+	}
+	fatal := false
+	for _, d := range l.Differences {
+		fatal = fatal || d.Fatal
+	}
+	p.alarm("configurations differ", fmt.Sprintf("%s here and on %s", plural(len(l.Differences), "setting"), l.Peer))
+	for _, d := range l.Differences {
+		how := kindText(d.Kind, l.Peer)
+		if d.Fatal {
+			how += " (no new link before it is mended)"
+		}
+		p.wrapped(4, 6, bold, d.Attribute+":", how)
+	}
+	advice := "until then the safer of both values holds."
+	if fatal && l.State == status.LinkRefused {
+		advice = "until then nothing passes."
+	}
+	p.wrapped(4, 4, normal, "", "Put the same site.hcl on both nodes (gw render --for SITE makes the other site's copy) and restart gw; "+advice)
+}
+
+func kindText(k status.DifferenceKind, peer string) string {
+	switch k {
+	case status.OnlyHere:
+		return "only here"
+	case status.OnlyThere:
+		return "only on " + peer
+	case status.Differs:
+		return "another value on " + peer
+	default: // a newer gateway's word
+		return string(k)
+	}
+}
+
+func flowsText(p *printer, f status.Flows) {
+	p.title(green, "flows", fmt.Sprintf("%d of at most %d", f.Total(), f.Limit))
+	p.field("now", fmt.Sprintf("%d tcp, %d udp, %d icmp, %d other", f.TCP, f.UDP, f.ICMP, f.Other))
+	p.field("since the start", fmt.Sprintf("%d opened, %d denied, %d restored", f.Opened, f.Denied, f.Restored))
+	p.field("records for a restart", fmt.Sprint(f.Records))
+}
+
+// dropsText shows the reasons that happened, in the snapshot's order.
+func dropsText(p *printer, drops []status.Drop) {
+	var total uint64
+	width := 0
+	for _, d := range drops {
+		if d.Packets > 0 {
+			total += d.Packets
+			width = max(width, len(fmt.Sprint(d.Packets)))
+		}
+	}
+	if total == 0 {
+		p.title(green, "dropped packets", "none")
+		return
+	}
+	p.title(green, "dropped packets", fmt.Sprint(total))
+	for _, d := range drops {
+		if d.Packets > 0 {
+			p.line(fmt.Sprintf("  %*d %s", width, d.Packets, d.Reason))
+		}
+	}
+}
