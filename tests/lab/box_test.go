@@ -35,7 +35,8 @@ func TestBoxDelay(t *testing.T) {
 	}
 }
 
-// TestBoxRate fills a line of 300 Mbit/s; the payload is 1448 of 1500 bytes.
+// TestBoxRate fills a line of 300 Mbit/s; the payload is 1448 of 1500 bytes. A
+// busy machine may need longer, but nothing may be faster.
 func TestBoxRate(t *testing.T) {
 	l := Start(t, Config{Impaired: true})
 	ctx := ctxFor(t)
@@ -55,7 +56,7 @@ func TestBoxRate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := res.Mbps(); m < 250 || m > 300*1448/1500. {
+	if m := res.Mbps(); m < 150 || m > 300*1448/1500. {
 		t.Errorf("%.0f Mbit/s through a line of 300", m)
 	}
 	t.Logf("%.0f Mbit/s, CPU %s in %s with both ends; %+v", res.Mbps(), after.CPU-before.CPU, res.Duration, l.Box.Stats(RedToGray))
@@ -140,19 +141,20 @@ func TestBoxMTU(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	// answered sends n bytes in an IPv4 packet of n+28.
-	answered := func(n int) bool {
+	const should, shouldNot = 5 * time.Second, 100 * time.Millisecond
+	// answered sends an IPv4 packet of n bytes.
+	answered := func(n int, patience time.Duration) bool {
 		if _, err := c.Write(make([]byte, n-28)); err != nil {
 			return false
 		}
-		if err := c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		_, err := c.Read(make([]byte, 2000))
 		return err == nil
 	}
 	l.Box.SetBoth(Impairment{MTU: 1380})
-	if !answered(1380) || answered(1381) || l.Box.Stats(RedToGray).DroppedMTU != 1 {
+	if !answered(1380, should) || answered(1381, shouldNot) || l.Box.Stats(RedToGray).DroppedMTU != 1 {
 		t.Errorf("silent limit of 1380: %+v", l.Box.Stats(RedToGray))
 	}
 	if n := mustNstat(t, a.Namespace)["Icmp.InDestUnreachs"]; n != 0 {
@@ -162,7 +164,7 @@ func TestBoxMTU(t *testing.T) {
 	if err := l.Box.SetLinkMTU(1300); err != nil {
 		t.Fatal(err)
 	}
-	if !answered(1300) || answered(1301) {
+	if !answered(1300, should) || answered(1301, shouldNot) {
 		t.Error("link MTU of 1300 doesn't hold")
 	}
 	if n := mustNstat(t, a.Namespace)["Icmp.InDestUnreachs"]; n != 1 {
