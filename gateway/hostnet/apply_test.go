@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -208,6 +209,14 @@ func TestApplyBeside(t *testing.T) {
 	s.apply(red())
 	other := Config{Device: "gw1", Addresses: addrs("10.78.1.1"), Routes: routesTo("10.78.2.0/24")}
 	s.apply(other)
+	for _, p := range []string{"10.77.2.0/24", "fd77:2::/64"} {
+		s.do(func() {
+			err := Apply(Config{Device: "gw1", Addresses: other.Addresses, Routes: routesTo(p)}, hclog.NewNullLogger())
+			if err == nil || !strings.Contains(err.Error(), "ip link del dev gw0") {
+				t.Errorf("%s: %v", p, err)
+			}
+		})
+	}
 	s.do(func() {
 		if err := Remove(other); err != nil {
 			t.Error(err)
@@ -286,7 +295,30 @@ func TestSource(t *testing.T) {
 	s.want("given", redRoutes, redAddresses)
 }
 
+// A connection over the route begins with the route's congestion control.
 func TestCongctl(t *testing.T) {
+	s := newSpace(t, "a")
+	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
+	c := red()
+	c.Routes[0].Congctl = "reno" // which every kernel has, and none begins with
+	s.apply(c)
+	s.do(func() {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 1, Addr: [4]byte{10, 77, 2, 1}}); !errors.Is(err, unix.EINPROGRESS) {
+			t.Fatal(err)
+		}
+		got, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+		if err != nil || got != "reno" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+func TestCongctlMissing(t *testing.T) {
 	s := newSpace(t, "a")
 	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
 	c := red()

@@ -18,11 +18,13 @@ import (
 // behind it live on, nothing goes out by the default route, and a connection that a
 // host behind it opens meanwhile comes about once the gateway is back.
 func TestHoldKeepsConnections(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, gateway, lan, host, far string }{
 		{"IPv4", "10.77.1.1", "10.77.1.30", "10.77.1.31", "10.77.2.1"},
 		{"IPv6", "fd77:1::1", "fd77:1::30", "fd77:1::31", "fd77:2::1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // they spend their time waiting
 			h := newHoldLab(t, c.lan, c.host, false)
 			l := h.b.listen(net.JoinHostPort(c.far, "5432"))
 			local, localFar := connect(t, h.a, c.lan, l)
@@ -72,6 +74,7 @@ func TestHoldKeepsConnections(t *testing.T) {
 
 // A killed gateway whose device persists: a connect of its own host waits too.
 func TestPersistHoldsConnects(t *testing.T) {
+	t.Parallel()
 	h := newHoldLab(t, "10.77.1.30", "10.77.1.31", true)
 	h.b.listen("10.77.2.1:5432")
 	h.kill()
@@ -93,7 +96,9 @@ func TestPersistHoldsConnects(t *testing.T) {
 	}
 }
 
-// connect connects from an address of a namespace.
+// connect connects from an address of a namespace. Both ends have said something when it
+// returns: where the SYN was lost, because the kernel was not ready with a new interface, the
+// retransmission time-out would be that of a connection that has no round trip yet (3 s).
 func connect(t *testing.T, from *space, addr string, l net.Listener) (near, far net.Conn) {
 	t.Helper()
 	var err error
@@ -109,6 +114,14 @@ func connect(t *testing.T, from *space, addr string, l net.Listener) (near, far 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
+	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+		if _, err := way[0].Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(way[1], make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return near, far
 }
 
@@ -132,7 +145,7 @@ func awaitBackoff(t *testing.T, c net.Conn, n uint8) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d retransmissions in %v", info.Backoff, testTimeout)
+			t.Fatalf("%v: %d retransmissions in %v: %+v", c.LocalAddr(), info.Backoff, testTimeout, *info)
 		}
 	}
 }

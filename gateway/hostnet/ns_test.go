@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -19,11 +20,13 @@ type space struct {
 	h  netns.NsHandle
 }
 
+var spaces atomic.Int64 // how many were made
+
 // newSpace makes a network namespace whose name carries the process id, with its
 // loopback up.
 func newSpace(tb testing.TB, name string) *space {
 	tb.Helper()
-	name = fmt.Sprintf("gw-hostnet-%d-%s", os.Getpid(), name)
+	name = fmt.Sprintf("gw-hostnet-%d-%d-%s", os.Getpid(), spaces.Add(1), name)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	home, err := netns.Get()

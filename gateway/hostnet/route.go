@@ -49,16 +49,24 @@ func setRoutes(l netlink.Link, c Config, log hclog.Logger) error {
 	if err != nil {
 		return err
 	}
-	ours := map[routeKey]bool{}
+	ours, others := map[routeKey]bool{}, map[routeKey]int{}
 	for i := range have {
-		ours[keyOf(&have[i])] = true
+		if r := &have[i]; r.Type == unix.RTN_BLACKHOLE || r.LinkIndex == l.Attrs().Index {
+			ours[keyOf(r)] = true
+		} else {
+			others[keyOf(r)] = r.LinkIndex
+		}
 	}
 	keep := map[routeKey]bool{}
 	for i := range want {
-		keep[keyOf(&want[i])] = true
-		if err := setRoute(&want[i], ours[keyOf(&want[i])], log); err != nil {
+		key := keyOf(&want[i])
+		if index, taken := others[key]; taken {
+			return takenError(key, index)
+		}
+		if err := setRoute(&want[i], ours[key], log); err != nil {
 			return err
 		}
+		keep[key] = true
 	}
 	return dropRoutes(have, l.Attrs().Index, keep)
 }
@@ -146,6 +154,17 @@ func inAny(ps []netip.Prefix, a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// takenError is for a route that another gateway's device has, or a device which one under
+// another name has left.
+func takenError(key routeKey, index int) error {
+	name := fmt.Sprint("number ", index)
+	if l, err := netlink.LinkByIndex(index); err == nil {
+		name = l.Attrs().Name
+	}
+	return fmt.Errorf("route to %v: the device %s of another gw has it: stop that one, or if it was left: ip link del dev %s",
+		key.dst, name, name)
 }
 
 // setRoute makes a route, or brings one of ours up to date.
