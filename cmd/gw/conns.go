@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -42,12 +41,7 @@ func (c *connsCmd) Run(env *env) error {
 	if !c.JSON {
 		return write(env.stdout, connsText(list, wantsColour(env.stdout)))
 	}
-	enc := json.NewEncoder(env.stdout)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(list); err != nil {
-		return fmt.Errorf("write the answer: %w", err)
-	}
-	return nil
+	return writeJSON(env.stdout, list)
 }
 
 // The columns of the table. An IPv4 address with a port always fits into its own, and 80 columns hold them all.
