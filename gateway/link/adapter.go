@@ -1,0 +1,220 @@
+package link
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/tun"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+var _ tun.Device = (*adapter)(nil)
+
+const (
+	// queueLen bounds the control packets that wait for the link.
+	queueLen = 512
+	// inboxLen bounds the hellos that wait for the loop.
+	inboxLen = 256
+	// tunBatch is how many packets wireguard-go moves at a time.
+	tunBatch = conn.IdealBatchSize
+)
+
+// adapter is the tun.Device under wireguard-go. Data goes between wireguard-go
+// and the Path untouched; control packets are taken out and put in here.
+type adapter struct {
+	path    Path
+	streams Streams
+	mtu     int
+	own     map[netip.Addr]bool
+	nodes   map[netip.Addr]*peer // by the nodes' own addresses
+
+	outbound, inbound *bind.Gate
+	queue             chan []byte // control packets for peers
+	inbox             chan control
+
+	events    chan tun.Event
+	closed    atomic.Bool
+	closeOnce sync.Once
+	failed    chan error // the Path's, at most one
+
+	drops controlDrops
+}
+
+// control is a hello that arrived.
+type control struct {
+	from    *peer
+	payload []byte
+}
+
+// controlDrops counts control packets that went no further.
+type controlDrops struct{ queueFull, inboxFull, badChecksum, noStreams atomic.Uint64 }
+
+func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound, inbound *bind.Gate) *adapter {
+	a := &adapter{
+		path: c.Path, streams: c.Streams, mtu: c.TUNMTU,
+		own: map[netip.Addr]bool{}, nodes: nodes,
+		outbound: outbound, inbound: inbound,
+		queue: make(chan []byte, queueLen), inbox: make(chan control, inboxLen),
+		events: make(chan tun.Event), failed: make(chan error, 1),
+	}
+	for _, addr := range c.Self.Addresses {
+		a.own[addr] = true
+	}
+	return a
+}
+
+// send queues a packet of the gateway's own, which it takes over.
+func (a *adapter) send(pkt []byte) {
+	select {
+	case a.queue <- pkt:
+		a.path.Wake()
+	default:
+		a.drops.queueFull.Add(1)
+	}
+}
+
+// Read gives wireguard-go what is to be sent: control packets first, for they
+// are few and keep the link alive.
+func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	for {
+		if a.closed.Load() {
+			return 0, os.ErrClosed
+		}
+		n := 0
+	queued:
+		for n < len(bufs) {
+			select {
+			case pkt := <-a.queue:
+				sizes[n] = copy(bufs[n][offset:], pkt)
+				n++
+			default:
+				break queued
+			}
+		}
+		if n == 0 {
+			var err error
+			if n, err = a.path.Read(bufs, sizes, offset); err != nil {
+				select {
+				case a.failed <- err:
+				default:
+				}
+				return 0, os.ErrClosed
+			}
+		}
+		if n > 0 {
+			a.outbound.Enter(n)
+			return n, nil
+		}
+	}
+}
+
+// Write takes what wireguard-go has received and decrypted.
+func (a *adapter) Write(bufs [][]byte, offset int) (int, error) {
+	start := 0 // of the packets not passed on yet
+	for i, b := range bufs {
+		if !a.take(b[offset:]) {
+			continue
+		}
+		if err := a.pass(bufs[start:i], offset); err != nil {
+			return 0, err
+		}
+		start = i + 1
+	}
+	err := a.pass(bufs[start:], offset)
+	a.inbound.Leave(len(bufs))
+	if err != nil {
+		return 0, err
+	}
+	return len(bufs), nil
+}
+
+func (a *adapter) pass(bufs [][]byte, offset int) error {
+	if len(bufs) == 0 {
+		return nil
+	}
+	_, err := a.path.Write(bufs, offset)
+	return err
+}
+
+// take takes a control packet out of the stream: to this node's own address
+// and the control port, from another node's own address. wireguard-go has
+// checked that the source belongs to the peer that sent it. Gateways build
+// these packets without options or extension headers, so fixed offsets do.
+func (a *adapter) take(b []byte) bool {
+	var src, dst netip.Addr
+	var proto byte
+	var l4 []byte
+	switch {
+	case len(b) >= 28 && b[0] == 0x45:
+		if b[6]&0x3f|b[7] != 0 { // a fragment
+			return false
+		}
+		proto, l4 = b[9], b[20:]
+	case len(b) >= 48 && b[0]>>4 == 6:
+		proto, l4 = b[6], b[40:]
+	default:
+		return false
+	}
+	if proto != wire.ProtoUDP && proto != wire.ProtoTCP {
+		return false
+	}
+	// A TCP connection that this node opened has the port at the other end.
+	here, there := binary.BigEndian.Uint16(l4[2:]), binary.BigEndian.Uint16(l4)
+	if here != ControlPort && (proto != wire.ProtoTCP || there != ControlPort) {
+		return false
+	}
+	if b[0]>>4 == 4 {
+		src, dst = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
+	} else {
+		src, dst = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
+	}
+	from := a.nodes[src]
+	if from == nil || !a.own[dst] {
+		return false
+	}
+	var p wire.Packet
+	if r := wire.Parse(&p, b); r != wire.OK || !p.ChecksumOK() {
+		a.drops.badChecksum.Add(1)
+		return true
+	}
+	if proto == wire.ProtoTCP {
+		if a.streams == nil {
+			a.drops.noStreams.Add(1)
+			return true
+		}
+		a.streams.Inject(b)
+		return true
+	}
+	select {
+	case a.inbox <- control{from: from, payload: append([]byte(nil), p.Payload()...)}:
+	default:
+		a.drops.inboxFull.Add(1)
+	}
+	return true
+}
+
+// Close makes Read return and ends the events. wireguard-go calls it first
+// thing in its own Close.
+func (a *adapter) Close() error {
+	a.closeOnce.Do(func() {
+		a.closed.Store(true)
+		a.path.Wake()
+		close(a.events)
+	})
+	return nil
+}
+
+// Events never gives one: wireguard-go is brought up by Run and not by EventUp,
+// which it would obey a second time.
+func (a *adapter) Events() <-chan tun.Event { return a.events }
+
+func (a *adapter) File() *os.File        { return nil }
+func (a *adapter) MTU() (int, error)     { return a.mtu, nil }
+func (a *adapter) Name() (string, error) { return "gw", nil }
+func (a *adapter) BatchSize() int        { return tunBatch }

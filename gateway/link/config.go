@@ -1,0 +1,147 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/gateway/link/hello"
+)
+
+// ControlPort is the UDP and TCP port, on a node's own address inside the
+// tunnel, of what gateways say to each other.
+const ControlPort = 9771
+
+// Path is the gateway's packet path between the link and the host. Read and
+// Write have the semantics of wireguard-go's tun.Device. They may run
+// concurrently with each other, and Write with itself: each peer has a
+// goroutine that writes.
+type Path interface {
+	// Read gives up to len(bufs) packets, each from offset on. An error ends
+	// the link.
+	Read(bufs [][]byte, sizes []int, offset int) (int, error)
+	// Write takes packets that came from peers, each from offset on.
+	Write(bufs [][]byte, offset int) (int, error)
+	// Wake makes a blocked Read return (0, nil) at once, or the next one if
+	// none is blocked.
+	Wake()
+}
+
+// Streams takes the TCP packets of the control port, whole IP packets. Inject
+// copies what it keeps and doesn't block.
+type Streams interface {
+	Inject(pkt []byte)
+}
+
+// Resolver finds the addresses of a host; [net.Resolver] is one.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Self is this node.
+type Self struct {
+	Site, Node string
+	Addresses  []netip.Addr // its own inside the tunnel, at most one a family
+}
+
+// Peer is a node of another site.
+type Peer struct {
+	PublicKey  [32]byte
+	Site, Node string
+	Addresses  []netip.Addr   // the node's own inside the tunnel, at most one a family
+	Subnets    []netip.Prefix // of its site, if it is the node that carries them
+	// Endpoint is host:port outside; empty when the peer dials.
+	Endpoint string
+	// Dial says that this side dials. The other side never does.
+	Dial bool
+	// Keepalive is WireGuard's persistent keepalive; it is used where this
+	// side dials, in whole seconds, to hold the firewall's state. 0 is none.
+	Keepalive time.Duration
+	// Sections are the parts of the configuration shared with the peer.
+	Sections []hello.Section
+}
+
+// Config is what a Link is made from.
+type Config struct {
+	PrivateKey [32]byte
+	// ListenPort is the UDP port; 0 takes a free one.
+	ListenPort uint16
+	Self       Self
+	Peers      []Peer
+	Path       Path
+	Streams    Streams // may be nil: then TCP to the control port is dropped
+	// TUNMTU is the largest packet of the host in bytes.
+	TUNMTU int
+	// Version is this software's, told to peers.
+	Version string
+	// Resolver is used for endpoints that are names; nil is net.DefaultResolver.
+	Resolver Resolver
+	// HelloInterval is the time between hellos; 0 is hello.DefaultInterval.
+	HelloInterval time.Duration
+	Logger        hclog.Logger
+	// OnChange is told of each change of a peer, one call at a time and in
+	// order. It may be nil, and must not call the Link.
+	OnChange func(PeerState)
+}
+
+// A PeerState is what the packet path must know of a peer.
+type PeerState struct {
+	Site, Node string
+	Up         bool // packets can pass: hellos are answered, or the peer is stock WireGuard
+	GW         bool // hellos are answered
+	Refused    bool // a difference or a version forbids data; not Up then
+	MTU        int  // largest packet that reaches the peer, in bytes
+	// PartialChecksums: the peer takes packets whose checksum is unfinished.
+	PartialChecksums bool
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.PrivateKey == [32]byte{}:
+		return errors.New("link: no private key")
+	case len(c.Self.Addresses) == 0:
+		return errors.New("link: this node has no address")
+	case c.Path == nil:
+		return errors.New("link: no packet path")
+	case c.Logger == nil:
+		return errors.New("link: no logger")
+	}
+	keys := map[[32]byte]string{}
+	for _, p := range c.Peers {
+		if other, ok := keys[p.PublicKey]; ok {
+			return fmt.Errorf("link: nodes %s and %s have the same public key", other, p.Node)
+		}
+		keys[p.PublicKey] = p.Node
+		if _, _, ok := common(c.Self.Addresses, p.Addresses); !ok {
+			return fmt.Errorf("link: node %s and this node have no address of the same family", p.Node)
+		}
+		if p.Dial && p.Endpoint == "" {
+			continue // a sibling link may have nobody to dial; it waits
+		}
+		if p.Endpoint != "" {
+			if _, _, err := net.SplitHostPort(p.Endpoint); err != nil {
+				return fmt.Errorf("link: endpoint %q of node %s: %w", p.Endpoint, p.Node, err)
+			}
+		}
+	}
+	return nil
+}
+
+// common picks an address of each list, of the same family, IPv4 if possible.
+func common(here, there []netip.Addr) (src, dst netip.Addr, ok bool) {
+	for _, v4 := range []bool{true, false} {
+		for _, s := range here {
+			for _, d := range there {
+				if s.Is4() == v4 && d.Is4() == v4 {
+					return s, d, true
+				}
+			}
+		}
+	}
+	return netip.Addr{}, netip.Addr{}, false
+}

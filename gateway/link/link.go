@@ -1,0 +1,175 @@
+package link
+
+import (
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+	"golang.zx2c4.com/wireguard/device"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
+)
+
+// The packets in flight inside wireguard-go, each way. Its own queues hold a
+// thousand batches of 128, and its pools never shrink.
+const (
+	outboundLimit = 1024
+	inboundLimit  = 1024
+)
+
+// A Link is this node's tunnels to the nodes of other sites. Its methods are
+// safe for concurrent use.
+type Link struct {
+	cfg      Config
+	log      hclog.Logger
+	bind     *bind.Bind
+	tun      *adapter
+	outbound *bind.Gate
+	inbound  *bind.Gate
+	start    time.Time
+	wall     func() time.Time
+
+	tooBig  chan struct{}
+	nudges  chan netip.AddrPort
+	lookups chan resolution
+
+	mu    sync.Mutex // the fields below, and each peer
+	dev   *device.Device
+	peers []*peer
+	clock clockWatch
+
+	lookAt, lookedAt time.Duration // when the device is asked next, and was last
+}
+
+// New checks the configuration and makes a Link, which does nothing until Run.
+func New(c Config) (*Link, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.Resolver == nil {
+		c.Resolver = net.DefaultResolver
+	}
+	c.Logger = c.Logger.Named("link")
+	l := &Link{
+		cfg: c, log: c.Logger, start: time.Now(), wall: time.Now,
+		outbound: bind.NewGate(outboundLimit), inbound: bind.NewGate(inboundLimit),
+		tooBig: make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
+	}
+	var boot [8]byte
+	crand.Read(boot[:]) // never fails
+	nodes := map[netip.Addr]*peer{}
+	bc := bind.Config{Outbound: l.outbound, Inbound: l.inbound, OnTooBig: l.onTooBig, OnNudge: l.onNudge}
+	for _, p := range c.Peers {
+		pr, err := newPeer(&c, p, binary.BigEndian.Uint64(boot[:])|1, l.wall)
+		if err != nil {
+			return nil, fmt.Errorf("link to node %s: %w", p.Node, err)
+		}
+		l.peers = append(l.peers, pr)
+		for _, a := range p.Addresses {
+			nodes[a] = pr
+		}
+		bc.Peers = append(bc.Peers, bind.Peer{PublicKey: p.PublicKey, MayDial: p.Dial})
+		bc.AcceptInitiations = bc.AcceptInitiations || !p.Dial
+	}
+	l.bind = bind.New(bc)
+	l.tun = newAdapter(&l.cfg, nodes, l.outbound, l.inbound)
+	return l, nil
+}
+
+// now is the loop's clock.
+func (l *Link) now() time.Duration { return time.Since(l.start) }
+
+// onTooBig and onNudge are called by the Bind with wireguard-go's locks held.
+func (l *Link) onTooBig() {
+	select {
+	case l.tooBig <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Link) onNudge(from netip.AddrPort) {
+	select {
+	case l.nudges <- from:
+	default:
+	}
+}
+
+// SendPacket sends a packet of the gateway's own, a whole IP packet from this
+// node's address to another node's. It copies pkt and doesn't block; when too
+// many are waiting the packet is dropped and counted.
+func (l *Link) SendPacket(pkt []byte) { l.tun.send(append([]byte(nil), pkt...)) }
+
+// ListenPort is the UDP port; 0 before Run has opened it.
+func (l *Link) ListenPort() uint16 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	port, _, _ := l.get()
+	return port
+}
+
+var errNotRunning = errors.New("link is not running")
+
+// get asks the device what it knows.
+func (l *Link) get() (uint16, map[[32]byte]wgPeer, error) {
+	if l.dev == nil {
+		return 0, nil, errNotRunning
+	}
+	text, err := l.dev.IpcGet()
+	if err != nil {
+		return 0, nil, err
+	}
+	port, peers := parseGet(text)
+	return port, peers, nil
+}
+
+// Run brings the tunnels up and keeps them up until ctx is done or the Path
+// fails. It returns when nothing of it is left. It is called once.
+func (l *Link) Run(ctx context.Context) error {
+	dev := device.NewDevice(l.tun, l.bind, l.deviceLogger())
+	// Closing, in this order: the loop and the Bind's repetition have ended,
+	// so that nobody dials any more; the gates open, so that nobody waits in
+	// one; then the device closes the adapter, which makes its reader return,
+	// and the Bind, which makes its receivers return. A reader that has failed
+	// closes the device by itself, in a goroutine of its own: wait for that.
+	defer func() {
+		l.outbound.Close()
+		l.inbound.Close()
+		dev.Close()
+		<-dev.Wait()
+	}()
+	if err := dev.IpcSet(configText(&l.cfg)); err != nil {
+		return fmt.Errorf("configure wireguard: %w", err)
+	}
+	if err := dev.Up(); err != nil {
+		return fmt.Errorf("open udp port %d (is another gateway running?): %w", l.cfg.ListenPort, err)
+	}
+	l.mu.Lock()
+	l.dev = dev
+	l.mu.Unlock()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.bind.Run(ctx) })
+	g.Go(func() error { return l.loop(ctx) })
+	return g.Wait()
+}
+
+// deviceLogger passes on what wireguard-go says. Its errors are transient and
+// concern what the link watches itself, so they are for debugging.
+func (l *Link) deviceLogger() *device.Logger {
+	log := l.log.Named("wireguard")
+	out := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
+	if log.IsDebug() {
+		out.Errorf = func(format string, args ...any) { log.Debug("error", "text", fmt.Sprintf(format, args...)) }
+	}
+	if log.IsTrace() {
+		out.Verbosef = func(format string, args ...any) { log.Trace("event", "text", fmt.Sprintf(format, args...)) }
+	}
+	return out
+}

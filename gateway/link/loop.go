@@ -1,0 +1,272 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+const never = time.Duration(math.MaxInt64)
+
+const (
+	// lookSoon is how often the device is asked for a handshake while one is
+	// dialled, and lookOften otherwise. wireguard-go has no other way to tell.
+	lookSoon  = 50 * time.Millisecond
+	lookOften = time.Second
+)
+
+// resolution is the outcome of a lookup.
+type resolution struct {
+	p     *peer
+	addrs []netip.AddrPort
+	err   error
+}
+
+// loop drives all peers until ctx is done or the Path fails.
+func (l *Link) loop(ctx context.Context) error {
+	var lookups errgroup.Group
+	defer func() { _ = lookups.Wait() }() // they end with ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	l.mu.Lock()
+	for _, p := range l.peers {
+		if p.dials() {
+			p.dial.start(l.now())
+		}
+	}
+	l.mu.Unlock()
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var c control
+		var r resolution
+		var nudge netip.AddrPort
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-l.tun.failed:
+			return err
+		case <-timer.C:
+		case c = <-l.tun.inbox:
+		case r = <-l.lookups:
+		case nudge = <-l.nudges:
+		case <-l.tooBig:
+			l.mu.Lock()
+			for _, p := range l.peers {
+				l.do(p, p.hello.TooBig(l.now()))
+			}
+			l.mu.Unlock()
+		}
+		l.mu.Lock()
+		switch {
+		case c.from != nil:
+			l.received(c)
+		case r.p != nil:
+			l.resolved(r)
+		case nudge.IsValid():
+			l.nudged(nudge)
+		}
+		l.look(false)
+		next := l.step(ctx, &lookups)
+		changes := l.changes()
+		l.mu.Unlock()
+		for _, s := range changes {
+			l.cfg.OnChange(s)
+		}
+		timer.Reset(next - l.now())
+	}
+}
+
+// step does what is due and returns when to come back.
+func (l *Link) step(ctx context.Context, lookups *errgroup.Group) time.Duration {
+	next := never
+	for _, p := range l.peers {
+		now := l.now()
+		if p.hello.Next(now) <= now {
+			l.do(p, p.hello.Tick(now))
+		}
+		if p.dial.lookup(now) {
+			lookups.Go(func() error {
+				addrs, err := resolve(ctx, l.cfg.Resolver, p.Endpoint)
+				select {
+				case l.lookups <- resolution{p, addrs, err}:
+				case <-ctx.Done():
+				}
+				return nil
+			})
+		}
+		if to, ok := p.dial.due(now); ok {
+			l.dialPeer(p, to)
+		}
+		next = min(next, p.hello.Next(now), p.dial.next())
+	}
+	return min(next, l.lookAt)
+}
+
+// look asks the device for handshakes, when it is time or now.
+func (l *Link) look(force bool) {
+	now := l.now()
+	if now < l.lookAt && !force {
+		return
+	}
+	l.lookedAt, l.lookAt = now, now+lookOften
+	_, known, err := l.get()
+	if err != nil {
+		return // the device is being closed
+	}
+	for _, p := range l.peers {
+		wg := known[p.PublicKey]
+		p.endpoint = wg.endpoint
+		if !wg.handshake.IsZero() && !wg.handshake.Equal(p.handshake) {
+			p.handshake = wg.handshake
+			if p.dials() {
+				l.clock.used(wg.handshake)
+			}
+			p.dial.done()
+			l.do(p, p.hello.Session(now, true))
+		}
+		if p.dial.active {
+			l.lookAt = now + lookSoon
+		}
+	}
+	if behind, changed := l.clock.tell(l.wall()); changed && behind > 0 {
+		l.log.Error("wall clock runs behind the last handshake and peers will take new ones for replays: set the clock right, or wait",
+			"behind", behind)
+	} else if changed {
+		l.log.Info("wall clock has caught up with the last handshake")
+	}
+}
+
+// received hands a hello to the peer's state machine.
+func (l *Link) received(c control) {
+	p := c.from
+	l.look(l.now()-l.lookedAt > lookSoon) // where the peer is seen, for duplicates
+	out, err := p.hello.Handle(l.now(), p.endpoint, c.payload)
+	var version *hello.VersionError
+	switch {
+	case errors.As(err, &version) && p.theirs != version.Theirs:
+		p.theirs = version.Theirs
+		p.log.Error("peer speaks another version of the hello protocol", "error", err)
+	case err != nil && version == nil:
+		p.log.Debug("hello dropped", "error", err)
+	}
+	l.do(p, out)
+}
+
+// resolved takes the outcome of a lookup.
+func (l *Link) resolved(r resolution) {
+	if r.err != nil {
+		r.p.log.Warn("peer's name can't be resolved: it will be tried again", "endpoint", r.p.Endpoint, "error", r.err)
+	}
+	r.p.dial.resolved(l.now(), r.addrs)
+}
+
+// nudged has heard that the peer at an address doesn't know our session. The
+// word is not authenticated: it is a reason to ask, not to act.
+func (l *Link) nudged(from netip.AddrPort) {
+	l.look(true)
+	for _, p := range l.peers {
+		if ap, err := netip.ParseAddrPort(p.endpoint); err == nil && p.dials() && ap == from {
+			l.do(p, p.hello.Probe(l.now()))
+		}
+	}
+}
+
+// dialPeer begins a new handshake. wireguard-go sends none within 5 s of the
+// last (RekeyTimeout); expiring the session, which is worthless, lifts that.
+//
+// Expiry comes first and then only one initiation: setting the endpoint sends
+// one by itself if packets are waiting, and a second within 20 ms would be
+// refused as a replay (TAI64N is coarse, and responders limit the rate) while
+// its making has already forgotten the first.
+func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
+	if p.dial.attempts == dialComplain {
+		p.log.Warn("peer doesn't answer: check that the firewall lets UDP out to it, that it runs, and both public keys",
+			"endpoint", to, "attempts", p.dial.attempts)
+	}
+	l.clock.used(l.wall())
+	wg := l.dev.LookupPeer(p.PublicKey)
+	wg.ExpireCurrentKeypairs()
+	if p.endpoint != to.String() {
+		if err := l.dev.IpcSet(endpointText(p.PublicKey, to)); err != nil {
+			p.log.Error("endpoint can't be set", "endpoint", to, "error", err)
+			return
+		}
+		p.endpoint = to.String()
+	}
+	if err := wg.SendHandshakeInitiation(false); err != nil {
+		p.log.Debug("handshake initiation was not sent", "endpoint", to, "error", err)
+	}
+	l.lookAt = min(l.lookAt, l.now()+lookSoon)
+}
+
+// dialComplain is the attempt at which the operator is told.
+const dialComplain = 4
+
+// do sends what a hello state machine wants sent, and acts on its events.
+func (l *Link) do(p *peer, out hello.Output) {
+	for _, payload := range out.Messages {
+		l.tun.send(wire.AppendUDP(nil, p.src, p.dst, payload))
+	}
+	for _, e := range out.Events {
+		l.event(p, e)
+	}
+}
+
+func (l *Link) event(p *peer, e hello.Event) {
+	now := l.now()
+	s := p.hello.Snapshot(now)
+	switch e {
+	case hello.EventUp:
+		p.theirs = hello.Version
+		p.log.Info("peer is up", "rtt", s.RTT, "version", s.Software)
+	case hello.EventLost:
+		p.log.Warn("peer no longer answers", "dialling", p.dials())
+		if p.dials() {
+			l.do(p, p.hello.Session(now, false))
+			p.dial.start(now)
+		}
+	case hello.EventRestarted:
+		p.log.Info("peer was restarted")
+	case hello.EventSilent:
+		p.log.Info("peer says no hello: it is taken for stock wireguard")
+	case hello.EventRefused:
+		p.log.Error("peer is refused: no data passes until both configurations are mended", "reasons", s.Reasons)
+	case hello.EventMTU:
+		p.log.Info("path mtu has changed", "mtu", s.MTUOut)
+	case hello.EventDifferences:
+		p.log.Warn("configuration differs from the peer's", "differences", names(s.Differences))
+	case hello.EventDuplicate:
+		switch {
+		case s.Duplicate:
+			p.log.Error("two processes use the peer's private key: stop one of them", "endpoints", s.DuplicateEndpoints[:])
+		case s.DuplicateSelf:
+			p.log.Error("another process uses this node's private key: stop one of them", "endpoints", s.DuplicateSelfEndpoints[:])
+		default:
+			p.log.Info("each private key is used by one process again")
+		}
+	}
+}
+
+// changes collects what OnChange must be told.
+func (l *Link) changes() (out []PeerState) {
+	if l.cfg.OnChange == nil {
+		return nil
+	}
+	for _, p := range l.peers {
+		if s := p.state(l.now()); s != p.told {
+			p.told = s
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,65 @@
+package link
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// peer is one node of another site. The loop owns it, under Link.mu.
+type peer struct {
+	Peer
+	log      hclog.Logger
+	hello    *hello.Peer
+	src, dst netip.AddrPort // of hellos inside the tunnel
+	dial     dialling
+
+	handshake time.Time
+	endpoint  string // as of the last look at the device
+	theirs    uint8  // protocol version last complained about
+	told      PeerState
+}
+
+func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, error) {
+	src, dst, _ := common(c.Self.Addresses, p.Addresses)
+	overhead := wire.UDPHeader + wire.IPv4Header
+	if src.Is6() {
+		overhead = wire.UDPHeader + wire.IPv6Header
+	}
+	h, err := hello.New(hello.Config{
+		Site: c.Self.Site, Node: c.Self.Node, Software: c.Version, Boot: boot,
+		Interval: c.HelloInterval, Keepalive: p.Keepalive, Capabilities: hello.PartialChecksums,
+		MTU: c.TUNMTU, Overhead: overhead, Sections: p.Sections, Wall: wall,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &peer{
+		Peer: p, hello: h, dial: dialling{nextAt: never, resolveAt: never},
+		log: c.Logger.With("peer", p.Node, "site", p.Site),
+		src: netip.AddrPortFrom(src, ControlPort), dst: netip.AddrPortFrom(dst, ControlPort),
+	}
+	if p.dials() {
+		out.dial = newDialling(p.Endpoint)
+	}
+	out.told = PeerState{Site: p.Site, Node: p.Node}
+	return out, nil
+}
+
+// dials says whether this side dials the peer and knows where.
+func (p *Peer) dials() bool { return p.Dial && p.Endpoint != "" }
+
+// state is what the packet path must know now.
+func (p *peer) state(now time.Duration) PeerState {
+	s := p.hello.Snapshot(now)
+	gw := s.State == hello.Up
+	return PeerState{
+		Site: p.Site, Node: p.Node,
+		Up: gw || s.State == hello.Silent, GW: gw, Refused: s.State == hello.Refused,
+		MTU: s.MTUOut, PartialChecksums: gw && s.Capabilities&hello.PartialChecksums != 0,
+	}
+}
