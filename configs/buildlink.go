@@ -13,7 +13,8 @@ func (b *builder) links() {
 	type pairOf [2]string
 	seen := map[pairOf]hcl.Range{}
 	for _, l := range b.raw.links {
-		if !b.knownSite(l.a) || !b.knownSite(l.b) {
+		knownA, knownB := b.knownSite(l.a), b.knownSite(l.b) // both, so that both are reported
+		if !knownA || !knownB {
 			continue
 		}
 		if l.a.s == l.b.s {

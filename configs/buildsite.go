@@ -47,6 +47,9 @@ func (b *builder) sites() {
 	b.keyAt = map[Key]hcl.Range{}
 	b.addrAt = map[netip.Addr]hcl.Range{}
 	b.nodeAt = map[string]hcl.Range{}
+	if len(b.raw.sites) == 0 && b.hasErrors() {
+		return // a site block that can't be read is no site here
+	}
 	if len(b.raw.sites) == 0 {
 		b.errorAt(nowhere, "`gw init --dir DIR` writes a first configuration for two sites.", "the configuration names no site")
 		return

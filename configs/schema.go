@@ -184,7 +184,7 @@ func unknownHint(name string, known []string, what string) string {
 		return fmt.Sprintf("Did you mean %q?", s)
 	}
 	if len(known) == 0 {
-		return fmt.Sprintf("It has no %s of its own.", what)
+		return fmt.Sprintf("There are no %s here.", what)
 	}
 	return fmt.Sprintf("The %s here are: %s.", what, strings.Join(known, ", "))
 }
