@@ -1,0 +1,128 @@
+// Command gw makes one routed network of two sites that a one-way firewall
+// parts. This package is the command line only: it parses, loads the
+// configuration, builds what a command needs, runs it, and turns the outcome
+// into an exit code. Each command has a file of its own.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/onewaylink/gw/configs"
+)
+
+// The exit codes, as `gw --help` tells them.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the operation failed
+	exitUsage  = 2 // usage or configuration
+)
+
+const description = `One network for two sites, over a firewall that lets connections through in one direction only.
+
+Exit codes: 0 all is well, 1 the operation failed, 2 the command line or the configuration is wrong.`
+
+// cli is the grammar of the command line.
+type cli struct {
+	Up         upCmd         `cmd:"" help:"Run this node's gateway in the foreground until it is interrupted."`
+	Status     statusCmd     `cmd:"" help:"Show the running gateway: links, flows, drops."`
+	Conns      connsCmd      `cmd:"" help:"List the connections that the running gateway carries."`
+	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
+	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`
+	Fmt        fmtCmd        `cmd:"" help:"Lay configuration files out in the usual way."`
+	Render     renderCmd     `cmd:"" help:"Print the configuration with only what one site needs to know."`
+	Reference  referenceCmd  `cmd:"" help:"Print a configuration that explains every setting."`
+	Genkey     genkeyCmd     `cmd:"" help:"Print a new private key."`
+	Pubkey     pubkeyCmd     `cmd:"" help:"Read a private key and print its public key."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print the completion script of a shell."`
+}
+
+// env is what a command gets from its surroundings. ctx ends on SIGINT or
+// SIGTERM.
+type env struct {
+	ctx            context.Context
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// usageError is a mistake of the caller: exit code 2.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef makes a usageError.
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// errSilent ends a command with exit code 1 when its output has said why.
+var errSilent = errors.New("the output has said why")
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the whole program, and returns its exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends a process that is slow to stop
+
+	// kong ends the process after --help; here it ends run.
+	type exit struct{ code int }
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exit)
+			if !ok {
+				panic(r)
+			}
+			code = e.code
+		}
+	}()
+	parser := kong.Must(&cli{},
+		kong.Name("gw"), kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Vars{"example_endpoint": exampleEndpoint},
+		kong.Exit(func(code int) { panic(exit{code}) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 80}),
+	)
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "gw: %v; see `gw --help`\n", err)
+		return exitUsage
+	}
+	return report(stderr, k.Run(&env{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}))
+}
+
+// writeJSON writes a command's --json output.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	return nil
+}
+
+// report tells an error to the operator and returns the exit code for it.
+func report(stderr io.Writer, err error) int {
+	var usage *usageError
+	var config *configs.Error
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errSilent):
+		return exitFailed
+	case errors.As(err, &usage), errors.As(err, &config):
+		fmt.Fprintf(stderr, "gw: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "gw: %v\n", err)
+	return exitFailed
+}
