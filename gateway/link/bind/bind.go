@@ -113,7 +113,7 @@ func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 
 // Close closes the sockets: every ReceiveFunc returns net.ErrClosed, and
 // initiations without answer are forgotten. The gates stay as they are; they
-// hold nobody for longer than 2 ms without progress. Close of a closed Bind
+// hold nobody for longer than 16 ms without progress. Close of a closed Bind
 // does nothing.
 func (b *Bind) Close() error {
 	b.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/curve25519"
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun"
 	"golang.zx2c4.com/wireguard/tun/tuntest"
 
 	"github.com/onewaylink/gw/gateway/link/bind"
@@ -26,7 +27,6 @@ const deadline = 20 * time.Second
 type node struct {
 	tun    *tuntest.ChannelTUN
 	device *device.Device
-	bind   conn.Bind
 	addr   netip.Addr
 	port   uint16
 	key    [32]byte
@@ -47,13 +47,21 @@ func newKey(t testing.TB, seed byte) (private, public [32]byte) {
 	return private, [32]byte(p)
 }
 
-// start brings up a device and returns it with the port it listens on. The
-// device brings itself up on the TUN's event; waiting for it makes the port known.
+// start brings up a device and returns it with the port it listens on.
 func start(t testing.TB, seed byte, b conn.Bind, port uint16) *node {
 	t.Helper()
-	n := &node{tun: tuntest.NewChannelTUN(), bind: b, addr: netip.AddrFrom4([4]byte{10, 0, 0, seed})}
+	channel := tuntest.NewChannelTUN()
+	n := startOn(t, channel.TUN(), b, seed, port, device.NewLogger(device.LogLevelError, fmt.Sprintf("node %d: ", seed)))
+	n.tun = channel
+	return n
+}
+
+// startOn does the same on a TUN of the caller's.
+func startOn(t testing.TB, tun tun.Device, b conn.Bind, seed byte, port uint16, logger *device.Logger) *node {
+	t.Helper()
+	n := &node{addr: netip.AddrFrom4([4]byte{10, 0, 0, seed})}
 	n.key, n.public = newKey(t, seed)
-	n.device = device.NewDevice(n.tun.TUN(), b, device.NewLogger(device.LogLevelError, fmt.Sprintf("node %d: ", seed)))
+	n.device = device.NewDevice(tun, b, logger)
 	t.Cleanup(n.device.Close)
 	n.set(t, fmt.Sprintf("private_key=%s\nlisten_port=%d\n", hex.EncodeToString(n.key[:]), port))
 	if err := n.device.Up(); err != nil {

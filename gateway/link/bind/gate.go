@@ -6,31 +6,44 @@ import (
 	"time"
 )
 
-// gatePatience is how long a full Gate stays shut while nothing leaves. A
-// pipeline that works moves a batch in well under a millisecond.
-const gatePatience = 2 * time.Millisecond
+// gatePatience is how long a full Gate waits while nothing leaves before it
+// lets one caller pass all the same; and once it has done so for each of these
+// in a row and is still full, it takes what is inside for lost. The first is
+// longer than a batch takes on an idle machine. All together are longer than a
+// pipeline stands still on a busy one, where a goroutine waits for others that
+// run for 10 ms each: what is taken for lost there comes out later, and the
+// bound was none.
+var gatePatience = [...]time.Duration{2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond}
+
+// gateIdle is how long nothing must have entered for what is still inside to
+// count as lost.
+const gateIdle = 100 * time.Millisecond
 
 // A Gate bounds the number of packets inside a pipeline that has no bound of
 // its own, as wireguard-go's queues and pools have none.
 //
 // Whoever puts packets in calls Enter, whoever takes them out calls Leave.
-// Packets that the pipeline drops never leave; so when the Gate is full and
-// nothing has left for 2 ms, it takes what is inside for lost and counts from
-// zero again. A leak can slow the pipeline down and never stall it.
+// Packets that the pipeline drops never leave. A Gate that was idle takes them
+// for lost, and one that they have filled lets a caller pass every few
+// milliseconds until it is sure of that: a leak can slow the pipeline down and
+// never stall it.
 //
 // All methods may be called concurrently, and none allocates. A nil *Gate is
 // always open.
 type Gate struct {
-	limit  int64
-	inside atomic.Int64
-	left   atomic.Uint64 // Leave calls: the sign of progress
-	resets atomic.Uint64
-	waits  atomic.Uint64
+	limit   int64
+	start   time.Time
+	inside  atomic.Int64
+	left    atomic.Uint64 // Leave calls: the sign of progress
+	entered atomic.Int64  // when Enter was last called, from start
+	resets  atomic.Uint64
+	waits   atomic.Uint64
 
 	waiting atomic.Bool
 	turn    chan struct{} // holds the token of the one caller that waits
 	wake    chan struct{}
-	timer   *time.Timer // owned by the holder of turn
+	timer   *time.Timer  // owned by the holder of turn
+	strikes atomic.Int32 // of gatePatience, since there was room
 
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -44,6 +57,7 @@ func NewGate(limit int) *Gate {
 	}
 	return &Gate{
 		limit:  int64(limit),
+		start:  time.Now(),
 		turn:   make(chan struct{}, 1),
 		wake:   make(chan struct{}, 1),
 		closed: make(chan struct{}),
@@ -51,14 +65,23 @@ func NewGate(limit int) *Gate {
 }
 
 // Enter counts n packets in. It blocks while limit packets or more are inside,
-// until enough have left, nothing has left for 2 ms, or the Gate is closed.
+// until enough have left, nothing has left for 2 to 16 ms, or the Gate is
+// closed.
 func (g *Gate) Enter(n int) {
 	if g == nil || n <= 0 {
 		return
 	}
+	now := int64(time.Since(g.start))
+	if now-g.entered.Load() > int64(gateIdle) {
+		g.inside.Store(0)
+	}
 	if g.inside.Load() >= g.limit {
 		g.wait()
+		now = int64(time.Since(g.start))
+	} else if g.strikes.Load() != 0 {
+		g.strikes.Store(0)
 	}
+	g.entered.Store(now)
 	g.inside.Add(int64(n))
 }
 
@@ -119,8 +142,9 @@ func (g *Gate) signal() {
 	}
 }
 
-// wait returns when there is room. One caller waits at a time, the others
-// queue for turn, so that one timer serves them all.
+// wait returns when there is room, or when the caller may pass without. One
+// caller waits at a time, the others queue for turn, so that one timer serves
+// them all.
 func (g *Gate) wait() {
 	select {
 	case <-g.closed:
@@ -134,10 +158,11 @@ func (g *Gate) wait() {
 	g.waits.Add(1)
 	g.waiting.Store(true)
 	defer g.waiting.Store(false)
+	patience := gatePatience[g.strikes.Load()]
 	if g.timer == nil {
-		g.timer = time.NewTimer(gatePatience)
+		g.timer = time.NewTimer(patience)
 	} else {
-		g.timer.Reset(gatePatience)
+		g.timer.Reset(patience)
 	}
 	defer g.timer.Stop()
 	seen := g.left.Load()
@@ -147,14 +172,17 @@ func (g *Gate) wait() {
 			return
 		case <-g.wake:
 		case <-g.timer.C:
-			now := g.left.Load()
-			if now == seen {
-				g.inside.Store(0)
-				g.resets.Add(1)
+			if now := g.left.Load(); now != seen {
+				seen = now
+				g.timer.Reset(patience)
+				continue
+			}
+			if int(g.strikes.Add(1)) < len(gatePatience) {
 				return
 			}
-			seen = now
-			g.timer.Reset(gatePatience)
+			g.inside.Store(0)
+			g.resets.Add(1)
 		}
 	}
+	g.strikes.Store(0)
 }

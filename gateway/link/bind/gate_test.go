@@ -30,21 +30,60 @@ func TestGateLetsInUpToItsLimit(t *testing.T) {
 	})
 }
 
+// A gate full of packets that will never leave lets a caller pass now and
+// then, and forgets them in the end.
 func TestGateForgetsWhatNeverLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(4)
 		g.Enter(4)
-		start := time.Now()
-		g.Enter(1)
-		if d := time.Since(start); d != gatePatience {
-			t.Errorf("blocked for %v, want %v", d, gatePatience)
+		for i, want := range gatePatience {
+			start := time.Now()
+			g.Enter(1)
+			if d := time.Since(start); d != want {
+				t.Errorf("blocked for %v, want %v", d, want)
+			}
+			if last := i == len(gatePatience)-1; last != (g.Resets() == 1) {
+				t.Errorf("%d resets after Enter %d", g.Resets(), i)
+			}
+			g.Leave(1) // this one does leave
 		}
-		if g.Inside() != 1 || g.Resets() != 1 {
-			t.Errorf("inside %d, resets %d; want 1, 1", g.Inside(), g.Resets())
+		if g.Inside() != 0 {
+			t.Errorf("inside %d, want 0", g.Inside())
 		}
 		g.Leave(4) // they leave after all
 		if g.Inside() != 0 {
 			t.Errorf("inside %d, want 0", g.Inside())
+		}
+	})
+}
+
+// A pipeline that stood still for a while is held to its bound again as soon
+// as it moves.
+func TestGateIsPatientWithABusyMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(4)
+		g.Enter(4)
+		for range 10 {
+			for range len(gatePatience) - 1 {
+				g.Enter(1)
+			}
+			g.Leave(len(gatePatience)) // it moves: one below the limit
+			g.Enter(1)
+		}
+		if g.Inside() != 4 || g.Resets() != 0 {
+			t.Errorf("inside %d, resets %d; want 4, 0", g.Inside(), g.Resets())
+		}
+	})
+}
+
+func TestIdleGateForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(4)
+		g.Enter(3)
+		time.Sleep(gateIdle + 1)
+		g.Enter(1)
+		if g.Inside() != 1 || g.Resets() != 0 {
+			t.Errorf("inside %d, resets %d; want 1, 0", g.Inside(), g.Resets())
 		}
 	})
 }
@@ -57,7 +96,7 @@ func TestGateWaitsForProgress(t *testing.T) {
 		entered := make(chan struct{})
 		go func() { g.Enter(1); close(entered) }()
 		for range 9 {
-			time.Sleep(gatePatience - 1)
+			time.Sleep(gatePatience[0] - 1)
 			g.Leave(1)
 		}
 		select {
