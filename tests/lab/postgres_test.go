@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"testing"
 )
 
@@ -40,7 +41,31 @@ func TestPostgres(t *testing.T) {
 	if _, err := SQL(ctx, gray.Namespace, dsn, "select 1; select broken"); err == nil {
 		t.Error("a wrong statement is no error")
 	}
+	replicates(t, pg, l)
 	if err := pg.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// replicates has gray's server subscribe to red's: the dial that the firewall
+// forbids outside the tunnel.
+func replicates(t *testing.T, red *Postgres, l *Lab) {
+	t.Helper()
+	ctx := ctxFor(t)
+	gray, err := StartPostgres(ctx, l, l.Gray.DB().Namespace, PostgresConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const table = "create table goods (name text primary key);"
+	_, err1 := red.SQL(ctx, "postgres", table+"create publication goods for table goods; insert into goods values ('tea')")
+	_, err2 := gray.SQL(ctx, "postgres", table+"create subscription goods connection '"+DSN(l.Red.DB().LAN6, "postgres")+"' publication goods")
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if err := Until(ctx, "the row to be replicated", func() (bool, error) {
+		got, err := gray.SQL(ctx, "postgres", "select name from goods")
+		return got == "tea", err
+	}); err != nil {
 		t.Error(err)
 	}
 }

@@ -32,7 +32,7 @@ type TransferConfig struct {
 	Source netip.Addr
 	// Bytes goes from From to To, Back the other way, on each flow.
 	Bytes, Back int64
-	// Flows is the number of parallel connections; 0 is one.
+	// Flows is the number of parallel connections, at most 256; 0 is one.
 	Flows int
 	// Unhashed leaves out SHA-256, for benchmarks; lengths are still compared.
 	Unhashed bool
@@ -94,6 +94,9 @@ func StartTransfer(ctx context.Context, cfg TransferConfig) (*Transfer, error) {
 	if cfg.Flows == 0 {
 		cfg.Flows = 1
 	}
+	if cfg.Flows > 256 {
+		return nil, fmt.Errorf("transfer: %d flows, at most 256 have a number", cfg.Flows)
+	}
 	l, err := cfg.To.Listen(ctx, "tcp", cfg.Addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("transfer: %w", err)
@@ -153,8 +156,10 @@ func (t *Transfer) Reached(n int64) error {
 		if t.Received() >= n {
 			return nil
 		}
-		_, err := t.Wait()
-		return fmt.Errorf("transfer ended at %d bytes, before %d: %w", t.Received(), n, err)
+		if _, err := t.Wait(); err != nil {
+			return fmt.Errorf("waiting for %d bytes: %w", n, err)
+		}
+		return fmt.Errorf("the transfer ended well with %d bytes, before %d", t.Received(), n)
 	}
 }
 
@@ -195,9 +200,6 @@ func (t *Transfer) run(ctx context.Context, l net.Listener) error {
 	defer l.Close()
 
 	both := func(c net.Conn, flow, out int, send, recv int64) {
-		stop := context.AfterFunc(ctx, func() { c.Close() })
-		defer stop()
-		defer c.Close()
 		var ends sync.WaitGroup
 		ends.Go(func() {
 			sum, err := t.send(c, uint64(out*t.cfg.Flows+flow), send)
@@ -218,11 +220,13 @@ func (t *Transfer) run(ctx context.Context, l net.Listener) error {
 				fail(err)
 				return
 			}
+			defer c.Close()
+			stop := context.AfterFunc(ctx, func() { c.Close() })
+			defer stop()
 			from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 			t.source.Store(&from)
 			var id [1]byte
 			if _, err := io.ReadFull(c, id[:]); err != nil {
-				c.Close()
 				fail(fmt.Errorf("read flow number: %w", err))
 				return
 			}
@@ -235,9 +239,14 @@ func (t *Transfer) run(ctx context.Context, l net.Listener) error {
 				d.LocalAddr = &net.TCPAddr{IP: t.cfg.Source.AsSlice()}
 			}
 			c, err := t.cfg.From.DialWith(ctx, &d, "tcp", t.cfg.Addr.String())
-			if err == nil {
-				err = setCongestion(c.(*net.TCPConn), t.cfg.Congestion)
+			if err != nil {
+				fail(err)
+				return
 			}
+			defer c.Close()
+			stop := context.AfterFunc(ctx, func() { c.Close() })
+			defer stop()
+			err = setCongestion(c.(*net.TCPConn), t.cfg.Congestion)
 			if err == nil {
 				_, err = c.Write([]byte{byte(flow)})
 			}
