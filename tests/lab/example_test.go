@@ -35,7 +35,18 @@ func Example() {
 		if err := transfer.Reached(10 << 20); err != nil {
 			t.Fatal(err)
 		}
-		l.Box.Cut(true) // … and later Cut(false)
+		l.Box.Cut(true)
+		outage, err := red.Nstat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lab.Until(ctx, "a retransmission time-out", func() (bool, error) {
+			now, err := red.Nstat()
+			return now.Since(outage)["TcpExt.TCPTimeouts"] > 0, err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		l.Box.Cut(false)
 		if res, err := transfer.Wait(); err != nil || res.Source != gray.LAN4 {
 			t.Errorf("from %s: %v", res.Source, err)
 		}
