@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway"
+)
+
+type upCmd struct {
+	configFlags
+}
+
+// Run brings this node up and carries packets until SIGINT or SIGTERM.
+func (c *upCmd) Run(env *env) error {
+	start := time.Now()
+	cfg, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	say := func(what string, took time.Duration) {
+		fmt.Fprintf(env.stdout, "gw: %s (%s)\n", what, round(took))
+	}
+	say(fmt.Sprintf("configuration read from %s: this is node %s of site %s",
+		strings.Join(cfg.Files, ", "), cfg.SelfNode().Name, cfg.SelfSite().Name), time.Since(start))
+	g, err := gateway.New(cfg, gateway.Options{
+		Version: versionText(), Milestone: say, Logger: newLogger(env, cfg.Local.Log),
+	})
+	if err != nil {
+		return err
+	}
+	err = g.Run(env.ctx)
+	if err == nil {
+		say("stopped", time.Since(start))
+	}
+	return err
+}
+
+// newLogger makes the log that the configuration asks for, on stderr.
+func newLogger(env *env, l configs.Log) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "gw", Level: hclog.LevelFromString(l.Level), JSONFormat: l.JSON, Output: env.stderr,
+	})
+}
+
+// round keeps three digits of a duration, which is what people read.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d > time.Minute:
+		return d.Round(time.Second)
+	case d > time.Second:
+		return d.Round(10 * time.Millisecond)
+	case d > time.Millisecond:
+		return d.Round(10 * time.Microsecond)
+	}
+	return d.Round(time.Microsecond)
+}

@@ -1,0 +1,142 @@
+package gateway
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/policy"
+)
+
+// judge lets the flow table ask the policy.
+type judge struct {
+	policy *policy.Policy
+	rules  map[string]*flow.Rule // by name, which is unique
+}
+
+// newJudge makes the policy of the configuration's rules. They were checked when
+// the configuration was read; an error here is one that that check missed.
+func newJudge(rules []configs.Rule) (*judge, error) {
+	list := make([]policy.Rule, 0, len(rules))
+	j := &judge{rules: make(map[string]*flow.Rule, len(rules))}
+	for _, r := range rules {
+		mode, err := policy.ParseMode(string(r.Mode))
+		if err != nil {
+			return nil, err
+		}
+		pr := policy.Rule{
+			Name: r.Name, Pos: r.Pos.String(), Mode: mode,
+			From: configs.Prefixes(r.From), To: configs.Prefixes(r.To),
+		}
+		for _, p := range r.Ports {
+			pr.Ports = append(pr.Ports, policy.Ports{Proto: p.Proto, Lo: p.Lo, Hi: p.Hi})
+		}
+		list = append(list, pr)
+		j.rules[r.Name] = &flow.Rule{Name: r.Name, Pos: pr.Pos}
+	}
+	var err error
+	j.policy, err = policy.New(list)
+	return j, err
+}
+
+// Judge answers for the flow table.
+func (j *judge) Judge(src, dst netip.Addr, proto uint8, port uint16) *flow.Rule {
+	v := j.policy.Judge(src, dst, proto, port)
+	if !v.Allowed {
+		return nil
+	}
+	return j.rules[v.Rule.Name]
+}
+
+var _ flow.Judge = (*judge)(nil)
+
+// flowSites tells the table who owns which addresses.
+func flowSites(c configs.Config) []flow.Site {
+	self := c.SelfSite().Name
+	var sites []flow.Site
+	for _, s := range c.Sites {
+		fs := flow.Site{Name: s.Name, Prefixes: s.Subnets}
+		for _, l := range c.LinksOf(self) {
+			if other, _ := l.Other(self); other == s.Name {
+				fs.Linked = true
+			}
+		}
+		sites = append(sites, fs)
+	}
+	return sites
+}
+
+// linkPeers lists the nodes at the other ends of this node's links.
+func linkPeers(c configs.Config) []link.Peer {
+	self := c.SelfSite().Name
+	var peers []link.Peer
+	for _, l := range c.LinksOf(self) {
+		name, _ := l.Other(self)
+		site, _ := c.Site(name)
+		for i, n := range site.Nodes {
+			p := link.Peer{
+				PublicKey: n.PublicKey, Site: site.Name, Node: n.Name,
+				Addresses: n.Addresses, Endpoint: n.Endpoint,
+				Dial: l.Initiator == self, Keepalive: l.Keepalive,
+				Sections: sections(c, site.Name),
+			}
+			if i == 0 {
+				p.Subnets = site.Subnets // the first node is the one that is active at first
+			}
+			peers = append(peers, p)
+		}
+	}
+	return peers
+}
+
+func sections(c configs.Config, peerSite string) []hello.Section {
+	var out []hello.Section
+	for _, s := range c.Sections(peerSite) {
+		hs := hello.Section{Name: s.Name, Digest: s.Digest}
+		for _, a := range s.Attrs {
+			hs.Attrs = append(hs.Attrs, hello.Attr{Name: a.Name, Digest: a.Digest, Fatal: a.Fatal})
+		}
+		out = append(out, hs)
+	}
+	return out
+}
+
+// hostConfig is what the host has to be given.
+func hostConfig(c configs.Config) hostnet.Config {
+	self := c.SelfSite()
+	hc := hostnet.Config{
+		Device: c.Local.TUN.Name, Addresses: c.SelfNode().Addresses,
+		Site: self.Subnets, LAN: c.Local.LAN, Persist: c.Local.TUN.Persist,
+	}
+	for _, l := range c.LinksOf(self.Name) {
+		name, _ := l.Other(self.Name)
+		site, _ := c.Site(name)
+		for _, p := range site.Subnets {
+			hc.Routes = append(hc.Routes, hostnet.Route{Prefix: p, Congctl: c.Local.TUN.CongCtl})
+		}
+	}
+	return hc
+}
+
+// checkConfig is what the host is to be fit for.
+func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
+	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site}
+	for _, r := range h.Routes {
+		cc.Remote = append(cc.Remote, r.Prefix)
+	}
+	for _, p := range linkPeers(c) {
+		if ap, err := netip.ParseAddrPort(p.Endpoint); err == nil && p.Dial {
+			cc.Endpoints = append(cc.Endpoints, ap.Addr())
+		}
+	}
+	return cc
+}
+
+// siteIndex finds a site by name.
+func siteIndex(c configs.Config, name string) int {
+	return slices.IndexFunc(c.Sites, func(s configs.Site) bool { return s.Name == name })
+}

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/records"
+	"github.com/onewaylink/gw/netstack"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// controlPort is where gateways talk to each other inside the tunnel.
+const controlPort = 9771
+
+// fetchTimeout bounds how long one try to fetch records may take.
+const fetchTimeout = 10 * time.Second
+
+// restorer brings back the flows that this process has not seen open: from the
+// file that its predecessor left, and from the gateways of the other sites,
+// which know of what the predecessor had no time to write down. It serves the
+// same to them.
+type restorer struct {
+	log   hclog.Logger
+	cfg   configs.Config
+	table *flow.Table
+	store *records.Store
+	host  *netstack.Host
+
+	mu   sync.Mutex
+	done map[string]bool // sites whose records have been fetched
+	want chan netip.AddrPort
+}
+
+func newRestorer(log hclog.Logger, cfg configs.Config, table *flow.Table, store *records.Store, host *netstack.Host) *restorer {
+	return &restorer{
+		log: log.Named("restore"), cfg: cfg, table: table, store: store, host: host,
+		done: make(map[string]bool), want: make(chan netip.AddrPort, 16),
+	}
+}
+
+// fromFile takes in what the file holds.
+func (r *restorer) fromFile() error {
+	list, err := r.store.Load()
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, rec := range list {
+		if r.take(rec.Key, rec.Value) {
+			n++
+		}
+	}
+	if len(list) > 0 {
+		r.log.Info("took flows from the file", "records", len(list), "flows", n)
+	}
+	return nil
+}
+
+// take hands a record to the table and reports whether it became a flow.
+func (r *restorer) take(k, v []byte) bool {
+	reason, err := r.table.Take(k, v)
+	if err != nil {
+		r.log.Debug("record left out", "error", err)
+		return false
+	}
+	if reason != wire.OK {
+		r.log.Debug("record left out", "reason", reason)
+		return false
+	}
+	return true
+}
+
+// linkUp asks for the records of a site whose gateway has come within reach for
+// the first time.
+func (r *restorer) linkUp(site string, node netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done[site] {
+		return
+	}
+	select {
+	case r.want <- netip.AddrPortFrom(node, controlPort):
+	default: // asked often enough already
+	}
+}
+
+// siteAt names the site whose node has the address.
+func (r *restorer) siteAt(a netip.Addr) (string, bool) {
+	for _, s := range r.cfg.Sites {
+		for _, n := range s.Nodes {
+			for _, na := range n.Addresses {
+				if na == a {
+					return s.Name, true
+				}
+			}
+		}
+	}
+	return "", false
+}
+
+// run fetches what linkUp asks for, until ctx ends.
+func (r *restorer) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case node := <-r.want:
+			r.fetch(ctx, node)
+		}
+	}
+}
+
+func (r *restorer) fetch(ctx context.Context, node netip.AddrPort) {
+	site, ok := r.siteAt(node.Addr())
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	done := r.done[site]
+	r.mu.Unlock()
+	if done {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	conn, err := r.host.Dial(ctx, node)
+	if err != nil {
+		r.log.Warn("the other gateway gives no records: connections that it alone knows wait", "site", site, "error", err)
+		return
+	}
+	flows := 0
+	n, err := records.Fetch(ctx, conn, r.cfg.SelfSite().Name, records.Limits{}, func(k, v []byte) {
+		if r.take(k, v) {
+			flows++
+		}
+	})
+	if err != nil {
+		r.log.Warn("records fetched in part: connections missing among them wait", "site", site, "records", n, "error", err)
+		return
+	}
+	r.mu.Lock()
+	r.done[site] = true
+	r.mu.Unlock()
+	r.log.Info("fetched records", "site", site, "records", n, "flows", flows)
+}
+
+// serve gives other gateways the records that concern their site, until ctx ends.
+func (r *restorer) serve(ctx context.Context) error {
+	l, err := r.host.Listen(controlPort)
+	if err != nil {
+		return err
+	}
+	s := &records.Server{
+		Site:    r.siteAt,
+		Records: func(site string) records.Snapshot { return records.Snapshot(r.table.Records(site)) },
+		Logger:  r.log,
+	}
+	return s.Run(ctx, l)
+}

@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"iter"
+	"strconv"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// source makes the snapshots that status and control show. It reads only.
+type source struct {
+	gw      *Gateway
+	started time.Time
+}
+
+var _ status.Source = (*source)(nil)
+
+// Status implements status.StatusSource.
+func (s *source) Status() status.Status {
+	g := s.gw
+	self, node := g.cfg.SelfSite(), g.cfg.SelfNode()
+	st := g.table.Stats()
+	drops := make(map[string]uint64, wire.NumReasons)
+	for r := wire.OK + 1; r < wire.NumReasons; r++ {
+		drops[r.String()] = st.Drops[r]
+	}
+	out := status.Status{
+		Time: time.Now(),
+		Node: node.Name, Site: self.Name, Version: g.version,
+		Started: s.started, Uptime: status.Seconds(time.Since(s.started)),
+		ConfigFiles: g.cfg.Files,
+		TUN: status.TUN{
+			Name: g.cfg.Local.TUN.Name, MTU: g.cfg.Local.TUN.MTU,
+			Driver: string(g.cfg.Local.TUN.Driver), Addresses: node.Addresses,
+		},
+		Flows: status.Flows{
+			TCP: st.TCP, UDP: st.UDP, ICMP: st.ICMP, Other: st.Other,
+			Opened: st.Opened, Denied: st.Denied, Restored: st.Restored,
+			Records: st.Records, Limit: st.Limit,
+		},
+		Drops:  status.NewDrops(drops),
+		Memory: status.ReadMemory(),
+	}
+	for _, p := range g.link.Snapshot() {
+		l := linkStatus(p)
+		if len(p.DuplicateSelf) > 0 {
+			l.Duplicates = append(l.Duplicates, status.Duplicate{Node: node.Name, Endpoints: p.DuplicateSelf})
+		}
+		out.Links = append(out.Links, l)
+	}
+	return out
+}
+
+func linkStatus(p link.PeerStatus) status.Link {
+	l := status.Link{
+		Peer: p.Node, Site: p.Site, State: status.LinkState(p.State.String()), Since: p.Since,
+		Endpoint: p.Endpoint, Initiator: p.Initiator, LastHandshake: p.LastHandshake,
+		RTT: status.Seconds(p.RTT), RTTVar: status.Seconds(p.RTTVar),
+		LossOut: p.LossOut, LossIn: p.LossIn, MTUOut: p.MTUOut, MTUIn: p.MTUIn,
+		TxBytes: p.TxBytes, RxBytes: p.RxBytes, Version: p.Version,
+		Refused: p.Refused, ClockSkew: status.Seconds(p.Skew), ClockBehind: status.Seconds(p.ClockBehind),
+	}
+	if len(p.Duplicate) > 0 {
+		l.Duplicates = append(l.Duplicates, status.Duplicate{Node: p.Node, Endpoints: p.Duplicate})
+	}
+	for _, d := range p.Differences {
+		l.Differences = append(l.Differences, status.Difference{
+			Attribute: d.Attribute, Kind: status.DifferenceKind(d.Kind), Fatal: d.Fatal,
+		})
+	}
+	return l
+}
+
+// Conns implements status.ConnSource.
+func (s *source) Conns() iter.Seq[status.Conn] {
+	return func(yield func(status.Conn) bool) {
+		for c := range s.gw.table.Conns() {
+			if !yield(connStatus(c)) {
+				return
+			}
+		}
+	}
+}
+
+func connStatus(c flow.Conn) status.Conn {
+	by := status.OpenedRemote
+	if c.Local {
+		by = status.OpenedLocal
+	}
+	return status.Conn{
+		Proto:  protoName(c.Proto),
+		Source: c.Source.Addr(), Destination: c.Destination.Addr(),
+		SourcePort: c.Source.Port(), DestinationPort: c.Destination.Port(),
+		Site: c.Site, OpenedBy: by, Mode: "raw", State: c.State, Rule: c.Rule.Name, RulePos: c.Rule.Pos,
+		BytesOut: c.BytesOut, BytesIn: c.BytesIn, PacketsOut: c.PacketsOut, PacketsIn: c.PacketsIn,
+		Age: status.Seconds(c.Age), Idle: status.Seconds(c.Idle),
+	}
+}
+
+func protoName(p uint8) string {
+	switch p {
+	case wire.ProtoTCP:
+		return "tcp"
+	case wire.ProtoUDP:
+		return "udp"
+	case wire.ProtoICMP:
+		return "icmp"
+	case wire.ProtoICMPv6:
+		return "icmp6"
+	}
+	return strconv.Itoa(int(p))
+}

@@ -1,0 +1,269 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/tests/lab"
+)
+
+func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
+
+// patience bounds every wait for something that is bound to happen.
+const patience = 20 * time.Second
+
+// node is one gw of the test's network.
+type node struct {
+	t      testing.TB
+	l      *lab.Lab
+	host   *lab.Host
+	name   string
+	dir    string // site.hcl, the key, state
+	bin    string
+	proc   *lab.Proc
+	socket string
+}
+
+// network is two sites with a gw at each, not yet started.
+type network struct {
+	*lab.Lab
+	red, gray *node
+}
+
+// setup is what a test wants other than usual. Each text is put into site.hcl.
+type setup struct {
+	lab   lab.Config
+	link  string // attributes of the link
+	rules string // the whole policy
+	tun   string // attributes of local.tun
+	local string // more of local
+}
+
+// everything lets each site open everything toward the other.
+const everything = `
+  rule "out" {
+    from  = ["red"]
+    to    = ["gray"]
+    ports = ["any"]
+  }
+  rule "back" {
+    from  = ["gray"]
+    to    = ["red"]
+    ports = ["any"]
+  }`
+
+// newNetwork builds the lab and writes the configuration.
+func newNetwork(t testing.TB, s setup) *network {
+	t.Helper()
+	bin, err := lab.Build("github.com/onewaylink/gw/cmd/gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.lab.Logf = t.Logf
+	l := lab.Start(t, s.lab)
+	n := &network{Lab: l}
+	redKey, grayKey := lab.NewKey(), lab.NewKey()
+	if s.rules == "" {
+		s.rules = everything
+	}
+	n.red = newNode(t, l, l.Red.GW(), "red-1", bin, redKey)
+	n.gray = newNode(t, l, l.Gray.GW(), "gray-1", bin, grayKey)
+	for _, nd := range []*node{n.red, n.gray} {
+		nd.configure(s, redKey, grayKey)
+	}
+	return n
+}
+
+func newNode(t testing.TB, l *lab.Lab, h *lab.Host, name, bin string, key lab.Key) *node {
+	n := &node{t: t, l: l, host: h, name: name, bin: bin, dir: filepath.Join(l.Dir, name)}
+	n.socket = filepath.Join(n.dir, "gw.sock")
+	if err := os.MkdirAll(n.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(n.dir, "private.key"), []byte(key.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// configure writes the node's site.hcl.
+func (n *node) configure(s setup, redKey, grayKey lab.Key) {
+	n.t.Helper()
+	l := n.l
+	red, gray := l.Red.GW(), l.Gray.GW()
+	text := fmt.Sprintf(`
+site "red" {
+  subnets = %s
+  node "red-1" {
+    public_key = %q
+    address    = [%q, %q]
+  }
+}
+site "gray" {
+  subnets = %s
+  node "gray-1" {
+    public_key = %q
+    address    = [%q, %q]
+    endpoint   = "%s:51820"
+  }
+}
+link "red" "gray" {
+  initiator = "red"
+  %s
+}
+policy {%s
+}
+local {
+  private_key_file = "private.key"
+  state_dir        = "%s/state"
+  socket           = %q
+  lan              = "lan0"
+  tun {
+    name = "gw0"
+    %s
+  }
+  log { level = "debug" }
+  %s
+}
+`, list(l.Red.Subnets), redKey.Public(), red.Node4, red.Node6,
+		list(l.Gray.Subnets), grayKey.Public(), gray.Node4, gray.Node6, gray.WAN4,
+		s.link, s.rules, n.dir, n.socket, s.tun, s.local)
+	if err := os.WriteFile(filepath.Join(n.dir, "site.hcl"), []byte(text), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func list(prefixes []netip.Prefix) string {
+	var out []string
+	for _, p := range prefixes {
+		out = append(out, fmt.Sprintf("%q", p.String()))
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+// up starts the node's gw. It returns at once.
+func (n *node) up() {
+	n.t.Helper()
+	p, err := n.host.Start(context.Background(), lab.Spec{
+		Name: n.name, Args: []string{n.bin, "up", "-c", filepath.Join(n.dir, "site.hcl")},
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.proc = p
+	n.t.Cleanup(func() {
+		if n.t.Failed() {
+			n.t.Logf("%s said:\n%s", n.name, p.Log.Tail(60))
+		}
+	})
+}
+
+// kill ends the node's gw by SIGKILL.
+func (n *node) kill() {
+	n.t.Helper()
+	if err := n.proc.Kill(); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// status asks the running gw.
+func (n *node) status() (s status.Status, err error) {
+	out, err := n.host.Command(n.t.Context(), n.bin, "status", "--json", "--socket", n.socket).Output()
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(out, &s)
+}
+
+// conns asks the running gw for its flows.
+func (n *node) conns() []status.Conn {
+	n.t.Helper()
+	out, err := n.host.Command(n.t.Context(), n.bin, "conns", "--json", "--socket", n.socket).Output()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var cl status.ConnList
+	if err := json.Unmarshal(out, &cl); err != nil {
+		n.t.Fatal(err)
+	}
+	return cl.Conns
+}
+
+// drops returns how many packets the node has dropped for a reason.
+func (n *node) drops(reason string) uint64 {
+	n.t.Helper()
+	s, err := n.status()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, d := range s.Drops {
+		if d.Reason == reason {
+			return d.Packets
+		}
+	}
+	n.t.Fatalf("no drop reason %q", reason)
+	return 0
+}
+
+// waitState waits until the node's only link is in a state.
+func (n *node) waitState(want status.LinkState) {
+	n.t.Helper()
+	n.waitStatus("the link of "+n.name+" is "+string(want), func(s status.Status) bool {
+		return len(s.Links) == 1 && s.Links[0].State == want
+	})
+}
+
+func (n *node) waitStatus(what string, cond func(status.Status) bool) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	defer cancel()
+	err := lab.Until(ctx, what, func() (bool, error) {
+		s, err := n.status()
+		return err == nil && cond(s), nil
+	})
+	if err != nil {
+		n.t.Fatalf("%v\n%s said:\n%s", err, n.name, n.proc.Log.Tail(40))
+	}
+}
+
+// start brings both gateways up and waits until the link carries.
+func (n *network) start() {
+	n.gray.up()
+	n.red.up()
+	n.red.waitState(status.LinkUp)
+	n.gray.waitState(status.LinkUp)
+}
+
+// start is what most tests begin with.
+func start(t testing.TB, s setup) *network {
+	t.Helper()
+	n := newNetwork(t, s)
+	n.start()
+	return n
+}
+
+// way is a direction in which a test opens connections.
+type way struct {
+	name     string
+	from, to *lab.Host
+	addr     netip.Addr
+}
+
+// ways are both directions in both families.
+func (n *network) ways() []way {
+	red, gray := n.Red.DB(), n.Gray.DB()
+	return []way{
+		{"red to gray, IPv4", red, gray, gray.LAN4},
+		{"gray to red, IPv4", gray, red, red.LAN4},
+		{"red to gray, IPv6", red, gray, gray.LAN6},
+		{"gray to red, IPv6", gray, red, red.LAN6},
+	}
+}
