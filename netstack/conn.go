@@ -11,87 +11,61 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// backlog bounds the connections that wait for Accept. The other gateways are
-// few; gonet's own 4,096 would be a gift to one that went mad.
-const backlog = 16
+const writePart = 32 << 10
 
-var (
-	_ net.Listener = (*listener)(nil)
-	_ net.Conn     = (*conn)(nil)
-)
-
-// Listen listens on a TCP port of all the host's addresses.
-func (h *Host) Listen(port uint16) (net.Listener, error) {
-	protocol := ipv4.ProtocolNumber
-	if h.v6 {
-		protocol = ipv6.ProtocolNumber // takes IPv4 too
-	}
-	wq := new(waiter.Queue)
-	ep, err := h.stack.NewEndpoint(tcp.ProtocolNumber, protocol, wq)
-	if err != nil {
-		return nil, fmt.Errorf("listen on port %d: %s", port, err)
-	}
-	// As package net does: connections of a former listener don't stand in the way.
-	ep.SocketOptions().SetReuseAddress(true)
-	if err = ep.Bind(tcpip.FullAddress{NIC: nicID, Port: port}); err == nil {
-		err = ep.Listen(backlog)
-	}
-	if err != nil {
-		ep.Close()
-		return nil, fmt.Errorf("listen on port %d: %s", port, err)
-	}
-	return &listener{TCPListener: gonet.NewTCPListener(h.stack, wq, ep)}, nil
-}
-
-// Dial opens a TCP connection to another node.
+// Dial opens a TCP connection to another node. It works while Run runs.
 func (h *Host) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	addr := tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(to.Addr().AsSlice()), Port: to.Port()}
-	c, err := gonet.DialContextTCP(ctx, h.stack, addr, protocolOf(to.Addr()))
+	c, err := h.dial(ctx, to)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
 		return nil, fmt.Errorf("dial %s inside the tunnel: %w", to, err)
 	}
-	return &conn{TCPConn: c}, nil
+	return c, nil
 }
 
-// listener makes Accept answer net.ErrClosed after Close, as package net's do.
-type listener struct {
-	*gonet.TCPListener
-	closed atomic.Bool
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.TCPListener.Accept()
-	if l.closed.Load() {
-		if err == nil {
-			c.Close()
+func (h *Host) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	wq := new(waiter.Queue)
+	ep, terr := h.stack.NewEndpoint(tcp.ProtocolNumber, protocolOf(to.Addr()), wq)
+	if terr != nil {
+		return nil, errors.New(terr.String())
+	}
+	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
+	wq.EventRegister(&entry)
+	defer wq.EventUnregister(&entry)
+	terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(to.Addr().AsSlice()), Port: to.Port()})
+	if _, ok := terr.(*tcpip.ErrConnectStarted); ok {
+		select {
+		case <-ready:
+			terr = ep.LastError()
+		case <-ctx.Done():
+			ep.Abort()
+			return nil, context.Cause(ctx)
+		case <-h.done:
+			return nil, net.ErrClosed
 		}
-		return nil, fmt.Errorf("accept: %w", net.ErrClosed)
 	}
-	if err != nil {
-		return nil, err
+	if terr != nil {
+		ep.Close()
+		return nil, errors.New(terr.String())
 	}
-	return &conn{TCPConn: c.(*gonet.TCPConn)}, nil
+	return newConn(wq, ep), nil
 }
 
-func (l *listener) Close() error {
-	l.closed.Store(true)
-	l.TCPListener.Shutdown() // wakes Accept, which Close alone doesn't
-	return l.TCPListener.Close()
-}
-
-// conn makes Read and Write answer net.ErrClosed after Close, and at once.
+// conn is a gonet connection whose Read and Write answer net.ErrClosed after
+// Close, and at once, and which keeps nothing of what was written.
 type conn struct {
 	*gonet.TCPConn
+	ep     tcpip.Endpoint
 	closed atomic.Bool
+}
+
+var _ net.Conn = (*conn)(nil)
+
+func newConn(wq *waiter.Queue, ep tcpip.Endpoint) *conn {
+	return &conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -99,9 +73,16 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, c.orClosed(err)
 }
 
+// Write writes b by way of a small buffer of its own: a gVisor endpoint keeps a
+// reference to what was written last, and may outlive the conn.
 func (c *conn) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
-	return n, c.orClosed(err)
+	part := make([]byte, min(len(b), writePart))
+	for done := 0; ; {
+		n, err := c.TCPConn.Write(part[:copy(part, b[done:])])
+		if done += n; err != nil || done == len(b) {
+			return done, c.orClosed(err)
+		}
+	}
 }
 
 func (c *conn) orClosed(err error) error {
@@ -111,6 +92,15 @@ func (c *conn) orClosed(err error) error {
 	return err
 }
 
+// SetLinger is that of net.TCPConn: with 0, Close discards what wasn't sent yet
+// and resets the connection, so that nothing of it stays in memory; with a
+// negative number, the default, the stack goes on sending.
+func (c *conn) SetLinger(sec int) error {
+	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: sec >= 0, Timeout: time.Duration(max(sec, 0)) * time.Second})
+	return nil
+}
+
+// Close wakes those who read and write, and ends the connection.
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed

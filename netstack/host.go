@@ -36,6 +36,11 @@ const (
 	// default grows to 120 s.
 	maxRTO = 2 * time.Second
 
+	// How long a closed connection may stay in memory (TIME_WAIT, FIN_WAIT_2),
+	// so that a peer that comes again and again can't fill it. Duplicates that
+	// TIME_WAIT is there for don't live longer inside a tunnel.
+	closedFor = 2 * time.Second
+
 	minMTU = 576
 )
 
@@ -65,7 +70,7 @@ type Stats struct {
 }
 
 // Host is an IP host with TCP in user space. Its methods may be called
-// concurrently. Listen and Dial work while Run runs.
+// concurrently.
 type Host struct {
 	cfg   Config
 	log   hclog.Logger
@@ -73,9 +78,9 @@ type Host struct {
 	link  *channel.Endpoint
 	v6    bool
 
-	mu     sync.Mutex // guards in against Close
-	in     chan *stack.PacketBuffer
-	closed bool
+	mu   sync.Mutex // holds off Inject's sending while Close begins
+	in   chan *stack.PacketBuffer
+	done chan struct{} // closed by Close
 
 	received, dropped, sent atomic.Uint64
 }
@@ -113,6 +118,7 @@ func New(cfg Config) (*Host, error) {
 		link: channel.New(outQueue, uint32(cfg.MTU), ""),
 		v6:   v6,
 		in:   make(chan *stack.PacketBuffer, inQueue),
+		done: make(chan struct{}),
 	}
 	if err := h.configure(); err != nil {
 		h.Close()
@@ -128,7 +134,8 @@ func (h *Host) configure() error {
 	rto := tcpip.TCPMaxRTOOption(maxRTO)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultBuffer, Max: maxBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultBuffer, Max: maxBuffer}
-	for _, o := range []tcpip.SettableTransportProtocolOption{&recovery, &rto, &send, &receive} {
+	timeWait, linger := tcpip.TCPTimeWaitTimeoutOption(closedFor), tcpip.TCPLingerTimeoutOption(closedFor)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&recovery, &rto, &send, &receive, &timeWait, &linger} {
 		if err := h.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %s", o, err)
 		}
@@ -169,7 +176,7 @@ func (h *Host) Inject(pkt []byte) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || len(h.in) == cap(h.in) {
+	if h.isClosed() || len(h.in) == cap(h.in) {
 		h.dropped.Add(1)
 		return
 	}
@@ -224,6 +231,15 @@ func (h *Host) runOut(ctx context.Context) {
 	}
 }
 
+func (h *Host) isClosed() bool {
+	select {
+	case <-h.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Stats returns a snapshot.
 func (h *Host) Stats() Stats {
 	return Stats{Received: h.received.Load(), Dropped: h.dropped.Load(), Sent: h.sent.Load()}
@@ -234,13 +250,14 @@ func (h *Host) Stats() Stats {
 // if the process had been killed.
 func (h *Host) Close() error {
 	h.mu.Lock()
-	if h.closed {
-		h.mu.Unlock()
+	closed := h.isClosed()
+	if !closed {
+		close(h.done)
+	}
+	h.mu.Unlock()
+	if closed {
 		return nil
 	}
-	h.closed = true
-	h.mu.Unlock()
-
 	// First the connections, which wake those who wait for them; then the
 	// interface, which they still write to; then what was left in the queues.
 	h.stack.Destroy()

@@ -265,7 +265,11 @@ func TestHostCloseEndsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	errs := make(chan error, 2)
+	errs := make(chan error, 3)
+	go func() {
+		_, err := l.Accept()
+		errs <- err
+	}()
 	for _, c := range []net.Conn{c, far} {
 		go func() {
 			_, err := c.Read(make([]byte, 1))
@@ -273,12 +277,53 @@ func TestHostCloseEndsConnections(t *testing.T) {
 		}()
 	}
 	stop()
-	for range 2 {
+	for range cap(errs) {
 		if err := <-errs; err == nil {
-			t.Error("a read went on")
+			t.Error("a read or accept went on")
 		}
 	}
 	checkLeaks(t)
+}
+
+// A peer that asks for much, takes nothing and comes again must not pile up what
+// was queued for it.
+func TestLingerZeroKeepsNothing(t *testing.T) {
+	red, gray, _, _ := connect(t, 0)
+	l, err := gray.Listen(9771)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	before := heap()
+	for range 30 {
+		c, err := red.Dial(t.Context(), netip.AddrPortFrom(gray6, 9771))
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A deadline that has nearly passed: fills what takes it without waiting.
+		far.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		if n, err := far.Write(make([]byte, 8<<20)); err == nil || n == 0 {
+			t.Fatalf("wrote %d, %v", n, err)
+		}
+		if err := far.(interface{ SetLinger(int) error }).SetLinger(0); err != nil {
+			t.Fatal(err)
+		}
+		far.Close()
+		for err = nil; err == nil; {
+			_, err = c.Read(make([]byte, 64<<10))
+		}
+		if err == io.EOF {
+			t.Error("the end looks like a good one")
+		}
+		c.Close()
+	}
+	if after := heap(); after > before+2<<20 {
+		t.Errorf("heap grew from %d to %d bytes", before, after)
+	}
 }
 
 func TestDialFails(t *testing.T) {
