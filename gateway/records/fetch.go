@@ -64,8 +64,21 @@ func fetch(conn net.Conn, site string, lim Limits, each func(key, value []byte))
 }
 
 // closeWith closes c when ctx ends, which ends all that waits for c, until the
-// function that it returns is called.
+// function that it returns is called. Of a connection it discards what wasn't
+// sent: nobody waits for that any more, and it would stay in memory.
 func closeWith(ctx context.Context, c io.Closer) (release func()) {
-	stop := context.AfterFunc(ctx, func() { c.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		if l, ok := c.(lingerer); ok {
+			l.SetLinger(0)
+		}
+		c.Close()
+	})
 	return func() { stop() }
 }
+
+// lingerer is what TCP connections of package net and of netstack have.
+type lingerer interface {
+	SetLinger(sec int) error
+}
+
+var _ lingerer = (*net.TCPConn)(nil)
