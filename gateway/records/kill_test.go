@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -56,7 +57,7 @@ func writeUntilKilled(dir string) error {
 	var taken int64
 	s.w.interval = 0
 	s.beforeTake = func() { taken = put.Load() }
-	s.afterWrite = func() { fmt.Println(taken) }
+	s.afterWrite = func() { fmt.Println(taken, s.Stats().Rewrites) }
 	go func() {
 		for n := next; ; n++ {
 			k, v := killEntry(n)
@@ -76,7 +77,9 @@ func killStep(value string) int {
 func TestKilledWriterLosesNothingWritten(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(3, 3))
-	for round := range 6 { // each goes on with what the one before has left
+	const rounds = 6
+	allRewrites := 0
+	for round := range rounds { // each goes on with what the one before has left
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), killDirEnv+"="+dir)
 		cmd.Stderr = os.Stderr
@@ -87,17 +90,22 @@ func TestKilledWriterLosesNothingWritten(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		floor, lines := 0, bufio.NewScanner(out)
-		for i := 0; lines.Scan(); i++ {
-			if floor, err = strconv.Atoi(lines.Text()); err != nil {
+		floor, rewrites, killAt, lines := 0, 0, 0, bufio.NewScanner(out)
+		for lines.Scan() {
+			if _, err := fmt.Sscan(lines.Text(), &floor, &rewrites); err != nil {
 				t.Fatal(err)
 			}
-			if i == 3+round {
+			if killAt == 0 {
+				killAt = floor + rng.IntN(60_000)
+			}
+			if floor >= killAt {
 				// At any moment of what it does next.
-				time.AfterFunc(time.Duration(rng.IntN(30_000))*time.Microsecond, func() { cmd.Process.Kill() })
+				time.AfterFunc(time.Duration(rng.IntN(20_000))*time.Microsecond, func() { cmd.Process.Kill() })
+				killAt = math.MaxInt
 			}
 		}
 		cmd.Wait()
+		allRewrites += rewrites
 
 		log, _ := logTo(t)
 		s, err := Open(Config{Dir: dir, Logger: log}) // the lock has died with the child
@@ -123,6 +131,9 @@ func TestKilledWriterLosesNothingWritten(t *testing.T) {
 				t.Fatalf("round %d: step %d was written, %d is there (%v)", round, n, step, ok)
 			}
 		}
-		t.Logf("round %d: killed at step %d or later, %d records", round, floor, len(got))
+		t.Logf("round %d: killed at step %d or later, after %d rewrites, %d records", round, floor, rewrites, len(got))
+	}
+	if allRewrites <= rounds {
+		t.Error("no rewrite but the first of each round was among it")
 	}
 }
