@@ -66,8 +66,9 @@ func (b *builder) local(opt Options) {
 	}
 	b.tun(raw, &l.TUN)
 	if t := raw.statusListen; t != nil {
-		_, port, err := net.SplitHostPort(t.s)
-		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+		host, port, err := net.SplitHostPort(t.s)
+		_, perr := parsePort(port)
+		if err != nil || perr != nil || host != "" && host != "0.0.0.0" && host != "::" && !hostOK(host) {
 			b.errorAt(t.at, "Write address and port: \"127.0.0.1:9770\".", "status listen: %q is not an address with a port", t.s)
 		} else {
 			l.Status.Listen = t.s

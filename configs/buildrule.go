@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -206,10 +207,12 @@ func parsePorts(s string) (PortRange, error) {
 	return p, nil
 }
 
+var errPort = errors.New("a port is a number from 1 to 65535")
+
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("a port is a number from 1 to 65535")
+		return 0, errPort
 	}
 	return uint16(n), nil
 }

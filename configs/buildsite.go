@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +24,8 @@ type builder struct {
 	keyAt  map[Key]hcl.Range    // of public keys
 	addrAt map[netip.Addr]hcl.Range
 	nodeAt map[string]hcl.Range
-	ruleAt []hcl.Range // of cfg.Rules
+	dialAt map[string]hcl.Range // of endpoints
+	ruleAt []hcl.Range          // of cfg.Rules
 }
 
 // siteNet is a subnet and who offers it.
@@ -47,6 +47,7 @@ func (b *builder) sites() {
 	b.keyAt = map[Key]hcl.Range{}
 	b.addrAt = map[netip.Addr]hcl.Range{}
 	b.nodeAt = map[string]hcl.Range{}
+	b.dialAt = map[string]hcl.Range{}
 	if len(b.raw.sites) == 0 && b.hasErrors() {
 		return // a site block that can't be read is no site here
 	}
@@ -100,7 +101,7 @@ func (b *builder) subnet(site string, t text) (netip.Prefix, bool) {
 		b.errorAt(t.at, fmt.Sprintf("Did you mean %q?", m), "%s has bits set behind its length", t.s)
 		return p, false
 	}
-	if a := p.Addr(); a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() {
+	if a := p.Addr(); p.Bits() == 0 || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() {
 		b.errorAt(t.at, "Use addresses that hosts of other sites can dial.", "%s can't be routed between sites", t.s)
 		return p, false
 	}
@@ -211,10 +212,15 @@ func (b *builder) endpoint(t text) bool {
 		b.errorAt(t.at, hint, "%q is not an endpoint", t.s)
 		return false
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		b.errorAt(t.at, hint, "endpoint %q: the port is a number from 1 to 65535", t.s)
+	if _, err := parsePort(port); err != nil {
+		b.errorAt(t.at, hint, "endpoint %q: %v", t.s, err)
 		return false
 	}
+	if prev, dup := b.dialAt[t.s]; dup {
+		b.errorAt(t.at, fmt.Sprintf("The other node has it at %s. Each has its own.", at(prev)), "endpoint %s belongs to another node", t.s)
+		return false
+	}
+	b.dialAt[t.s] = t.at
 	a, err := netip.ParseAddr(host)
 	if err != nil {
 		return true

@@ -189,7 +189,7 @@ func (d *decoder) parse(name string, src []byte) *hclsyntax.Body {
 
 func (d *decoder) checkLimits(name string, src []byte) bool {
 	if len(src) > maxFileSize {
-		d.errorAt(nowhere, "Is it the right file?", "%s is %d bytes long, more than the %d that are read", name, len(src), maxFileSize)
+		d.errorAt(nowhere, "Is it the right file?", "%s is longer than the %d bytes that are read", name, maxFileSize)
 		return false
 	}
 	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos) // its findings come again from the parser

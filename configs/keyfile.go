@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -15,22 +16,11 @@ import (
 // ReadKeyFile reads a private key. It refuses a file that group or others may
 // read or write: whoever has the key is the node.
 func ReadKeyFile(path string) (PrivateKey, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return PrivateKey{}, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return PrivateKey{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return PrivateKey{}, fmt.Errorf("%s is not a regular file", path)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	key, mode, err := readKey(path)
+	if err == nil && mode&0o077 != 0 {
 		return PrivateKey{}, &keyModeError{path: path, mode: mode}
 	}
-	return readKey(f, path)
+	return key, err
 }
 
 // keyModeError refuses a key file that others may read.
@@ -43,17 +33,31 @@ func (e *keyModeError) Error() string {
 	return fmt.Sprintf("%s has mode %04o: others than its owner may read the key", e.path, e.mode)
 }
 
-func readKey(f *os.File, path string) (PrivateKey, error) {
+// readKey reads a private key and tells the permissions of its file.
+func readKey(path string) (PrivateKey, fs.FileMode, error) {
+	// Without O_NONBLOCK, opening a named pipe would wait for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return PrivateKey{}, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return PrivateKey{}, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return PrivateKey{}, 0, fmt.Errorf("%s is not a regular file", path)
+	}
 	var buf [256]byte // a key is 44 characters and a newline
 	n, err := f.Read(buf[:])
 	if err != nil && n == 0 {
-		return PrivateKey{}, fmt.Errorf("%s is empty or can't be read: %w", path, err)
+		return PrivateKey{}, 0, fmt.Errorf("%s is empty or can't be read: %w", path, err)
 	}
 	k, err := ParsePrivateKey(string(buf[:n]))
 	if err != nil {
-		return PrivateKey{}, fmt.Errorf("%s holds no private key: %w", path, err)
+		return PrivateKey{}, 0, fmt.Errorf("%s holds no private key: %w", path, err)
 	}
-	return k, nil
+	return k, info.Mode().Perm(), nil
 }
 
 // findKey reads this node's private key and finds the node that it belongs to.
@@ -161,12 +165,7 @@ func (b *builder) keyBeside(opt Options) string {
 // belongs tells whether a file holds the private key of a node. Its mode is
 // judged later, when it has been chosen.
 func (b *builder) belongs(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	key, err := readKey(f, path)
+	key, _, err := readKey(path)
 	if err != nil {
 		return false
 	}

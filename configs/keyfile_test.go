@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -156,5 +157,22 @@ func TestFindKey(t *testing.T) {
 				t.Errorf("defaults: %+v", l)
 			}
 		})
+	}
+}
+
+// TestKeyFileOddities reads what is no file; none of it may hang.
+func TestKeyFileOddities(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe.key")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, dir, "/dev/zero"} {
+		if _, err := ReadKeyFile(path); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, diags := Load([]string{"/dev/zero"}, Options{}); !diags.HasErrors() {
+		t.Error("/dev/zero loads")
 	}
 }

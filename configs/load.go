@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,7 +47,7 @@ func Load(paths []string, opt Options) (Config, Diagnostics) {
 				}
 				seen[id] = true
 			}
-			src, err := os.ReadFile(file)
+			src, err := readSome(file)
 			if err != nil {
 				c.errorAt(nowhere, "Check the path and its permissions.", "read configuration: %v", err)
 				continue
@@ -56,6 +57,17 @@ func Load(paths []string, opt Options) (Config, Diagnostics) {
 	}
 	cfg := c.load(sources, opt)
 	return cfg, c.result()
+}
+
+// readSome reads a file as far as one byte beyond the limit, which parse then
+// reports.
+func readSome(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFileSize+1))
 }
 
 // source is one file's text.

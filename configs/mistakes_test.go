@@ -81,9 +81,11 @@ func TestMistakes(t *testing.T) {
 		{"same key", testKeys[1], testKeys[0], []string{`site.hcl:8,18: node "red-2" has the public key of another node`}},
 		{"short key", testKeys[1], "AAAA", []string{`site.hcl:8,18: public_key of node "red-2": 3 bytes long instead of 32`}},
 		{"endpoint without port", "\"[2001:db8::10]:51820\"", "\"2001:db8::10\"", []string{`site.hcl:23,18: "2001:db8::10" is not an endpoint`}},
-		{"endpoint with port 0", "\"[2001:db8::10]:51820\"", "\"gw.example.com:0\"", []string{`site.hcl:23,18: endpoint "gw.example.com:0": the port is a number from 1 to 65535`}},
+		{"endpoint with port 0", "\"[2001:db8::10]:51820\"", "\"gw.example.com:0\"", []string{`site.hcl:23,18: endpoint "gw.example.com:0": a port is a number from 1 to 65535`}},
 		{"endpoint mistyped", "\"[2001:db8::10]:51820\"", "\"203.0.113.256:51820\"", []string{`site.hcl:23,18: "203.0.113.256:51820" is not an endpoint`}},
 		{"endpoint inside", "\"[2001:db8::10]:51820\"", "\"10.77.2.1:51820\"", []string{`site.hcl:23,18: endpoint 10.77.2.1:51820 lies in the subnets of site "gray": packets to it would enter the tunnel that they carry`}},
+		{"same endpoint", "address    = \"10.77.1.2\"\n  }", "address    = \"10.77.1.2\"\n    endpoint = \"[2001:db8::10]:51820\"\n  }", []string{`site.hcl:24,18: endpoint [2001:db8::10]:51820 belongs to another node`}},
+		{"whole internet", "\"fd77:2::/64\"", "\"fd77:2::/64\", \"0.0.0.0/0\"", []string{`site.hcl:19,45: 0.0.0.0/0 can't be routed between sites`}},
 		{"no node", "  node \"gray-1\" {\n    public_key = \"" + testKeys[2] + "\"\n    address    = \"10.77.2.1\"\n    endpoint   = \"[2001:db8::10]:51820\"\n  }\n", "", []string{`site.hcl:18,1: site "gray" has no node`}},
 
 		// Pairs.

@@ -105,12 +105,12 @@ policy {
 
 # What may differ from machine to machine. It is never compared with the other
 # nodes and never leaves the machine. The block may be left out, and so may
-# every setting.
+# every setting. Relative paths start at the directory of the file.
 local {
   # This node's private key; it decides which of the nodes above this one is.
-  # The file must be readable by its owner alone (mode 0600). A relative path
-  # starts at the directory of this file. Default: the one *.key file beside the
-  # configuration that belongs to a node. --key overrides it.
+  # The file must be readable by its owner alone (mode 0600). Default: the one
+  # *.key file beside the configuration that belongs to a node. --key overrides
+  # it.
   private_key_file = "/etc/gw/private.key"
 
   # Where the node keeps the records of its connections, so that a restart

@@ -37,7 +37,7 @@ const sectionVersion = "gw section 1"
 // site get equal sections. It returns nil when nothing joins the two sites, and
 // panics unless Self.Known.
 //
-//	site.NAME         subnets; public key, addresses and endpoint of each node
+//	site.NAME         subnets, order of nodes; each node's key, addresses, endpoint
 //	site.NAME.pair    only between siblings
 //	link.A.B          the site names sorted
 //	policy.A.B        the same
@@ -76,8 +76,10 @@ func (c Config) between(l Link, other string) []Section {
 
 func siteSection(s Site) Section {
 	name := "site." + s.Name
+	var order []string
 	attrs := []Attr{{Name: name + ".subnets", Value: sortedText(s.Subnets), Fatal: true}}
 	for _, n := range s.Nodes {
+		order = append(order, n.Name)
 		node := name + ".node." + n.Name
 		attrs = append(attrs,
 			Attr{Name: node + ".public_key", Value: n.PublicKey.String(), Fatal: true},
@@ -87,6 +89,9 @@ func siteSection(s Site) Section {
 			attrs = append(attrs, Attr{Name: node + ".endpoint", Value: n.Endpoint})
 		}
 	}
+	// The first node carries the site's subnets until one claims them, so both
+	// ends have to mean the same one.
+	attrs = append(attrs, Attr{Name: name + ".nodes", Value: strings.Join(order, ", "), Fatal: true})
 	return newSection(name, attrs)
 }
 

@@ -65,12 +65,14 @@ func TestSectionNames(t *testing.T) {
 		"  site.gray.node.gray-1.address = 10.77.2.1 (fatal)",
 		"  site.gray.node.gray-1.endpoint = [2001:db8::10]:51820",
 		"  site.gray.node.gray-1.public_key = 6j0BbSsE8Xa6ovqMfKBhnDLRTAM8rPHJxUBBPuGcjS4= (fatal)",
+		"  site.gray.nodes = gray-1 (fatal)",
 		"  site.gray.subnets = 10.77.2.0/24, fd77:2::/64 (fatal)",
 		"site.red",
 		"  site.red.node.red-1.address = 10.77.1.1, fd77:1::1 (fatal)",
 		"  site.red.node.red-1.public_key = Uk3eDiQuodyqUvN4C8Ll3NzH3upXlQnHCUCcn5QCWCo= (fatal)",
 		"  site.red.node.red-2.address = 10.77.1.2 (fatal)",
 		"  site.red.node.red-2.public_key = jLWXKtNvJfNpV4HSB+B9vMs4sgpPFgOpkt4UNsALWBc= (fatal)",
+		"  site.red.nodes = red-1, red-2 (fatal)",
 		"  site.red.subnets = 10.77.1.0/24, fd77:1::/64 (fatal)",
 	}
 	if diff := cmp.Diff(shared, dump(as(cfg, 0, 0).Sections("gray"))); diff != "" {
