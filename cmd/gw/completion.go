@@ -170,9 +170,9 @@ func zshScript(places []place) string {
 		"  local cur=$words[CURRENT] prev=$words[CURRENT-1] path_= w\n" +
 		"  local -a list\n" +
 		"  for w in \"${(@)words[2,CURRENT-1]}\"; do\n" +
-		"    case \"$path_ $w\" in\n")
+		"    case \"${path_} $w\" in\n")
 	fmt.Fprintf(&b, "      (%s) path_+=\" $w\" ;;\n", pathPatterns(places))
-	b.WriteString("    esac\n  done\n  case \"$path_:$prev:$cur\" in\n")
+	b.WriteString("    esac\n  done\n  case \"${path_}:${prev}:$cur\" in\n")
 	for _, p := range places {
 		for _, f := range p.flags {
 			if f.value == nil {
@@ -225,7 +225,9 @@ func fishScript(places []place) string {
 	var b strings.Builder
 	b.WriteString("# fish completion for gw\nfunction __gw_at\n" +
 		"  set -l path ''\n" +
-		"  for w in (commandline -opc)[2..-1]\n" +
+		"  set -l before (commandline -opc)\n" +
+		"  set -e before[1]\n" +
+		"  for w in $before\n" +
 		"    switch \"$path $w\"\n")
 	var paths []string
 	for _, p := range places[1:] {

@@ -43,6 +43,10 @@ func writeFile(t *testing.T, path, text string) string {
 func TestExitCodes(t *testing.T) {
 	dir := starter(t)
 	site, key := filepath.Join(dir, "site.hcl"), filepath.Join(dir, "red-1.key")
+	open := filepath.Join(dir, "gray-1.key")
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	broken := writeFile(t, filepath.Join(t.TempDir(), "x.hcl"), "site {\n}\n")
 	tests := []struct {
 		args   []string
@@ -59,7 +63,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"validate", "-c", site, "--key", key}, 0, ""},
 		{[]string{"validate", "-c", broken}, 2, "gw: 1 mistake in the configuration: mend what is shown above\n"},
 		{[]string{"validate", "-c", filepath.Join(dir, "absent")}, 2, "Check the path"},
-		{[]string{"validate", "-c", site, "--key", site}, 2, "chmod 600"},
+		{[]string{"validate", "-c", site, "--key", site}, 2, "holds no private"},
+		{[]string{"validate", "-c", site, "--key", open}, 2, "chmod 600"},
 		{[]string{"up", "-c", site}, 2, "several private keys belong to nodes"},
 		{[]string{"fmt", site}, 0, ""},
 		{[]string{"fmt", broken, filepath.Join(dir, "absent")}, 1, "absent"},
