@@ -13,9 +13,10 @@ type completionCmd struct {
 
 // Help tells how to install a script; kong shows it under the command.
 func (completionCmd) Help() string {
-	return "bash: gw completion bash > /etc/bash_completion.d/gw\n" +
-		"zsh: gw completion zsh > /usr/local/share/zsh/site-functions/_gw\n" +
-		"fish: gw completion fish > /etc/fish/completions/gw.fish"
+	return "Put it where the shell looks for it:\n\n" +
+		"  gw completion bash > /etc/bash_completion.d/gw\n" +
+		"  gw completion zsh > /usr/local/share/zsh/site-functions/_gw\n" +
+		"  gw completion fish > /etc/fish/completions/gw.fish"
 }
 
 // Run prints a completion script made from the grammar of the command line.
@@ -188,7 +189,7 @@ func zshScript(places []place) string {
 				flags = append(flags, candidate{w, f.help})
 			}
 		}
-		fmt.Fprintf(&b, "    (%s:*:-*) list=(%s); _describe flag list -o ;;\n", shellQuote(p.path), zshList(flags))
+		fmt.Fprintf(&b, "    (%s:*:-*) list=(%s); _describe -o flag list ;;\n", shellQuote(p.path), zshList(flags))
 		switch {
 		case len(p.commands) > 0:
 			commands = p.commands
