@@ -3,9 +3,9 @@ package hostnet
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -58,7 +58,8 @@ type Device interface {
 	// os.ErrClosed after Close.
 	Read(b []byte) (n int, o wire.Offload, err error)
 	// Write hands the kernel one IP packet: vec in its order, of at most 1023
-	// pieces. Neither vec nor what it holds is kept or changed.
+	// pieces. Neither vec nor what it holds is kept or changed. A packet that is still to be
+	// cut needs its checksum too, and has its headers in the first piece.
 	Write(vec [][]byte, o wire.Offload) error
 	// SetReadDeadline makes a Read that waits, and those to come, fail from t
 	// on. The zero time means never.
@@ -151,17 +152,29 @@ func dropLeftOver(c TUNConfig) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// readError gives a driver's read or write error the meaning that Device promises.
-func deviceError(name, op string, err error) error {
+// deviceError gives a driver's read or write error the meaning that Device promises.
+func deviceError(name, op string, raw syscall.RawConn, err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return os.ErrDeadlineExceeded
-	case errors.Is(err, fs.ErrClosed):
+	case errors.Is(err, os.ErrClosed):
 		return os.ErrClosed
-	case errors.Is(err, unix.EBADFD):
+	case gone(raw):
 		return fmt.Errorf("%s tun %q: %w: restart gw to make it anew", op, name, ErrGone)
 	case errors.Is(err, unix.EIO):
 		return fmt.Errorf("%s tun %q: the interface is down: ip link set dev %s up: %w", op, name, name, err)
 	}
 	return fmt.Errorf("%s tun %q: %w", op, name, err)
+}
+
+// gone says whether the descriptor's device was deleted. The failed call itself doesn't
+// tell for certain: a reader that was waiting gets an error of the poller's own.
+func gone(raw syscall.RawConn) bool {
+	var opErr error
+	req, err := unix.NewIfreq("")
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) { opErr = unix.IoctlIfreq(int(fd), unix.TUNGETIFF, req) })
+	return err == nil && errors.Is(opErr, unix.EBADFD)
 }

@@ -206,33 +206,37 @@ func TestTCP(t *testing.T) {
 			if far == nil {
 				t.FailNow()
 			}
-			const size = 16 << 20
-			var wg sync.WaitGroup
-			for i, c := range []net.Conn{near, far} {
-				c.SetDeadline(time.Now().Add(6 * testTimeout))
-				other := []net.Conn{far, near}[i]
-				sent, got := sha256.New(), sha256.New()
-				var both sync.WaitGroup
-				both.Go(func() { send(t, c.(*net.TCPConn), io.TeeReader(io.LimitReader(newNoise(i), size), sent)) })
-				both.Go(func() {
-					if _, err := io.Copy(got, other); err != nil {
-						t.Errorf("receive: %v", err)
-					}
-				})
-				wg.Go(func() {
-					both.Wait()
-					if !bytes.Equal(sent.Sum(nil), got.Sum(nil)) {
-						t.Errorf("%s direction %d: hashes differ", addr, i)
-					}
-				})
-			}
-			wg.Wait()
+			exchange(t, near, far, 16<<20)
 			far.Close()
 		}
 		if big := p.biggest.Load(); (big > 16<<10) != (driver == DriverOffload) {
 			t.Errorf("biggest packet %d bytes", big)
 		}
 	})
+}
+
+// exchange sends size bytes each way at once, and compares hashes.
+func exchange(t *testing.T, near, far net.Conn, size int64) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i, way := range [][2]net.Conn{{near, far}, {far, near}} {
+		way[0].SetDeadline(time.Now().Add(6 * testTimeout))
+		sent, got := sha256.New(), sha256.New()
+		wg.Go(func() {
+			var both sync.WaitGroup
+			both.Go(func() { send(t, way[0].(*net.TCPConn), io.TeeReader(io.LimitReader(newNoise(i), size), sent)) })
+			both.Go(func() {
+				if _, err := io.Copy(got, way[1]); err != nil {
+					t.Errorf("receive: %v", err)
+				}
+			})
+			both.Wait()
+			if !bytes.Equal(sent.Sum(nil), got.Sum(nil)) {
+				t.Errorf("direction %d: hashes differ", i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func send(t *testing.T, c *net.TCPConn, r io.Reader) {
@@ -468,8 +472,11 @@ func TestWriteErrors(t *testing.T) {
 		t.Error("packet too big")
 	}
 	for _, vec := range [][][]byte{nil, {nil}, {p[:25]}, make([][]byte, maxVec)} {
-		if err := d.Write(vec, wire.Offload{GSOSize: 100, CsumStart: 20}); err == nil {
+		if err := d.Write(vec, wire.Offload{GSOSize: 100, NeedsCsum: true, CsumStart: 20}); err == nil {
 			t.Errorf("%d pieces", len(vec))
 		}
+	}
+	if err := d.Write([][]byte{make([]byte, 1000)}, wire.Offload{GSOSize: 100}); err == nil {
+		t.Error("to be cut, but finished")
 	}
 }

@@ -40,7 +40,7 @@ func TestHoldKeepsConnections(t *testing.T) {
 			}
 			opened := make(chan error, 1)
 			go h.behind.do(func() {
-				conn, err := net.DialTimeout("tcp", l.Addr().String(), testTimeout)
+				conn, err := net.DialTimeout("tcp", l.Addr().String(), 3*testTimeout)
 				if err == nil {
 					conn.Close()
 				}
@@ -68,6 +68,9 @@ func TestHoldKeepsConnections(t *testing.T) {
 				t.Errorf("connection opened behind the gateway: %v", err)
 			}
 			h.leaked(t)
+			// What comes from another interface has been put together by it, not by a
+			// socket of this host.
+			exchange(t, behind, behindFar, 4<<20)
 		})
 	}
 }
@@ -96,9 +99,7 @@ func TestPersistHoldsConnects(t *testing.T) {
 	}
 }
 
-// connect connects from an address of a namespace. Both ends have said something when it
-// returns: where the SYN was lost, because the kernel was not ready with a new interface, the
-// retransmission time-out would be that of a connection that has no round trip yet (3 s).
+// connect connects from an address of a namespace.
 func connect(t *testing.T, from *space, addr string, l net.Listener) (near, far net.Conn) {
 	t.Helper()
 	var err error
@@ -114,14 +115,6 @@ func connect(t *testing.T, from *space, addr string, l net.Listener) (near, far 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
-	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
-		if _, err := way[0].Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(way[1], make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return near, far
 }
 
@@ -204,7 +197,35 @@ func newHoldLab(t *testing.T, lan, host string, persist bool) *holdLab {
 		h.kill()
 		h.far.Close()
 	})
+	h.await(t, lan, host)
 	return h
+}
+
+// await waits until the gateway's host, by both its addresses, and the one behind reach gray. The kernel finishes new
+// interfaces in the background, and a connection whose SYN it has lost meanwhile would have
+// a retransmission time-out of seconds.
+func (h *holdLab) await(t *testing.T, lan, host string) {
+	own, far := "10.77.1.1", "10.77.2.1"
+	if net.ParseIP(host).To4() == nil {
+		own, far = "fd77:1::1", "fd77:2::1"
+	}
+	answering := h.b.udp(net.JoinHostPort(far, "7"))
+	h.carriers.Go(func() {
+		b := make([]byte, 100)
+		for {
+			n, from, err := answering.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			answering.WriteToUDPAddrPort(b[:n], from)
+		}
+	})
+	for _, sock := range []*net.UDPConn{
+		h.a.udp(net.JoinHostPort(own, "7000")), h.a.udp(net.JoinHostPort(lan, "7000")), h.behind.udp(net.JoinHostPort(host, "7000")),
+	} {
+		ask(t, sock, net.JoinHostPort(far, "7"), []byte("ready?"))
+	}
+	answering.Close()
 }
 
 // start starts red's gateway.

@@ -121,6 +121,8 @@ func checkWrite(vec [][]byte, o wire.Offload) error {
 		return errors.New("no packet")
 	case len(vec) >= maxVec:
 		return fmt.Errorf("packet of %d pieces: at most %d", len(vec), maxVec-1)
+	case o.GSOSize != 0 && !o.NeedsCsum:
+		return errors.New("a packet that is to be cut can't have a finished checksum")
 	case o.GSOSize != 0 && int(o.CsumStart)+tcpMinHeader > len(vec[0]):
 		return errors.New("the first piece must hold the headers of a packet that is to be cut")
 	}
@@ -132,7 +134,7 @@ func (d *offload) error(op string, err error) error {
 		// The poller's own error for a closed file is none that errors.Is knows.
 		return os.ErrClosed
 	}
-	return deviceError(d.name, op, err)
+	return deviceError(d.name, op, d.raw, err)
 }
 
 // A transfer is one readv or writev: the header, then the packet's pieces. It is made

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -55,13 +56,17 @@ func attachError(name string, err error) error {
 	return fmt.Errorf("make the device: %w", err)
 }
 
-// holder names the process that has the TUN open ("process 1234 (gw)"), or nothing
-// when /proc does not tell. A TUN's fdinfo has a line "iff:\tNAME".
+// holder names the process that has the TUN open ("process 1234 (gw)"), or nothing when /proc
+// does not tell. A TUN's fdinfo has a line "iff:\tNAME". Other namespaces may have
+// devices of the name: processes in this one come before them, and where there is doubt
+// all are named.
 func holder(name string) string {
 	infos, err := filepath.Glob("/proc/[0-9]*/fdinfo/*")
 	if err != nil {
 		return ""
 	}
+	space, _ := os.Readlink("/proc/thread-self/ns/net")
+	var here, elsewhere []string
 	for _, path := range infos {
 		info, err := os.ReadFile(path)
 		if err != nil || !hasLine(string(info), "iff:\t"+name) {
@@ -72,9 +77,17 @@ func holder(name string) string {
 		if err != nil {
 			continue
 		}
-		return fmt.Sprintf("process %s (%s)", filepath.Base(proc), strings.TrimSpace(string(comm)))
+		who := fmt.Sprintf("process %s (%s)", filepath.Base(proc), strings.TrimSpace(string(comm)))
+		if its, _ := os.Readlink(filepath.Join(proc, "ns/net")); its == space {
+			here = append(here, who)
+		} else {
+			elsewhere = append(elsewhere, who)
+		}
 	}
-	return ""
+	if len(here) == 0 {
+		here = elsewhere
+	}
+	return strings.Join(slices.Compact(here), " or ")
 }
 
 func hasLine(text, line string) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/songgao/water"
@@ -19,6 +20,7 @@ type waterDevice struct {
 	name string
 	mtu  int
 	file *os.File
+	raw  syscall.RawConn
 	bufs sync.Pool // of *[MaxPacket]byte, to put a packet's pieces together in
 }
 
@@ -56,12 +58,11 @@ func openWater(c TUNConfig) (*waterDevice, error) {
 // prepare says on the library's descriptor what the library does not: that no
 // unfinished packets are taken, and that child processes don't inherit it.
 func (d *waterDevice) prepare() error {
-	raw, err := d.file.SyscallConn()
-	if err != nil {
+	var err, opErr error
+	if d.raw, err = d.file.SyscallConn(); err != nil {
 		return err
 	}
-	var opErr error
-	err = raw.Control(func(fd uintptr) {
+	err = d.raw.Control(func(fd uintptr) {
 		unix.CloseOnExec(int(fd))
 		opErr = setOffload(int(fd), 0)
 	})
@@ -79,7 +80,7 @@ func (d *waterDevice) Close() error { return d.file.Close() }
 func (d *waterDevice) Read(b []byte) (int, wire.Offload, error) {
 	n, err := d.file.Read(b)
 	if err != nil {
-		return 0, wire.Offload{}, deviceError(d.name, "read", err)
+		return 0, wire.Offload{}, deviceError(d.name, "read", d.raw, err)
 	}
 	return n, wire.Offload{}, nil
 }
@@ -110,7 +111,7 @@ func (d *waterDevice) Write(vec [][]byte, o wire.Offload) error {
 		return fmt.Errorf("write tun %q: checksum field lies outside the packet", d.name)
 	}
 	if _, err := d.file.Write(pkt); err != nil {
-		return deviceError(d.name, "write", err)
+		return deviceError(d.name, "write", d.raw, err)
 	}
 	return nil
 }
