@@ -29,6 +29,7 @@
 //     gateway wants that.
 //
 // Everything in this package acts on the network namespace of the calling
-// thread. One gateway per namespace: routes are told from other people's by
-// their protocol number, [RouteProtocol].
+// thread. Routes are told from other people's by their protocol number,
+// [RouteProtocol]; a second gateway in the namespace keeps its own, as long as the
+// two lead to different subnets.
 package hostnet
