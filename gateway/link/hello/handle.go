@@ -23,7 +23,7 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 		}
 		return out, err
 	}
-	if !p.live {
+	if !p.live && !p.ended {
 		// It came through a session, so there is one.
 		p.live, p.session = true, now
 		p.helloAt = now
@@ -56,18 +56,22 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 		p.compared(now, before, &out)
 	}
 	p.collect(now, &out)
+	if !p.live {
+		// The peer still sends through a session that is given up here.
+		out.Messages = nil
+	}
 	return out, nil
 }
 
 // stranger deals with a peer of another version: each side is told the other's.
 func (p *Peer) stranger(now time.Duration, theirs uint8, out *Output) {
 	p.theirs = theirs
-	p.live = true
 	if p.state != Refused && p.state != Up {
 		p.set(now, Refused)
 		out.Events = append(out.Events, EventRefused)
 	}
-	if p.versions.take(now) {
+	if !p.ended && p.versions.take(now) {
+		p.live = true
 		p.hello(now, out, false)
 	}
 }
@@ -139,7 +143,7 @@ func (p *Peer) echoed(now time.Duration, e *echoMsg) {
 	if p.probing && e.sent >= p.probeAt {
 		p.probing = false
 	}
-	if d := now - e.sent - e.hold; d >= 0 && e.hold >= 0 {
+	if d := now - e.sent - e.hold; d >= 0 && d <= rttMost && e.hold >= 0 {
 		p.rtt.sample(d)
 	}
 }

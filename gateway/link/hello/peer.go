@@ -62,6 +62,7 @@ type Peer struct {
 	since    time.Duration
 	session  time.Duration // when the latest session began
 	live     bool          // there is a session
+	ended    bool          // the owner says that there is none
 	accepted bool          // the peer's process was let in; differences are only shown
 
 	seq       uint32
@@ -132,7 +133,7 @@ func New(cfg Config) (*Peer, error) {
 // would wait inside WireGuard and arrive with an old time in it.
 func (p *Peer) Session(now time.Duration, up bool) Output {
 	var out Output
-	p.live = up
+	p.live, p.ended = up, !up
 	if !up {
 		p.helloAt = never
 		if p.state == Establishing || p.state == Silent {

@@ -39,9 +39,14 @@ func TestNoHelloWithoutSession(t *testing.T) {
 	s.do(0, s.peers[0].Session(s.now, false))
 	before := s.sent[0]
 	s.run(10*time.Second, nil)
+	s.out[1].cut = false // the peer still sends under the old keys
+	s.run(5*time.Second, nil)
 	if s.sent[0] != before {
 		t.Error("hellos were sent into no session, and would arrive stale")
 	}
+	s.out[0].cut = false
+	s.do(0, s.peers[0].Session(s.now, true))
+	s.must("up", time.Second, func() bool { return s.state(0) == Up })
 }
 
 func TestProbeFindsLossFast(t *testing.T) {

@@ -11,6 +11,10 @@ const patienceFloor = 200 * time.Millisecond
 // (RFC 6298, section 2.1).
 const patienceBlind = time.Second
 
+// rttMost is the longest round trip believed. A hello for which WireGuard had
+// no session has waited for one, and its time is worth nothing.
+const rttMost = 3 * time.Second
+
 // rtt smooths round trips as RFC 6298, section 2 does.
 type rtt struct {
 	srtt, rttvar time.Duration

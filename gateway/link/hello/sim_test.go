@@ -203,8 +203,8 @@ func (n *timings) note(what string, d time.Duration) {
 // TestSimulated runs whole lives of a link over many networks.
 func TestSimulated(t *testing.T) {
 	seeds, groups := 2000, 8
-	if testing.Short() {
-		seeds = 200
+	if raceEnabled || testing.Short() {
+		seeds = 400 // there is no concurrency here for the race detector
 	}
 	n := timings{took: map[string][]time.Duration{}}
 	t.Run("seeds", func(t *testing.T) {
