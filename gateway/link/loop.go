@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.zx2c4.com/wireguard/device"
 
 	"github.com/onewaylink/gw/gateway/link/hello"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -132,7 +133,14 @@ func (l *Link) look(force bool) {
 				l.clock.used(wg.handshake)
 			}
 			p.dial.done()
+			p.live, p.renewedAt = true, now
 			l.do(p, p.hello.Session(now, true))
+		}
+		if p.live && now-p.renewedAt > device.RejectAfterTime {
+			// WireGuard sends nothing any more under keys so old. By our own
+			// clock: the wall clock may be set.
+			p.live = false
+			l.do(p, p.hello.Session(now, false))
 		}
 		if p.dial.active {
 			l.lookAt = now + lookSoon
@@ -193,8 +201,11 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 		p.log.Warn("peer doesn't answer: check that the firewall lets UDP out to it, that it runs, and both public keys",
 			"endpoint", to, "attempts", p.dial.attempts)
 	}
-	l.clock.used(l.wall())
 	wg := l.dev.LookupPeer(p.PublicKey)
+	if wg == nil {
+		return // the Path has failed, and the device is closing
+	}
+	l.clock.used(l.wall())
 	wg.ExpireCurrentKeypairs()
 	if p.endpoint != to.String() {
 		if err := l.dev.IpcSet(endpointText(p.PublicKey, to)); err != nil {
@@ -232,6 +243,7 @@ func (l *Link) event(p *peer, e hello.Event) {
 	case hello.EventLost:
 		p.log.Warn("peer no longer answers", "dialling", p.dials())
 		if p.dials() {
+			p.live = false
 			l.do(p, p.hello.Session(now, false))
 			p.dial.start(now)
 		}

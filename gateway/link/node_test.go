@@ -34,11 +34,12 @@ func key(t testing.TB) (private, public [32]byte) {
 	return private, [32]byte(p)
 }
 
-// testWriter logs through t until the test is over.
+// testWriter logs through t until the test is over, and to whoever waits for a line.
 type testWriter struct {
-	mu   sync.Mutex
-	t    testing.TB
-	done bool
+	mu    sync.Mutex
+	t     testing.TB
+	done  bool
+	lines chan string
 }
 
 func (w *testWriter) Write(b []byte) (int, error) {
@@ -47,17 +48,26 @@ func (w *testWriter) Write(b []byte) (int, error) {
 	if !w.done {
 		w.t.Log(strings.TrimSpace(string(b)))
 	}
+	select {
+	case w.lines <- string(b):
+	default:
+	}
 	return len(b), nil
 }
 
 func testLogger(t testing.TB, name string) hclog.Logger {
-	w := &testWriter{t: t}
+	log, _ := lineLogger(t, name)
+	return log
+}
+
+func lineLogger(t testing.TB, name string) (hclog.Logger, <-chan string) {
+	w := &testWriter{t: t, lines: make(chan string, 1000)}
 	t.Cleanup(func() {
 		w.mu.Lock()
 		w.done = true
 		w.mu.Unlock()
 	})
-	return hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Debug, Output: io.Writer(w)})
+	return hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Debug, Output: io.Writer(w)}), w.lines
 }
 
 // node is a Link under test.
@@ -66,6 +76,7 @@ type node struct {
 	t       testing.TB
 	path    *linktest.Path
 	changes chan PeerState
+	lines   <-chan string // of its log
 	cancel  context.CancelFunc
 	ended   chan error
 }
@@ -73,13 +84,19 @@ type node struct {
 // start runs a Link until stop or the test's end.
 func start(t testing.TB, c Config) *node {
 	t.Helper()
+	return startWith(t, c, func(run func()) { go run() })
+}
+
+// startWith is start with a say in how the goroutine begins that opens the sockets.
+func startWith(t testing.TB, c Config, begin func(run func())) *node {
+	t.Helper()
 	n := &node{t: t, changes: make(chan PeerState, 1000), ended: make(chan error, 1)}
 	if c.Path == nil {
 		n.path = linktest.NewPath(4096)
 		c.Path = n.path
 	}
 	c.TUNMTU, c.Version = 1420, "test"
-	c.Logger = testLogger(t, c.Self.Node)
+	c.Logger, n.lines = lineLogger(t, c.Self.Node)
 	c.OnChange = func(s PeerState) { n.changes <- s }
 	var err error
 	if n.Link, err = New(c); err != nil {
@@ -87,7 +104,7 @@ func start(t testing.TB, c Config) *node {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	go func() { n.ended <- n.Run(ctx) }()
+	begin(func() { n.ended <- n.Run(ctx) })
 	t.Cleanup(n.stop)
 	return n
 }
@@ -116,6 +133,22 @@ func (n *node) await(what string, limit time.Duration, ok func(PeerState) bool) 
 			n.t.Fatalf("%s: the link ended: %v", what, err)
 		case <-timeout:
 			n.t.Fatalf("%s: not within %v: %+v %+v", what, limit, n.Snapshot(), n.Stats())
+		}
+	}
+}
+
+// awaitLog waits until a line with text was logged.
+func (n *node) awaitLog(text string, limit time.Duration) {
+	n.t.Helper()
+	timeout := time.After(limit)
+	for {
+		select {
+		case line := <-n.lines:
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-timeout:
+			n.t.Fatalf("%q wasn't logged within %v: %+v", text, limit, n.Snapshot())
 		}
 	}
 }

@@ -18,9 +18,11 @@ type peer struct {
 	src, dst netip.AddrPort // of hellos inside the tunnel
 	dial     dialling
 
+	live      bool // hello was told of a session
 	handshake time.Time
-	endpoint  string // as of the last look at the device
-	theirs    uint8  // protocol version last complained about
+	renewedAt time.Duration // when that handshake was seen
+	endpoint  string        // as of the last look at the device
+	theirs    uint8         // protocol version last complained about
 	told      PeerState
 }
 

@@ -1,0 +1,167 @@
+package link
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
+	"github.com/onewaylink/gw/gateway/link/linktest"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+type streams struct{ got [][]byte }
+
+func (s *streams) Inject(pkt []byte) { s.got = append(s.got, append([]byte(nil), pkt...)) }
+
+func testAdapter(path Path, s Streams) *adapter {
+	c := Config{Path: path, Streams: s, TUNMTU: 1420, Self: Self{Addresses: []netip.Addr{grayAddr, netip.MustParseAddr("fd77:2::1")}}}
+	red := &peer{}
+	return newAdapter(&c, map[netip.Addr]*peer{redAddr: red, netip.MustParseAddr("fd77:1::1"): red}, bind.NewGate(1024), bind.NewGate(1024))
+}
+
+// tcp is a bare TCP segment.
+func tcp(src, dst string) []byte {
+	u := packet(src, dst, "123456789012") // 8 bytes of UDP header and 12 more
+	var p wire.Packet
+	if p.V6 = u[0]>>4 == 6; p.V6 {
+		u[6] = wire.ProtoTCP
+	} else {
+		u[9] = wire.ProtoTCP
+		u[10], u[11] = 0, 0
+		u[10], u[11] = headerSum(u[:20])
+	}
+	l4 := u[len(u)-20:]
+	clear(l4[4:])
+	l4[12], l4[13] = 0x50, 0x10
+	if r := wire.Parse(&p, u); r != wire.OK {
+		panic(r.String())
+	}
+	p.FinishChecksum()
+	return u
+}
+
+func headerSum(h []byte) (byte, byte) {
+	var sum uint32
+	for i := 0; i < len(h); i += 2 {
+		sum += uint32(h[i])<<8 | uint32(h[i+1])
+	}
+	sum = sum>>16 + sum&0xffff
+	sum = ^(sum>>16 + sum&0xffff)
+	return byte(sum >> 8), byte(sum)
+}
+
+func TestAdapterTakesControlPackets(t *testing.T) {
+	damaged := packet("10.77.1.1:9771", "10.77.2.1:9771", "hello")
+	damaged[len(damaged)-1] ^= 1
+	fragment := packet("10.77.1.1:9771", "10.77.2.1:9771", "hello")
+	fragment[6] = 0x20
+	for _, tt := range []struct {
+		name string
+		pkt  []byte
+		want string // where it goes
+	}{
+		{"hello", packet("10.77.1.1:9771", "10.77.2.1:9771", "hello"), "inbox"},
+		{"hello over IPv6", packet("[fd77:1::1]:9771", "[fd77:2::1]:9771", "hello"), "inbox"},
+		{"stream to this node", tcp("10.77.1.1:40000", "10.77.2.1:9771"), "streams"},
+		{"stream that this node opened", tcp("10.77.1.1:9771", "10.77.2.1:40000"), "streams"},
+		{"stream over IPv6", tcp("[fd77:1::1]:40000", "[fd77:2::1]:9771"), "streams"},
+		{"another port", packet("10.77.1.1:9771", "10.77.2.1:53", "data"), "path"},
+		{"from a host", packet("10.77.1.10:9771", "10.77.2.1:9771", "data"), "path"},
+		{"to a host", packet("10.77.1.1:9771", "10.77.2.10:9771", "data"), "path"},
+		{"stream to a host", tcp("10.77.1.1:40000", "10.77.2.10:9771"), "path"},
+		{"damaged", damaged, "nowhere"},
+		{"a fragment", fragment, "path"},
+		{"short", []byte{0x45, 0, 0}, "path"},
+		{"empty", nil, "path"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path, s := linktest.NewPath(8), &streams{}
+			a := testAdapter(path, s)
+			data := packet("10.77.1.10:1", "10.77.2.10:2", "data around it")
+			bufs := [][]byte{pad(data), pad(tt.pkt), pad(data)}
+			if n, err := a.Write(bufs, 16); n != 3 || err != nil {
+				t.Fatal(n, err)
+			}
+			got := "nowhere"
+			switch {
+			case len(a.inbox) == 1:
+				got = "inbox"
+				if c := <-a.inbox; string(c.payload) != "hello" {
+					t.Errorf("payload %q", c.payload)
+				}
+			case len(s.got) == 1 && bytes.Equal(s.got[0], tt.pkt):
+				got = "streams"
+			case len(path.Out) == 3:
+				got = "path"
+			}
+			if got != tt.want {
+				t.Errorf("went %s, want %s", got, tt.want)
+			}
+			if n := len(path.Out); n < 2 {
+				t.Errorf("%d packets reached the path", n)
+			}
+		})
+	}
+}
+
+func pad(pkt []byte) []byte { return append(make([]byte, 16), pkt...) }
+
+func TestAdapterQueueIsBounded(t *testing.T) {
+	a := testAdapter(linktest.NewPath(1), nil)
+	for range queueLen + 10 {
+		a.send([]byte("packet"))
+	}
+	if n := a.drops.queueFull.Load(); n != 10 {
+		t.Errorf("%d dropped, want 10", n)
+	}
+	bufs, sizes := make([][]byte, tunBatch), make([]int, tunBatch)
+	for i := range bufs {
+		bufs[i] = make([]byte, 100)
+	}
+	if n, err := a.Read(bufs, sizes, 16); n != tunBatch || err != nil || string(bufs[0][16:16+sizes[0]]) != "packet" {
+		t.Errorf("%d %v %q", n, err, bufs[0][16:16+sizes[0]])
+	}
+	hello := pad(packet("10.77.1.1:9771", "10.77.2.1:9771", "hello"))
+	for range inboxLen + 5 {
+		if _, err := a.Write([][]byte{hello}, 16); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := a.drops.inboxFull.Load(); n != 5 {
+		t.Errorf("%d hellos dropped, want 5", n)
+	}
+}
+
+// null is a Path that moves nothing.
+type null struct{ n int }
+
+func (p null) Read(bufs [][]byte, sizes []int, offset int) (int, error) { return p.n, nil }
+func (p null) Write(bufs [][]byte, offset int) (int, error)             { return len(bufs), nil }
+func (p null) Wake()                                                    {}
+
+func BenchmarkAdapter(b *testing.B) {
+	a := testAdapter(null{tunBatch}, nil)
+	bufs, sizes := make([][]byte, tunBatch), make([]int, tunBatch)
+	pkt := pad(packet("10.77.1.1:5432", "10.77.2.1:40000", string(make([]byte, 1300))))
+	for i := range bufs {
+		bufs[i] = pkt
+	}
+	b.Run("write", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := a.Write(bufs, 16); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := a.Read(bufs, sizes, 16); err != nil {
+				b.Fatal(err)
+			}
+			a.outbound.Leave(tunBatch)
+		}
+	})
+}
