@@ -174,9 +174,7 @@ func (p *Peer) SetSections(now time.Duration, s []Section) Output {
 	p.cmp.local(now, s)
 	var out Output
 	p.judge(now, &out)
-	if p.live {
-		p.hello(now, &out, true)
-	}
+	p.hello(now, &out, true)
 	p.collect(now, &out)
 	return out
 }
@@ -263,8 +261,12 @@ func (p *Peer) hurried(now time.Duration) bool {
 	return p.state == Establishing || p.state == Lost || p.probing || now-p.twoWayAt > p.cfg.Interval*3/2
 }
 
-// hello sends a hello and plans the next.
+// hello sends a hello and plans the next, if there is a session.
 func (p *Peer) hello(now time.Duration, out *Output, answer bool) {
+	if !p.live {
+		p.helloAt = never
+		return
+	}
 	p.seq++
 	p.sent++
 	m := message{kind: kindHello, hello: helloMsg{
