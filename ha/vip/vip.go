@@ -1,0 +1,277 @@
+package vip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/mdlayher/ndp"
+	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sync/errgroup"
+)
+
+// announceAfter is when, after a takeover, the address is announced. A lost
+// frame must not leave a host with the dead gateway for the half minute that
+// its cache lasts (RFC 4861 section 7.2.6 allows three, a second apart; switches
+// and hosts that miss the first are better served sooner and once more).
+var announceAfter = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second}
+
+// Config says what is answered for, and where.
+type Config struct {
+	// Interface is the LAN's.
+	Interface string
+	// Addresses are the next hops, at most a few, of both families.
+	Addresses []netip.Addr
+	Logger    hclog.Logger
+}
+
+// Keeper answers for the addresses while it holds them. Hold and Drop may be
+// called by any goroutine.
+type Keeper struct {
+	cfg  Config
+	log  hclog.Logger
+	ifi  *net.Interface
+	arp  *packet.Conn
+	nd   *ndp.Conn // nil without an IPv6 address
+	held atomic.Bool
+	tell chan struct{} // holds a token after Hold
+}
+
+// New opens the sockets on the LAN, in the network namespace of the calling
+// thread. It starts nothing. Whoever gets a Keeper has to Run it, which closes it.
+func New(cfg Config) (*Keeper, error) {
+	ifi, err := net.InterfaceByName(cfg.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("find the LAN's interface %q: %w", cfg.Interface, err)
+	}
+	if len(ifi.HardwareAddr) != 6 {
+		return nil, fmt.Errorf("interface %q has no Ethernet address: a pair's vip needs one", cfg.Interface)
+	}
+	k := &Keeper{cfg: cfg, log: cfg.Logger.Named("vip"), ifi: ifi, tell: make(chan struct{}, 1)}
+	if k.arp, err = packet.Listen(ifi, packet.Raw, etherTypeARP, &packet.Config{Filter: requestsOnly()}); err != nil {
+		return nil, fmt.Errorf("listen for ARP on %q: %w", cfg.Interface, err)
+	}
+	if err := k.openND(); err != nil {
+		return nil, errors.Join(err, k.arp.Close())
+	}
+	return k, nil
+}
+
+// requestsOnly lets ARP requests through and nothing else.
+func requestsOnly() []bpf.RawInstruction {
+	raw, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: frameHeader + 6, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: opRequest, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+		bpf.RetConstant{Val: frameHeader + arpSize},
+	})
+	if err != nil {
+		panic("vip: " + err.Error())
+	}
+	return raw
+}
+
+// openND opens the socket for neighbour discovery, if an address needs it.
+func (k *Keeper) openND() error {
+	for _, a := range k.cfg.Addresses {
+		if !a.Is6() {
+			continue
+		}
+		if k.nd == nil {
+			c, _, err := ndp.Listen(k.ifi, ndp.Unspecified)
+			if err != nil {
+				return fmt.Errorf("listen for neighbour solicitations on %q: %w", k.ifi.Name, err)
+			}
+			var f ipv6.ICMPFilter
+			f.SetAll(true)
+			f.Accept(ipv6.ICMPTypeNeighborSolicitation)
+			if err := c.SetICMPFilter(&f); err != nil {
+				return errors.Join(fmt.Errorf("filter neighbour solicitations: %w", err), c.Close())
+			}
+			k.nd = c
+		}
+		group, err := ndp.SolicitedNodeMulticast(a)
+		if err != nil {
+			return errors.Join(err, k.nd.Close())
+		}
+		if err := k.nd.JoinGroup(group); err != nil {
+			return errors.Join(fmt.Errorf("join %v on %q: %w", group, k.ifi.Name, err), k.nd.Close())
+		}
+	}
+	return nil
+}
+
+// Hold begins to answer for the addresses and announces them.
+func (k *Keeper) Hold() {
+	k.held.Store(true)
+	select {
+	case k.tell <- struct{}{}:
+	default:
+	}
+}
+
+// Drop ceases to answer. The next holder's announcements do the rest.
+func (k *Keeper) Drop() { k.held.Store(false) }
+
+// Held reports whether this node answers.
+func (k *Keeper) Held() bool { return k.held.Load() }
+
+// Run answers and announces until ctx ends, and closes the sockets.
+func (k *Keeper) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	// Closing the sockets is what ends the two readers.
+	stop := context.AfterFunc(ctx, func() {
+		_ = k.arp.Close()
+		if k.nd != nil {
+			_ = k.nd.Close()
+		}
+	})
+	defer stop()
+	g.Go(func() error { return k.answerARP(ctx) })
+	if k.nd != nil {
+		g.Go(func() error { return k.answerND(ctx) })
+	}
+	g.Go(func() error { return k.announce(ctx) })
+	return g.Wait()
+}
+
+func (k *Keeper) owns(a netip.Addr) bool {
+	for _, own := range k.cfg.Addresses {
+		if own == a {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *Keeper) answerARP(ctx context.Context) error {
+	in, out := make([]byte, 128), make([]byte, 0, frameHeader+arpSize)
+	for {
+		n, _, err := k.arp.ReadFrom(in)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("listen for ARP on %q: %w", k.ifi.Name, err)
+			}
+			// An interface that is down gives errors until it is up again.
+			if !pause(ctx) {
+				return nil
+			}
+			continue
+		}
+		q, ok := parseRequest(in[:n])
+		if !ok || !k.owns(q.target) || !k.held.Load() {
+			continue
+		}
+		out = appendARP(out[:0], q.hw, opReply, k.ifi.HardwareAddr, q.target, q.hw, q.sender)
+		k.send(out, q.hw)
+	}
+}
+
+// pause waits a moment before an operation that has failed is tried again.
+func pause(ctx context.Context) bool {
+	t := time.NewTimer(100 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (k *Keeper) send(frame []byte, to net.HardwareAddr) {
+	if _, err := k.arp.WriteTo(frame, &packet.Addr{HardwareAddr: to}); err != nil {
+		k.log.Debug("arp not sent", "error", err)
+	}
+}
+
+var allNodes = netip.MustParseAddr("ff02::1")
+
+func (k *Keeper) answerND(ctx context.Context) error {
+	for {
+		m, _, from, err := k.nd.ReadFrom()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("listen for neighbour solicitations on %q: %w", k.ifi.Name, err)
+			}
+			if !pause(ctx) {
+				return nil
+			}
+			continue
+		}
+		ns, ok := m.(*ndp.NeighborSolicitation)
+		if !ok || !k.owns(ns.TargetAddress) || !k.held.Load() {
+			continue
+		}
+		if from.IsUnspecified() { // RFC 4861 section 7.2.4: somebody probes for a duplicate
+			k.advertise(ns.TargetAddress, allNodes, false)
+			continue
+		}
+		k.advertise(ns.TargetAddress, from, true)
+	}
+}
+
+func (k *Keeper) advertise(a, to netip.Addr, solicited bool) {
+	err := k.nd.WriteTo(&ndp.NeighborAdvertisement{
+		Router: true, Solicited: solicited, Override: true, TargetAddress: a,
+		Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: k.ifi.HardwareAddr}},
+	}, nil, to)
+	if err != nil {
+		k.log.Debug("neighbour advertisement not sent", "error", err)
+	}
+}
+
+// announce tells the LAN of each Hold, several times.
+func (k *Keeper) announce(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	<-timer.C
+	var start time.Time
+	next := len(announceAfter) // the announcement that the timer is set for
+	for {
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-k.tell:
+			start, next = time.Now(), 0
+		case <-timer.C:
+			if k.held.Load() {
+				k.announceOnce()
+				next++
+			} else {
+				next = len(announceAfter)
+			}
+		}
+		if next < len(announceAfter) {
+			timer.Reset(time.Until(start.Add(announceAfter[next])))
+		}
+	}
+}
+
+// announceOnce sends gratuitous ARP both as request and as reply, since hosts
+// and switches differ in which they heed (RFC 5227 section 3), and unsolicited
+// neighbour advertisements (RFC 4861 section 7.2.6).
+func (k *Keeper) announceOnce() {
+	hw := k.ifi.HardwareAddr
+	for _, a := range k.cfg.Addresses {
+		if a.Is4() {
+			k.send(appendARP(nil, broadcast, opRequest, hw, a, make(net.HardwareAddr, 6), a), broadcast)
+			k.send(appendARP(nil, broadcast, opReply, hw, a, broadcast, a), broadcast)
+			continue
+		}
+		k.advertise(a, allNodes, false)
+	}
+}
