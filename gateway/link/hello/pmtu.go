@@ -21,8 +21,10 @@ const (
 
 const (
 	// pmtuTries is how often a probe is lost before its size is called too
-	// big (RFC 8899, section 5.1.2, MAX_PROBES).
-	pmtuTries = 3
+	// big (RFC 8899, section 5.1.2, MAX_PROBES). Where small messages are lost,
+	// too, more are needed for the same certainty, up to pmtuTriesMost.
+	pmtuTries     = 3
+	pmtuTriesMost = 8
 	// pmtuParallel is the number of sizes tried at once. RFC 8899 tries one
 	// after the other, one round trip and one time-out each; eight packets a
 	// round hurt no path that carries replication.
@@ -52,6 +54,7 @@ type pathMTU struct {
 	raiseAt   time.Duration // when more is tried next
 	hintAt    time.Duration // from when on a hint is taken
 	interval  time.Duration // between two checks
+	tries     int           // see pmtuTries
 
 	rate   bucket
 	nextID uint32
@@ -71,7 +74,7 @@ type pmtuProbe struct {
 }
 
 func newPathMTU(limit int, interval time.Duration) pathMTU {
-	m := pathMTU{interval: interval, rate: bucket{every: pmtuRate, burst: 2 * pmtuParallel}}
+	m := pathMTU{interval: interval, tries: pmtuTries, rate: bucket{every: pmtuRate, burst: 2 * pmtuParallel}}
 	for s := pmtuFloor; s < limit; s += pmtuStep {
 		m.sizes = append(m.sizes, s)
 	}
@@ -189,6 +192,12 @@ func (m *pathMTU) advance(now time.Duration) {
 	}
 }
 
+// lossy takes the fraction of small messages that are lost on the way to the
+// peer and back.
+func (m *pathMTU) lossy(loss float64) {
+	m.tries = min(pmtuTries+int(20*loss), pmtuTriesMost)
+}
+
 // next is when tick has something to do.
 func (m *pathMTU) next(now time.Duration) time.Duration {
 	if !m.on {
@@ -239,7 +248,7 @@ func (m *pathMTU) tick(now, patience, alive time.Duration) (send []probeMsg, ask
 			p.first = now
 		}
 		p.tries++
-		if p.deadline = now + patience; p.tries < pmtuTries {
+		if p.deadline = now + patience; p.tries < m.tries {
 			p.deadline = now + patience/2 // an answer that comes later still counts
 		}
 		m.nextID = max(m.nextID+1, 1) // 0 is no id
@@ -262,7 +271,7 @@ func (m *pathMTU) expire(now, alive time.Duration) (ask bool) {
 		m.shrinking = false
 		m.mtu = m.sizes[m.lo]
 	}
-	if p.tries < pmtuTries || alive < p.first {
+	if p.tries < m.tries || alive < p.first {
 		return true
 	}
 	if !m.searching {
