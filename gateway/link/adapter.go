@@ -30,6 +30,7 @@ const (
 type adapter struct {
 	path    Path
 	streams Streams
+	grams   func(node string, port uint16, payload []byte)
 	mtu     int
 	own     map[netip.Addr]bool
 	nodes   map[netip.Addr]*peer // by the nodes' own addresses
@@ -57,7 +58,7 @@ type controlDrops struct{ queueFull, inboxFull, badChecksum, noStreams atomic.Ui
 
 func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound, inbound *bind.Gate) *adapter {
 	a := &adapter{
-		path: c.Path, streams: c.Streams, mtu: c.TUNMTU,
+		path: c.Path, streams: c.Streams, grams: c.Datagrams, mtu: c.TUNMTU,
 		own: map[netip.Addr]bool{}, nodes: nodes,
 		outbound: outbound, inbound: inbound,
 		queue: make(chan []byte, queueLen), inbox: make(chan control, inboxLen),
@@ -166,7 +167,10 @@ func (a *adapter) take(b []byte) bool {
 	}
 	// A TCP connection that this node opened has the port at the other end.
 	here, there := binary.BigEndian.Uint16(l4[2:]), binary.BigEndian.Uint16(l4)
-	if here != ControlPort && (proto != wire.ProtoTCP || there != ControlPort) {
+	switch {
+	case here == ControlPort, proto == wire.ProtoTCP && there == ControlPort:
+	case proto == wire.ProtoUDP && (here == HAPort || here == StrayPort):
+	default:
 		return false
 	}
 	if b[0]>>4 == 4 {
@@ -189,6 +193,14 @@ func (a *adapter) take(b []byte) bool {
 			return true
 		}
 		a.streams.Inject(b)
+		return true
+	}
+	if here != ControlPort {
+		if a.grams == nil {
+			a.drops.noStreams.Add(1)
+			return true
+		}
+		a.grams(from.Node, here, p.Payload())
 		return true
 	}
 	select {

@@ -49,7 +49,7 @@ type Self struct {
 	Addresses  []netip.Addr // its own inside the tunnel, at most one a family
 }
 
-// Peer is a node of another site.
+// Peer is another node: of another site, or the sibling.
 type Peer struct {
 	PublicKey  [32]byte
 	Site, Node string
@@ -75,6 +75,9 @@ type Config struct {
 	Peers      []Peer
 	Path       Path
 	Streams    Streams // may be nil: then TCP to the control port is dropped
+	// Datagrams is given what arrives on HAPort and StrayPort; nil drops it. It
+	// is called from the data path: it must not block or keep the payload.
+	Datagrams func(node string, port uint16, payload []byte)
 	// TUNMTU is the largest packet of the host in bytes.
 	TUNMTU int
 	// Version is this software's, told to peers.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +44,8 @@ type Link struct {
 	nudges  chan netip.AddrPort
 	lookups chan resolution
 
+	byName map[string]*peer // never changes
+
 	mu    sync.Mutex // the fields below, and each peer
 	dev   *device.Device
 	peers []*peer
@@ -60,6 +63,7 @@ func New(c Config) (*Link, error) {
 		c.Resolver = net.DefaultResolver
 	}
 	c.Logger = c.Logger.Named("link")
+	c.Peers = slices.Clone(c.Peers) // MoveSubnets may change them
 	l := &Link{
 		cfg: c, log: c.Logger, start: time.Now(), wall: time.Now,
 		outbound: bind.NewGate(outboundLimit), inbound: bind.NewGate(inboundLimit),
@@ -68,6 +72,7 @@ func New(c Config) (*Link, error) {
 	var boot [8]byte
 	crand.Read(boot[:]) // never fails
 	nodes := map[netip.Addr]*peer{}
+	l.byName = map[string]*peer{}
 	bc := bind.Config{Outbound: l.outbound, Inbound: l.inbound, OnTooBig: l.onTooBig, OnNudge: l.onNudge}
 	for _, p := range c.Peers {
 		pr, err := newPeer(&c, p, binary.BigEndian.Uint64(boot[:])|1, l.wall)
@@ -75,6 +80,7 @@ func New(c Config) (*Link, error) {
 			return nil, fmt.Errorf("link to node %s: %w", p.Node, err)
 		}
 		l.peers = append(l.peers, pr)
+		l.byName[p.Node] = pr
 		for _, a := range p.Addresses {
 			nodes[a] = pr
 		}
@@ -147,15 +153,16 @@ func (l *Link) Run(ctx context.Context) error {
 		dev.Close()
 		<-dev.Wait()
 	}()
-	if err := dev.IpcSet(configText(&l.cfg)); err != nil {
+	l.mu.Lock() // MoveSubnets changes either the configuration or the device
+	err := dev.IpcSet(configText(&l.cfg))
+	l.dev = dev
+	l.mu.Unlock()
+	if err != nil {
 		return l.cause(fmt.Errorf("configure wireguard: %w", err))
 	}
 	if err := dev.Up(); err != nil {
 		return l.cause(fmt.Errorf("open udp port %d (is another gateway running?): %w", l.cfg.ListenPort, err))
 	}
-	l.mu.Lock()
-	l.dev = dev
-	l.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.bind.Run(ctx) })
 	g.Go(func() error { return l.loop(ctx) })
