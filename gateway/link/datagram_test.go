@@ -82,7 +82,7 @@ func TestMoveSubnetsBeforeRun(t *testing.T) {
 	p.red.Path = nil
 	p.red.Peers = append(p.red.Peers, Peer{PublicKey: [32]byte{1}, Site: "gray", Node: "gray-2", Addresses: []netip.Addr{netip.MustParseAddr("10.77.2.2")}})
 	c := p.red
-	c.Path, c.Logger = nopPath{}, testLogger(t, "red")
+	c.Path, c.Logger, c.TUNMTU = nopPath{}, testLogger(t, "red"), 1420
 	l, err := New(c)
 	if err != nil {
 		t.Fatal(err)
