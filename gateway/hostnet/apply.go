@@ -64,6 +64,9 @@ func Apply(c Config, log hclog.Logger) error {
 	if err := prepareIPv6(l, c.Addresses); err != nil {
 		return fmt.Errorf("set up IPv6 on %q: %w", c.Device, err)
 	}
+	if err := acceptLocal(l); err != nil {
+		return fmt.Errorf("have %q take the gateway's own ICMP errors: %w", c.Device, err)
+	}
 	if err := netlink.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring %q up: %w", c.Device, err)
 	}
@@ -128,6 +131,29 @@ func prepareIPv6(l netlink.Link, addrs []netip.Addr) error {
 		return fmt.Errorf("turn link-local addresses off: %w", err)
 	}
 	return nil
+}
+
+// What unix lacks of linux/if_link.h and linux/ip.h.
+const (
+	iflaInetConf           = 1
+	ipv4DevconfAcceptLocal = 23
+)
+
+// acceptLocal lets IPv4 packets with an address of this host as their source come in
+// by the device. The gateway's ICMP errors have the node's own address, and without
+// this the kernel drops them as martians (ip-sysctl, accept_local); IPv6 knows no
+// such check. Netlink does it where a container has /proc/sys read-only.
+func acceptLocal(l netlink.Link) error {
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(l.Attrs().Index)
+	req.AddData(msg)
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(iflaInetConf, nil).
+		AddRtAttr(ipv4DevconfAcceptLocal, nl.Uint32Attr(1))
+	req.AddData(spec)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // setAddresses leaves the device with exactly these addresses. Those that are there

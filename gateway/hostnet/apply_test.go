@@ -137,6 +137,12 @@ func TestApply(t *testing.T) {
 	s.want("applied", redRoutes, redAddresses)
 	s.apply(red())
 	s.want("applied again", redRoutes, redAddresses)
+	s.do(func() {
+		// Without it no ICMP error from the node's own address comes in.
+		if v, err := readSysctl("net/ipv4/conf/gw0/accept_local"); err != nil || v != "1" {
+			t.Errorf("accept_local is %q (%v), want 1", v, err)
+		}
+	})
 
 	// Killed: the device goes, the holds stay.
 	d.Close()
