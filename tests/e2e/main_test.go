@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ type node struct {
 	bin    string
 	proc   *lab.Proc
 	socket string
+	key    lab.Key
 }
 
 // network is two sites with a gw at each, not yet started.
@@ -83,7 +85,7 @@ func newNetwork(t testing.TB, s setup) *network {
 }
 
 func newNode(t testing.TB, l *lab.Lab, h *lab.Host, name, bin string, key lab.Key) *node {
-	n := &node{t: t, l: l, host: h, name: name, bin: bin, dir: filepath.Join(l.Dir, name)}
+	n := &node{t: t, l: l, host: h, name: name, bin: bin, dir: filepath.Join(l.Dir, name), key: key}
 	n.socket = filepath.Join(n.dir, "gw.sock")
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -141,6 +143,23 @@ local {
 	}
 }
 
+// edit replaces a text in the node's site.hcl, everywhere it stands. A node that
+// runs goes on with what it has read.
+func (n *node) edit(old, with string) {
+	n.t.Helper()
+	path := filepath.Join(n.dir, "site.hcl")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if !strings.Contains(string(b), old) {
+		n.t.Fatalf("there is no %q in the file of %s:\n%s", old, n.name, b)
+	}
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(b), old, with)), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 func list(prefixes []netip.Prefix) string {
 	var out []string
 	for _, p := range prefixes {
@@ -171,6 +190,16 @@ func (n *node) kill() {
 	n.t.Helper()
 	if err := n.proc.Kill(); err != nil {
 		n.t.Fatal(err)
+	}
+}
+
+// term ends the node's gw by SIGTERM and expects that it ends well.
+func (n *node) term() {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	defer cancel()
+	if err := n.proc.Term(ctx); err != nil {
+		n.t.Fatalf("%s does not end well: %v", n.name, err)
 	}
 }
 
@@ -211,6 +240,43 @@ func (n *node) drops(reason string) uint64 {
 	}
 	n.t.Fatalf("no drop reason %q", reason)
 	return 0
+}
+
+// anyDrops is drops of several reasons together.
+func (n *node) anyDrops(reasons ...string) (sum uint64) {
+	n.t.Helper()
+	for _, r := range reasons {
+		sum += n.drops(r)
+	}
+	return sum
+}
+
+// waitDrops waits until the node has dropped as many packets for the reasons
+// together.
+func (n *node) waitDrops(atLeast uint64, reasons ...string) {
+	n.t.Helper()
+	n.waitStatus(fmt.Sprintf("%s has dropped %d packets for %v", n.name, atLeast, reasons), func(s status.Status) bool {
+		var sum uint64
+		for _, d := range s.Drops {
+			if slices.Contains(reasons, d.Reason) {
+				sum += d.Packets
+			}
+		}
+		return sum >= atLeast
+	})
+}
+
+// link is the node's only link as it stands now.
+func (n *node) link() status.Link {
+	n.t.Helper()
+	s, err := n.status()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if len(s.Links) != 1 {
+		n.t.Fatalf("%s has %d links, want 1", n.name, len(s.Links))
+	}
+	return s.Links[0]
 }
 
 // waitState waits until the node's only link is in a state.
@@ -255,6 +321,14 @@ type way struct {
 	name     string
 	from, to *lab.Host
 	addr     netip.Addr
+}
+
+// source is the address that the called side is to see.
+func (w way) source() netip.Addr {
+	if w.addr.Is6() {
+		return w.from.LAN6
+	}
+	return w.from.LAN4
 }
 
 // ways are both directions in both families.

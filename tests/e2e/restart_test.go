@@ -8,34 +8,6 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// watch captures a database's LAN interface until the test checks it.
-type watch struct {
-	host *lab.Host
-	cap  *lab.Capture
-	tcp  lab.TCPStats
-}
-
-func startWatch(t *testing.T, h *lab.Host) *watch {
-	t.Helper()
-	w := &watch{host: h}
-	var err error
-	if w.cap, err = h.Capture("lan0", lab.CaptureConfig{PCAP: true, Each: w.tcp.Each}); err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-// noResets ends the capture and fails the test if the database saw a reset.
-func (w *watch) noResets(t *testing.T) {
-	t.Helper()
-	if err := w.cap.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if c := w.tcp.Counts(); c.RSTs != 0 {
-		t.Errorf("%s saw %d resets: %v", w.host.Name(), c.RSTs, c.Resets)
-	}
-}
-
 // TestKillAndRestart kills a gateway, or both, in the middle of transfers that
 // were opened from either side, and starts it again: the connections go on.
 func TestKillAndRestart(t *testing.T) {
