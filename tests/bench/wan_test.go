@@ -1,0 +1,70 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/tests/lab"
+)
+
+// The impaired WAN, and how long a rate is measured on it.
+const (
+	wanDelay   = 20 * time.Millisecond // one way
+	wanRate    = 300_000_000           // bits per second
+	wanQueue   = wanRate / 8 * 40 / 1000
+	wanSettle  = 2 * time.Second // slow start is over
+	wanMeasure = 4 * time.Second
+)
+
+// BenchmarkWAN shows what bbr on the routes gains for hosts that run their own
+// gateway: the ends of the transfer are the gateways' hosts themselves. The
+// others use the host's own congestion control, cubic.
+func BenchmarkWAN(b *testing.B) {
+	impaired := lab.Config{Impaired: true}
+	all := []*contestant{
+		startGW(b, "gw bbr", impaired, `congctl = "bbr"`),
+		startPlain(b, "plain", impaired),
+		startGW(b, "gw cubic", impaired, ""),
+	}
+	t := newTable("A host with its own gw over a WAN of 40 ms and 300 Mbit/s, Mbit/s", all)
+	for _, loss := range []float64{0, 0.001, 0.01} {
+		b.Run(fmt.Sprintf("loss=%g", loss), func(b *testing.B) {
+			for _, c := range all {
+				c.Box.SetBoth(lab.Impairment{Delay: wanDelay, Rate: wanRate, QueueBytes: wanQueue, Loss: loss})
+			}
+			rate := samples{}
+			each(b, all, func(ctx context.Context, c *contestant) { rate.add(c, c.wanRate(ctx, b)) })
+			t.figure(b, fmt.Sprintf("loss %.1f %%", loss*100), "%.1f", rate)
+		})
+	}
+}
+
+// wanRate is the rate of one flow from red's gateway to gray's, once it runs.
+func (c *contestant) wanRate(ctx context.Context, b *testing.B) float64 {
+	b.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tr, err := lab.StartTransfer(ctx, lab.TransferConfig{
+		From: c.Red.GW().Namespace, To: c.Gray.GW().Namespace,
+		Addr: netip.AddrPortFrom(c.Gray.GW().Node4, 0), Source: c.Red.GW().Node4,
+		Bytes: 1 << 40, Unhashed: true,
+	})
+	if err != nil {
+		b.Fatalf("%s: %v", c.name, err)
+	}
+	time.Sleep(wanSettle)
+	from, began := tr.Received(), time.Now()
+	select {
+	case <-tr.Done():
+		_, err := tr.Wait()
+		b.Fatalf("%s: the transfer ended early: %v", c.name, err)
+	case <-time.After(wanMeasure):
+	}
+	rate := float64(tr.Received()-from) * 8 / 1e6 / time.Since(began).Seconds()
+	cancel()
+	_, _ = tr.Wait() // it was broken off
+	return rate
+}
