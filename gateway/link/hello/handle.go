@@ -85,19 +85,26 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 			p.set(now, Establishing)
 		}
 	}
-	changed, unknown := p.processes.heard(now, h.boot, h.seq, from, p.cfg.Interval)
-	if p.processes.stale(h.boot) {
+	known := p.processes.duplicate
+	switch p.processes.heard(now, h.boot, h.seq, from, p.cfg.Interval) {
+	case lateProcess:
 		return
-	}
-	if changed && p.heardAny {
-		p.replaced(now, unknown, out)
+	case oldProcess:
+		p.window, p.heardOut = window{}, heardMsg{}
+		if !known {
+			out.Events = append(out.Events, EventDuplicate)
+		}
+	case newProcess:
+		if p.heardAny {
+			p.restarted(now, out)
+		}
 	}
 	fresh, newest := p.window.add(h.seq)
 	if !fresh {
 		return
 	}
 	if newest {
-		if p.heardAny && p.last.duplicate != h.duplicate {
+		if none := [2]string{}; p.heardAny && (p.last.duplicate == none) != (h.duplicate == none) {
 			out.Events = append(out.Events, EventDuplicate)
 		}
 		p.heardAny, p.heardAt, p.last = true, now, *h
@@ -121,15 +128,11 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 	}
 }
 
-// replaced deals with another process that speaks for the peer.
-func (p *Peer) replaced(now time.Duration, unknown bool, out *Output) {
+// restarted deals with a new process that speaks for the peer: what was agreed
+// with the former one is void.
+func (p *Peer) restarted(now time.Duration, out *Output) {
 	p.window, p.heardOut = window{}, heardMsg{}
-	if !unknown {
-		out.Events = append(out.Events, EventDuplicate)
-		return
-	}
-	p.accepted = false
-	p.probing = false
+	p.accepted, p.probing = false, false
 	p.pmtu.pause()
 	p.set(now, Establishing)
 	out.Events = append(out.Events, EventRestarted)

@@ -90,10 +90,10 @@ func TestDuplicate(t *testing.T) {
 	s.must("up", time.Second, s.both(Up))
 	s.restart(1, 1, nil) // the second process, with the same key
 	second := s.peers[1]
-	for n, p := range []*Peer{second, first} {
+	for n, p := range []*Peer{second, first, second, first} {
 		s.now += time.Second
 		for _, m := range p.Session(s.now, true).Messages {
-			out, err := s.peers[0].Handle(s.now, []string{"192.0.2.2:2", "192.0.2.1:1"}[n], m)
+			out, err := s.peers[0].Handle(s.now, []string{"192.0.2.2:2", "192.0.2.1:1"}[n%2], m)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +105,7 @@ func TestDuplicate(t *testing.T) {
 			}
 		}
 	}
-	want := [2]string{"192.0.2.2:2", "192.0.2.1:1"}
+	want := [2]string{"192.0.2.1:1", "192.0.2.2:2"}
 	if got := s.peers[0].Snapshot(s.now); !got.Duplicate || got.DuplicateEndpoints != want {
 		t.Errorf("duplicate not seen: %v %v", got.Duplicate, got.DuplicateEndpoints)
 	}

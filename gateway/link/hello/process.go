@@ -22,33 +22,39 @@ type process struct {
 	from  string
 }
 
-// heard notes a hello of the process boot. It reports whether the process is
-// another than before, and whether it is one never heard.
-func (p *processes) heard(now time.Duration, boot uint64, seq uint32, from string, interval time.Duration) (changed, unknown bool) {
+// A turn says who speaks, compared to the hello before.
+type turn uint8
+
+const (
+	sameProcess turn = iota
+	newProcess       // one never heard
+	oldProcess       // the one before the present one, which is a duplicate then
+	lateProcess      // the one before, and only its last word
+)
+
+// heard notes a hello of the process boot.
+func (p *processes) heard(now time.Duration, boot uint64, seq uint32, from string, interval time.Duration) turn {
 	switch boot {
 	case p.now.boot:
 		if int32(seq-p.now.seq) > 0 {
 			p.now.seq, p.now.from = seq, from
 		}
-		return false, false
+		return sameProcess
 	case p.before.boot:
 		// A packet of the former process that took the longer way is no
 		// second process: nothing stays on the way for so long.
 		if int32(seq-p.before.seq) <= 0 || now-p.now.since < interval/2 {
-			return false, false
+			return lateProcess
 		}
 		p.duplicate, p.seenAt = true, now
-		p.endpoints = [2]string{p.now.from, from}
+		p.endpoints = [2]string{min(p.now.from, from), max(p.now.from, from)}
 		p.now, p.before = process{boot: boot, seq: seq, since: now, from: from}, p.now
-		return true, false
+		return oldProcess
 	}
 	p.before = p.now
 	p.now = process{boot: boot, seq: seq, since: now, from: from}
-	return true, true
+	return newProcess
 }
-
-// stale says that a hello is the last word of a process that is gone.
-func (p *processes) stale(boot uint64) bool { return boot != p.now.boot }
 
 // expire forgets a duplicate that hasn't shown itself lately.
 func (p *processes) expire(now time.Duration) (cleared bool) {
