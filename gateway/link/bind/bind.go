@@ -38,6 +38,11 @@ type Config struct {
 	// in Read, and leaves Inbound with what it is given in Write.
 	Outbound, Inbound *Gate
 
+	// Alive reports whether the process has been running. While it says no,
+	// data packets are dropped both ways: they may be of a past that another
+	// node has carried on without this one. nil is always.
+	Alive func() bool
+
 	// OnTooBig is called when the kernel has refused a datagram as longer than
 	// the interface's MTU. Path MTU probes end here, too. May be nil.
 	OnTooBig func()
@@ -185,7 +190,12 @@ func (b *Bind) sendAll(bufs [][]byte, to *Endpoint) error {
 	segment := s.segment.Load()
 	o := newOutgoing(to)
 	defer o.free()
+	frozen := b.frozen()
 	for _, m := range bufs {
+		if frozen && carriesPacket(m) {
+			b.counters.drop(Frozen)
+			continue
+		}
 		if !b.mayGo(m, to) {
 			continue
 		}

@@ -82,6 +82,7 @@ func (r *receiver) receiveIPv6(bufs [][]byte, sizes []int, eps []conn.Endpoint) 
 func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 	for {
 		n, packets := 0, 0
+		frozen := r.b.frozen()
 		for n < len(bufs) {
 			m := r.next()
 			if m == nil {
@@ -89,6 +90,10 @@ func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int
 			}
 			pass, packet := r.judge(m)
 			if !pass {
+				continue
+			}
+			if frozen && packet {
+				r.b.counters.drop(Frozen)
 				continue
 			}
 			if len(m) > len(bufs[n]) {

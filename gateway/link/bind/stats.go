@@ -31,6 +31,9 @@ const (
 	// ReceiveNudgeRefused: a nudge of another version, one quoting a session
 	// that this node doesn't use at that address, or one too many.
 	ReceiveNudgeRefused
+	// Frozen: a data packet that was at hand when the process woke up from
+	// standing still, in either direction (see Config.Alive).
+	Frozen
 	// NumReasons is the number of reasons above.
 	NumReasons
 )
@@ -46,6 +49,7 @@ var reasonNames = [NumReasons]string{
 	ReceiveMalformed:    "receive_malformed",
 	ReceiveUnknownType:  "receive_unknown_type",
 	ReceiveNudgeRefused: "receive_nudge_refused",
+	Frozen:              "frozen",
 }
 
 // String returns the reason's name, fit for a metric label.
