@@ -78,6 +78,9 @@ type Config struct {
 	// Datagrams is given what arrives on HAPort and StrayPort; nil drops it. It
 	// is called from the data path: it must not block or keep the payload.
 	Datagrams func(node string, port uint16, payload []byte)
+	// Alive reports whether the process has been running; while it says no, data
+	// packets are dropped both ways (see bind.Config). nil is always.
+	Alive func() bool
 	// TUNMTU is the largest packet of the host in bytes.
 	TUNMTU int
 	// Version is this software's, told to peers.

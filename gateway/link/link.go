@@ -73,7 +73,7 @@ func New(c Config) (*Link, error) {
 	crand.Read(boot[:]) // never fails
 	nodes := map[netip.Addr]*peer{}
 	l.byName = map[string]*peer{}
-	bc := bind.Config{Outbound: l.outbound, Inbound: l.inbound, OnTooBig: l.onTooBig, OnNudge: l.onNudge}
+	bc := bind.Config{Outbound: l.outbound, Inbound: l.inbound, OnTooBig: l.onTooBig, OnNudge: l.onNudge, Alive: c.Alive}
 	for _, p := range c.Peers {
 		pr, err := newPeer(&c, p, binary.BigEndian.Uint64(boot[:])|1, l.wall)
 		if err != nil {
@@ -114,6 +114,12 @@ func (l *Link) onNudge(from netip.AddrPort) {
 // node's address to another node's. It copies pkt and doesn't block; when too
 // many are waiting the packet is dropped and counted.
 func (l *Link) SendPacket(pkt []byte) { l.tun.send(append([]byte(nil), pkt...)) }
+
+// Pending reports whether packets wait to be received or are on their way
+// through wireguard-go.
+func (l *Link) Pending() bool {
+	return l.bind.Pending() || l.inbound.Inside() > 0 || l.outbound.Inside() > 0
+}
 
 // ListenPort is the UDP port; 0 before Run has opened it.
 func (l *Link) ListenPort() uint16 {
