@@ -85,7 +85,7 @@ func TestInterfaceMTULowered(t *testing.T) {
 	began := time.Now()
 	big := packet("10.77.1.10:1000", "10.77.2.10:2000", string(make([]byte, 1392)))
 	red.path.In <- big // as a sender would that knows nothing yet
-	red.await("shrunk", 3*time.Second, at(1328))
+	red.await("shrunk", 5*time.Second, at(1328))
 	t.Logf("the path is known after %v", time.Since(began))
 	gray.await("shrunk", 5*time.Second, at(1328))
 	carries(t, red, gray, packet("10.77.1.10:1000", "10.77.2.10:2000", string(make([]byte, 1300))))

@@ -204,7 +204,7 @@ func (n *timings) note(what string, d time.Duration) {
 func TestSimulated(t *testing.T) {
 	seeds, groups := 2000, 8
 	if raceEnabled || testing.Short() {
-		seeds = 250 // there is no concurrency here for the race detector
+		seeds = 150 // there is no concurrency here for the race detector
 	}
 	n := timings{took: map[string][]time.Duration{}}
 	t.Run("seeds", func(t *testing.T) {
