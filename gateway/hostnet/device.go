@@ -64,6 +64,8 @@ type Device interface {
 	// SetReadDeadline makes a Read that waits, and those to come, fail from t
 	// on. The zero time means never.
 	SetReadDeadline(t time.Time) error
+	// Pending says whether packets wait to be read.
+	Pending() bool
 	// Offload says whether Write takes packets that are still to be cut and
 	// leaves unfinished checksums to the kernel, and whether Read may give such.
 	Offload() bool

@@ -480,3 +480,37 @@ func TestWriteErrors(t *testing.T) {
 		t.Error("to be cut, but finished")
 	}
 }
+
+func TestPending(t *testing.T) {
+	eachDriver(t, func(t *testing.T, driver string) {
+		s := newSpace(t, "pending")
+		d := s.open(TUNConfig{Name: "gw0", MTU: testMTU, Driver: driver})
+		s.do(func() { s.up("gw0", "10.9.0.1/24") })
+		sock := s.udp("10.9.0.1:7000")
+		to, err := net.ResolveUDPAddr("udp", "10.9.0.2:7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sock.WriteTo([]byte("x"), to); err != nil {
+			t.Fatal(err)
+		}
+		// Other packets of the kernel's may come first; they all end some time.
+		if !d.Pending() {
+			t.Error("a packet waits, and none is pending")
+		}
+		if err := d.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
+			t.Fatal(err)
+		}
+		for b := make([]byte, MaxPacket); d.Pending(); {
+			if _, _, err := d.Read(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if d.Pending() {
+			t.Error("a closed device has something pending")
+		}
+	})
+}

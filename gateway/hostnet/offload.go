@@ -56,6 +56,7 @@ func openOffload(c TUNConfig) (*offload, error) {
 }
 
 func (d *offload) Offload() bool { return true }
+func (d *offload) Pending() bool { return pending(d.raw) }
 func (d *offload) Name() string  { return d.name }
 func (d *offload) MTU() int      { return d.mtu }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -127,4 +128,14 @@ func setVnetHdrLen(fd int) error {
 		return fmt.Errorf("set the size of the vnet header: %w", errno)
 	}
 	return nil
+}
+
+// pending asks the kernel whether a read would find something. A device that is
+// closed has nothing.
+func pending(raw syscall.RawConn) bool {
+	var n int
+	err := raw.Control(func(fd uintptr) {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	return err == nil && n > 0
 }

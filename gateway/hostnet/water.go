@@ -70,6 +70,7 @@ func (d *waterDevice) prepare() error {
 }
 
 func (d *waterDevice) Offload() bool { return false }
+func (d *waterDevice) Pending() bool { return pending(d.raw) }
 func (d *waterDevice) Name() string  { return d.name }
 func (d *waterDevice) MTU() int      { return d.mtu }
 
