@@ -104,35 +104,48 @@ func (r *restorer) siteAt(a netip.Addr) (string, bool) {
 	return "", false
 }
 
-// run fetches what linkUp asks for, until ctx ends.
+// run fetches what linkUp asks for, until ctx ends. What fails is tried again a
+// few times; after that the site's link has to come up anew.
 func (r *restorer) run(ctx context.Context) error {
+	const tries, wait = 5, 2 * time.Second
+	left := make(map[netip.AddrPort]int) // tries left, of those that have failed
+	again := time.NewTimer(wait)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case node := <-r.want:
-			r.fetch(ctx, node)
+			if !r.fetch(ctx, node) {
+				left[node] = tries
+				again.Reset(wait)
+			}
+		case <-again.C:
+			for node := range left {
+				if left[node]--; left[node] == 0 || r.fetch(ctx, node) {
+					delete(left, node)
+				}
+			}
+			if len(left) > 0 {
+				again.Reset(wait)
+			}
 		}
 	}
 }
 
-func (r *restorer) fetch(ctx context.Context, node netip.AddrPort) {
+// fetch asks a node for the records that concern this site, unless its site has
+// given them already. It reports whether there is nothing left to fetch.
+func (r *restorer) fetch(ctx context.Context, node netip.AddrPort) bool {
 	site, ok := r.siteAt(node.Addr())
-	if !ok {
-		return
-	}
-	r.mu.Lock()
-	done := r.done[site]
-	r.mu.Unlock()
-	if done {
-		return
+	if !ok || r.fetched(site) {
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	conn, err := r.host.Dial(ctx, node)
 	if err != nil {
 		r.log.Warn("the other gateway gives no records: connections that it alone knows wait", "site", site, "error", err)
-		return
+		return false
 	}
 	flows := 0
 	n, err := records.Fetch(ctx, conn, r.cfg.SelfSite().Name, records.Limits{}, func(k, v []byte) {
@@ -142,12 +155,19 @@ func (r *restorer) fetch(ctx context.Context, node netip.AddrPort) {
 	})
 	if err != nil {
 		r.log.Warn("records fetched in part: connections missing among them wait", "site", site, "records", n, "error", err)
-		return
+		return false
 	}
 	r.mu.Lock()
 	r.done[site] = true
 	r.mu.Unlock()
 	r.log.Info("fetched records", "site", site, "records", n, "flows", flows)
+	return true
+}
+
+func (r *restorer) fetched(site string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.done[site]
 }
 
 // serve gives other gateways the records that concern their site, until ctx ends.
