@@ -289,7 +289,13 @@ func (n *node) waitState(want status.LinkState) {
 
 func (n *node) waitStatus(what string, cond func(status.Status) bool) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	n.waitStatusFor(patience, what, cond)
+}
+
+// waitStatusFor is waitStatus for what may take longer.
+func (n *node) waitStatusFor(d time.Duration, what string, cond func(status.Status) bool) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), d)
 	defer cancel()
 	err := lab.Until(ctx, what, func() (bool, error) {
 		s, err := n.status()
