@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
+const defaultKeepalive = 5 * time.Second
+
 func (b *builder) links() {
 	type pairOf [2]string
 	seen := map[pairOf]hcl.Range{}

@@ -1,12 +1,12 @@
 package configs
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -40,10 +40,8 @@ func (b *builder) local(opt Options) {
 	if b.cfg.Self.Known {
 		l.StateDir = filepath.Join(defaultStateRoot, b.cfg.SelfNode().Name)
 		l.Socket = filepath.Join(defaultSocketDir, b.cfg.SelfNode().Name+".sock")
-		if _, port, err := net.SplitHostPort(b.cfg.SelfNode().Endpoint); err == nil {
-			n, _ := strconv.ParseUint(port, 10, 16) // checked with the endpoint
-			l.ListenPort = uint16(n)
-		}
+		node := b.cfg.SelfNode()
+		l.ListenPort = portOf(cmp.Or(node.Endpoint, node.SiblingEndpoint))
 	}
 	if t := raw.stateDir; t != nil && b.notEmpty(*t, "state_dir") {
 		l.StateDir = relativeTo(t.at.Filename, t.s)
@@ -64,6 +62,7 @@ func (b *builder) local(opt Options) {
 			l.ListenPort = uint16(n.n)
 		}
 	}
+	b.ownPair()
 	b.tun(raw, &l.TUN)
 	if t := raw.statusListen; t != nil {
 		host, port, err := net.SplitHostPort(t.s)

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -25,6 +24,7 @@ type builder struct {
 	addrAt map[netip.Addr]hcl.Range
 	nodeAt map[string]hcl.Range
 	dialAt map[string]hcl.Range // of endpoints
+	built  []rawSite            // what cfg.Sites were made of
 	ruleAt []hcl.Range          // of cfg.Rules
 }
 
@@ -34,13 +34,6 @@ type siteNet struct {
 	site   string
 	at     hcl.Range
 }
-
-// Defaults of the pair block, from design: three heartbeats missed.
-const (
-	defaultHeartbeat = 50 * time.Millisecond
-	defaultDeadAfter = 150 * time.Millisecond
-	defaultKeepalive = 5 * time.Second
-)
 
 func (b *builder) sites() {
 	b.siteAt = map[string]hcl.Range{}
@@ -83,7 +76,10 @@ func (b *builder) sites() {
 		}
 		site.Pair = b.pair(s)
 		b.cfg.Sites = append(b.cfg.Sites, site)
+		b.built = append(b.built, s)
 	}
+	b.siblingEndpoints()
+	b.vips()
 }
 
 // subnet parses one entry of subnets and compares it with all before it.
@@ -177,7 +173,7 @@ func (b *builder) nodeAddress(s rawSite, t text) (netip.Addr, bool) {
 		b.errorAt(t.at, hint, "%q is not an address", t.s)
 		return a, false
 	}
-	if site, ok := b.owner(netip.PrefixFrom(a, a.BitLen())); !ok || site != s.name.s {
+	if site, ok := b.owner(single(a)); !ok || site != s.name.s {
 		where := "lies in no site's subnets"
 		if ok {
 			where = fmt.Sprintf("lies in site %q", site)
@@ -206,14 +202,8 @@ func join(list []text) string {
 
 // endpoint checks the host:port under which a node is dialled.
 func (b *builder) endpoint(t text) bool {
-	const hint = "Write host and port: \"203.0.113.10:51820\", \"[2001:db8::10]:51820\" or \"gw.example.com:51820\"."
-	host, port, err := net.SplitHostPort(t.s)
-	if err != nil || !hostOK(host) {
-		b.errorAt(t.at, hint, "%q is not an endpoint", t.s)
-		return false
-	}
-	if _, err := parsePort(port); err != nil {
-		b.errorAt(t.at, hint, "endpoint %q: %v", t.s, err)
+	host, ok := b.hostPort("endpoint", t)
+	if !ok {
 		return false
 	}
 	if prev, dup := b.dialAt[t.s]; dup {
@@ -225,11 +215,32 @@ func (b *builder) endpoint(t text) bool {
 	if err != nil {
 		return true
 	}
-	if site, ok := b.owner(netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())); ok {
+	if site, ok := b.owner(single(a)); ok {
 		b.errorAt(t.at, "Give the address that the node has outside the tunnel.", "endpoint %s lies in the subnets of site %q: packets to it would enter the tunnel that they carry", t.s, site)
 		return false
 	}
 	return true
+}
+
+// hostPort parses the host:port of a setting and returns the host.
+func (b *builder) hostPort(name string, t text) (string, bool) {
+	const hint = "Write host and port: \"203.0.113.10:51820\", \"[2001:db8::10]:51820\" or \"gw.example.com:51820\"."
+	host, port, err := net.SplitHostPort(t.s)
+	if err != nil || !hostOK(host) {
+		b.errorAt(t.at, hint, "%q is not an endpoint", t.s)
+		return "", false
+	}
+	if _, err := parsePort(port); err != nil {
+		b.errorAt(t.at, hint, "%s %q: %v", name, t.s, err)
+		return "", false
+	}
+	return host, true
+}
+
+// single is the prefix that holds one address alone, in its own family.
+func single(a netip.Addr) netip.Prefix {
+	a = a.Unmap()
+	return netip.PrefixFrom(a, a.BitLen())
 }
 
 // hostOK accepts an IP address or a DNS name (RFC 1123, section 2.1).
@@ -254,51 +265,4 @@ func hostOK(host string) bool {
 	// Four numbers that are no address are a mistyped address, not a name.
 	last := labels[len(labels)-1]
 	return strings.Trim(last, "0123456789") != ""
-}
-
-// pair returns how a site's two nodes stand in for each other, nil with one node.
-func (b *builder) pair(s rawSite) *Pair {
-	if s.pair != nil && len(s.nodes) < 2 {
-		b.errorAt(s.pair.at, "Add the second node, or take the pair block away.", "site %q has a pair block but %d node", s.name.s, len(s.nodes))
-		return nil
-	}
-	if len(s.nodes) < 2 {
-		return nil
-	}
-	p := &Pair{Heartbeat: defaultHeartbeat, DeadAfter: defaultDeadAfter}
-	if s.pair == nil {
-		return p
-	}
-	for _, t := range s.pair.vip {
-		v, err := netip.ParsePrefix(t.s)
-		switch {
-		case err != nil || v.Addr().Is4In6():
-			b.errorAt(t.at, "Write the address with the length of the LAN's subnet: \"192.168.1.10/24\".", "vip: %q is not an address with a length", t.s)
-		case slices.Contains(p.VIP, v):
-			b.errorAt(t.at, "Take one of them away.", "vip: %s is there twice", v)
-		default:
-			p.VIP = append(p.VIP, v)
-		}
-	}
-	if h := s.pair.heartbeat; h != nil {
-		p.Heartbeat = h.d
-		if h.d < 10*time.Millisecond || h.d > 10*time.Second {
-			b.errorAt(h.at, "Choose between 10ms and 10s; 50ms is usual.", "heartbeat of %s", h.d)
-			return p
-		}
-	}
-	if h := s.pair.deadAfter; h != nil {
-		p.DeadAfter = h.d
-	}
-	if p.DeadAfter < 2*p.Heartbeat || p.DeadAfter > time.Minute {
-		rng := s.pair.at
-		switch {
-		case s.pair.deadAfter != nil:
-			rng = s.pair.deadAfter.at
-		case s.pair.heartbeat != nil:
-			rng = s.pair.heartbeat.at
-		}
-		b.errorAt(rng, fmt.Sprintf("One heartbeat may be late: choose dead_after between %s and 1m.", 2*p.Heartbeat), "dead_after of %s with a heartbeat of %s", p.DeadAfter, p.Heartbeat)
-	}
-	return p
 }

@@ -42,6 +42,11 @@ type Node struct {
 	PublicKey Key
 	Addresses []netip.Addr // its own: at most one IPv4 and one IPv6, inside the site's subnets
 	Endpoint  string       // host:port of its UDP socket as others dial it; "" when nobody can
+
+	// SiblingEndpoint is host:port of the same socket as the other node of the
+	// pair dials it, which may be in the site's own subnets. Endpoint when left
+	// out. "" only in a site of one node, and in other sites.
+	SiblingEndpoint string
 }
 
 // Pair is how the two nodes of a site stand in for each other.
@@ -49,6 +54,14 @@ type Pair struct {
 	VIP       []netip.Prefix // LAN addresses with the LAN's prefix length, not masked; may be empty
 	Heartbeat time.Duration  // between two heartbeats
 	DeadAfter time.Duration  // silence after which the sibling counts as dead
+
+	// OnActive and OnStandby are run, without a shell, when a node becomes active
+	// or ceases to be: the program's absolute path and its arguments. Nil for none.
+	OnActive, OnStandby []string
+	CommandTimeout      time.Duration // after which a command is killed
+	// Wake says whether flows with bytes in flight are woken by ICMP after a
+	// takeover and after a link's return.
+	Wake bool
 }
 
 // Link joins the nodes of two sites. A and B stand as written in the file.

@@ -82,18 +82,18 @@ func TestLoadTyped(t *testing.T) {
 			Name:    "red",
 			Subnets: []netip.Prefix{prefix("10.77.1.0/24"), prefix("fd77:1::/64")},
 			Nodes: []Node{
-				{Name: "red-1", PublicKey: key(testKeys[0]), Addresses: []netip.Addr{addr("10.77.1.1"), addr("fd77:1::1")}},
-				{Name: "red-2", PublicKey: key(testKeys[1]), Addresses: []netip.Addr{addr("10.77.1.2")}},
+				{Name: "red-1", PublicKey: key(testKeys[0]), Addresses: []netip.Addr{addr("10.77.1.1"), addr("fd77:1::1")}, SiblingEndpoint: "10.77.1.251:4500"},
+				{Name: "red-2", PublicKey: key(testKeys[1]), Addresses: []netip.Addr{addr("10.77.1.2")}, SiblingEndpoint: "[fd77:1::252]:4500"},
 			},
-			Pair: &Pair{VIP: []netip.Prefix{prefix("192.168.1.10/24")}, Heartbeat: 100 * time.Millisecond, DeadAfter: 300 * time.Millisecond},
+			Pair: &Pair{VIP: []netip.Prefix{prefix("192.168.1.10/24")}, Heartbeat: 100 * time.Millisecond, DeadAfter: 300 * time.Millisecond, CommandTimeout: 30 * time.Second, Wake: true},
 			Pos:  Pos{File: "site.hcl", Line: 1, Column: 1},
 		}, {
 			Name:    "gray",
 			Subnets: gray,
 			Nodes:   []Node{{Name: "gray-1", PublicKey: key(testKeys[2]), Addresses: []netip.Addr{addr("10.77.2.1")}, Endpoint: "[2001:db8::10]:51820"}},
-			Pos:     Pos{File: "site.hcl", Line: 18, Column: 1},
+			Pos:     Pos{File: "site.hcl", Line: 20, Column: 1},
 		}},
-		Links: []Link{{A: "red", B: "gray", Initiator: "red", Keepalive: 20 * time.Second, Pos: Pos{File: "site.hcl", Line: 26, Column: 1}}},
+		Links: []Link{{A: "red", B: "gray", Initiator: "red", Keepalive: 20 * time.Second, Pos: Pos{File: "site.hcl", Line: 28, Column: 1}}},
 		Rules: []Rule{{
 			Name: "replication",
 			From: []Endpoint{{Site: "gray", Whole: true, Prefixes: gray}},
@@ -103,7 +103,7 @@ func TestLoadTyped(t *testing.T) {
 				{Proto: ProtoICMP, Hi: 65535}, {Proto: ProtoTCP, Hi: 65535}, {Proto: ProtoUDP, Hi: 65535}, {Proto: ProtoAny, Hi: 65535},
 			},
 			Mode: ModeRelay,
-			Pos:  Pos{File: "site.hcl", Line: 32, Column: 3},
+			Pos:  Pos{File: "site.hcl", Line: 34, Column: 3},
 		}},
 		Local: Local{
 			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500,
@@ -239,7 +239,7 @@ func TestReferenceTellsDefaults(t *testing.T) {
 	if diff := cmp.Diff(want, l); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, s := range []string{`Default "gw0"`, "Default 1420", "\"offload\"", `Default "info"`, `Default "5s"`, `Default "50ms"`, `Default "150ms"`} {
+	for _, s := range []string{`Default "gw0"`, "Default 1420", "\"offload\"", `Default "info"`, `Default "5s"`, `Default "50ms"`, `Default "150ms"`, `Default "30s"`, `Default true`} {
 		if !bytes.Contains(Reference, []byte(s)) {
 			t.Errorf("reference.hcl doesn't say %s", s)
 		}

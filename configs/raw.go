@@ -31,6 +31,7 @@ type rawNode struct {
 	publicKey *text
 	addresses []text
 	endpoint  *text
+	sibling   *text // sibling_endpoint
 }
 
 type rawPair struct {
@@ -38,6 +39,10 @@ type rawPair struct {
 	vip       []text
 	heartbeat *period
 	deadAfter *period
+	onActive  []text
+	onStandby []text
+	timeout   *period // of the commands
+	wake      *toggle
 }
 
 type rawLink struct {
@@ -109,14 +114,19 @@ func (d *decoder) readSite(b contentBlock) rawSite {
 			publicKey: d.text(n.content, "public_key", "…"),
 			addresses: d.texts(n.content, "address", "10.77.1.1", true),
 			endpoint:  d.text(n.content, "endpoint", "203.0.113.10:51820"),
+			sibling:   d.text(n.content, "sibling_endpoint", "192.168.1.2:51820"),
 		})
 	}
 	for _, p := range b.named("pair") { // one at most, by the schema
 		s.pair = &rawPair{
 			at:        p.at,
-			vip:       d.texts(p.content, "vip", "192.168.1.10/24", false),
+			vip:       d.texts(p.content, "vip", "192.168.1.10/24", true),
 			heartbeat: d.period(p.content, "heartbeat", "50ms"),
 			deadAfter: d.period(p.content, "dead_after", "150ms"),
+			onActive:  d.texts(p.content, "on_active", "/usr/local/bin/move-address", false),
+			onStandby: d.texts(p.content, "on_standby", "/usr/local/bin/move-address", false),
+			timeout:   d.period(p.content, "command_timeout", "30s"),
+			wake:      d.toggle(p.content, "wake"),
 		}
 	}
 	return s

@@ -30,30 +30,57 @@ site "red" {
     # side of a link that is dialled; on the side that dials it only fixes the
     # local port.
     # endpoint = "198.51.100.10:51820"
+
+    # Where the other node of the pair dials this one: "HOST:PORT" outside the
+    # tunnel, on the LAN or on a wire between the two; it may lie in the site's
+    # own subnets. Default: the endpoint. Both nodes of a pair need one of the two.
+    # It is the same socket as the endpoint's, so the same port, unless a NAT maps
+    # the endpoint (see listen_port).
+    sibling_endpoint = "192.168.1.1:51820"
   }
 
   # The second node of a pair takes over when the first one dies.
   node "red-2" {
-    public_key = "jLWXKtNvJfNpV4HSB+B9vMs4sgpPFgOpkt4UNsALWBc="
-    address    = ["10.77.1.2", "fd77:1::2"]
+    public_key       = "jLWXKtNvJfNpV4HSB+B9vMs4sgpPFgOpkt4UNsALWBc="
+    address          = ["10.77.1.2", "fd77:1::2"]
+    sibling_endpoint = "192.168.1.2:51820"
   }
 
   # How the two nodes stand in for each other. Only with two nodes; may be left
-  # out then.
+  # out then. Both must say the same: a pair that starts with another heartbeat,
+  # dead_after or vip on either side is refused until that is mended. Other sites
+  # are told nothing of it.
   pair {
     # The LAN address that the site's hosts use as the next hop toward the other
-    # sites; the active node holds it. With the length of the LAN's subnet.
-    # Default: none, which suits hosts that run their own gw.
+    # sites; the active node answers for it. With the length of the LAN's subnet;
+    # a list for IPv4 and IPv6. It is nobody else's, and needs lan in the local
+    # block of both nodes. Default: none, which suits hosts that run their own gw.
     vip = ["192.168.1.10/24", "fd77:1::10/64"]
 
-    # Time between two heartbeats, 10ms to 10s. Default "50ms". Raise it where
+    # Time between two heartbeats, 10ms to 5s. Default "50ms". Raise it where
     # nodes are stopped for longer now and then, as on a crowded hypervisor.
     heartbeat = "50ms"
 
-    # Silence after which the sibling counts as dead; twice the heartbeat at
-    # least. Default "150ms". Longer means fewer needless takeovers and a longer
-    # stall in a real one.
+    # Silence after which the sibling counts as dead: twice the heartbeat at
+    # least, 10s at most. Default "150ms". Longer means fewer needless takeovers
+    # and a longer stall in a real one.
     dead_after = "150ms"
+
+    # Commands run when the node becomes active, and when it ceases to be: the
+    # program's whole path and its arguments, one an entry. No shell reads them.
+    # Their output is logged, and nothing waits for them. Default: none. They are
+    # for clouds, where ARP moves no address and an interface has to be called.
+    on_active  = ["/usr/local/bin/move-address", "to-me"]
+    on_standby = ["/usr/local/bin/move-address", "away"]
+
+    # Time after which such a command is killed, 1s to 10m. Default "30s".
+    command_timeout = "30s"
+
+    # After a takeover and after a link's return, tell the senders of bytes in
+    # flight by ICMP "host unreachable" to try again at once (RFC 6069), instead
+    # of after their time-out. Default true. Set it to false where that ICMP
+    # disturbs a host's monitoring.
+    wake = true
   }
 }
 
@@ -127,8 +154,9 @@ local {
   lan = "eth0"
 
   # The UDP port that WireGuard listens on. Default: the port of the node's own
-  # endpoint; without one, 0: any free port. Set it where a firewall matches the
-  # source port, or where a NAT maps the endpoint to another port.
+  # endpoint, or else of its sibling_endpoint; without one, 0: any free port. Set
+  # it where a firewall matches the source port, or where a NAT maps the endpoint
+  # to another port.
   listen_port = 51820
 
   # The tunnel device.

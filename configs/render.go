@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // Render writes the configuration with only what the nodes of one site need to
@@ -21,6 +22,12 @@ func Render(c Config, site string) ([]byte, error) {
 			names = append(names, s.Name)
 		}
 		return nil, fmt.Errorf("there is no site %q: %s", site, unknownHint(site, names, "sites"))
+	}
+	for _, n := range own.Nodes {
+		if own.Pair != nil && n.SiblingEndpoint == "" {
+			return nil, fmt.Errorf("node %q of site %q has neither sibling_endpoint nor endpoint, so its pair can't form: "+
+				"render from the whole file, or add where its sibling reaches it", n.Name, site)
+		}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What the nodes of site %q need to know, made by `gw render --for %s`.\n", site, site)
@@ -70,7 +77,8 @@ const localTemplate = `# What concerns this machine only; gw reference explains 
 `
 
 // Every text written below has passed the checks of Load, none of which lets a
-// quote, a backslash or a template sign through, so %q is its HCL form too.
+// quote, a backslash or a template sign through, so %q is its HCL form too; only
+// the arguments of commands are free, see writeCommand.
 
 func writeSite(b *strings.Builder, s Site, whole bool) {
 	fmt.Fprintf(b, "site %q {\n subnets = %s\n", s.Name, listText(s.Subnets))
@@ -84,16 +92,44 @@ func writeSite(b *strings.Builder, s Site, whole bool) {
 		if n.Endpoint != "" {
 			fmt.Fprintf(b, "endpoint = %q\n", n.Endpoint)
 		}
+		if whole && n.SiblingEndpoint != "" && n.SiblingEndpoint != n.Endpoint {
+			fmt.Fprintf(b, "sibling_endpoint = %q\n", n.SiblingEndpoint)
+		}
 		b.WriteString("}\n")
 	}
 	if whole && s.Pair != nil {
-		b.WriteString("\npair {\n")
-		if len(s.Pair.VIP) > 0 {
-			fmt.Fprintf(b, "vip = %s\n", listText(s.Pair.VIP))
-		}
-		fmt.Fprintf(b, "heartbeat = %q\ndead_after = %q\n}\n", s.Pair.Heartbeat, s.Pair.DeadAfter)
+		writePair(b, *s.Pair)
 	}
 	b.WriteString("}\n\n")
+}
+
+func writePair(b *strings.Builder, p Pair) {
+	b.WriteString("\npair {\n")
+	if len(p.VIP) > 0 {
+		fmt.Fprintf(b, "vip = %s\n", listText(p.VIP))
+	}
+	fmt.Fprintf(b, "heartbeat = %q\ndead_after = %q\n", p.Heartbeat, p.DeadAfter)
+	writeCommand(b, "on_active", p.OnActive)
+	writeCommand(b, "on_standby", p.OnStandby)
+	if p.CommandTimeout != defaultCommandTimeout {
+		fmt.Fprintf(b, "command_timeout = %q\n", p.CommandTimeout)
+	}
+	if !p.Wake {
+		b.WriteString("wake = false\n")
+	}
+	b.WriteString("}\n")
+}
+
+// writeCommand lets HCL quote arguments, which may hold anything.
+func writeCommand(b *strings.Builder, name string, list []string) {
+	if len(list) == 0 {
+		return
+	}
+	values := make([]cty.Value, len(list))
+	for i, s := range list {
+		values[i] = cty.StringVal(s)
+	}
+	fmt.Fprintf(b, "%s = %s\n", name, hclwrite.TokensForValue(cty.ListVal(values)).Bytes())
 }
 
 func writeLink(b *strings.Builder, l Link) {

@@ -34,11 +34,11 @@ var rootSchema = &bodySchema{
 			blocks: []blockSchema{
 				{name: "node", labels: []string{"name"}, body: &bodySchema{
 					where: "a node block",
-					attrs: []string{"public_key", "address", "endpoint"},
+					attrs: []string{"public_key", "address", "endpoint", "sibling_endpoint"},
 				}},
 				{name: "pair", once: true, body: &bodySchema{
 					where: "a pair block",
-					attrs: []string{"vip", "heartbeat", "dead_after"},
+					attrs: []string{"vip", "heartbeat", "dead_after", "on_active", "on_standby", "command_timeout", "wake"},
 				}},
 			},
 		}},

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -31,16 +32,18 @@ const sectionVersion = "gw section 1"
 
 // Sections returns what this node shares with a node of site peerSite, sorted
 // by name: the two sites, the link between them, and the rules about traffic
-// between them. For this node's own site, peerSite is the sibling's: the
-// section of the pair is added, and what is shared with every linked site.
+// between them. For this node's own site, peerSite is the sibling's: then it is
+// the site with its pair, and what is shared with all linked sites in one section
+// of each kind, so that their number doesn't grow with that of the links.
 // Nodes that hold the whole file and nodes that hold one rendered for their
 // site get equal sections. It returns nil when nothing joins the two sites, and
 // panics unless Self.Known.
 //
-//	site.NAME         subnets, order of nodes; each node's key, addresses, endpoint
-//	site.NAME.pair    only between siblings
-//	link.A.B          the site names sorted
-//	policy.A.B        the same
+//	site.NAME              subnets, order of nodes; each node's key, addresses, endpoint
+//	link.A.B               the site names sorted
+//	policy.A.B             the same
+//	site.NAME.pair         only between siblings: how the two stand in for each other
+//	sites, links, policy   only between siblings
 func (c Config) Sections(peerSite string) []Section {
 	self := c.SelfSite()
 	var out []Section
@@ -50,31 +53,42 @@ func (c Config) Sections(peerSite string) []Section {
 		if self.Pair != nil {
 			out = append(out, pairSection(self))
 		}
-		for _, l := range c.LinksOf(self.Name) {
-			other, _ := l.Other(self.Name)
-			out = append(out, c.between(l, other)...)
-		}
+		out = append(out, c.linked(self.Name)...)
 	default:
 		l, ok := c.linkBetween(self.Name, peerSite)
 		if !ok {
 			return nil
 		}
-		out = append(out, siteSection(self))
-		out = append(out, c.between(l, peerSite)...)
+		other, _ := c.Site(peerSite)
+		a, b := min(l.A, l.B), max(l.A, l.B)
+		joined := func(x, y string) bool { return x == a && y == b || x == b && y == a }
+		out = append(out, siteSection(self), siteSection(other),
+			newSection(linkName(l), linkAttrs(l)),
+			newSection("policy."+a+"."+b, c.policyAttrs(joined)))
 	}
 	slices.SortFunc(out, func(a, b Section) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
-// between returns the sections of the site at the other end of a link, of the
-// link, and of the rules that use it.
-func (c Config) between(l Link, other string) []Section {
-	site, _ := c.Site(other)
-	a, b := min(l.A, l.B), max(l.A, l.B)
-	return []Section{siteSection(site), linkSection(l, a, b), c.policySection(a, b)}
+// linked returns the sections of all sites that have a link with one, of the
+// links, and of the rules that use them.
+func (c Config) linked(site string) []Section {
+	var sites, links []Attr
+	joined := map[string]bool{}
+	for _, l := range c.LinksOf(site) {
+		name, _ := l.Other(site)
+		other, _ := c.Site(name)
+		sites = append(sites, siteAttrs(other)...)
+		links = append(links, linkAttrs(l)...)
+		joined[name] = true
+	}
+	rules := c.policyAttrs(func(x, y string) bool { return x == site && joined[y] || y == site && joined[x] })
+	return []Section{newSection("sites", sites), newSection("links", links), newSection("policy", rules)}
 }
 
-func siteSection(s Site) Section {
+func siteSection(s Site) Section { return newSection("site."+s.Name, siteAttrs(s)) }
+
+func siteAttrs(s Site) []Attr {
 	name := "site." + s.Name
 	var order []string
 	attrs := []Attr{{Name: name + ".subnets", Value: sortedText(s.Subnets), Fatal: true}}
@@ -91,34 +105,54 @@ func siteSection(s Site) Section {
 	}
 	// The first node carries the site's subnets until one claims them, so both
 	// ends have to mean the same one.
-	attrs = append(attrs, Attr{Name: name + ".nodes", Value: strings.Join(order, ", "), Fatal: true})
+	return append(attrs, Attr{Name: name + ".nodes", Value: strings.Join(order, ", "), Fatal: true})
+}
+
+// pairSection holds what only the two nodes of a site know. How they reach each
+// other is no fatal difference, for it fails at once and visibly.
+func pairSection(s Site) Section {
+	name := "site." + s.Name + ".pair"
+	attrs := []Attr{
+		{Name: name + ".heartbeat", Value: s.Pair.Heartbeat.String(), Fatal: true},
+		{Name: name + ".dead_after", Value: s.Pair.DeadAfter.String(), Fatal: true},
+		{Name: name + ".vip", Value: sortedText(s.Pair.VIP), Fatal: true},
+		{Name: name + ".on_active", Value: commandText(s.Pair.OnActive)},
+		{Name: name + ".on_standby", Value: commandText(s.Pair.OnStandby)},
+		{Name: name + ".command_timeout", Value: s.Pair.CommandTimeout.String()},
+		{Name: name + ".wake", Value: strconv.FormatBool(s.Pair.Wake)},
+	}
+	for _, n := range s.Nodes {
+		attrs = append(attrs, Attr{Name: "site." + s.Name + ".node." + n.Name + ".sibling_endpoint", Value: n.SiblingEndpoint})
+	}
 	return newSection(name, attrs)
 }
 
-func pairSection(s Site) Section {
-	name := "site." + s.Name + ".pair"
-	return newSection(name, []Attr{
-		{Name: name + ".heartbeat", Value: s.Pair.Heartbeat.String(), Fatal: true},
-		{Name: name + ".dead_after", Value: s.Pair.DeadAfter.String(), Fatal: true},
-		{Name: name + ".vip", Value: sortedText(s.Pair.VIP)},
-	})
+// commandText is the canonical form of a program and its arguments.
+func commandText(list []string) string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = strconv.Quote(s)
+	}
+	return strings.Join(out, " ")
 }
 
-func linkSection(l Link, a, b string) Section {
-	name := "link." + a + "." + b
-	return newSection(name, []Attr{
+// linkName is the same whichever site is named first in the file.
+func linkName(l Link) string { return "link." + min(l.A, l.B) + "." + max(l.A, l.B) }
+
+func linkAttrs(l Link) []Attr {
+	name := linkName(l)
+	return []Attr{
 		{Name: name + ".initiator", Value: l.Initiator},
 		{Name: name + ".keepalive", Value: l.Keepalive.String()},
-	})
+	}
 }
 
-// policySection holds the rules about traffic between two sites, each reduced
-// to the entries of these sites, and their order: the first match wins, so it
-// decides the mode.
-func (c Config) policySection(a, b string) Section {
+// policyAttrs holds the rules about traffic between sites for which joined
+// holds, each reduced to the entries of these sites, and their order: the first
+// match wins, so it decides the mode.
+func (c Config) policyAttrs(joined func(a, b string) bool) []Attr {
 	var attrs []Attr
 	var order []string
-	joined := func(x, y string) bool { return x == a && y == b || x == b && y == a }
 	for _, r := range c.Rules {
 		r, ok := r.restrict(joined)
 		if !ok {
@@ -133,8 +167,7 @@ func (c Config) policySection(a, b string) Section {
 			Attr{Name: name + ".mode", Value: string(r.Mode)},
 		)
 	}
-	attrs = append(attrs, Attr{Name: "policy.order", Value: strings.Join(order, ", ")})
-	return newSection("policy."+a+"."+b, attrs)
+	return append(attrs, Attr{Name: "policy.order", Value: strings.Join(order, ", ")})
 }
 
 // restrict reduces a rule to the entries that take part in traffic between two

@@ -78,12 +78,23 @@ func TestSectionNames(t *testing.T) {
 	if diff := cmp.Diff(shared, dump(as(cfg, 0, 0).Sections("gray"))); diff != "" {
 		t.Errorf("with the other site (-want +got):\n%s", diff)
 	}
-	pair := append(slices.Clone(shared),
+	pair := []string{"links"}
+	pair = append(append(pair, shared[1:3]...), "policy")
+	pair = append(append(pair, shared[4:9]...), shared[15:]...)
+	pair = append(pair,
 		"site.red.pair",
+		"  site.red.node.red-1.sibling_endpoint = 10.77.1.251:4500",
+		"  site.red.node.red-2.sibling_endpoint = [fd77:1::252]:4500",
+		"  site.red.pair.command_timeout = 30s",
 		"  site.red.pair.dead_after = 300ms (fatal)",
 		"  site.red.pair.heartbeat = 100ms (fatal)",
-		"  site.red.pair.vip = 192.168.1.10/24",
+		"  site.red.pair.on_active = ",
+		"  site.red.pair.on_standby = ",
+		"  site.red.pair.vip = 192.168.1.10/24 (fatal)",
+		"  site.red.pair.wake = true",
+		"sites",
 	)
+	pair = append(pair, shared[10:15]...)
 	if diff := cmp.Diff(pair, dump(as(cfg, 0, 1).Sections("red"))); diff != "" {
 		t.Errorf("with the sibling (-want +got):\n%s", diff)
 	}
@@ -272,7 +283,7 @@ func TestRenderTellsOnlyWhatIsNeeded(t *testing.T) {
 		}
 		golden(t, "three-"+site+".golden", out)
 		if site == "gray" {
-			for _, secret := range []string{"green", "10.77.3.", "inside", "192.168.1.10", "eth7", "/etc/gw/red.key"} {
+			for _, secret := range []string{"green", "10.77.3.", "inside", "192.168.1.", "red-2.lan", "move-address", "eth7", "/etc/gw/red.key"} {
 				if strings.Contains(string(out), secret) {
 					t.Errorf("gray is told %q", secret)
 				}

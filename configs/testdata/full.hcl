@@ -3,10 +3,12 @@ site "red" {
   node "red-1" {
     public_key = "Uk3eDiQuodyqUvN4C8Ll3NzH3upXlQnHCUCcn5QCWCo="
     address    = ["10.77.1.1", "fd77:1::1"]
+    sibling_endpoint = "10.77.1.251:4500"
   }
   node "red-2" {
     public_key = "jLWXKtNvJfNpV4HSB+B9vMs4sgpPFgOpkt4UNsALWBc="
     address    = "10.77.1.2"
+    sibling_endpoint = "[fd77:1::252]:4500"
   }
   pair {
     vip        = ["192.168.1.10/24"]

@@ -3,13 +3,19 @@ site "red" {
   node "red-1" {
     public_key = "Uk3eDiQuodyqUvN4C8Ll3NzH3upXlQnHCUCcn5QCWCo="
     address    = "10.77.1.1"
+    sibling_endpoint = "192.168.1.1:51820"
   }
   node "red-2" {
     public_key = "jLWXKtNvJfNpV4HSB+B9vMs4sgpPFgOpkt4UNsALWBc="
     address    = "10.77.1.2"
+    endpoint   = "198.51.100.2:51820"
+    sibling_endpoint = "red-2.lan:51820"
   }
   pair {
-    vip = ["192.168.1.10/24"]
+    vip             = "192.168.1.10/24"
+    on_active       = ["/usr/local/bin/move-address", "--to=me", "\"$${x}\" %%{ y } 5 % \\ ü"]
+    command_timeout = "5s"
+    wake            = false
   }
 }
 site "gray" {
