@@ -63,6 +63,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for i := range s.Links {
 		m.link(&s.Links[i])
 	}
+	if s.HA != nil {
+		m.ha(s.HA)
+	}
 	m.gauge(descFlows, float64(s.Flows.TCP), "tcp")
 	m.gauge(descFlows, float64(s.Flows.UDP), "udp")
 	m.gauge(descFlows, float64(s.Flows.ICMP), "icmp")

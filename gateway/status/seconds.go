@@ -33,3 +33,28 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	*s = Seconds(math.Round(f * float64(time.Second)))
 	return nil
 }
+
+// Millis is a time.Duration that is a decimal number of milliseconds in JSON.
+type Millis time.Duration
+
+// Duration returns it as Go's own type.
+func (m Millis) Duration() time.Duration { return time.Duration(m) }
+
+// String formats it like a time.Duration.
+func (m Millis) String() string { return time.Duration(m).String() }
+
+// MarshalJSON writes microseconds as decimals; finer than that no step of a gateway is.
+func (m Millis) MarshalJSON() ([]byte, error) {
+	ms := float64(time.Duration(m).Round(time.Microsecond)) / float64(time.Millisecond)
+	return strconv.AppendFloat(nil, ms, 'f', -1, 64), nil
+}
+
+// UnmarshalJSON reads a number of milliseconds.
+func (m *Millis) UnmarshalJSON(b []byte) error {
+	f, err := strconv.ParseFloat(string(b), 64)
+	if err != nil {
+		return fmt.Errorf("read %q as a number of milliseconds: %w", b, err)
+	}
+	*m = Millis(math.Round(f*1e3) * float64(time.Microsecond))
+	return nil
+}

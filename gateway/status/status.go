@@ -37,6 +37,8 @@ type Status struct {
 	// Drops are the packets that this node dropped, by reason. NewDrops puts them in order.
 	Drops  []Drop `json:"drops"`
 	Memory Memory `json:"memory"`
+	// HA is nil for a node without a sibling.
+	HA *HA `json:"ha,omitempty"`
 }
 
 // MarshalJSON writes empty lists as [], so that a reader of the JSON needn't tell null from none.

@@ -1,0 +1,201 @@
+package status
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// Role is a node's part in its site.
+type Role string
+
+const (
+	// RoleWaiting has just started and listens for an active node.
+	RoleWaiting Role = "waiting"
+	// RoleStandby is ready to take over.
+	RoleStandby Role = "standby"
+	// RoleActive carries the site's subnets.
+	RoleActive Role = "active"
+	// RoleSuspended was active when its process was frozen, and asks whether it still is.
+	RoleSuspended Role = "suspended"
+)
+
+// Roles are all roles, in the order of a node's life.
+var Roles = [...]Role{RoleWaiting, RoleStandby, RoleActive, RoleSuspended}
+
+// HA is a node's view of its pair. A node without a sibling has none.
+type HA struct {
+	Node string `json:"node"`
+	Site string `json:"site"`
+	Role Role   `json:"role"`
+	// Why says in words how the node came to its role, and Since when.
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
+	// Active is the node of the site's highest claim, empty while none is known, and Epoch the number of that claim.
+	Active string `json:"active,omitempty"`
+	Epoch  uint64 `json:"epoch"`
+	Health Health `json:"health"`
+	// Sibling is the other node of the pair, Witnesses are the nodes of other sites, which are asked whether they hear it.
+	Sibling   Sibling   `json:"sibling"`
+	Witnesses []Witness `json:"witnesses"`
+	Records   Records   `json:"records"`
+	VIP       VIP       `json:"vip"`
+	// Carriers say to which node this one sends what is for each site, its own included.
+	Carriers []Carrier `json:"carriers"`
+	// Takeovers by this node since its start: planned ones are drains and failovers ordered by an operator.
+	Planned   uint64 `json:"failovers_planned_total"`
+	Unplanned uint64 `json:"failovers_unplanned_total"`
+	// LastFailover is how a node last became active, as far as this one knows.
+	LastFailover *Failover `json:"last_failover,omitempty"`
+	// Handover is one under way.
+	Handover *Handover `json:"handover,omitempty"`
+}
+
+// MarshalJSON writes empty lists as [], as Status does.
+func (h HA) MarshalJSON() ([]byte, error) {
+	type plain HA
+	h.Witnesses = notNil(h.Witnesses)
+	h.VIP.Addresses = notNil(h.VIP.Addresses)
+	h.Carriers = notNil(h.Carriers)
+	return json.Marshal(plain(h))
+}
+
+// Health is what makes a node fit to be active.
+type Health struct {
+	// LAN is true while the interface toward the site's hosts is up, or when there is none.
+	LAN bool `json:"lan"`
+	// Plane is true while packets make progress through the gateway.
+	Plane bool `json:"plane"`
+	// Reach is how many other sites answer.
+	Reach int `json:"sites_reached"`
+}
+
+// SiblingState says whether the sibling is there.
+type SiblingState string
+
+const (
+	// SiblingUnheard was never heard since this node's start.
+	SiblingUnheard SiblingState = "unheard"
+	// SiblingUp sends its heartbeats in time.
+	SiblingUp SiblingState = "up"
+	// SiblingSilent was heard, but not for the last dead_after.
+	SiblingSilent SiblingState = "silent"
+	// SiblingRefused is there, but no pair is formed with it, because of Sibling.Refused.
+	SiblingRefused SiblingState = "refused"
+)
+
+// Sibling is what a node knows of the other node of its pair. Role, Epoch and Health are its own last words.
+type Sibling struct {
+	Node      string       `json:"node"`
+	State     SiblingState `json:"state"`
+	LastHeard time.Time    `json:"last_heard,omitzero"`
+	// Role is empty before it was heard.
+	Role   Role    `json:"role,omitempty"`
+	Epoch  uint64  `json:"epoch,omitzero"`
+	Health *Health `json:"health,omitempty"`
+	// Refused says in words why no pair is formed; the settings that differ are listed with its Link.
+	Refused string `json:"refused,omitempty"`
+}
+
+// Witness is a node of another site.
+type Witness struct {
+	Node string `json:"node"`
+	Site string `json:"site"`
+	// HeardAgo is the time since its last message; nil when there was none.
+	HeardAgo *Seconds `json:"heard_ago_seconds,omitempty"`
+	// HearsUs is true when it says that it hears this node.
+	HearsUs bool `json:"hears_us"`
+}
+
+// Records is how far the records of connections are the same on both nodes.
+type Records struct {
+	// Held are the records on this node.
+	Held int `json:"held"`
+	// Lag is how many updates the sibling has not acknowledged yet; zero on a standby, which sends none.
+	Lag int `json:"lag_updates"`
+	// Sent is how many updates were sent to the sibling since the start, and SentBytes their size on the sibling's tunnel, in bytes of
+	// IP packets.
+	Sent      uint64 `json:"sent_updates_total"`
+	SentBytes uint64 `json:"sent_bytes_total"`
+	// InSync is true when a takeover now would lose no record older than the lag.
+	InSync bool `json:"in_sync"`
+	// DigestEqual says whether the last comparison found both nodes to hold the same; nil before the first one.
+	DigestEqual *bool `json:"digest_equal,omitempty"`
+}
+
+// VIP is the address that the site's hosts have as next hop. None where each host runs its own gateway.
+type VIP struct {
+	Addresses []netip.Addr `json:"addresses"`
+	// Held is true while this node answers for them.
+	Held bool `json:"held"`
+}
+
+// Carrier is the node to which the packets for a site go. Node is empty while nobody is known, Epoch zero while only the
+// configuration says so.
+type Carrier struct {
+	Site  string `json:"site"`
+	Node  string `json:"node,omitempty"`
+	Epoch uint64 `json:"epoch"`
+}
+
+// Failover is how a node became active.
+type Failover struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+	// Planned is true when an operator asked for it.
+	Planned bool `json:"planned"`
+	// From is the node that was active before, empty when there was none; To the one that took over with Epoch.
+	From   string `json:"from,omitempty"`
+	To     string `json:"to"`
+	Epoch  uint64 `json:"epoch"`
+	Phases Phases `json:"phases_ms"`
+}
+
+// Phases are the steps of a failover, each counted from its beginning: from when the dead node was last heard, or from when an
+// operator asked. A step that was not taken is zero, and left out.
+type Phases struct {
+	// Asked: the first question went to a witness.
+	Asked Millis `json:"asked,omitzero"`
+	// Detected: the decision was taken.
+	Detected Millis `json:"detected,omitzero"`
+	// Claimed: the claim left, and Acknowledged: the first node of another site confirmed it.
+	Claimed      Millis `json:"claimed,omitzero"`
+	Acknowledged Millis `json:"acknowledged,omitzero"`
+	// Address: this node answers for the LAN address, and Announced: it told the LAN so.
+	Address   Millis `json:"address,omitzero"`
+	Announced Millis `json:"announced,omitzero"`
+	// Total is when everything was done.
+	Total Millis `json:"total,omitzero"`
+}
+
+// Handover is a planned change of the active node that has begun and not ended.
+type Handover struct {
+	To     string  `json:"to"`
+	Reason string  `json:"reason"`
+	Age    Seconds `json:"age_seconds"`
+	Forced bool    `json:"forced"`
+}
+
+// HATest is the proof, without touching the wire, that a standby could take over: a comparison of the records of both nodes.
+type HATest struct {
+	// Node is the standby that was tested.
+	Node string `json:"node"`
+	// Records are what the active node holds; the standby lacks Missing of them, has Extra ones beyond, and Differing ones that are out
+	// of date.
+	Records   int `json:"records"`
+	Missing   int `json:"missing"`
+	Extra     int `json:"extra"`
+	Differing int `json:"differing"`
+	// DigestEqual is true when both nodes' digests of all records agree.
+	DigestEqual bool `json:"digest_equal"`
+	// OK is true when a takeover now would lose nothing; else Problems say in words what is wrong and what to do.
+	OK       bool     `json:"ok"`
+	Problems []string `json:"problems"`
+}
+
+// MarshalJSON writes an empty list as [].
+func (t HATest) MarshalJSON() ([]byte, error) {
+	type plain HATest
+	t.Problems = notNil(t.Problems)
+	return json.Marshal(plain(t))
+}

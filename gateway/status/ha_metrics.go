@@ -1,0 +1,52 @@
+package status
+
+var (
+	descHARole      = desc("ha_role", "1 for the role that this node of a pair has, 0 for the others.", "role")
+	descHAEpoch     = desc("ha_epoch", "Number of the highest claim of this site.")
+	descHASibling   = desc("ha_sibling_up", "1 while the sibling's heartbeats arrive and a pair is formed with it.")
+	descHAHeard     = desc("ha_sibling_last_heard_timestamp_seconds", "When the sibling was last heard, in seconds since 1970.")
+	descHARecords   = desc("ha_records", "Records of connections on this node.")
+	descHALag       = desc("ha_records_lag", "Updates of records that the sibling has not acknowledged yet.")
+	descHASent      = desc("ha_records_sent_total", "Updates of records sent to the sibling.")
+	descHASentBytes = desc("ha_records_sent_bytes_total", "Bytes of IP packets that carried records to the sibling.")
+	descHAInSync    = desc("ha_records_in_sync", "1 when a takeover would lose no record older than the lag.")
+	descHADigest    = desc("ha_records_digest_equal", "1 when the last comparison found the same records on both nodes.")
+	descHAVIP       = desc("ha_vip_held", "1 while this node answers for the pair's LAN address.")
+	descHACarrier   = desc("ha_carrier", "1 for the node to which packets for the site go.", "site", "node")
+	descHAFailovers = desc("ha_failovers_total", "Takeovers by this node; planned ones were asked for by an operator.", "planned")
+	descHALast      = desc("ha_last_failover_timestamp_seconds", "When the site's active node last changed, in seconds since 1970.")
+	descHALastTook  = desc("ha_last_failover_seconds", "How long the last change of the active node took.")
+)
+
+func (m sink) ha(h *HA) {
+	for _, r := range Roles {
+		m.gauge(descHARole, truth(h.Role == r), string(r))
+	}
+	m.gauge(descHAEpoch, float64(h.Epoch))
+	m.gauge(descHASibling, truth(h.Sibling.State == SiblingUp))
+	if !h.Sibling.LastHeard.IsZero() {
+		m.gauge(descHAHeard, float64(h.Sibling.LastHeard.UnixMilli())/1e3)
+	}
+	m.gauge(descHARecords, float64(h.Records.Held))
+	m.gauge(descHALag, float64(h.Records.Lag))
+	m.counter(descHASent, h.Records.Sent)
+	m.counter(descHASentBytes, h.Records.SentBytes)
+	m.gauge(descHAInSync, truth(h.Records.InSync))
+	if equal := h.Records.DigestEqual; equal != nil {
+		m.gauge(descHADigest, truth(*equal))
+	}
+	if len(h.VIP.Addresses) > 0 {
+		m.gauge(descHAVIP, truth(h.VIP.Held))
+	}
+	for _, c := range h.Carriers {
+		if c.Node != "" {
+			m.gauge(descHACarrier, 1, c.Site, c.Node)
+		}
+	}
+	m.counter(descHAFailovers, h.Planned, "true")
+	m.counter(descHAFailovers, h.Unplanned, "false")
+	if f := h.LastFailover; f != nil {
+		m.gauge(descHALast, float64(f.At.UnixMilli())/1e3)
+		m.gauge(descHALastTook, f.Phases.Total.Duration().Seconds())
+	}
+}
