@@ -4,6 +4,12 @@
 //
 //	GET /v1/status                          status.Status
 //	GET /v1/conns?order=bytes|age&limit=n   status.ConnList
+//	GET /v1/ha                              status.HA
+//	POST /v1/ha/drain?force=true|false      status.Failover, when it is over
+//	POST /v1/ha/failover                    status.Failover, when it is over
+//	POST /v1/ha/test                        status.HATest
+//
+// What is ordered has to be over within the 30 seconds that an answer may take.
 //
 // An error is an HTTP status of 400 or more with the body {"error": "…"}.
 package control

@@ -20,6 +20,8 @@ type Config struct {
 	// Path of the unix socket. Its directory is made when missing.
 	Path   string
 	Source status.Source
+	// HA is nil for a node without a sibling.
+	HA     HA
 	Logger hclog.Logger
 }
 
@@ -41,6 +43,7 @@ func Listen(cfg Config) (*Server, error) {
 	s := &Server{listener: l, mux: http.NewServeMux(), source: cfg.Source, log: cfg.Logger.Named("control")}
 	s.Handle("GET /v1/status", http.HandlerFunc(s.serveStatus))
 	s.Handle("GET /v1/conns", http.HandlerFunc(s.serveConns))
+	s.handleHA(cfg.HA)
 	s.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, http.StatusNotFound, fmt.Errorf("this gateway knows no %s %s", r.Method, r.URL.Path))
 	}))
