@@ -1,0 +1,160 @@
+package ha
+
+import "time"
+
+// fresh reports whether p was heard within the time that makes a sibling dead.
+func (m *Machine) fresh(p *peer) bool { return p.ever && m.now-p.heard < m.cfg.DeadAfter }
+
+// window is the silence after which a node of a site, in a role, is not heard
+// any more: a standby says little to other sites.
+func (m *Machine) window(r Role, site int) time.Duration {
+	if site == m.home || r.leads() {
+		return m.cfg.DeadAfter
+	}
+	return max(m.cfg.DeadAfter, 3*slowBeats*m.cfg.Heartbeat)
+}
+
+// health is what p has said of itself.
+func (p *peer) health() Health {
+	return Health{LAN: p.flags&flagLAN != 0, Plane: p.flags&flagPlane != 0, Records: p.flags&flagRecords != 0}
+}
+
+// score is the number of sites that a node can carry traffic to.
+func score(h Health, reach uint8) uint8 {
+	if !h.LAN || !h.Plane {
+		return 0
+	}
+	return reach
+}
+
+func (m *Machine) ownScore() uint8 { return score(m.health, m.reach) }
+
+func (p *peer) score() uint8 { return score(p.health(), p.reach) }
+
+// look counts the sites whose active node hears this one and is heard.
+func (m *Machine) look() {
+	m.reach = 0
+	for i := range m.sites {
+		if i == m.home {
+			continue
+		}
+		for _, j := range m.sites[i].peers {
+			p := &m.peers[j]
+			if m.fresh(p) && p.role.leads() && p.flags&flagHearsYou != 0 {
+				m.reach++
+				break
+			}
+		}
+	}
+}
+
+// beat sends the heartbeats that are due.
+func (m *Machine) beat() {
+	if m.now < m.beatAt {
+		return
+	}
+	all := m.role != Standby || m.beats%slowBeats == 0
+	m.beats++
+	m.beatAt = m.now + m.cfg.Heartbeat
+	for i := range m.peers {
+		if all || i == m.sib {
+			m.beatTo(i)
+		}
+	}
+}
+
+func (m *Machine) beatTo(i int) {
+	p := &m.peers[i]
+	own := m.sites[m.home].claim
+	msg := message{kind: msgBeat, role: m.role, reach: m.reach, seen: m.seen, own: own}
+	if p.site != m.home {
+		msg.yours = m.sites[p.site].known()
+	}
+	set := func(on bool, f uint8) {
+		if on {
+			msg.flags |= f
+		}
+	}
+	set(m.health.LAN, flagLAN)
+	set(m.health.Plane, flagPlane)
+	set(m.health.Records, flagRecords)
+	set(p.ever && m.now-p.heard < m.window(p.role, p.site), flagHearsYou)
+	set(m.leading() && p.acked < own.Epoch, flagWantAck)
+	m.send(p, &msg)
+}
+
+// known is the site's claim as far as its own nodes have told it.
+func (s *siteState) known() Claim {
+	if !s.direct {
+		return Claim{}
+	}
+	return s.claim
+}
+
+func (m *Machine) send(p *peer, msg *message) {
+	p.sent++
+	msg.boot, msg.seq = m.cfg.Boot, p.sent
+	at := len(m.buf)
+	m.buf = appendMessage(m.buf, msg)
+	m.emit(Output{Kind: Send, To: p.id, Payload: m.buf[at:len(m.buf):len(m.buf)]})
+}
+
+// take handles one message of p.
+func (m *Machine) take(p *peer, msg *message) error {
+	if msg.boot == p.oldBoot && p.oldBoot != 0 {
+		return ErrOld
+	}
+	if msg.boot != p.boot {
+		p.oldBoot, p.boot = p.boot, msg.boot
+		p.seq, p.beatSeq, p.acked, p.answer = 0, 0, 0, answer{}
+		p.retryAt, p.backoff = m.now, 0
+	}
+	if msg.kind == msgBeat && msg.seq <= p.beatSeq {
+		return ErrOld
+	}
+	if msg.seq > p.seq {
+		p.seq = msg.seq
+		p.ever, p.heard = true, m.now
+		if m.heardFirst == 0 {
+			m.heardFirst = max(m.now, 1)
+		}
+	}
+	switch msg.kind {
+	case msgBeat:
+		p.beatSeq = msg.seq
+		m.takeBeat(p, msg)
+	case msgAck:
+		m.takeAck(p, msg.epoch)
+	case msgAsk:
+		m.takeAsk(p, msg)
+	case msgAnswer:
+		m.takeAnswer(p, msg)
+	case msgYield:
+		m.takeYield(p, msg)
+	case msgRefuse:
+		m.takeRefuse(p, msg)
+	}
+	return nil
+}
+
+func (m *Machine) takeBeat(p *peer, msg *message) {
+	p.role, p.flags, p.reach = msg.role, msg.flags, msg.reach
+	home := p.site == m.home
+	if home && m.plausible(msg.seen, m.seen, MaxAhead) {
+		m.raise(msg.seen)
+	}
+	if msg.role.leads() && msg.own.Node == p.id {
+		m.hearDirect(p, msg.own)
+		if msg.flags&flagWantAck != 0 && m.sites[p.site].claim == msg.own {
+			m.send(p, &message{kind: msgAck, epoch: msg.own.Epoch})
+		}
+		if home && m.leading() {
+			m.beatTo(m.sib) // it has the lower claim and should know at once
+		}
+	} else if home {
+		m.hearsay(p, msg.own)
+	}
+	if !home {
+		m.hearsay(p, msg.yours)
+	}
+}

@@ -1,0 +1,173 @@
+package ha
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// The wire format of the election, integers in big endian. All messages begin
+//
+//	"gwe" | version 1 | kind 1 | boot 8 | sequence number 4
+//
+// and have a fixed size:
+//
+//	beat    role 1 | flags 1 | reach 1 | seen 8 | own claim 40 | your site's claim 40
+//	ack     epoch 8
+//	ask     boot, echo 16
+//	answer  boot, echo 16 | flags 1 | role 1 | age in ms 4 | your site's claim 40
+//	yield   epoch 8 | flags 1 | reason 1
+//	refuse  epoch 8 | reason 1
+//
+// where a claim is epoch 8 | node 32.
+const (
+	// Magic is how every payload of a Machine begins, so that its owner can tell
+	// them from others on the same port.
+	Magic = "gwe"
+	// Version of the election's wire format.
+	Version = 1
+	// MaxPayload is the largest payload of a Machine, in bytes.
+	MaxPayload = headerLen + beatLen
+
+	headerLen  = 17
+	claimLen   = 40
+	beatLen    = 11 + 2*claimLen
+	ackLen     = 8
+	askLen     = 16
+	answerLen  = 16 + 6 + claimLen
+	yieldLen   = 10
+	refuseLen  = 9
+	unknownAge = 1<<32 - 1
+)
+
+type msgKind uint8
+
+const (
+	msgBeat msgKind = iota + 1
+	msgAck
+	msgAsk
+	msgAnswer
+	msgYield
+	msgRefuse
+)
+
+var bodyLen = [...]int{msgBeat: beatLen, msgAck: ackLen, msgAsk: askLen, msgAnswer: answerLen, msgYield: yieldLen, msgRefuse: refuseLen}
+
+const (
+	flagLAN      = 1 << iota // beat: the LAN interface works
+	flagPlane                // beat: the data plane moves
+	flagRecords              // beat: the records are in sync
+	flagHearsYou             // beat: the receiver is being heard
+	flagWantAck              // beat: acknowledge the claim
+	beatFlags    = 1<<iota - 1
+
+	flagSilent = 1 // answer: the asker's sibling is silent
+	flagForced = 1 // yield: take over whatever your state is
+)
+
+// Errors of Handle.
+var (
+	ErrMalformed = errors.New("malformed message")
+	ErrVersion   = errors.New("message of another version")
+	ErrStranger  = errors.New("message from a node that is not configured")
+	ErrOld       = errors.New("message from before the node's restart, or repeated")
+)
+
+// message is any message; kind says which fields mean something.
+type message struct {
+	kind  msgKind
+	boot  uint64
+	seq   uint32
+	role  Role
+	flags uint8
+	reach uint8
+	seen  uint64
+	own   Claim
+	yours Claim
+
+	epoch     uint64
+	echo      uint64
+	echoBoot  uint64
+	age       uint32 // ms
+	reasonNum uint8
+}
+
+func appendClaim(b []byte, c Claim) []byte {
+	return append(binary.BigEndian.AppendUint64(b, c.Epoch), c.Node[:]...)
+}
+
+func readClaim(b []byte) (c Claim) {
+	c.Epoch = binary.BigEndian.Uint64(b)
+	copy(c.Node[:], b[8:])
+	return c
+}
+
+func appendMessage(b []byte, m *message) []byte {
+	be := binary.BigEndian
+	b = append(b, Magic...)
+	b = append(b, Version, byte(m.kind))
+	b = be.AppendUint64(b, m.boot)
+	b = be.AppendUint32(b, m.seq)
+	switch m.kind {
+	case msgBeat:
+		b = append(b, byte(m.role), m.flags, m.reach)
+		b = be.AppendUint64(b, m.seen)
+		b = appendClaim(b, m.own)
+		b = appendClaim(b, m.yours)
+	case msgAck:
+		b = be.AppendUint64(b, m.epoch)
+	case msgAsk, msgAnswer:
+		b = be.AppendUint64(b, m.echoBoot)
+		b = be.AppendUint64(b, m.echo)
+		if m.kind == msgAnswer {
+			b = append(b, m.flags, byte(m.role))
+			b = be.AppendUint32(b, m.age)
+			b = appendClaim(b, m.yours)
+		}
+	case msgYield:
+		b = be.AppendUint64(b, m.epoch)
+		b = append(b, m.flags, m.reasonNum)
+	case msgRefuse:
+		b = be.AppendUint64(b, m.epoch)
+		b = append(b, m.reasonNum)
+	}
+	return b
+}
+
+func decode(b []byte, m *message) error {
+	if len(b) < headerLen || string(b[:3]) != Magic {
+		return fmt.Errorf("%w: no header", ErrMalformed)
+	}
+	if b[3] != Version {
+		return fmt.Errorf("%w: theirs is %d, ours %d: update the older node", ErrVersion, b[3], Version)
+	}
+	be := binary.BigEndian
+	*m = message{kind: msgKind(b[4]), boot: be.Uint64(b[5:]), seq: be.Uint32(b[13:])}
+	if int(m.kind) >= len(bodyLen) || m.kind == 0 || len(b) != headerLen+bodyLen[m.kind] {
+		return fmt.Errorf("%w: kind %d of %d bytes", ErrMalformed, m.kind, len(b))
+	}
+	v := b[headerLen:]
+	switch m.kind {
+	case msgBeat:
+		m.role, m.flags, m.reach = Role(v[0]), v[1], v[2]
+		m.seen, m.own, m.yours = be.Uint64(v[3:]), readClaim(v[11:]), readClaim(v[11+claimLen:])
+		if m.flags&^beatFlags != 0 {
+			return fmt.Errorf("%w: flags %#x", ErrMalformed, m.flags)
+		}
+	case msgAck:
+		m.epoch = be.Uint64(v)
+	case msgAsk:
+		m.echoBoot, m.echo = be.Uint64(v), be.Uint64(v[8:])
+	case msgAnswer:
+		m.echoBoot, m.echo = be.Uint64(v), be.Uint64(v[8:])
+		m.flags, m.role, m.age, m.yours = v[16], Role(v[17]), be.Uint32(v[18:]), readClaim(v[22:])
+	case msgYield:
+		m.epoch, m.flags, m.reasonNum = be.Uint64(v), v[8], v[9]
+	case msgRefuse:
+		m.epoch, m.reasonNum = be.Uint64(v), v[8]
+	}
+	if m.role > Suspended || int(m.reasonNum) >= len(reasonCodes) || m.kind != msgBeat && m.flags > 1 {
+		return fmt.Errorf("%w: role %d, flags %#x, reason %d", ErrMalformed, m.role, m.flags, m.reasonNum)
+	}
+	return nil
+}

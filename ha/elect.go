@@ -1,0 +1,198 @@
+package ha
+
+import "time"
+
+// follow is what a node does that doesn't lead.
+func (m *Machine) follow() {
+	m.inquire()
+	v := m.view()
+	if v != viewIdle {
+		m.vacant = 0
+	}
+	if v != viewLeads {
+		m.better = 0
+	}
+	switch v {
+	case viewLeads:
+		if m.role == Waiting {
+			m.become(Standby, ReasonActiveHeard)
+		}
+		m.outdo()
+	case viewIdle:
+		if m.vacant == 0 {
+			m.vacant = max(m.now, 1)
+		}
+		if m.now-m.vacant >= m.patience() {
+			m.claim(ReasonVacant)
+		}
+	case viewDead:
+		if m.role == Standby || m.heardFirst != 0 && m.now-m.heardFirst >= 2*m.cfg.DeadAfter {
+			m.claim(ReasonDead)
+		}
+	case viewUnknown:
+		// A standby that nobody answers is cut off itself and stays what it is.
+		if m.role == Waiting && m.now-m.started >= loneStart {
+			m.claim(ReasonNobody)
+		}
+	}
+}
+
+// patience is how long this node waits while no node of its site leads and both
+// are alive. One that has been standby has the records and goes first, then the
+// first of the configuration.
+func (m *Machine) patience() time.Duration {
+	d, s := m.cfg.DeadAfter, m.sibling()
+	var wait time.Duration
+	switch {
+	case m.role == Standby && s.role == Waiting && m.fresh(s):
+		wait = 0
+	case m.role == Standby && s.role == Waiting:
+		wait = d // by hearsay
+	case m.role == Standby && m.first:
+		wait = d
+	case m.role == Standby:
+		wait = 2 * d
+	case s.role == Standby:
+		wait = 4 * d
+	case m.first:
+		wait = 2 * d
+	default:
+		wait = 4 * d
+	}
+	if m.fresh(s) && m.ownScore() < s.score() {
+		wait += 4 * d
+	}
+	return wait
+}
+
+// outdo takes over from an active sibling that does worse and didn't ask for it: it
+// may be deaf, or stuck.
+func (m *Machine) outdo() {
+	s := m.sibling()
+	if m.role != Standby || !m.fresh(s) || s.score() >= m.ownScore() || m.now-m.changed < healthEvery {
+		m.better = 0
+		return
+	}
+	if m.better == 0 {
+		m.better = max(m.now, 1)
+	}
+	if m.now-m.better >= 2*m.cfg.DeadAfter {
+		m.claim(ReasonSiblingWorse)
+	}
+}
+
+// lead is what an active node of a pair does.
+func (m *Machine) lead() {
+	if m.role == Suspended {
+		m.awaken()
+		return
+	}
+	s := m.sibling()
+	if m.fresh(s) && s.role == Standby && s.score() > m.ownScore() && m.now-m.changed >= healthEvery {
+		if m.better == 0 {
+			m.better = max(m.now, 1)
+		}
+		if m.now-m.better >= m.cfg.DeadAfter && !m.hand.on {
+			m.begins(ReasonHealth, false)
+		}
+	} else {
+		m.better = 0
+	}
+	m.handing()
+}
+
+// claim makes this node the active one.
+func (m *Machine) claim(why Reason) {
+	own := &m.sites[m.home]
+	m.raise(max(m.seen+1, m.wall()))
+	own.claim, own.direct = Claim{Epoch: m.seen, Node: m.cfg.Self}, true
+	m.emit(Output{Kind: Persist, Epoch: m.seen})
+	m.record(why)
+	m.doubt, m.vacant, m.better, m.hand = doubt{}, 0, 0, handover{}
+	m.changed = m.now
+	if m.role != Active {
+		m.become(Active, why)
+	}
+	for i := range m.peers {
+		m.peers[i].backoff, m.peers[i].retryAt = m.quick()/2, m.now+m.quick()/2
+		m.beatTo(i)
+	}
+	m.beatAt = m.now + m.cfg.Heartbeat
+	m.beats++
+	m.emit(Output{Kind: Activate, Site: own.name, Node: m.cfg.Self, Epoch: m.seen})
+	m.emit(Output{Kind: Assign, Site: own.name, Node: m.cfg.Self, Epoch: m.seen})
+}
+
+// record begins the account of a failover.
+func (m *Machine) record(why Reason) {
+	f := Failover{Reason: why, Epoch: m.seen, At: m.now}
+	from := m.now
+	if m.sib >= 0 && m.sibling().ever && m.doubt.on {
+		from = m.sibling().heard
+		f.Asked = m.doubt.asked - from
+	}
+	f.Detected, f.Claimed = m.now-from, m.now-from
+	m.last, m.pending = f, true
+}
+
+func (m *Machine) takeAck(p *peer, epoch uint64) {
+	if epoch > m.sites[m.home].claim.Epoch || epoch <= p.acked || !m.leading() {
+		return
+	}
+	p.acked = epoch
+	if m.pending && p.site != m.home && epoch == m.last.Epoch {
+		m.pending = false
+		m.last.Acknowledged = m.last.Claimed + m.now - m.last.At
+		last := m.last
+		m.event(Event{Kind: EventFailover, Node: p.id, Epoch: epoch, Reason: last.Reason, Failover: &last})
+	}
+}
+
+// repeat says a claim again to those who haven't acknowledged it, ever more slowly,
+// until the heartbeats do as well.
+func (m *Machine) repeat() {
+	if !m.leading() {
+		return
+	}
+	for i := range m.peers {
+		p := &m.peers[i]
+		if p.acked >= m.sites[m.home].claim.Epoch || m.now < p.retryAt {
+			continue
+		}
+		if p.backoff = max(p.backoff*2, m.quick()); p.backoff >= m.cfg.Heartbeat {
+			p.retryAt = never
+			continue
+		}
+		p.retryAt = m.now + p.backoff
+		m.beatTo(i)
+	}
+}
+
+// never is later than anything.
+const never = time.Duration(1<<63 - 1)
+
+// reclaim raises the epoch of an active node that has heard of a higher one
+// whose node doesn't lead: it forgot, or the site's state was lost. The wait lets
+// a claim that is on its way depose it instead.
+func (m *Machine) reclaim() {
+	if m.role == Active && m.seen > m.sites[m.home].claim.Epoch && m.now-max(m.seenAt, m.changed) >= m.cfg.DeadAfter {
+		m.claim(ReasonBehind)
+	}
+}
+
+// depose ends this node's part as the active one, if it has it.
+func (m *Machine) depose(why Reason) {
+	if !m.leading() {
+		return
+	}
+	m.hand, m.better, m.pending = handover{}, 0, false
+	m.become(Standby, why)
+	own := &m.sites[m.home]
+	m.emit(Output{Kind: Deactivate, Site: own.name, Node: own.claim.Node, Epoch: own.claim.Epoch})
+	m.beatAt = m.now
+}
+
+func (m *Machine) become(r Role, why Reason) {
+	m.role, m.why, m.since = r, why, m.now
+	m.event(Event{Kind: EventRole, Role: r, Reason: why, Site: m.sites[m.home].name, Node: m.cfg.Self, Epoch: m.sites[m.home].claim.Epoch})
+}

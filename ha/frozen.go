@@ -1,0 +1,61 @@
+package ha
+
+import "time"
+
+// stalled is called when this process did not run for a while.
+func (m *Machine) stalled(gap time.Duration) {
+	lost := gap - m.cfg.Heartbeat
+	for i := range m.peers {
+		if p := &m.peers[i]; p.ever {
+			p.heard += lost
+		}
+	}
+	m.doubt = doubt{}
+	m.forget()
+	if m.better != 0 {
+		m.better = max(m.now, 1)
+	}
+	if gap > frozenGap && m.role == Active && m.sib >= 0 {
+		m.frozen = m.now
+		m.hand = handover{}
+		m.become(Suspended, ReasonFrozen)
+		m.emit(Output{Kind: Suspend, Site: m.sites[m.home].name})
+		m.beatAt = m.now
+	}
+}
+
+// awaken asks everybody whether this node is still the active one, for a
+// while; when nobody answers it goes on, since nobody can be harmed.
+func (m *Machine) awaken() {
+	if m.now-m.frozen >= confirmWait {
+		m.resume(ReasonUnconfirmed)
+		return
+	}
+	if m.now >= m.doubt.askAt {
+		m.doubt.askAt = m.now + m.quick()
+		for i := range m.peers {
+			m.send(&m.peers[i], &message{kind: msgAsk, echoBoot: m.cfg.Boot, echo: uint64(m.now)})
+		}
+	}
+}
+
+// confirm takes the answer to awaken's question.
+func (m *Machine) confirm(p *peer, msg *message) {
+	own := &m.sites[m.home]
+	if p.site == m.home && msg.role.leads() && msg.yours.Node == p.id {
+		m.hearDirect(p, msg.yours)
+	} else {
+		m.hearsay(p, msg.yours)
+	}
+	// One who knows a lower claim, or none, can't tell.
+	if m.role == Suspended && msg.yours == own.claim {
+		m.resume(ReasonConfirmed)
+	}
+}
+
+func (m *Machine) resume(why Reason) {
+	m.doubt = doubt{}
+	m.become(Active, why)
+	m.emit(Output{Kind: Resume, Site: m.sites[m.home].name})
+	m.beatAt = m.now
+}

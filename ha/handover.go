@@ -1,0 +1,150 @@
+package ha
+
+import (
+	"errors"
+	"time"
+)
+
+// Errors of Drain and Takeover.
+var (
+	ErrNoSibling  = errors.New("the site has no second node: add one to its configuration")
+	ErrNotActive  = errors.New("this node is not active: ask the active one")
+	ErrActive     = errors.New("this node is active already")
+	ErrUnheard    = errors.New("the sibling is not heard: see whether it runs and whether its tunnel is up")
+	ErrUnfit      = errors.New("the node that would take over has a failing LAN or data plane, or reaches fewer sites")
+	ErrRecords    = errors.New("the records of the node that would take over are incomplete: wait, or force it")
+	ErrInProgress = errors.New("a handover is under way")
+	ErrNotStandby = errors.New("the node that would take over is not a standby yet")
+)
+
+// handover is the active node's request to its sibling to take over.
+type handover struct {
+	on     bool
+	reason Reason
+	forced bool
+	began  time.Duration
+	nextAt time.Duration
+}
+
+// Drain asks the sibling to take over while both are alive. What prevents it
+// comes back as an error at once; forced says to ask all the same while the
+// sibling is heard. How it ends, an Event tells: this node's role changes, or
+// EventRefused or EventTimeout.
+func (m *Machine) Drain(now time.Duration, forced bool) ([]Output, error) {
+	m.begin(now)
+	if err := m.mayDrain(forced); err != nil {
+		return m.out, err
+	}
+	m.begins(ReasonDrain, forced)
+	m.step()
+	return m.out, nil
+}
+
+func (m *Machine) mayDrain(forced bool) error {
+	switch {
+	case m.sib < 0:
+		return ErrNoSibling
+	case m.role != Active:
+		return ErrNotActive
+	case m.hand.on:
+		return ErrInProgress
+	case !m.fresh(m.sibling()):
+		return ErrUnheard
+	case m.sibling().role != Standby:
+		return ErrNotStandby
+	case forced:
+		return nil
+	case m.sibling().score() < m.ownScore():
+		return ErrUnfit
+	case !m.health.Records || !m.sibling().health().Records:
+		return ErrRecords
+	}
+	return nil
+}
+
+// Takeover makes this standby the active node, as an operator wants. Without
+// force the sibling has to be heard, and this node has to be as good.
+func (m *Machine) Takeover(now time.Duration, forced bool) ([]Output, error) {
+	m.begin(now)
+	switch {
+	case m.leading():
+		return m.out, ErrActive
+	case forced:
+	case !m.fresh(m.sibling()):
+		return m.out, ErrUnheard
+	case m.ownScore() < m.sibling().score():
+		return m.out, ErrUnfit
+	case !m.health.Records:
+		return m.out, ErrRecords
+	}
+	m.claim(ReasonTakeover)
+	m.step()
+	return m.out, nil
+}
+
+func (m *Machine) begins(why Reason, forced bool) {
+	m.hand = handover{on: true, reason: why, forced: forced, began: m.now, nextAt: m.now}
+	m.event(Event{Kind: EventHandover, Node: m.sibling().id, Reason: why})
+}
+
+// handing asks again until the sibling's claim or refusal arrives.
+func (m *Machine) handing() {
+	h := &m.hand
+	switch {
+	case !h.on:
+	case m.now-h.began >= handoverWait:
+		m.event(Event{Kind: EventTimeout, Node: m.sibling().id, Reason: h.reason})
+		m.ends()
+	case m.now >= h.nextAt:
+		h.nextAt = m.now + m.quick()
+		msg := message{kind: msgYield, epoch: m.sites[m.home].claim.Epoch, reasonNum: h.reason.code()}
+		if h.forced {
+			msg.flags = flagForced
+		}
+		m.send(m.sibling(), &msg)
+	}
+}
+
+// ends gives a handover up. One for health's sake is tried again after a while.
+func (m *Machine) ends() {
+	if m.hand.reason == ReasonHealth {
+		m.changed = m.now
+	}
+	m.hand = handover{}
+}
+
+func (m *Machine) takeYield(p *peer, msg *message) {
+	if m.sib < 0 || p != m.sibling() {
+		return
+	}
+	forced := msg.flags&flagForced != 0
+	why := reasonCodes[msg.reasonNum]
+	var no Reason
+	switch {
+	case m.leading():
+		m.beatTo(m.sib)
+		return
+	case msg.epoch < m.sites[m.home].claim.Epoch:
+		no = ReasonStale
+	case m.role != Standby:
+		no = ReasonNotStandby
+	case forced:
+	case why == ReasonHealth && m.ownScore() == 0 || m.ownScore() < p.score():
+		no = ReasonUnfit
+	case why != ReasonHealth && !m.health.Records:
+		no = ReasonRecords
+	}
+	if no != "" {
+		m.send(p, &message{kind: msgRefuse, epoch: msg.epoch, reasonNum: no.code()})
+		return
+	}
+	m.claim(why)
+}
+
+func (m *Machine) takeRefuse(p *peer, msg *message) {
+	if m.sib < 0 || p != m.sibling() || !m.hand.on || msg.epoch != m.sites[m.home].claim.Epoch {
+		return
+	}
+	m.event(Event{Kind: EventRefused, Node: p.id, Reason: reasonCodes[msg.reasonNum]})
+	m.ends()
+}

@@ -1,0 +1,306 @@
+package ha
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Times of the election that are not configured.
+const (
+	// slowBeats is how many heartbeats a standby saves between two to another site.
+	slowBeats = 5
+	// loneStart is how long a node of a pair that starts and hears nobody waits.
+	loneStart = 3 * time.Second
+	// frozenGap is the gap between two calls that is taken for a frozen process.
+	frozenGap = time.Second
+	// confirmWait bounds how long a node that was frozen waits for a confirmation.
+	confirmWait = time.Second
+	// healthEvery spaces the role changes for health's sake.
+	healthEvery = 5 * time.Second
+	// handoverWait bounds a handover.
+	handoverWait = time.Second
+	// echoLife is how old the question of an answer may be.
+	echoLife = time.Second
+	// refuseEvery spaces the events about implausible epochs.
+	refuseEvery = 10 * time.Second
+)
+
+// Site is a site of the network: its name and its nodes, one or two, in the order
+// of the configuration.
+type Site struct {
+	Name  string
+	Nodes []NodeID
+}
+
+// Config is what a Machine has to know.
+type Config struct {
+	Self NodeID
+	// Sites are this node's own site and all that are linked to it, in any order.
+	Sites []Site
+	// Heartbeat is the pace of heartbeats, 50 ms by default, and DeadAfter the
+	// silence that makes a standby take over, by default 150 ms and at least twice
+	// Heartbeat. Both have to agree within a site.
+	Heartbeat, DeadAfter time.Duration
+	// Boot differs from one start of the process to the next; random and not 0.
+	Boot uint64
+	// Seen is the highest epoch that was ever persisted; 0 on the first start.
+	Seen uint64
+	// Wall is the wall clock in milliseconds since 1970.
+	Wall func() int64
+}
+
+// Role is a node's part in its site.
+type Role uint8
+
+// Waiting has just started and listens; Suspended was active when its process
+// froze, and asks whether it still is.
+const (
+	Waiting Role = iota
+	Standby
+	Active
+	Suspended
+)
+
+// String is the role for logs and status.
+func (r Role) String() string { return [...]string{"waiting", "standby", "active", "suspended"}[r] }
+
+func (r Role) leads() bool { return r == Active || r == Suspended }
+
+// Health is what the owner of a Machine knows of this node. Which sites it
+// reaches, the Machine sees itself.
+type Health struct {
+	LAN     bool // the LAN interface is up, or there is none
+	Plane   bool // the data plane makes progress
+	Records bool // the records are in sync with the sibling's, see Replicator.InSync
+}
+
+// peer is what is known of another node.
+type peer struct {
+	id   NodeID
+	site int
+
+	ever             bool          // it was heard since this node started
+	heard            time.Duration // when last
+	boot, oldBoot    uint64
+	seq, beatSeq     uint32
+	role             Role
+	flags            uint8
+	reach            uint8
+	answer           answer
+	acked            uint64 // our highest epoch that it has acknowledged
+	retryAt, backoff time.Duration
+	sent             uint32 // our sequence number toward it
+}
+
+type siteState struct {
+	name   string
+	nodes  []NodeID
+	peers  []int // indices of its nodes other than self
+	claim  Claim // the highest one known
+	direct bool  // from the tunnel of its node, or our own
+}
+
+// Machine elects the active node of a site. It isn't safe for concurrent use.
+//
+// Every method that returns outputs may be called at any time with a now that
+// doesn't go back; the outputs have to be carried out in order, and the slice and
+// its payloads are valid until the next call. The owner calls Tick when Next says
+// so.
+type Machine struct {
+	cfg   Config
+	peers []peer
+	byID  map[NodeID]int
+	sites []siteState
+	home  int // the own site
+	sib   int // index of the sibling, -1 without
+	first bool
+
+	now, started time.Duration
+	role         Role
+	why          Reason
+	since        time.Duration
+	changed      time.Duration // of the site's last change of roles that was seen
+	heardFirst   time.Duration // when anybody was first heard; 0 before
+	seen         uint64
+	seenAt       time.Duration
+	health       Health
+	reach        uint8
+
+	beatAt  time.Duration
+	beats   uint64
+	doubt   doubt
+	vacant  time.Duration // since when nobody leads though all are alive; 0: somebody does
+	better  time.Duration // since when the better node is not the active one; 0: it is
+	frozen  time.Duration // when Suspended began
+	hand    handover
+	last    Failover
+	pending bool // last waits for its first acknowledgement
+
+	refusedAt time.Duration
+	ticked    bool
+	out       []Output
+	buf       []byte
+}
+
+// New returns a Machine that listens before it does anything. Errors are mistakes
+// of the configuration.
+func New(now time.Duration, cfg Config) (*Machine, error) {
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = 50 * time.Millisecond
+	}
+	if cfg.DeadAfter == 0 {
+		cfg.DeadAfter = 3 * cfg.Heartbeat
+	}
+	if cfg.Heartbeat < 0 || cfg.DeadAfter < 2*cfg.Heartbeat {
+		return nil, fmt.Errorf("dead_after %v is less than two heartbeats of %v", cfg.DeadAfter, cfg.Heartbeat)
+	}
+	if cfg.Boot == 0 || cfg.Wall == nil {
+		return nil, errors.New("a boot number and a wall clock are needed")
+	}
+	m := &Machine{
+		cfg: cfg, byID: map[NodeID]int{}, home: -1, sib: -1,
+		now: now, started: now, since: now, changed: now, why: ReasonStart, beatAt: now, seen: cfg.Seen,
+		health: Health{LAN: true, Plane: true},
+	}
+	for i, s := range cfg.Sites {
+		if len(s.Nodes) < 1 || len(s.Nodes) > 2 {
+			return nil, fmt.Errorf("site %q has %d nodes and may have one or two", s.Name, len(s.Nodes))
+		}
+		st := siteState{name: s.Name, nodes: s.Nodes}
+		for _, id := range s.Nodes {
+			if _, twice := m.byID[id]; twice || id == cfg.Self && m.home >= 0 {
+				return nil, fmt.Errorf("site %q: node %v is there twice", s.Name, id)
+			}
+			if id == cfg.Self {
+				m.home = i
+				continue
+			}
+			m.byID[id] = len(m.peers)
+			st.peers = append(st.peers, len(m.peers))
+			m.peers = append(m.peers, peer{id: id, site: i})
+		}
+		m.sites = append(m.sites, st)
+	}
+	if m.home < 0 {
+		return nil, errors.New("this node is in no site")
+	}
+	if own := &m.sites[m.home]; len(own.peers) == 1 {
+		m.sib = own.peers[0]
+		m.first = own.nodes[0] == cfg.Self
+	}
+	return m, nil
+}
+
+// Tick lets time pass.
+func (m *Machine) Tick(now time.Duration) []Output {
+	m.begin(now)
+	m.step()
+	return m.out
+}
+
+// Handle takes a payload that came through the tunnel of node from. It doesn't
+// keep payload. An error says why it was of no use; the outputs count all the
+// same.
+func (m *Machine) Handle(now time.Duration, from NodeID, payload []byte) ([]Output, error) {
+	m.begin(now)
+	i, ok := m.byID[from]
+	if !ok {
+		return m.out, ErrStranger
+	}
+	var msg message
+	if err := decode(payload, &msg); err != nil {
+		return m.out, err
+	}
+	err := m.take(&m.peers[i], &msg)
+	m.step()
+	return m.out, err
+}
+
+// SetHealth tells what the owner has found out about this node. A Machine starts
+// with a healthy node without records.
+func (m *Machine) SetHealth(now time.Duration, h Health) []Output {
+	m.begin(now)
+	if h != m.health {
+		m.health = h
+		m.beatAt = now // the sibling should know at once
+	}
+	m.step()
+	return m.out
+}
+
+// Next is the time of the next Tick.
+func (m *Machine) Next() time.Duration {
+	next := m.beatAt
+	until := func(t time.Duration) {
+		if t > m.now {
+			next = min(next, t)
+		}
+	}
+	if m.leading() {
+		if m.hand.on || m.role == Suspended {
+			until(m.now + m.quick())
+		}
+		for i := range m.peers {
+			if p := &m.peers[i]; p.acked < m.sites[m.home].claim.Epoch {
+				until(p.retryAt)
+			}
+		}
+		return next
+	}
+	if m.doubt.on || m.vacant != 0 {
+		until(m.now + m.quick())
+	}
+	if m.sib >= 0 {
+		until(m.sibling().heard + m.suspectAfter())
+		until(m.sibling().heard + m.cfg.DeadAfter)
+	}
+	return next
+}
+
+// quick is the pace of everything that is under way.
+func (m *Machine) quick() time.Duration { return m.cfg.Heartbeat / 5 }
+
+// suspectAfter is the silence after which witnesses are asked: early, so that
+// their answers are there when it counts.
+func (m *Machine) suspectAfter() time.Duration { return m.cfg.DeadAfter * 2 / 3 }
+
+func (m *Machine) leading() bool  { return m.role.leads() }
+func (m *Machine) sibling() *peer { return &m.peers[m.sib] }
+
+// begin starts a call. Silence counts only while this process runs: had it
+// stopped, what was sent to it meanwhile may still wait to be read.
+func (m *Machine) begin(now time.Duration) {
+	m.out, m.buf = m.out[:0], m.buf[:0]
+	gap := max(0, now-m.now)
+	m.now = max(m.now, now)
+	if gap > m.cfg.Heartbeat && m.ticked {
+		m.stalled(gap)
+	}
+	m.ticked = true
+}
+
+// step does all that is due.
+func (m *Machine) step() {
+	if m.beats == 0 {
+		for i := range m.sites {
+			if s := &m.sites[i]; i != m.home && len(s.nodes) == 1 && s.claim.Epoch == 0 {
+				m.emit(Output{Kind: Assign, Site: s.name, Node: s.nodes[0]})
+			}
+		}
+	}
+	m.look()
+	if m.sib < 0 && !m.leading() {
+		m.claim(ReasonAlone)
+	}
+	if m.sib >= 0 {
+		if m.leading() {
+			m.lead()
+		} else {
+			m.follow()
+		}
+	}
+	m.reclaim()
+	m.beat()
+	m.repeat()
+}
