@@ -1,0 +1,144 @@
+// Command demo shows what gw is for, on one machine: two sites in network
+// namespaces, a firewall between them that lets red dial and not gray, a real
+// PostgreSQL at each, replication in both directions, and gateways that are
+// killed in the middle of it. It prints what it does, claims what came of it,
+// and ends with exit code 1 if any claim is wrong. `make demo` runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/onewaylink/gw/tests/lab"
+)
+
+// patience bounds the whole demo, which takes a quarter of it.
+const patience = 3 * time.Minute
+
+// wan is what the two sites are apart, one way.
+const wan = 5 * time.Millisecond
+
+func main() {
+	gw := flag.String("gw", "bin/gw", "the gateway's program")
+	flag.Parse()
+	os.Exit(run(*gw))
+}
+
+func run(gw string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	d := &demo{stage: newStage(os.Stdout)}
+	err := d.play(ctx, gw)
+	if err != nil {
+		d.failed(err)
+	}
+	if err := errors.Join(d.close(), lab.Cleanup()); err != nil {
+		d.failed(fmt.Errorf("take the lab down: %w", err))
+	}
+	d.summary()
+	if d.wrong > 0 {
+		return 1
+	}
+	return 0
+}
+
+// demo is what the acts share.
+type demo struct {
+	*stage
+	lab       *lab.Lab
+	red, gray *site
+	probes    uint64 // packets that gray's own attempts cost at the firewall
+}
+
+// site is one side: its place in the lab, its database server and its gateway.
+type site struct {
+	*lab.Site
+	pg *lab.Postgres
+	gw *gateway
+	// bank is the database that this site writes; the other holds a replica.
+	bank string
+}
+
+func (d *demo) sites() []*site { return []*site{d.red, d.gray} }
+
+// other is the site at the far side.
+func (d *demo) other(s *site) *site {
+	if s == d.red {
+		return d.gray
+	}
+	return d.red
+}
+
+// play goes through the acts, each of which relies on those before it.
+func (d *demo) play(ctx context.Context, gw string) error {
+	gw, err := filepath.Abs(gw)
+	if err != nil {
+		return err
+	}
+	for _, act := range []struct {
+		title string
+		play  func(context.Context) error
+	}{
+		{"Two sites, two databases, a firewall", d.network},
+		{"What the firewall does to gray", d.firewall},
+		{"One file, and gw up on both sides", func(ctx context.Context) error { return d.gateways(ctx, gw) }},
+		{"Replication in both directions", d.replication},
+		{"Load, and kill -9", d.kills},
+		{"Did anything get lost?", d.checksums},
+		{"What the gateway knows", d.status},
+	} {
+		d.act(act.title)
+		if err := act.play(ctx); err != nil {
+			return fmt.Errorf("%s: %w", act.title, err)
+		}
+	}
+	return nil
+}
+
+// network builds the lab and starts the servers.
+func (d *demo) network(ctx context.Context) error {
+	var err error
+	if d.lab, err = lab.Open(lab.Config{Impaired: true}); err != nil {
+		return err
+	}
+	d.lab.Box.SetBoth(lab.Impairment{Delay: wan})
+	d.red = &site{Site: d.lab.Red, bank: "red_bank"}
+	d.gray = &site{Site: d.lab.Gray, bank: "gray_bank"}
+	for _, s := range d.sites() {
+		if s.pg, err = lab.StartPostgres(ctx, d.lab, s.DB().Namespace, lab.PostgresConfig{}); err != nil {
+			return err
+		}
+	}
+	version, err := d.red.pg.SQL(ctx, "postgres", "show server_version")
+	if err != nil {
+		return err
+	}
+	d.text(fmt.Sprintf(`
+  red, inside                                                   gray, the DMZ
+
+  PostgreSQL ─── gateway ───────── firewall ───────── gateway ─── PostgreSQL
+  %-13s  %-13s  red may dial   %13s  %13s
+                                gray may not`,
+		d.red.DB().LAN4, d.red.GW().WAN4, d.gray.GW().WAN4, d.gray.DB().LAN4))
+	version, _, _ = strings.Cut(version, " ")
+	d.say("Network namespaces, the kernel's nftables, %v of WAN each way, and two servers\nof PostgreSQL %s.", wan, version)
+	return nil
+}
+
+// close takes everything down.
+func (d *demo) close() error {
+	if d.lab == nil {
+		return nil
+	}
+	return d.lab.Close()
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// width is the number of columns that the demo fills.
+const width = 80
+
+// stage is where the demo speaks to its audience.
+type stage struct {
+	out    io.Writer
+	colour bool
+	start  time.Time
+	acts   int
+	claims []claim
+	wrong  int // claims that don't hold, and acts that broke off
+}
+
+// claim is something that the demo has shown, or has failed to.
+type claim struct {
+	holds        bool
+	what, detail string
+}
+
+func newStage(f *os.File) *stage {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return &stage{out: f, colour: err == nil && os.Getenv("NO_COLOR") == "", start: time.Now()}
+}
+
+// The parts of SGR (ECMA-48 section 8.3.117) that the demo uses.
+const (
+	bold  = "1"
+	dim   = "2"
+	red   = "31"
+	green = "32"
+	cyan  = "36"
+)
+
+func (s *stage) paint(style, text string) string {
+	if !s.colour {
+		return text
+	}
+	return "\x1b[" + style + "m" + text + "\x1b[0m"
+}
+
+// act begins a new act.
+func (s *stage) act(title string) {
+	s.acts++
+	head := fmt.Sprintf("━━ %d. %s ", s.acts, title)
+	s.text("\n" + s.paint(bold, head+strings.Repeat("━", max(0, width-utf8.RuneCountInString(head)))))
+}
+
+// text prints lines as they are.
+func (s *stage) text(text string) { fmt.Fprintln(s.out, text) }
+
+// say prints a paragraph.
+func (s *stage) say(format string, args ...any) { s.text("\n" + fmt.Sprintf(format, args...)) }
+
+// command shows what was typed, and where.
+func (s *stage) command(where, line string) {
+	s.text("\n" + s.paint(dim, where+" $ ") + s.paint(cyan, line))
+}
+
+// moment prints what has just happened in a run of events that began at since.
+func (s *stage) moment(since time.Time, format string, args ...any) {
+	s.text(fmt.Sprintf("  %6.2f s  %s", time.Since(since).Seconds(), fmt.Sprintf(format, args...)))
+}
+
+// claim tells what has been shown, with a detail at the right.
+func (s *stage) claim(holds bool, what, format string, args ...any) {
+	c := claim{holds, what, fmt.Sprintf(format, args...)}
+	s.claims = append(s.claims, c)
+	if !holds {
+		s.wrong++
+	}
+	s.text(s.line(c))
+}
+
+// failed tells why the demo can't go on.
+func (s *stage) failed(err error) {
+	s.wrong++
+	s.text("\n" + s.paint(red, "✘ "+err.Error()))
+}
+
+func (s *stage) line(c claim) string {
+	mark := s.paint(green, "✔")
+	if !c.holds {
+		mark = s.paint(red, "✘")
+	}
+	gap := width - 4 - utf8.RuneCountInString(c.what) - utf8.RuneCountInString(c.detail)
+	return "  " + mark + " " + c.what + s.paint(dim, " "+strings.Repeat("·", max(1, gap-2))+" ") + c.detail
+}
+
+// summary ends the demo.
+func (s *stage) summary() {
+	verdict := s.paint(bold+";"+green, "Every claim holds.")
+	if s.wrong > 0 {
+		verdict = s.paint(bold+";"+red, "Not everything went as it should.")
+	}
+	s.text("\n" + s.paint(bold, strings.Repeat("━", width)) + "\n")
+	for _, c := range s.claims {
+		s.text(s.line(c))
+	}
+	s.text(fmt.Sprintf("\n  %s It took %.0f seconds, and nothing of it is left on this machine.\n",
+		verdict, time.Since(s.start).Seconds()))
+}
