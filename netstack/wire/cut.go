@@ -31,7 +31,8 @@ func (c *Cutter) Busy() bool { return c.busy }
 // size payload bytes, and returns its length.
 //
 // FIN and PSH belong on the last segment only, CWR on the first only (RFC 3168
-// section 6.1.2).
+// section 6.1.2). So does SYN, which takes up a sequence number of its own: a
+// SYN with the data of a Fast Open (RFC 7413) may be too large for the path.
 func (c *Cutter) Next(dst []byte) int {
 	n := min(c.size, len(c.p.B)-c.at)
 	first, last := c.at == c.p.Data, c.at+n == len(c.p.B)
@@ -49,13 +50,17 @@ func (c *Cutter) Next(dst []byte) int {
 		c.id++
 	}
 	t := dst[c.p.L4:]
-	binary.BigEndian.PutUint32(t[4:], c.p.Seq+uint32(c.at-c.p.Data))
+	seq := c.p.Seq + uint32(c.at-c.p.Data)
 	if !last {
 		t[13] &^= FIN | PSH
 	}
 	if !first {
-		t[13] &^= CWR
+		if t[13]&SYN != 0 {
+			seq++
+		}
+		t[13] &^= CWR | SYN
 	}
+	binary.BigEndian.PutUint32(t[4:], seq)
 	if c.partial {
 		seg.SetPartial()
 	} else {

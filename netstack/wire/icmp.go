@@ -78,6 +78,18 @@ type Quoted struct {
 	Src, Dst         netip.Addr
 	Proto            uint8
 	SrcPort, DstPort uint16
+	// Echo says that it is an ICMP echo or the reply to one, EchoReply the latter.
+	Echo, EchoReply bool
+}
+
+// isExtension reports whether an IPv6 header of this kind is followed to get to
+// the transport's.
+func isExtension(proto uint8) bool {
+	switch proto {
+	case protoHopByHop, protoDstOpts, protoRouting, protoAH, protoFragment:
+		return true
+	}
+	return false
 }
 
 // ParseQuoted reads the packet that the ICMP error p quotes. Routers need quote
@@ -107,14 +119,17 @@ func ParseQuoted(p *Packet) (q Quoted, r Reason) {
 		at, q.Proto = IPv6Header, b[6]
 		q.Src, q.Dst = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 		for range maxExtensions {
-			if q.Proto != protoHopByHop && q.Proto != protoDstOpts && q.Proto != protoRouting && q.Proto != protoFragment {
+			if !isExtension(q.Proto) {
 				break
 			}
 			if at+8 > len(b) {
 				return q, Short
 			}
 			size := int(b[at+1])*8 + 8
-			if q.Proto == protoFragment {
+			switch q.Proto {
+			case protoAH: // RFC 4302 section 2.2
+				size = int(b[at+1])*4 + 8
+			case protoFragment:
 				if binary.BigEndian.Uint16(b[at+2:])&^7 != 0 {
 					return q, FragmentBad
 				}
@@ -131,8 +146,8 @@ func ParseQuoted(p *Packet) (q Quoted, r Reason) {
 	case ProtoTCP, ProtoUDP:
 		q.SrcPort, q.DstPort = binary.BigEndian.Uint16(b[at:]), binary.BigEndian.Uint16(b[at+2:])
 	case ProtoICMP, ProtoICMPv6:
-		switch b[at] {
-		case icmp4Echo, icmp4EchoReply, icmp6Echo, icmp6EchoReply:
+		e := Packet{V6: p.V6, Proto: q.Proto, ICMPType: b[at]}
+		if q.Echo, q.EchoReply = e.IsEcho(), e.isEchoReply(); q.Echo {
 			q.SrcPort = binary.BigEndian.Uint16(b[at+4:])
 			q.DstPort = q.SrcPort
 		}

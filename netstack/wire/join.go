@@ -52,7 +52,7 @@ func (j *Joined) Add(p *Packet) bool {
 		p.Seq != j.next || !joinable(p),
 		n > j.size || j.total+n > 65535,
 		!bytes.Equal(p.B[p.L4:p.L4+4], f.B[f.L4:f.L4+4]),                     // ports
-		!bytes.Equal(p.B[p.L4+8:p.L4+12], f.B[f.L4+8:f.L4+12]),               // acknowledgement
+		!bytes.Equal(p.B[p.L4+8:p.L4+13], f.B[f.L4+8:f.L4+13]),               // acknowledgement, header length, reserved bits
 		!bytes.Equal(p.B[p.L4+14:p.L4+16], f.B[f.L4+14:f.L4+16]),             // window
 		!bytes.Equal(p.B[p.L4+TCPHeader:p.Data], f.B[f.L4+TCPHeader:f.Data]), // options
 		!sameIP(p, f):

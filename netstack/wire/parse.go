@@ -250,6 +250,8 @@ func (p *Packet) parseTransport() Reason {
 			p.SrcPort = binary.BigEndian.Uint16(t[4:])
 			p.DstPort = p.SrcPort
 		}
+	case p.Proto == ProtoICMP, p.Proto == ProtoICMPv6:
+		return BadTransport // of the other family: no host takes it
 	}
 	return OK
 }
