@@ -83,7 +83,7 @@ const (
 	timeoutHalf     = 12 * time.Hour     // one side has said FIN and the other may still have much to say
 	timeoutClosing  = 4 * time.Minute    // RFC 5382 REQ-5: at least 4 minutes
 	timeoutTomb     = 2 * time.Minute    // RFC 9293 section 3.4.2: 2 MSL is four minutes, Linux takes one
-	timeoutReset    = 10 * time.Second   //
+	timeoutReset    = 2 * time.Minute    // a RST that was lost is said again when the other end speaks
 	timeoutUDP      = 30 * time.Second   // nothing has come back yet
 	timeoutUDPReply = 5 * time.Minute    // RFC 4787 REQ-5
 	timeoutICMP     = 60 * time.Second   // RFC 5508 REQ-2

@@ -72,14 +72,22 @@ func (f *flow) state() string {
 	return "opened"
 }
 
+// repeated reports whether p, a SYN, is the one that opened this connection: an
+// old copy of it doesn't open another.
+func (f *flow) repeated(p *wire.Packet, fromB bool) bool { return f.tcp.repeated(f.end(fromB), p) }
+
+// end is the tracker's number for the end that a packet comes from.
+func (f *flow) end(fromB bool) int {
+	if fromB == f.openerB {
+		return 0
+	}
+	return 1
+}
+
 // packet takes a packet of the flow into account; fromB tells its direction.
 func (f *flow) packet(now time.Duration, p *wire.Packet, fromB bool) wire.Reason {
 	if f.key.proto == wire.ProtoTCP {
-		i := 0
-		if fromB != f.openerB {
-			i = 1
-		}
-		if r := f.tcp.packet(i, p); r != wire.OK {
+		if r := f.tcp.packet(f.end(fromB), p); r != wire.OK {
 			return r
 		}
 	}
@@ -104,7 +112,7 @@ func (f *flow) count(now time.Duration, bytes int, fromB bool) {
 func (f *flow) stale() bool {
 	switch f.key.proto {
 	case wire.ProtoTCP:
-		if !f.noted.kept || f.noted.phase != f.tcp.phase {
+		if !f.noted.kept || f.noted.phase != f.tcp.lasting() {
 			return true
 		}
 		return f.tcp.side[0].end-f.noted.end[0] > recordBytes || f.tcp.side[1].end-f.noted.end[1] > recordBytes

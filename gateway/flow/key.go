@@ -14,6 +14,10 @@ type key struct {
 	pa, pb uint16
 	proto  uint8
 	v6     bool
+	// asks and asksB set ICMP echoes with one identifier in the two directions
+	// apart: a reply belongs to what the other end has asked. Both are false for
+	// all that is no echo.
+	asks, asksB bool
 }
 
 // keyOf returns the key of p's flow, and whether p's source is the end b.
@@ -27,7 +31,11 @@ func keyOf(p *wire.Packet) (k key, fromB bool) {
 	}
 	k.pa, k.pb = p.SrcPort, p.DstPort
 	k.proto, k.v6 = p.Proto, p.V6
-	return k, k.order()
+	fromB = k.order()
+	if p.IsEcho() {
+		k.asks, k.asksB = true, fromB == p.IsEchoRequest()
+	}
+	return k, fromB
 }
 
 // keyOfQuoted returns the key of the flow of a packet that an ICMP error quotes.
@@ -36,7 +44,11 @@ func keyOfQuoted(q *wire.Quoted) (k key, fromB bool) {
 	copy(k.a[:], q.Src.AsSlice())
 	copy(k.b[:], q.Dst.AsSlice())
 	k.pa, k.pb, k.proto = q.SrcPort, q.DstPort, q.Proto
-	return k, k.order()
+	fromB = k.order()
+	if q.Echo {
+		k.asks, k.asksB = true, fromB != q.EchoReply
+	}
+	return k, fromB
 }
 
 // order swaps the ends when the second sorts before the first, and reports

@@ -68,7 +68,7 @@ func parseKey(b []byte) (k key, err error) {
 // appendRecord appends the flow's record and notes what it says.
 func (f *flow) appendRecord(b []byte) []byte {
 	f.noted.kept = true
-	f.noted.phase = f.tcp.phase
+	f.noted.phase = f.tcp.lasting()
 	var flags byte
 	set := func(on bool, bit byte) {
 		if on {
@@ -84,7 +84,7 @@ func (f *flow) appendRecord(b []byte) []byte {
 		set((!t.loose || t.hint[1]) && t.phase != phaseSyn, recKnown1)
 		f.noted.end = [2]uint32{t.side[0].end, t.side[1].end}
 	}
-	b = append(b, recordVersion, flags, byte(f.tcp.phase))
+	b = append(b, recordVersion, flags, byte(f.tcp.lasting()))
 	b = binary.BigEndian.AppendUint64(b, uint64(f.openedW.UnixMilli()))
 	for i := range f.tcp.side {
 		b = append(b, f.tcp.side[i].scale)

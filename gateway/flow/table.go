@@ -83,33 +83,39 @@ func (t *Table) pass(now time.Duration, p *wire.Packet, fromHost bool) (*flow, w
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.flows[k]
-	if f != nil && (fromB == f.localB) != fromHost {
+	if f == nil {
+		return t.admit(s, now, p, k, fromB, fromHost)
+	}
+	if (fromB == f.localB) != fromHost {
 		return nil, wire.Spoofed
 	}
-	opens := p.Proto != wire.ProtoTCP || p.Flags&(wire.SYN|wire.ACK) == wire.SYN
-	if f != nil && p.Proto == wire.ProtoTCP && opens {
+	if p.Proto == wire.ProtoTCP && p.Flags&(wire.SYN|wire.ACK) == wire.SYN {
 		switch {
-		case f.tcp.phase.over():
-			t.forget(s, f)
-			f = nil
-		case fromB != f.openerB:
+		case f.tcp.phase.over() && !f.repeated(p, fromB):
+			// The tuple is used anew. The tombstone stays when it may not be.
+			return t.admit(s, now, p, k, fromB, fromHost)
+		case fromB != f.openerB && t.rule(p) == nil:
 			// The end that was called dials back on the same tuple: allowed only
 			// where it might open such a flow by itself.
-			if t.rule(p) == nil {
-				return nil, t.refuse(wire.Denied)
-			}
+			return nil, t.refuse(wire.Denied)
 		}
 	}
-	if f == nil {
-		var r wire.Reason
-		if f, r = t.admit(s, now, p, k, fromB, fromHost, opens); r != wire.OK {
-			return nil, r
-		}
-	} else if r := f.packet(now, p, fromB); r != wire.OK {
+	if r := f.packet(now, p, fromB); r != wire.OK {
 		return nil, r
 	}
 	t.note(s, f)
 	return f, wire.OK
+}
+
+// mayOpen reports whether p is of a kind that opens a flow.
+func mayOpen(p *wire.Packet) bool {
+	switch {
+	case p.Proto == wire.ProtoTCP:
+		return p.Flags&(wire.SYN|wire.ACK) == wire.SYN
+	case p.IsICMP():
+		return p.IsEchoRequest()
+	}
+	return true
 }
 
 // rule asks policy about the flow that p would open.
@@ -126,17 +132,15 @@ func (t *Table) refuse(r wire.Reason) wire.Reason {
 	return r
 }
 
-// admit makes the flow that p opens, if there may be one.
-func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB, fromHost, opens bool) (*flow, wire.Reason) {
+// admit makes the flow that p opens, if there may be one, in place of one that
+// has ended.
+func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB, fromHost bool) (*flow, wire.Reason) {
 	src, dst := p.Src(), p.Dst()
 	from, to, r := t.ends(src, dst, fromHost)
 	if r != wire.OK {
 		return nil, r
 	}
-	if p.IsICMP() {
-		opens = p.IsEchoRequest()
-	}
-	if !opens {
+	if !mayOpen(p) {
 		if now-t.start < t.cfg.Grace {
 			return nil, wire.Grace
 		}
@@ -145,6 +149,9 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 	rule := t.rule(p)
 	if rule == nil {
 		return nil, t.refuse(wire.Denied)
+	}
+	if old := s.flows[k]; old != nil {
+		t.forget(s, old)
 	}
 	if r := t.room(s, from); r != wire.OK {
 		return nil, r
@@ -160,6 +167,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 	f.count(now, len(p.B), fromB)
 	t.insert(s, f, from)
 	t.opened.Add(1)
+	t.note(s, f)
 	return f, wire.OK
 }
 
