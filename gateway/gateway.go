@@ -63,8 +63,8 @@ type Gateway struct {
 // tunnel's sockets, in this order, so that a second process for the same node
 // fails before it touches the host. It starts nothing. Whoever gets a Gateway
 // has to Run it, which closes it all.
-func New(cfg configs.Config, opt Options) (g *Gateway, err error) {
-	g = &Gateway{
+func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
+	g := &Gateway{
 		cfg: cfg, version: opt.Version, log: opt.Logger, started: time.Now(),
 		milestone: opt.Milestone, firstUp: make(map[string]bool),
 	}
