@@ -25,15 +25,17 @@ var Roles = [...]Role{RoleWaiting, RoleStandby, RoleActive, RoleSuspended}
 
 // HA is a node's view of its pair. A node without a sibling has none.
 type HA struct {
-	Node string `json:"node"`
-	Site string `json:"site"`
-	Role Role   `json:"role"`
+	// Time is when the snapshot was taken, on the clock that all other times are of.
+	Time time.Time `json:"time"`
+	Node string    `json:"node"`
+	Site string    `json:"site"`
+	Role Role      `json:"role"`
 	// Why says in words how the node came to its role, and Since when.
 	Why   string    `json:"why"`
 	Since time.Time `json:"since"`
 	// Active is the node of the site's highest claim, empty while none is known, and Epoch the number of that claim.
 	Active string `json:"active,omitempty"`
-	Epoch  uint64 `json:"epoch"`
+	Epoch  uint64 `json:"epoch,omitzero"`
 	Health Health `json:"health"`
 	// Sibling is the other node of the pair, Witnesses are the nodes of other sites, which are asked whether they hear it.
 	Sibling   Sibling   `json:"sibling"`
@@ -135,7 +137,7 @@ type VIP struct {
 type Carrier struct {
 	Site  string `json:"site"`
 	Node  string `json:"node,omitempty"`
-	Epoch uint64 `json:"epoch"`
+	Epoch uint64 `json:"epoch,omitzero"`
 }
 
 // Failover is how a node became active.
