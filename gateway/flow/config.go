@@ -64,6 +64,10 @@ type Config struct {
 	Recorder Recorder // may be nil: nothing is remembered then
 	// Now is a monotonic clock, counted from any fixed moment.
 	Now func() time.Duration
+	// Alive reports whether the process has been running. While it says no,
+	// packets are dropped, since they may be of a past that the sibling has
+	// carried on without this node. nil is always.
+	Alive func() bool
 	// Grace is how long after the start packets of unknown connections are
 	// counted as waiting for a record rather than as stray.
 	Grace time.Duration

@@ -17,6 +17,7 @@ type flow struct {
 	// openerB says that the end b opened the flow.
 	openerB bool
 	rule    *Rule
+	gone    bool // the table has forgotten it
 	tcp     tracker
 	// replied says that the end that was called has answered.
 	replied bool

@@ -8,7 +8,7 @@ import (
 
 // maxRuns is how many flows may be joined side by side in one batch. A batch
 // mixes few: it is what the link received at once.
-const maxRuns = 4
+const maxRuns = 8
 
 // joiner gathers the segments of a batch into super-segments, flow by flow.
 // Packets of one flow leave in the order in which they came.
@@ -16,6 +16,8 @@ type joiner struct {
 	run  [maxRuns]wire.Joined
 	flow [maxRuns]*flow
 	n    int
+	turn int       // whose run makes room for that of another flow
+	last cursor    // the flow of the packet before
 	one  [1][]byte // what a single packet is written from, so that it need not be allocated
 }
 
@@ -23,6 +25,12 @@ type joiner struct {
 // What can't be delivered is dropped and counted; an error is never returned,
 // since no packet is worth the tunnel.
 func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
+	if !p.table.alive() {
+		for range bufs {
+			p.table.drop(wire.Frozen)
+		}
+		return len(bufs), nil
+	}
 	j := p.joins.Get().(*joiner)
 	now := p.table.cfg.Now()
 	for _, b := range bufs {
@@ -30,7 +38,10 @@ func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
 			p.table.drop(r)
 		}
 	}
-	p.flushAll(j)
+	for i := range j.n {
+		p.flush(j, i)
+	}
+	j.n, j.last, j.one[0] = 0, cursor{}, nil
 	p.joins.Put(j)
 	return len(bufs), nil
 }
@@ -43,14 +54,14 @@ func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
 	var whole wire.Reassembled
 	if pkt.Fragment {
 		var r wire.Reason
-		if whole, r = p.reassemble(p.fragIn, now, pkt.B); r != wire.OK || whole.Packet == nil {
+		if whole, r = p.reassemble(p.fragIn, now, &pkt, false); r != wire.OK || whole.Packet == nil {
 			return r
 		}
 		if r := wire.Parse(&pkt, whole.Packet); r != wire.OK {
 			return r
 		}
 	}
-	f, r := p.table.pass(now, &pkt, false)
+	f, r := p.table.passNext(now, &pkt, false, &j.last)
 	if r != wire.OK {
 		if r == wire.Denied {
 			p.tellLink(wire.AdminProhibited, &pkt, 0)
@@ -86,48 +97,46 @@ func (p *Path) deliver(j *joiner, f *flow, pkt *wire.Packet, partial bool) wire.
 	if pkt.Proto != wire.ProtoTCP {
 		var o wire.Offload
 		if partial {
-			o = pkt.SetPartial()
+			// It can't be refused: partial has found the field that this is about.
+			o, _ = pkt.Settle(pkt.Partial())
 		}
 		return p.write(j, pkt.B, o)
-	}
-	if !partial && !pkt.ChecksumOK() {
-		return wire.BadChecksum
 	}
 	for i := range j.n {
 		if j.flow[i] != f {
 			continue
 		}
-		if j.run[i].Add(pkt) {
-			return wire.OK
+		if !j.run[i].Add(pkt, partial) {
+			p.flush(j, i)
+			j.flow[i] = f
+			j.run[i].Start(pkt, partial)
 		}
-		p.flush(j, i)
-		j.run[i].Start(pkt)
 		return wire.OK
 	}
-	if j.n == maxRuns {
-		p.flushAll(j)
+	i := j.n
+	if i < maxRuns {
+		j.n++
+	} else {
+		i = j.turn % maxRuns
+		j.turn = i + 1
+		p.flush(j, i)
 	}
-	j.flow[j.n] = f
-	j.run[j.n].Start(pkt)
-	j.n++
+	j.flow[i] = f
+	j.run[i].Start(pkt, partial)
 	return wire.OK
 }
 
+// flush writes the run i and lets go of it.
 func (p *Path) flush(j *joiner, i int) {
-	vec, o := j.run[i].Finish()
+	run := &j.run[i]
+	vec, o := run.Finish()
 	if err := p.host.Write(vec, o); err != nil {
-		for range j.run[i].Len() {
+		for range run.Len() {
 			p.table.drop(wire.HostWrite)
 		}
 	}
-}
-
-func (p *Path) flushAll(j *joiner) {
-	for i := range j.n {
-		p.flush(j, i)
-		j.flow[i] = nil
-	}
-	j.n = 0
+	run.Release()
+	j.flow[i] = nil
 }
 
 func (p *Path) write(j *joiner, b []byte, o wire.Offload) wire.Reason {

@@ -189,6 +189,8 @@ type gw struct {
 	book  *book
 	table *Table
 	path  *Path
+	bufs  [][]byte // what readAll reads into
+	sizes []int
 }
 
 // newGW makes the gateway of red with the link to gray up. change may alter its
@@ -223,14 +225,16 @@ func (g *gw) readAll() (out [][]byte) {
 	g.Helper()
 	g.host.setClosed(true) // the end of what there is to read
 	defer g.host.setClosed(false)
-	bufs, sizes := make([][]byte, 128), make([]int, 128)
-	for i := range bufs {
-		bufs[i] = make([]byte, 16+65535)
+	if g.bufs == nil {
+		g.bufs, g.sizes = make([][]byte, 128), make([]int, 128)
+		for i := range g.bufs {
+			g.bufs[i] = make([]byte, 16+4096)
+		}
 	}
 	for {
-		n, err := g.path.Read(bufs, sizes, 16)
+		n, err := g.path.Read(g.bufs, g.sizes, 16)
 		for i := range n {
-			out = append(out, bytes.Clone(bufs[i][16:16+sizes[i]]))
+			out = append(out, bytes.Clone(g.bufs[i][16:16+g.sizes[i]]))
 		}
 		if errors.Is(err, os.ErrClosed) {
 			return out

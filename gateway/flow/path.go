@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -37,6 +38,7 @@ type Path struct {
 	cut wire.Cutter
 
 	joins sync.Pool // *joiner
+	pair  pairing
 
 	fragMu  sync.Mutex
 	fragOut *wire.Reassembler // of fragments from the host
@@ -89,6 +91,10 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+		if !p.table.alive() {
+			p.table.drop(wire.Frozen)
+			continue
+		}
 		out, r := p.outbound(p.buf[:n], o, bufs, sizes, offset)
 		if r != wire.OK {
 			p.table.drop(r)
@@ -116,11 +122,17 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 	if r := wire.Parse(&pkt, b); r != wire.OK {
 		return 0, r
 	}
+	o, r := pkt.Settle(o)
+	if r != wire.OK {
+		return 0, r
+	}
+	if pass := p.pair.pass.Load(); pass != nil {
+		return 0, passOn(&pkt, o, *pass)
+	}
 	now := p.table.cfg.Now()
 	var whole wire.Reassembled
 	if pkt.Fragment {
-		var r wire.Reason
-		if whole, r = p.reassemble(p.fragOut, now, pkt.B); r != wire.OK || whole.Packet == nil {
+		if whole, r = p.reassemble(p.fragOut, now, &pkt, true); r != wire.OK || whole.Packet == nil {
 			return 0, r
 		}
 		if r := wire.Parse(&pkt, whole.Packet); r != wire.OK {
@@ -170,10 +182,11 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 // mssFor is the largest TCP payload that fits an inner packet of mtu bytes
 // without options (RFC 6691).
 func mssFor(mtu int, v6 bool) uint16 {
+	header := wire.IPv4Header
 	if v6 {
-		return uint16(mtu - wire.IPv6Header - wire.TCPHeader)
+		header = wire.IPv6Header
 	}
-	return uint16(mtu - wire.IPv4Header - wire.TCPHeader)
+	return uint16(max(mtu-header-wire.TCPHeader, 1))
 }
 
 // cutUp begins to cut a TCP segment that is too large for the path, or a
@@ -183,7 +196,7 @@ func (p *Path) cutUp(pkt *wire.Packet, o wire.Offload, mtu int, partial bool, bu
 	size := mtu - pkt.Data
 	if g := int(o.GSOSize); g > 0 && g <= size {
 		size = g
-	} else {
+	} else if pkt.DF {
 		p.tellHost(wire.PacketTooBig, pkt, mtu)
 	}
 	if size <= 0 {
@@ -212,17 +225,26 @@ func (p *Path) tooBig(pkt *wire.Packet, o wire.Offload, mtu int, bufs [][]byte, 
 }
 
 // refragment cuts a reassembled datagram up again, into pieces no larger than
-// those in which it came: its sender found these to fit.
+// those in which it came: its sender found these to fit. Where they no longer do,
+// they are cut smaller, and an IPv6 sender, which cuts up by itself, is told.
 func (p *Path) refragment(pkt *wire.Packet, whole wire.Reassembled, mtu int, bufs [][]byte, sizes []int, offset int) int {
+	if pkt.V6 && whole.MaxFragment > mtu {
+		p.tellHost(wire.PacketTooBig, pkt, mtu)
+	}
 	return p.fragment(pkt.B, min(mtu, whole.MaxFragment), whole.ID, bufs, sizes, offset)
 }
 
+// fragment puts the fragments of b into bufs. What these have no room for waits
+// in the outbox for the next Read.
 func (p *Path) fragment(b []byte, mtu int, id uint32, bufs [][]byte, sizes []int, offset int) int {
 	n := 0
 	err := wire.Fragment(b, mtu, id, func(piece []byte) {
-		if n < len(bufs) {
+		switch {
+		case n < len(bufs):
 			sizes[n] = copy(bufs[n][offset:], piece)
 			n++
+		case !p.box.put(bytes.Clone(piece)):
+			p.table.drop(wire.QueueFull)
 		}
 	})
 	if err != nil {
@@ -233,16 +255,22 @@ func (p *Path) fragment(b []byte, mtu int, id uint32, bufs [][]byte, sizes []int
 }
 
 // reassemble gives the datagram that a fragment completes. Its Packet is nil,
-// with OK, while others are missing.
-func (p *Path) reassemble(ra *wire.Reassembler, now time.Duration, b []byte) (wire.Reassembled, wire.Reason) {
+// with OK, while others are missing. A fragment with addresses that can't be is
+// dropped before it takes up space or spoils somebody else's datagram.
+func (p *Path) reassemble(ra *wire.Reassembler, now time.Duration, pkt *wire.Packet, fromHost bool) (wire.Reassembled, wire.Reason) {
+	if _, _, r := p.table.ends(pkt.Src(), pkt.Dst(), fromHost); r != wire.OK {
+		return wire.Reassembled{}, r
+	}
 	p.fragMu.Lock()
 	defer p.fragMu.Unlock()
-	whole, r := ra.Add(now, b)
+	whole, r := ra.Add(now, pkt.B)
 	switch {
 	case r == wire.FragTooMany || r == wire.FragNoSpace:
 		return wire.Reassembled{}, wire.FragmentLimit
 	case r.Refused():
 		return wire.Reassembled{}, wire.FragmentBad
+	case r == wire.FragNone:
+		return wire.Reassembled{}, wire.BadExtension // its fragment header stands where none may
 	}
 	return whole, wire.OK
 }

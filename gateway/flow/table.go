@@ -15,13 +15,15 @@ const shards = 64
 // Table holds the flows and says of each packet whether it passes. Its methods
 // are safe for concurrent use.
 type Table struct {
-	cfg                      Config
-	judge                    atomic.Pointer[Judge]
-	start                    time.Duration
-	shard                    [shards]shard
-	count                    atomic.Int64
-	opener                   []atomic.Int64 // flows by the site that opened them
-	drops                    [wire.NumReasons]atomic.Uint64
+	cfg    Config
+	judge  atomic.Pointer[Judge]
+	start  time.Duration
+	shard  [shards]shard
+	count  atomic.Int64
+	opener []atomic.Int64 // flows by the site that opened them
+	drops  [wire.NumReasons]atomic.Uint64
+	// standby says that the flows are the sibling's; see SetStandby.
+	standby                  atomic.Bool
 	opened, denied, restored atomic.Uint64
 }
 
@@ -86,6 +88,11 @@ func (t *Table) pass(now time.Duration, p *wire.Packet, fromHost bool) (*flow, w
 	if f == nil {
 		return t.admit(s, now, p, k, fromB, fromHost)
 	}
+	return t.follow(s, now, p, f, fromB, fromHost)
+}
+
+// follow judges a packet of a flow that is known.
+func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fromB, fromHost bool) (*flow, wire.Reason) {
 	if (fromB == f.localB) != fromHost {
 		return nil, wire.Spoofed
 	}
@@ -93,7 +100,7 @@ func (t *Table) pass(now time.Duration, p *wire.Packet, fromHost bool) (*flow, w
 		switch {
 		case f.tcp.phase.over() && !f.repeated(p, fromB):
 			// The tuple is used anew. The tombstone stays when it may not be.
-			return t.admit(s, now, p, k, fromB, fromHost)
+			return t.admit(s, now, p, f.key, fromB, fromHost)
 		case fromB != f.openerB && t.rule(p) == nil:
 			// The end that was called dials back on the same tuple: allowed only
 			// where it might open such a flow by itself.
@@ -234,11 +241,17 @@ func (t *Table) insert(s *shard, f *flow, from int) {
 	t.opener[from].Add(1)
 }
 
-// forget removes a flow and its record.
-func (t *Table) forget(s *shard, f *flow) {
+// remove takes a flow out of the table.
+func (t *Table) remove(s *shard, f *flow) {
 	delete(s.flows, f.key)
+	f.gone = true
 	t.count.Add(-1)
 	t.opener[t.openerSite(f)].Add(-1)
+}
+
+// forget removes a flow and its record.
+func (t *Table) forget(s *shard, f *flow) {
+	t.remove(s, f)
 	if f.noted.kept && t.cfg.Recorder != nil {
 		s.note = f.key.append(s.note[:0])
 		t.cfg.Recorder.Delete(s.note)
@@ -280,7 +293,9 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 // the direction in which the flow was opened; one that policy no longer allows,
 // or that concerns no link of this node, is refused with a reason. A flow that
 // the table has already is left alone.
-func (t *Table) Take(k, v []byte) (wire.Reason, error) {
+func (t *Table) Take(k, v []byte) (wire.Reason, error) { return t.take(k, v, false) }
+
+func (t *Table) take(k, v []byte, replace bool) (wire.Reason, error) {
 	f, err := parseRecord(k, v)
 	if err != nil {
 		return 0, err
@@ -310,13 +325,20 @@ func (t *Table) Take(k, v []byte) (wire.Reason, error) {
 	s := t.shardOf(&f.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.flows[f.key] != nil {
-		return wire.OK, nil
+	if old := s.flows[f.key]; old != nil {
+		if !replace {
+			return wire.OK, nil
+		}
+		t.remove(s, old)
 	}
 	if r := t.room(s, from); r != wire.OK {
 		return r, nil
 	}
 	t.insert(s, f, from)
+	if replace {
+		s.note = f.appendRecord(s.note[:0]) // the caller has the record already
+		return wire.OK, nil
+	}
 	t.restored.Add(1)
 	t.note(s, f)
 	return wire.OK, nil
@@ -331,7 +353,9 @@ func (t *Table) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			t.sweep(t.cfg.Now())
+			if !t.standby.Load() {
+				t.sweep(t.cfg.Now())
+			}
 		}
 	}
 }

@@ -50,6 +50,11 @@ func (v *voice) about(kind wire.ICMPKind, p *wire.Packet, mtu int) []byte {
 	if !p.Answerable() || !budget.AllowN(time.Now(), 1) {
 		return nil
 	}
+	return wire.AppendICMPError(nil, kind, p, v.address(p), mtu)
+}
+
+// address is what an error about p comes from.
+func (v *voice) address(p *wire.Packet) netip.Addr {
 	from := v.from4
 	if p.V6 {
 		from = v.from6
@@ -57,7 +62,7 @@ func (v *voice) about(kind wire.ICMPKind, p *wire.Packet, mtu int) []byte {
 	if !from.IsValid() {
 		from = p.Dst()
 	}
-	return wire.AppendICMPError(nil, kind, p, from, mtu)
+	return from
 }
 
 // outbox holds packets of the gateway's own that wait for Path.Read to take

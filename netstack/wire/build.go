@@ -53,3 +53,16 @@ func AppendUDP(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 	finish(b[at:])
 	return b
 }
+
+// AppendTCP appends a whole TCP segment without options or payload, with a
+// finished checksum. A gateway sends none: it is for quoting in ICMP errors.
+func AppendTCP(b []byte, src, dst netip.AddrPort, seq uint32, flags uint8) []byte {
+	at := len(b)
+	b = appendIP(b, src.Addr(), dst.Addr(), ProtoTCP, TCPHeader)
+	b = binary.BigEndian.AppendUint16(b, src.Port())
+	b = binary.BigEndian.AppendUint16(b, dst.Port())
+	b = binary.BigEndian.AppendUint32(b, seq)
+	b = append(b, 0, 0, 0, 0, TCPHeader/4<<4, flags, 0, 0, 0, 0, 0, 0)
+	finish(b[at:])
+	return b
+}

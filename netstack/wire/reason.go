@@ -43,6 +43,11 @@ const (
 	SiteFull   // no room for another flow opened by that site
 	Unmatched  // an ICMP error that quotes no flow known
 
+	// What the pair says.
+
+	Frozen  // it waited while the process stood still
+	Standby // it reached the node that is not active, and could not be passed on
+
 	// What the machine could not do.
 
 	HostWrite // the host's TUN device refused it
@@ -78,6 +83,8 @@ var reasonNames = [NumReasons]string{
 	TableFull:      "table-full",
 	SiteFull:       "site-full",
 	Unmatched:      "unmatched-icmp",
+	Frozen:         "frozen",
+	Standby:        "standby",
 	HostWrite:      "host-write",
 	QueueFull:      "queue-full",
 }

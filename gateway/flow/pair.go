@@ -1,0 +1,138 @@
+package flow
+
+import (
+	"sync/atomic"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// What a pair asks of the data path: a standby holds the active node's flows
+// and lets none of them age, passes on what the LAN sends it by mistake, and a
+// node that takes over wakes the flows that wait for a timer.
+
+// maxStray is the largest packet that is passed on to the sibling in one piece:
+// with another IP and UDP header around it, it fits any link.
+const maxStray = 1280 - wire.IPv6Header - wire.UDPHeader
+
+// pairing is the part of a Path that only a pair uses.
+type pairing struct {
+	pass atomic.Pointer[func([]byte)]
+}
+
+func (t *Table) alive() bool { return t.cfg.Alive == nil || t.cfg.Alive() }
+
+// SetStandby says whether the flows are the sibling's. While they are, none times
+// out here: their packets pass elsewhere.
+func (t *Table) SetStandby(standby bool) {
+	if t.standby.Swap(standby) == standby || standby {
+		return
+	}
+	// Taking over: what was silent here was not silent.
+	now := t.cfg.Now()
+	t.each(func(f *flow) bool {
+		f.last = now
+		return true
+	})
+}
+
+// Replace is Take, but the record takes the place of what the table has, and the
+// Recorder, which is where it comes from, does not hear of it.
+func (t *Table) Replace(k, v []byte) (wire.Reason, error) { return t.take(k, v, true) }
+
+// Record appends the value of the record with key k as it is now. It reports
+// false when there is no such flow, or it has no record.
+func (t *Table) Record(b, k []byte) ([]byte, bool) {
+	id, err := parseKey(k)
+	if err != nil {
+		return b, false
+	}
+	s := t.shardOf(&id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.flows[id]
+	if f == nil || !f.noted.kept {
+		return b, false
+	}
+	noted := f.noted // the file's view stays what it is
+	b = f.appendRecord(b)
+	f.noted = noted
+	return b, true
+}
+
+// Remove takes out the flow that a record's key names, if there is one. The
+// Recorder does not hear of it.
+func (t *Table) Remove(k []byte) {
+	id, err := parseKey(k)
+	if err != nil {
+		return
+	}
+	s := t.shardOf(&id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.flows[id]; f != nil {
+		t.remove(s, f)
+	}
+}
+
+// SetPass makes the Path hand packets from the host to pass, each at most
+// 1,232 bytes with a finished checksum, and not to the link: this node is the
+// standby, and a host of the LAN has not heard so yet. nil ends that.
+func (p *Path) SetPass(pass func(pkt []byte)) {
+	if pass == nil {
+		p.pair.pass.Store(nil)
+		return
+	}
+	p.pair.pass.Store(&pass)
+}
+
+// passOn hands a packet to pass, cut up if need be.
+func passOn(pkt *wire.Packet, o wire.Offload, pass func([]byte)) wire.Reason {
+	if o.NeedsCsum {
+		pkt.FinishChecksum()
+	}
+	if len(pkt.B) <= maxStray {
+		pass(pkt.B)
+		return wire.OK
+	}
+	if pkt.Fragment || pkt.Proto != wire.ProtoTCP {
+		return wire.Standby
+	}
+	if !o.NeedsCsum && !o.CsumValid && !pkt.ChecksumOK() {
+		return wire.BadChecksum
+	}
+	var cut wire.Cutter
+	cut.Reset(pkt, maxStray-pkt.Data, false)
+	b := make([]byte, maxStray)
+	for cut.Busy() {
+		pass(b[:cut.Next(b)])
+	}
+	return wire.OK
+}
+
+// Stray takes a packet of the LAN that reached the sibling: it goes on as if it
+// had come from this host. It may be called by any goroutine, and keeps nothing
+// of b.
+func (p *Path) Stray(b []byte) {
+	if p.pair.pass.Load() != nil {
+		p.table.drop(wire.Standby) // neither node takes itself for active
+		return
+	}
+	buf := append([]byte(nil), b...)
+	var bufs [2][]byte
+	var sizes [2]int
+	for i := range bufs {
+		bufs[i] = make([]byte, wire.IPv6Header+len(b))
+	}
+	n, r := p.outbound(buf, wire.Offload{}, bufs[:], sizes[:], 0)
+	if r != wire.OK {
+		p.table.drop(r)
+	}
+	for i := range n {
+		if !p.box.put(bufs[i][:sizes[i]]) {
+			p.table.drop(wire.QueueFull)
+		}
+	}
+	if n > 0 {
+		p.Wake()
+	}
+}

@@ -1,0 +1,108 @@
+package flow
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// After an outage a sender waits for its retransmission timer, which has doubled
+// each time that it fired in vain: after 30 s it may sleep for as long again. An
+// ICMP host-unreachable that quotes the oldest segment in flight takes back one
+// doubling (RFC 6069 section 4), and when the time is up by that, the segment is
+// sent at once. A host that implements none of it ignores the message.
+const (
+	wakeRounds = 16 // as often as a timer can have doubled
+	wakePause  = 10 * time.Millisecond
+)
+
+// sleeper is a connection with bytes in flight from the local end.
+type sleeper struct {
+	key key
+	una uint32
+}
+
+// WakeFlows wakes the senders of this site whose bytes toward the site with
+// index i are in flight. It returns when all have moved, or can't be moved so,
+// or ctx ends; and how many there were.
+func (p *Path) WakeFlows(ctx context.Context, i int) int {
+	list := p.table.sleepers(i)
+	total := len(list)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for range wakeRounds {
+		select {
+		case <-ctx.Done():
+			return total
+		case <-timer.C:
+		}
+		awake := list[:0]
+		for _, s := range list {
+			src, dst, asleep := p.table.asleep(s)
+			if !asleep {
+				continue
+			}
+			awake = append(awake, s)
+			p.tellAsleep(src, dst, s.una)
+		}
+		if list = awake; len(list) == 0 {
+			return total
+		}
+		timer.Reset(wakePause)
+	}
+	return total
+}
+
+// sleepers lists the connections that may wait for a timer.
+func (t *Table) sleepers(site int) (list []sleeper) {
+	t.each(func(f *flow) bool {
+		if f.site == site {
+			if una, ok := f.inFlight(); ok {
+				list = append(list, sleeper{f.key, una})
+			}
+		}
+		return true
+	})
+	return list
+}
+
+// inFlight returns the oldest sequence number that the local end has sent and
+// the other has not acknowledged, as far as both have been heard.
+func (f *flow) inFlight() (una uint32, ok bool) {
+	t := &f.tcp
+	if f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() {
+		return 0, false
+	}
+	local, far := &t.side[f.end(f.localB)], &t.side[1-f.end(f.localB)]
+	return far.ack, far.acked && wire.SeqLess(far.ack, local.end)
+}
+
+// asleep reports whether nothing has been acknowledged since s was listed, and
+// the ends of the connection, the local one first.
+func (t *Table) asleep(s sleeper) (src, dst netip.AddrPort, asleep bool) {
+	sh := t.shardOf(&s.key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	f := sh.flows[s.key]
+	if f == nil {
+		return src, dst, false
+	}
+	una, ok := f.inFlight()
+	src, dst = s.key.ends(f.localB)
+	return src, dst, ok && una == s.una
+}
+
+// tellAsleep sends the ICMP error about the segment at seq.
+func (p *Path) tellAsleep(src, dst netip.AddrPort, seq uint32) {
+	b := wire.AppendTCP(nil, src, dst, seq, wire.ACK)
+	var pkt wire.Packet
+	if wire.Parse(&pkt, b) != wire.OK {
+		return
+	}
+	from := p.voice.address(&pkt)
+	if err := p.host.Write([][]byte{wire.AppendICMPError(nil, wire.HostUnreachable, &pkt, from, 0)}, wire.Offload{}); err != nil {
+		p.table.drop(wire.HostWrite)
+	}
+}
