@@ -137,12 +137,48 @@ func (p *Packet) IsPartial() bool {
 	return binary.BigEndian.Uint16(p.B[at:]) == fold(p.pseudo(len(p.segment())))
 }
 
+// Partial returns the Offload that tells a device to finish the checksum of a TCP
+// or UDP packet whose field holds the sum of the pseudo-header: see IsPartial.
+func (p *Packet) Partial() Offload {
+	at, _ := p.csumField()
+	return Offload{NeedsCsum: true, CsumStart: uint16(p.L4), CsumOffset: uint16(at - p.L4)}
+}
+
+// Settle brings what a device left to do down to what a path of packets can
+// carry: after it, NeedsCsum is about the transport checksum of p itself and
+// covers p to its end. Anything else is finished here: the checksum of a packet
+// inside a tunnel that the host has built, and one that ends before the
+// packet does, since UDP options stand behind it (RFC 9868).
+func (p *Packet) Settle(o Offload) (Offload, Reason) {
+	if !o.NeedsCsum {
+		return o, OK
+	}
+	at, ok := p.csumField()
+	if ok && !p.Fragment && int(o.CsumStart) == p.L4 && int(o.CsumStart)+int(o.CsumOffset) == at {
+		if o.GSOSize == 0 && p.Proto == ProtoUDP && len(p.segment()) != len(p.B)-p.L4 {
+			p.FinishChecksum()
+			return Offload{}, OK
+		}
+		return o, OK
+	}
+	start, field := int(o.CsumStart), int(o.CsumStart)+int(o.CsumOffset)
+	if o.GSOSize > 0 || start < p.L4 || field+2 > len(p.B) {
+		return o, BadTransport
+	}
+	c := ^fold(sum(p.B[start:], 0)) // the field holds its pseudo-header's sum
+	if c == 0 {
+		c = 0xffff // the same, and never "none" (RFC 768)
+	}
+	binary.BigEndian.PutUint16(p.B[field:], c)
+	return Offload{}, OK
+}
+
 // SetPartial stores the sum of the pseudo-header in the checksum field of a TCP
 // or UDP packet and returns the Offload that tells a device to finish it.
 func (p *Packet) SetPartial() Offload {
 	at, _ := p.csumField()
 	binary.BigEndian.PutUint16(p.B[at:], fold(p.pseudo(len(p.segment()))))
-	return Offload{NeedsCsum: true, CsumStart: uint16(p.L4), CsumOffset: uint16(at - p.L4)}
+	return p.Partial()
 }
 
 // setHeaderChecksum computes the checksum of an IPv4 header of hlen bytes.

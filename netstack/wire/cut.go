@@ -10,6 +10,7 @@ type Cutter struct {
 	size    int // payload bytes per segment
 	at      int // offset of the payload not yet given
 	id      uint16
+	pseudo  uint64 // sum of the pseudo-header but for the length
 	partial bool
 	busy    bool
 }
@@ -18,7 +19,7 @@ type Cutter struct {
 // the segments get the sum of their pseudo-header as checksum, otherwise a
 // finished one. size must be positive and p a TCP packet.
 func (c *Cutter) Reset(p *Packet, size int, partial bool) {
-	*c = Cutter{p: *p, size: size, at: p.Data, partial: partial, busy: true}
+	*c = Cutter{p: *p, size: size, at: p.Data, pseudo: p.pseudo(0), partial: partial, busy: true}
 	if !p.V6 {
 		c.id = binary.BigEndian.Uint16(p.B[4:])
 	}
@@ -40,8 +41,7 @@ func (c *Cutter) Next(dst []byte) int {
 	copy(dst, c.p.B[:hdr])
 	copy(dst[hdr:], c.p.B[c.at:c.at+n])
 
-	seg := Packet{B: dst[:hdr+n], V6: c.p.V6, Proto: ProtoTCP, L4: c.p.L4, Data: hdr}
-	if seg.V6 {
+	if c.p.V6 {
 		binary.BigEndian.PutUint16(dst[4:], uint16(hdr+n-IPv6Header))
 	} else {
 		binary.BigEndian.PutUint16(dst[2:], uint16(hdr+n))
@@ -49,7 +49,7 @@ func (c *Cutter) Next(dst []byte) int {
 		setHeaderChecksum(dst, c.p.L4)
 		c.id++
 	}
-	t := dst[c.p.L4:]
+	t := dst[c.p.L4 : hdr+n]
 	seq := c.p.Seq + uint32(c.at-c.p.Data)
 	if !last {
 		t[13] &^= FIN | PSH
@@ -61,10 +61,12 @@ func (c *Cutter) Next(dst []byte) int {
 		t[13] &^= CWR | SYN
 	}
 	binary.BigEndian.PutUint32(t[4:], seq)
+	t[16], t[17] = 0, 0
+	acc := c.pseudo + uint64(len(t))
 	if c.partial {
-		seg.SetPartial()
+		binary.BigEndian.PutUint16(t[16:], fold(acc))
 	} else {
-		seg.FinishChecksum()
+		binary.BigEndian.PutUint16(t[16:], ^fold(sum(t, acc)))
 	}
 	c.at += n
 	c.busy = !last

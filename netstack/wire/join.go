@@ -21,11 +21,15 @@ type Joined struct {
 	next  uint32
 	psh   bool
 	shut  bool // nothing may follow
+	// partial says that the first segment's checksum is not finished; good that
+	// its payload is known to be, by that or by its checksum.
+	partial, good bool
 }
 
-// Start begins a run with p, a TCP segment whose payload is known to be good
-// (see Packet.IsPartial). Whatever the run held is forgotten.
-func (j *Joined) Start(p *Packet) {
+// Start begins a run with p, a TCP segment. partial says that its checksum field
+// holds the sum of the pseudo-header only: see Packet.IsPartial. Whatever the run
+// held is forgotten.
+func (j *Joined) Start(p *Packet, partial bool) {
 	j.first = *p
 	j.vec[0] = p.B
 	j.n = 1
@@ -33,6 +37,7 @@ func (j *Joined) Start(p *Packet) {
 	j.total = len(p.B)
 	j.next = p.Seq + uint32(j.size)
 	j.psh = false
+	j.partial, j.good = partial, partial
 	j.shut = !joinable(p) || p.Flags&PSH != 0
 }
 
@@ -41,9 +46,12 @@ func joinable(p *Packet) bool {
 	return p.Flags&^(ACK|PSH) == 0 && len(p.B) > p.Data
 }
 
-// Add appends p to the run if it continues it, and reports whether it did. The
-// payload of p must be known to be good.
-func (j *Joined) Add(p *Packet) bool {
+// Add appends p to the run if it continues it, and reports whether it did.
+//
+// A joined segment gets a new checksum, which would make damage look good: where
+// those of the segments are finished they are verified, and one that doesn't
+// hold is not joined. Alone it is left to whoever receives it.
+func (j *Joined) Add(p *Packet, partial bool) bool {
 	f := &j.first
 	n := len(p.B) - p.Data
 	switch {
@@ -57,7 +65,13 @@ func (j *Joined) Add(p *Packet) bool {
 		!bytes.Equal(p.B[p.L4+TCPHeader:p.Data], f.B[f.L4+TCPHeader:f.Data]), // options
 		!sameIP(p, f):
 		return false
+	case !j.good && !f.ChecksumOK():
+		j.shut = true
+		return false
+	case !partial && !p.ChecksumOK():
+		return false
 	}
+	j.good = true
 	j.vec[j.n] = p.B[p.Data:]
 	j.n++
 	j.total += n
@@ -83,13 +97,15 @@ func (j *Joined) Len() int { return j.n }
 
 // Finish edits the headers of the first segment so that it stands for the whole
 // run, and returns the parts of the super-segment in order and what is left to
-// the device. A run of one is that packet, with its checksum left to the device.
-// The result is valid until Start is called again.
+// the device. A run of one is that packet as it was. The result is valid until
+// Start or Release is called.
 func (j *Joined) Finish() ([][]byte, Offload) {
 	f := &j.first
-	whole := *f
 	if j.n == 1 {
-		return j.vec[:1], f.SetPartial()
+		if j.partial {
+			return j.vec[:1], f.Partial()
+		}
+		return j.vec[:1], Offload{}
 	}
 	if j.psh {
 		f.B[f.L4+13] |= PSH
@@ -100,13 +116,15 @@ func (j *Joined) Finish() ([][]byte, Offload) {
 		binary.BigEndian.PutUint16(f.B[2:], uint16(j.total))
 		setHeaderChecksum(f.B, f.L4)
 	}
-	at, _ := whole.csumField()
-	binary.BigEndian.PutUint16(f.B[at:], fold(whole.pseudo(j.total-f.L4)))
-	return j.vec[:j.n], Offload{
-		GSOSize:    uint16(j.size),
-		HdrLen:     uint16(f.Data),
-		NeedsCsum:  true,
-		CsumStart:  uint16(f.L4),
-		CsumOffset: uint16(at - f.L4),
-	}
+	o := f.Partial()
+	binary.BigEndian.PutUint16(f.B[f.L4+int(o.CsumOffset):], fold(f.pseudo(j.total-f.L4)))
+	o.GSOSize, o.HdrLen = uint16(j.size), uint16(f.Data)
+	return j.vec[:j.n], o
+}
+
+// Release lets go of the packets, so that nothing is kept from being freed.
+func (j *Joined) Release() {
+	clear(j.vec[:j.n])
+	j.first.B = nil
+	j.n = 0
 }
