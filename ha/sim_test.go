@@ -1,0 +1,283 @@
+package ha
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	oneSeed  = flag.Int64("seed", -1, "run this seed of the simulation alone and print its trace")
+	allSeeds = flag.Int("seeds", seedsByDefault, "how many seeds the simulation runs")
+)
+
+const (
+	settled = 1500 * time.Millisecond // a start has settled by then
+	healed  = 2 * time.Second         // and what a fault did, so long after it ended
+)
+
+// newWorld builds two sites of two nodes, or of two and one.
+func newWorld(seed uint64, trace bool) *world {
+	w := &world{
+		seed: seed, rng: rand.New(rand.NewPCG(seed, 0x67770003)), claimed: map[Claim]bool{}, removed: map[string]uint64{},
+	}
+	if trace {
+		w.trace = &strings.Builder{}
+	}
+	w.records = w.chance(0.25)
+	w.sites = []Site{{Name: "red"}, {Name: "gray"}}
+	count := 4
+	if w.chance(0.2) {
+		count = 3
+	}
+	for i := range count {
+		n := &node{w: w, index: i, site: i / 2}
+		for j := range n.id {
+			n.id[j] = byte(w.rng.Uint32())
+		}
+		n.skew = int64(w.between(0, 10*time.Second) / time.Millisecond)
+		w.nodes = append(w.nodes, n)
+		w.sites[n.site].Nodes = append(w.sites[n.site].Nodes, n.id)
+	}
+	wan := w.between(time.Millisecond, 40*time.Millisecond)
+	rough := w.chance(0.5)
+	for i := range w.nodes {
+		for j := range w.nodes {
+			p := &w.path[i][j]
+			p.delay, p.jitter = 200*time.Microsecond, time.Millisecond
+			if w.nodes[i].site != w.nodes[j].site {
+				p.delay, p.jitter = wan, wan/4
+			}
+			if rough {
+				p.jitter *= 4
+				p.loss, p.dup = 0.01*w.rng.Float64(), 0.02*w.rng.Float64()
+			}
+		}
+	}
+	return w
+}
+
+// after plans a call.
+func (w *world) after(d time.Duration, f func()) {
+	w.push(simEvent{at: w.now + d, kind: evCall, call: f})
+}
+
+// writers keep records changing while the run lasts.
+func (w *world) writers() {
+	if !w.records {
+		return
+	}
+	for _, n := range w.nodes {
+		if n.up && !n.frozen && n.active && !n.suspended {
+			n.write()
+		}
+	}
+	w.after(w.between(time.Millisecond, 150*time.Millisecond), w.writers)
+}
+
+// fault does something bad and undoes it; it returns when that is over.
+func (w *world) fault() time.Duration {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	d := w.between(20*time.Millisecond, 1200*time.Millisecond)
+	cut := func(what string, which func(i, j int) bool) {
+		w.logf("cut %s for %v", what, d)
+		for i := range w.nodes {
+			for j := range w.nodes {
+				if i != j && which(i, j) {
+					p := &w.path[i][j]
+					p.cut++
+					w.after(d, func() { p.cut-- })
+				}
+			}
+		}
+	}
+	same := func(i, j int) bool { return w.nodes[i].site == w.nodes[j].site }
+	switch w.rng.IntN(13) {
+	case 0, 1:
+		if n.up {
+			n.kill()
+			w.after(d, func() { n.start() })
+		}
+	case 2:
+		w.logf("both nodes of %s die", w.sites[n.site].Name)
+		for _, o := range w.nodes {
+			if o.site == n.site && o.up {
+				o.kill()
+				w.after(w.between(0, d), func() { o.start() })
+			}
+		}
+	case 3, 4:
+		if d *= 2; n.up && !n.frozen {
+			w.logf("%s freezes for %v", n.name(), d)
+			n.frozen = true
+			w.after(d, n.thaw)
+		}
+	case 5:
+		cut("sibling tunnel of "+w.sites[n.site].Name, func(i, j int) bool { return same(i, j) && w.nodes[i].site == n.site })
+	case 6:
+		cut("the link", func(i, j int) bool { return !same(i, j) })
+	case 7:
+		cut("the WAN of "+n.name(), func(i, j int) bool { return !same(i, j) && (i == n.index || j == n.index) })
+	case 8:
+		a, b := n.index, w.rng.IntN(len(w.nodes))
+		cut(fmt.Sprintf("one way from %s to %s", n.name(), w.nodes[b].name()), func(i, j int) bool { return i == a && j == b })
+	case 9:
+		deaf := w.chance(0.5)
+		cut(fmt.Sprintf("one way of %s, deaf %v", n.name(), deaf), func(i, j int) bool { return deaf && j == n.index || !deaf && i == n.index })
+	case 10:
+		w.logf("bad network for %v", d)
+		for i := range w.nodes {
+			for j := range w.nodes {
+				p, was := &w.path[i][j], w.path[i][j]
+				p.loss, p.dup, p.jitter = 0.4*w.rng.Float64(), 0.2, 80*time.Millisecond
+				w.after(d, func() { p.loss, p.dup, p.jitter = was.loss, was.dup, was.jitter })
+			}
+		}
+		d += 100 * time.Millisecond // what is on its way
+	case 11:
+		if n.up && !n.frozen {
+			h := Health{LAN: w.chance(0.5), Plane: w.chance(0.3), Records: n.health.Records}
+			w.logf("health of %s is %+v for %v", n.name(), h, d)
+			boot := n.boot
+			n.health = h
+			n.do(n.m.SetHealth(n.mono(), h))
+			n.plan()
+			w.after(d, func() {
+				if n.up && n.boot == boot {
+					n.health.LAN, n.health.Plane = true, true
+					n.do(n.m.SetHealth(n.mono(), n.health))
+					n.plan()
+				}
+			})
+		}
+	case 12:
+		n.skew += int64(w.between(0, 8*time.Hour)/time.Millisecond) - 4*3600*1000
+		w.logf("wall clock of %s is off by %d ms", n.name(), n.skew)
+		if n.up && !n.frozen {
+			var out []Output
+			var err error
+			if n.active {
+				out, err = n.m.Drain(n.mono(), w.chance(0.5))
+			} else if len(w.sites[n.site].Nodes) == 2 {
+				out, err = n.m.Takeover(n.mono(), w.chance(0.5))
+			}
+			w.logf("an operator moves the active node, at %s: %v", n.name(), err)
+			n.do(out)
+			n.plan()
+		}
+	}
+	return w.now + d
+}
+
+// live runs a world through its faults and checks it.
+func (w *world) live() {
+	apart := w.between(0, 400*time.Millisecond)
+	for _, n := range w.nodes {
+		w.after(w.between(0, apart), n.start)
+	}
+	w.run(settled)
+	w.settled("after the start")
+	w.writers()
+	end := w.now
+	switch kind := w.rng.IntN(20); {
+	case kind < 3:
+		w.run(w.now + 2*time.Second)
+		if w.turns[0] != 1 || w.turns[1] != 1 {
+			w.failf("nothing was wrong, and yet %v activations", w.turns)
+		}
+	case kind < 5: // only a sibling tunnel, with both reachable from the other site
+		was := w.turns[0]
+		w.logf("cut the sibling tunnel of red alone")
+		w.path[0][1].cut++
+		w.path[1][0].cut++
+		w.run(w.now + w.between(time.Second, 3*time.Second))
+		w.path[0][1].cut--
+		w.path[1][0].cut--
+		end = w.now
+		w.run(w.now + healed)
+		if w.turns[0]-was > 1 {
+			w.failf("a cut sibling tunnel made %d role changes", w.turns[0]-was)
+		}
+	default:
+		for range 1 + w.rng.IntN(4) {
+			end = max(end, w.fault())
+			w.run(w.now + w.between(0, 400*time.Millisecond))
+		}
+	}
+	w.run(end + healed)
+	w.settled("after the last fault")
+	turns := w.turns
+	w.run(w.now + 300*time.Millisecond)
+	if w.turns != turns {
+		w.failf("roles still change")
+	}
+}
+
+// settled checks that each site has one active node and that all route to it.
+func (w *world) settled(when string) {
+	var active [2]*node
+	for _, n := range w.nodes {
+		if !n.up || n.frozen {
+			w.failf("%s: %s doesn't run", when, n.name())
+		}
+		if n.active && !n.suspended {
+			if active[n.site] != nil {
+				w.failf("%s: both nodes of %s are active", when, w.sites[n.site].Name)
+			}
+			active[n.site] = n
+		}
+	}
+	for s := range w.sites {
+		if active[s] == nil {
+			w.failf("%s: no node of %s is active", when, w.sites[s].Name)
+			continue
+		}
+		for _, n := range w.nodes {
+			if n.assign[s] != active[s].id {
+				w.failf("%s: %s routes %s to %s, active is %s", when, n.name(), w.sites[s].Name, w.nameOf(n.assign[s]), active[s].name())
+			}
+		}
+	}
+}
+
+func simulate(seed uint64, trace bool) *world {
+	w := newWorld(seed, trace)
+	w.live()
+	return w
+}
+
+// TestSimulation runs the seeds. A failing one is replayed with its trace, and
+// again with: go test ./ha -run TestSimulation -seed N
+func TestSimulation(t *testing.T) {
+	if *oneSeed >= 0 {
+		w := simulate(uint64(*oneSeed), true)
+		t.Log("\n" + w.trace.String())
+		for _, f := range w.failures {
+			t.Error(f)
+		}
+		return
+	}
+	var next, failed atomic.Uint64
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				seed := next.Add(1) - 1
+				if seed >= uint64(*allSeeds) || failed.Load() >= 5 {
+					return
+				}
+				if w := simulate(seed, false); len(w.failures) > 0 && failed.Add(1) <= 5 {
+					t.Errorf("seed %d: %s", seed, strings.Join(w.failures, "\n\t"))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d seeds", min(next.Load(), uint64(*allSeeds)))
+}

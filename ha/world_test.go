@@ -1,0 +1,443 @@
+package ha
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// world is two sites on a virtual network, in virtual time.
+type world struct {
+	seed   uint64
+	rng    *rand.Rand
+	now    time.Duration
+	events events
+	order  uint64
+	nodes  []*node
+	sites  []Site
+	path   [4][4]path
+	pool   [][]byte
+
+	records  bool // there are records to replicate
+	version  uint64
+	removed  map[string]uint64 // version at which a record was removed
+	holds    [4]promise        // what each standby has acknowledged
+	claimed  map[Claim]bool
+	turns    [2]int // activations by site
+	trace    *strings.Builder
+	failures []string
+}
+
+// path is one direction between two nodes.
+type path struct {
+	cut           int // nested
+	loss, dup     float64
+	delay, jitter time.Duration
+}
+
+// promise is the state that was acknowledged by a standby since its boot.
+type promise struct {
+	boot    uint64
+	records map[string]uint64
+}
+
+type eventKind uint8
+
+const (
+	evTick eventKind = iota
+	evDeliver
+	evCall
+)
+
+type simEvent struct {
+	at      time.Duration
+	order   uint64
+	kind    eventKind
+	node    int
+	from    int
+	payload []byte
+	call    func()
+}
+
+type events []simEvent
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].order < e[j].order
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(simEvent)) }
+func (e *events) Pop() any     { panic("unused") }
+
+func (w *world) push(ev simEvent) {
+	w.order++
+	ev.order = w.order
+	w.events = append(w.events, ev)
+	// heap.Push without the boxing.
+	h := w.events
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !h.Less(i, up) {
+			break
+		}
+		h.Swap(i, up)
+		i = up
+	}
+}
+
+func (w *world) pop() simEvent {
+	h := w.events
+	top := h[0]
+	n := len(h) - 1
+	h[0], h[n] = h[n], simEvent{}
+	w.events = h[:n]
+	if n > 0 {
+		heap.Fix(&w.events, 0)
+	}
+	return top
+}
+
+// node is one process, with what its owner would do.
+type node struct {
+	w      *world
+	index  int
+	site   int
+	id     NodeID
+	m      *Machine
+	r      *Replicator
+	store  map[string]uint64
+	boot   uint64
+	zero   time.Duration // the world's time at which its monotonic clock was 0
+	tickAt time.Duration
+	up     bool
+	frozen bool
+	busy   bool
+	queue  []simEvent
+
+	seen      uint64 // survives
+	skew      int64  // of the wall clock, ms
+	active    bool
+	suspended bool
+	epoch     uint64 // of the last activation, ever
+	fallen    uint64 // the epoch at the last deactivation
+	assign    [2]NodeID
+	health    Health
+}
+
+func (n *node) name() string { return fmt.Sprintf("%s-%d", n.w.sites[n.site].Name, n.index%2+1) }
+
+// Value, Apply and Remove are the Store.
+func (n *node) Value(b, key []byte) ([]byte, bool) {
+	v, ok := n.store[string(key)]
+	if !ok {
+		return b, false
+	}
+	for i := 56; i >= 0; i -= 8 {
+		b = append(b, byte(v>>i))
+	}
+	return b, true
+}
+
+func (n *node) Apply(key, value []byte) {
+	var v uint64
+	for _, c := range value {
+		v = v<<8 | uint64(c)
+	}
+	n.store[string(key)] = v
+}
+
+func (n *node) Remove(key []byte) { delete(n.store, string(key)) }
+
+func (w *world) between(d time.Duration, e time.Duration) time.Duration {
+	return d + time.Duration(w.rng.Int64N(int64(e-d)+1))
+}
+
+func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
+
+func (w *world) logf(format string, args ...any) {
+	if w.trace != nil {
+		fmt.Fprintf(w.trace, "%9.3fms  ", float64(w.now)/float64(time.Millisecond))
+		fmt.Fprintf(w.trace, format+"\n", args...)
+	}
+}
+
+func (w *world) failf(format string, args ...any) {
+	w.logf("FAILED: "+format, args...)
+	w.failures = append(w.failures, fmt.Sprintf("at %v: ", w.now)+fmt.Sprintf(format, args...))
+}
+
+// start boots a node; what it knew is lost but for the epoch.
+func (n *node) start() {
+	w := n.w
+	n.boot = w.rng.Uint64() | 1
+	n.zero = w.now - w.between(0, time.Hour)
+	n.up, n.frozen, n.active, n.suspended = true, false, false, false
+	n.queue = n.queue[:0]
+	n.assign = [2]NodeID{}
+	n.store = map[string]uint64{}
+	n.health = Health{LAN: true, Plane: true}
+	m, err := New(n.mono(), Config{
+		Self: n.id, Sites: w.sites, Boot: n.boot, Seen: n.seen,
+		Wall: func() int64 { return 1_700_000_000_000 + int64(w.now/time.Millisecond) + n.skew },
+	})
+	if err != nil {
+		panic(err)
+	}
+	n.m = m
+	n.r = nil
+	if w.records {
+		n.r = NewReplicator(n.mono(), ReplicatorConfig{Boot: n.boot, Store: n})
+	}
+	w.logf("%s starts, seen %d", n.name(), n.seen)
+	n.tick()
+}
+
+func (n *node) kill() {
+	n.w.logf("%s dies", n.name())
+	n.up, n.active, n.suspended = false, false, false
+}
+
+func (n *node) mono() time.Duration { return n.w.now - n.zero }
+
+func (n *node) tick() {
+	n.do(n.m.Tick(n.mono()))
+	if n.r != nil {
+		n.replicate(n.r.Tick(n.mono()))
+	}
+	n.plan()
+}
+
+func (n *node) plan() {
+	next := n.m.Next()
+	if n.r != nil {
+		next = min(next, n.r.Next())
+	}
+	at := max(n.zero+next, n.w.now+100*time.Microsecond)
+	if n.tickAt <= n.w.now || at < n.tickAt {
+		n.tickAt = at
+		n.w.push(simEvent{at: at, kind: evTick, node: n.index})
+	}
+}
+
+func (n *node) handle(ev *simEvent) {
+	if string(ev.payload[:3]) == ReplicaMagic {
+		if n.r == nil || n.w.nodes[ev.from].site != n.site {
+			return
+		}
+		out, err := n.r.Handle(n.mono(), ev.payload)
+		if err != nil {
+			n.w.failf("%s can't read replication: %v", n.name(), err)
+		}
+		n.replicate(out)
+		n.plan()
+		return
+	}
+	out, err := n.m.Handle(n.mono(), n.w.nodes[ev.from].id, ev.payload)
+	if err != nil && err != ErrOld {
+		n.w.failf("%s can't read a message: %v", n.name(), err)
+	}
+	n.do(out)
+	n.plan()
+}
+
+// do carries outputs out, and holds them to what must never happen.
+func (n *node) do(out []Output) {
+	w := n.w
+	n.busy = true
+	defer func() { n.busy = false }()
+	for i := range out {
+		o := &out[i]
+		if o.Kind != Send && w.trace != nil {
+			if o.Kind == Report {
+				w.logf("%s: %v role=%v reason=%q epoch=%d", n.name(), o.Event.Kind, o.Event.Role, o.Event.Reason, o.Event.Epoch)
+			} else {
+				w.logf("%s: %v site=%s node=%s epoch=%d", n.name(), o.Kind, o.Site, w.nameOf(o.Node), o.Epoch)
+			}
+		}
+		switch o.Kind {
+		case Send:
+			for j := range w.nodes {
+				if w.nodes[j].id == o.To {
+					w.send(n.index, j, o.Payload)
+				}
+			}
+		case Persist:
+			if o.Epoch <= n.seen {
+				w.failf("%s persists epoch %d after %d", n.name(), o.Epoch, n.seen)
+			}
+			n.seen = o.Epoch
+		case Activate:
+			c := Claim{o.Epoch, n.id}
+			if o.Epoch != n.seen || o.Epoch <= n.epoch || w.claimed[c] {
+				w.failf("%s activates with epoch %d, persisted %d, used %d", n.name(), o.Epoch, n.seen, n.epoch)
+			}
+			w.claimed[c] = true
+			if !n.active {
+				w.turns[n.site]++
+				n.adopt()
+			}
+			n.epoch, n.active, n.suspended = o.Epoch, true, false
+		case Deactivate:
+			if !n.active {
+				w.failf("%s is deactivated and was not active", n.name())
+			}
+			n.active, n.suspended = false, false
+			if n.r != nil {
+				n.replicate(n.r.Follow(n.mono()))
+			}
+		case Suspend:
+			if !n.active || n.suspended {
+				w.failf("%s is suspended and was not active", n.name())
+			}
+			n.suspended = true
+		case Resume:
+			if !n.active || !n.suspended {
+				w.failf("%s is resumed and was not suspended", n.name())
+			}
+			n.suspended = false
+		case Assign:
+			for s := range w.sites {
+				if w.sites[s].Name == o.Site {
+					n.assign[s] = o.Node
+				}
+			}
+			if n.r != nil && o.Node == n.id {
+				n.replicate(n.r.Lead(n.mono(), o.Epoch))
+			}
+		}
+	}
+}
+
+func (w *world) nameOf(id NodeID) string {
+	for _, n := range w.nodes {
+		if n.id == id {
+			return n.name()
+		}
+	}
+	return "-"
+}
+
+// adopt checks that what this standby has acknowledged is there.
+func (n *node) adopt() {
+	p := &n.w.holds[n.index]
+	if n.r == nil || p.boot != n.boot {
+		return
+	}
+	for k, v := range p.records {
+		if got, ok := n.store[k]; got < v && (ok || n.w.removed[k] < v) {
+			n.w.failf("%s takes over without record %q of version %d, it has %d", n.name(), k, v, got)
+		}
+	}
+}
+
+// replicate sends payloads to the sibling, and notes what it has acknowledged.
+func (n *node) replicate(out [][]byte) {
+	w := n.w
+	sib := n.index ^ 1
+	if sib >= len(w.nodes) || w.nodes[sib].site != n.site {
+		return
+	}
+	for _, b := range out {
+		w.send(n.index, sib, b)
+	}
+	if n.r.lead && n.r.src.open && n.r.InSync() && n.r.Lag() == 0 {
+		p := &w.holds[sib]
+		if p.boot != n.r.src.peerBoot {
+			*p = promise{boot: n.r.src.peerBoot, records: map[string]uint64{}}
+		}
+		for k, v := range n.store {
+			p.records[k] = v
+		}
+	}
+	if n.busy { // the Machine's outputs are still being carried out
+		return
+	}
+	if h := (Health{LAN: n.health.LAN, Plane: n.health.Plane, Records: n.r.InSync()}); h != n.health {
+		n.health = h
+		n.do(n.m.SetHealth(n.mono(), h))
+		n.plan()
+	}
+}
+
+// write changes a record of an active node.
+func (n *node) write() {
+	w := n.w
+	w.version++
+	key := fmt.Sprintf("%s/%d", w.sites[n.site].Name, w.rng.IntN(12))
+	if _, has := n.store[key]; has && w.chance(0.3) {
+		delete(n.store, key)
+		w.removed[key] = w.version
+	} else {
+		n.store[key] = w.version
+	}
+	n.replicate(n.r.Changed(n.mono(), []byte(key)))
+	n.plan()
+}
+
+func (w *world) send(from, to int, payload []byte) {
+	p := &w.path[from][to]
+	if p.cut > 0 || p.loss > 0 && w.chance(p.loss) {
+		return
+	}
+	copies := 1
+	if p.dup > 0 && w.chance(p.dup) {
+		copies = 2
+	}
+	for range copies {
+		d := p.delay
+		if p.jitter > 0 {
+			d += time.Duration(w.rng.Int64N(int64(p.jitter)))
+		}
+		var b []byte
+		if n := len(w.pool); n > 0 {
+			b, w.pool = w.pool[n-1][:0], w.pool[:n-1]
+		}
+		w.push(simEvent{at: w.now + d, kind: evDeliver, node: to, from: from, payload: append(b, payload...)})
+	}
+}
+
+// run lets the world turn until a time.
+func (w *world) run(until time.Duration) {
+	for len(w.events) > 0 && w.events[0].at <= until {
+		ev := w.pop()
+		w.now = ev.at
+		n := w.nodes[ev.node]
+		switch ev.kind {
+		case evCall:
+			ev.call()
+		case evTick:
+			if n.up && !n.frozen && n.tickAt == ev.at {
+				n.tick()
+			}
+		case evDeliver:
+			switch {
+			case n.up && n.frozen && len(n.queue) < 100:
+				n.queue = append(n.queue, ev)
+				continue
+			case n.up && !n.frozen:
+				n.handle(&ev)
+			}
+			w.pool = append(w.pool, ev.payload)
+		}
+	}
+	w.now = until
+}
+
+// thaw lets a frozen node run again, on what has come meanwhile.
+func (n *node) thaw() {
+	if !n.up || !n.frozen {
+		return
+	}
+	n.frozen = false
+	n.w.logf("%s thaws, %d messages wait", n.name(), len(n.queue))
+	if n.w.chance(0.5) {
+		n.tick()
+	}
+	for i := range n.queue {
+		n.handle(&n.queue[i])
+	}
+	n.queue = n.queue[:0]
+	n.tick()
+}
