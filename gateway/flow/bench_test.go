@@ -21,6 +21,7 @@ func (r *replay) Read(b []byte) (int, wire.Offload, error) { return copy(b, r.pa
 func (r *replay) Write([][]byte, wire.Offload) error       { r.writes++; return nil }
 func (r *replay) SetReadDeadline(time.Time) error          { return nil }
 func (r *replay) Offload() bool                            { return true }
+func (r *replay) Pending() bool                            { return false }
 
 // benchPath is a path on which redDB and grayDB have a connection, and on which
 // other connections are open too.

@@ -36,6 +36,8 @@ type Host interface {
 	Write(vec [][]byte, o wire.Offload) error
 	// SetReadDeadline makes a blocked Read return os.ErrDeadlineExceeded.
 	SetReadDeadline(time.Time) error
+	// Pending reports whether packets wait to be read.
+	Pending() bool
 	// Offload reports whether Write takes super-segments and unfinished checksums.
 	Offload() bool
 }

@@ -25,6 +25,8 @@ type joiner struct {
 // What can't be delivered is dropped and counted; an error is never returned,
 // since no packet is worth the tunnel.
 func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
+	p.watch.writing.Add(1)
+	defer p.watch.wrote()
 	if !p.table.alive() {
 		for range bufs {
 			p.table.drop(wire.Frozen)

@@ -149,6 +149,12 @@ func (d *device) SetReadDeadline(t time.Time) error {
 
 func (d *device) Offload() bool { return d.offload }
 
+func (d *device) Pending() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.in) > 0
+}
+
 // written gives what the host was written since the last call.
 func (d *device) written() []packet {
 	d.mu.Lock()

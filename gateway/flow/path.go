@@ -39,6 +39,7 @@ type Path struct {
 
 	joins sync.Pool // *joiner
 	pair  pairing
+	watch watchdog
 
 	fragMu  sync.Mutex
 	fragOut *wire.Reassembler // of fragments from the host
@@ -81,6 +82,7 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			return n, nil
 		}
 		n, o, err := p.host.Read(p.buf[:])
+		p.watch.reads.Add(1)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// First rearm, then look what there is: a Wake in between is not lost.
 			if err := p.host.SetReadDeadline(time.Time{}); err != nil {

@@ -1,0 +1,183 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+	"github.com/onewaylink/gw/netstack/wire/wiretest"
+)
+
+// handshake opens a connection from red to gray.
+func (g *gw) handshake(t *talk) {
+	g.Helper()
+	g.want("SYN", g.out(t.call(wiretest.SYN)), wire.OK)
+	g.want("SYN-ACK", g.in(t.answer(wiretest.SYN|wiretest.ACK)), wire.OK)
+	g.want("ACK", g.out(t.call(wiretest.ACK)), wire.OK)
+}
+
+// TestStandbyHoldsFlows: a standby's flows come from records, don't age, and are
+// carried on from the takeover.
+func TestStandbyHoldsFlows(t *testing.T) {
+	active, standby := newGW(t, allow), newGW(t, allow)
+	talk := newTalk(redDB, grayDB)
+	active.handshake(talk)
+
+	standby.table.SetStandby(true)
+	for k, v := range active.table.Records("") {
+		for range 2 { // the second replaces the first
+			if r, err := standby.table.Replace(k, v); r != wire.OK || err != nil {
+				t.Fatal(r, err)
+			}
+		}
+		got, ok := standby.table.Record(nil, k)
+		if !ok || !bytes.Equal(got, v) {
+			t.Errorf("the standby's record is %x (%v), want %x", got, ok, v)
+		}
+	}
+	if len(standby.book.records) != 0 {
+		t.Error("the recorder heard of the sibling's record")
+	}
+	standby.now += 30 * 24 * time.Hour
+	standby.table.SetStandby(false)
+	standby.table.sweep(standby.now)
+	standby.want("data after the takeover", standby.out(talk.call(wiretest.ACK|wiretest.PSH, 'x')), wire.OK)
+	standby.want("the answer", standby.in(talk.answer(wiretest.ACK, 'y')), wire.OK)
+
+	for k := range active.table.Records("") {
+		standby.table.Remove(bytes.Clone(k))
+		if _, ok := standby.table.Record(nil, k); ok {
+			t.Error("the removed record is still there")
+		}
+	}
+	standby.want("after the removal", standby.out(talk.call(wiretest.ACK)), wire.NoFlow)
+	standby.table.Remove([]byte("no key"))
+}
+
+// TestStrays: what the LAN sends to the standby leaves by the active node, byte
+// for byte, also a super-segment with an unfinished checksum.
+func TestStrays(t *testing.T) {
+	active, standby := newGW(t, allow), newGW(t, allow)
+	talk := newTalk(redDB, grayDB)
+	active.handshake(talk)
+	var strays [][]byte
+	standby.path.SetPass(func(b []byte) { strays = append(strays, bytes.Clone(b)) })
+
+	payload := bytes.Repeat([]byte("0123456789"), 500)
+	b := talk.call(wiretest.ACK|wiretest.PSH, payload...)
+	var p wire.Packet
+	if r := wire.Parse(&p, b); r != wire.OK {
+		t.Fatal(r)
+	}
+	o := p.SetPartial()
+	o.GSOSize, o.HdrLen = 1380, uint16(p.Data)
+	standby.want("super-segment", second(standby.fromHost(b, o)), wire.OK)
+
+	var got []byte
+	for _, s := range strays {
+		if len(s) > maxStray {
+			t.Fatalf("a stray of %d bytes", len(s))
+		}
+		active.path.Stray(s)
+	}
+	for _, out := range active.readAll() {
+		if r := wire.Parse(&p, out); r != wire.OK || !p.ChecksumOK() {
+			t.Fatalf("a stray left as %v, checksum ok %v", r, p.ChecksumOK())
+		}
+		got = append(got, p.Payload()...)
+	}
+	if !bytes.Equal(got, payload) {
+		t.Errorf("%d bytes left in %d strays, want %d", len(got), len(strays), len(payload))
+	}
+
+	big := wire.AppendUDP(nil, redDB, grayDB, make([]byte, 1300))
+	standby.want("a large datagram", second(standby.fromHost(big, wire.Offload{})), wire.Standby)
+	before := standby.table.Stats().Drops
+	standby.path.Stray(strays[0]) // neither is active
+	standby.want("a stray at a standby", standby.dropped(before), wire.Standby)
+	standby.path.SetPass(nil)
+	standby.want("after the takeover", standby.out(newTalk(redDB, grayDB).call(wiretest.SYN)), wire.OK)
+}
+
+func second(_ [][]byte, r wire.Reason) wire.Reason { return r }
+
+// TestFrozen: while the process is taken for frozen, nothing passes.
+func TestFrozen(t *testing.T) {
+	alive := true
+	g := newGW(t, allow, func(c *Config) { c.Alive = func() bool { return alive } })
+	talk := newTalk(redDB, grayDB)
+	g.handshake(talk)
+	alive = false
+	g.want("from the host", g.out(talk.call(wiretest.ACK, 'x')), wire.Frozen)
+	g.want("from the link", g.in(talk.answer(wiretest.ACK, 'y')), wire.Frozen)
+	alive = true
+	talk.a-- // the byte that was dropped was never received
+	g.want("awake", g.in(talk.answer(wiretest.ACK, 'z')), wire.OK)
+}
+
+// TestWake: a sender whose byte is in flight is told host-unreachable about just
+// that byte, until it moves; one with nothing in flight is left alone.
+func TestWake(t *testing.T) {
+	for _, ends := range [][2]netip.AddrPort{{redDB, grayDB}, {redDB6, grayDB6}} {
+		g := newGW(t, allow)
+		talk := newTalk(ends[0], ends[1])
+		g.handshake(talk)
+		if n := g.path.WakeFlows(context.Background(), gray); n != 0 {
+			t.Fatalf("%d flows woken, and nothing is in flight", n)
+		}
+		una := talk.a
+		g.want("data", g.out(talk.call(wiretest.ACK, 'x')), wire.OK)
+		if n := g.path.WakeFlows(t.Context(), gray); n != 1 {
+			t.Fatalf("%d flows woken", n)
+		}
+		told := g.host.written()
+		if len(told) != wakeRounds {
+			t.Errorf("told %d times, want %d", len(told), wakeRounds)
+		}
+		var p wire.Packet
+		if r := wire.Parse(&p, told[0].b); r != wire.OK || !p.IsICMPError() || !p.ChecksumOK() || p.Dst() != ends[0].Addr() {
+			t.Fatalf("told %v by %x", r, told[0].b)
+		}
+		q, r := wire.ParseQuoted(&p)
+		if r != wire.OK || q.Src != ends[0].Addr() || q.Dst != ends[1].Addr() || q.SrcPort != ends[0].Port() || q.DstPort != ends[1].Port() {
+			t.Errorf("quoted %+v, %v", q, r)
+		}
+		quoted := p.Payload()
+		header := wire.IPv4Header
+		if p.V6 {
+			header = wire.IPv6Header
+		}
+		if seq := uint32(quoted[header+4])<<24 | uint32(quoted[header+5])<<16 | uint32(quoted[header+6])<<8 | uint32(quoted[header+7]); seq != una {
+			t.Errorf("quoted sequence number %d, want %d", seq, una)
+		}
+		g.want("acknowledged", g.in(talk.answer(wiretest.ACK)), wire.OK)
+		if n := g.path.WakeFlows(t.Context(), gray); n != 0 {
+			t.Errorf("%d flows woken after the acknowledgement", n)
+		}
+	}
+}
+
+func TestStuck(t *testing.T) {
+	g := newGW(t, allow)
+	for range 2 * stuckAfter {
+		if g.path.Stuck() {
+			t.Fatal("an idle path is taken for stuck")
+		}
+	}
+	g.host.send([]byte{0}, wire.Offload{}) // and nobody reads it
+	for i := 1; i < stuckAfter; i++ {
+		if g.path.Stuck() {
+			t.Fatalf("stuck after %d looks", i)
+		}
+	}
+	if !g.path.Stuck() {
+		t.Error("a path that doesn't move is not taken for stuck")
+	}
+	g.readAll()
+	if g.path.Stuck() {
+		t.Error("a path that has moved is still taken for stuck")
+	}
+}

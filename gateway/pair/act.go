@@ -1,0 +1,150 @@
+package pair
+
+import (
+	"slices"
+	"time"
+
+	"github.com/onewaylink/gw/ha"
+)
+
+// act carries out what the Machine wants, in its order. An error ends the
+// gateway: only an epoch that can't be stored is one.
+func (p *Pair) act(out []ha.Output) error {
+	for i := range out {
+		o := &out[i]
+		switch o.Kind {
+		case ha.Send:
+			p.sendTo(p.names[o.To], o.Payload)
+		case ha.Persist:
+			if err := storeEpoch(p.cfg.StateDir, o.Epoch); err != nil {
+				return err
+			}
+		case ha.Activate:
+			p.activate(o.Epoch)
+		case ha.Deactivate:
+			p.deactivate()
+		case ha.Suspend:
+			p.suspended.Store(true)
+		case ha.Resume:
+			p.suspended.Store(false)
+		case ha.Assign:
+			p.assign(o)
+		case ha.Report:
+			p.report(o.Event)
+		}
+	}
+	return nil
+}
+
+// activate makes this node carry the site: first its state, then the address,
+// then the word to the LAN. The claim to the other sites left before.
+func (p *Pair) activate(epoch uint64) {
+	p.suspended.Store(false)
+	p.seen.activating = p.now()
+	if p.sib == "" {
+		return
+	}
+	p.send(p.r.Lead(p.now(), epoch))
+	if p.leads.Swap(true) {
+		return // with a higher epoch than before
+	}
+	p.cfg.Flows.SetStandby(false)
+	p.cfg.Path.SetPass(nil)
+	if p.cfg.Address != nil {
+		p.cfg.Address.Hold()
+	}
+	p.seen.addressed = p.now()
+	p.run("on_active", p.cfg.OnActive)
+	for _, s := range p.cfg.Sites {
+		if s.Name != p.site {
+			p.wake(s.Name)
+		}
+	}
+}
+
+// deactivate gives all that up, in the opposite order.
+func (p *Pair) deactivate() {
+	if p.sib == "" {
+		return
+	}
+	led := p.leads.Swap(false)
+	if p.cfg.Address != nil {
+		p.cfg.Address.Drop()
+	}
+	p.passStrays()
+	p.cfg.Flows.SetStandby(true)
+	p.send(p.r.Follow(p.now()))
+	p.suspended.Store(false)
+	if led {
+		p.run("on_standby", p.cfg.OnStandby)
+	}
+}
+
+// passStrays sends the LAN's packets on to the sibling.
+func (p *Pair) passStrays() {
+	p.cfg.Path.SetPass(func(pkt []byte) {
+		_ = p.cfg.Tunnels.SendDatagram(p.sib, p.cfg.StrayPort, pkt) // the sibling is a peer
+	})
+}
+
+func (p *Pair) run(name string, args []string) {
+	if len(args) == 0 {
+		return
+	}
+	select {
+	case p.commands <- command{name, args}:
+	default:
+		p.log.Error(name + " was not run: too many wait")
+	}
+}
+
+// assign moves a site's subnets to the node that carries them now.
+func (p *Pair) assign(o *ha.Output) {
+	i := slices.IndexFunc(p.cfg.Sites, func(s Site) bool { return s.Name == o.Site })
+	name, ok := p.names[o.Node]
+	if i < 0 || !ok {
+		return
+	}
+	if o.Site != p.site {
+		if err := p.cfg.Tunnels.MoveSubnets(name, p.cfg.Sites[i].Subnets); err != nil {
+			p.log.Error("subnets not moved: packets go to the former node", "site", o.Site, "node", name, "error", err)
+		}
+		moved := p.seen.carrier[o.Site] != "" && p.seen.carrier[o.Site] != name
+		p.cfg.OnCarrier(o.Site, name)
+		if moved {
+			p.wake(o.Site)
+		}
+	}
+	if p.seen.carrier == nil {
+		p.seen.carrier = map[string]string{}
+	}
+	p.seen.carrier[o.Site] = name
+}
+
+// report logs an event and remembers what view.go shows.
+func (p *Pair) report(e *ha.Event) {
+	log := p.log.Info
+	args := []any{}
+	add := func(k string, v any, set bool) {
+		if set {
+			args = append(args, k, v)
+		}
+	}
+	add("role", e.Role, e.Kind == ha.EventRole)
+	add("site", e.Site, e.Site != "")
+	add("node", p.names[e.Node], p.names[e.Node] != "")
+	add("epoch", e.Epoch, e.Epoch != 0)
+	add("reason", e.Reason, e.Reason != "")
+	switch e.Kind {
+	case ha.EventSuspect, ha.EventRefused, ha.EventTimeout:
+		log = p.log.Warn
+	case ha.EventImplausible:
+		log = p.log.Error
+	case ha.EventFailover:
+		f := e.Failover
+		args = append(args, "reason", f.Reason, "detected", f.Detected.Round(time.Microsecond),
+			"claimed", f.Claimed.Round(time.Microsecond), "acknowledged", f.Acknowledged.Round(time.Microsecond))
+	}
+	log(e.Kind.String(), args...)
+	p.seen.note(p, e)
+}

@@ -1,0 +1,334 @@
+package pair
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/onewaylink/gw/ha"
+)
+
+// Tunnels carry what nodes say to each other, and the subnets.
+type Tunnels interface {
+	SendDatagram(node string, port uint16, payload []byte) error
+	MoveSubnets(node string, prefixes []netip.Prefix) error
+}
+
+// Flows is the flow table.
+type Flows interface {
+	SetStandby(bool)
+	// Replace takes a record of the sibling, Remove drops one, both so that a
+	// restart finds it so; Record appends the value of one that is held.
+	Replace(key, value []byte)
+	Remove(key []byte)
+	Record(b, key []byte) ([]byte, bool)
+	Records(yield func(key, value []byte) bool)
+}
+
+// Path is the way of the packets.
+type Path interface {
+	SetPass(func(pkt []byte))
+	Stray(pkt []byte)
+}
+
+// Address is the LAN's next hop.
+type Address interface {
+	Hold()
+	Drop()
+	Held() bool
+}
+
+// Node is a node of the network.
+type Node struct {
+	Name string
+	Key  ha.NodeID
+}
+
+// Site is this node's site, or one that is linked to it.
+type Site struct {
+	Name    string
+	Nodes   []Node
+	Subnets []netip.Prefix
+}
+
+// Config is what a Pair is made from.
+type Config struct {
+	Self  Node
+	Sites []Site
+	// Heartbeat and DeadAfter are those of this node's own pair; 0 without one.
+	Heartbeat, DeadAfter time.Duration
+	// StateDir is where the epoch is kept.
+	StateDir string
+	// HAPort and StrayPort are the ports of the tunnel's datagrams.
+	HAPort, StrayPort uint16
+
+	Tunnels Tunnels
+	Flows   Flows
+	Path    Path
+	Address Address // nil without a LAN address
+	// Addresses are those that Address answers for, for display.
+	Addresses []netip.Addr
+	// Fit reports whether the LAN's interface is up and packets make progress. It
+	// is called ten times a second.
+	Fit func() (lan, plane bool)
+	// OnCarrier is told which node carries a site from now on.
+	OnCarrier func(site, node string)
+	// OnActive and OnStandby are commands with arguments; empty runs none.
+	OnActive, OnStandby []string
+	CommandTimeout      time.Duration
+	// Wake wakes the senders of this site whose bytes toward a site are in flight,
+	// after a takeover on either side. It doesn't block; nil wakes none.
+	Wake   func(site string)
+	Logger hclog.Logger
+}
+
+// Pair is this node's part in its pair, and its view of the others'. Its methods
+// are safe for concurrent use.
+type Pair struct {
+	cfg   Config
+	log   hclog.Logger
+	start time.Time
+	names map[ha.NodeID]string
+	keys  map[string]ha.NodeID
+	sib   string // the sibling's name, empty without one
+	site  string
+
+	inbox    chan datagram
+	orders   chan order
+	commands chan command
+	refused  atomic.Pointer[string] // why the sibling is refused, nil when it is not
+
+	suspended atomic.Bool
+	leads     atomic.Bool
+
+	changes changes
+
+	mu   sync.Mutex // the machines, and what view.go shows
+	m    *ha.Machine
+	r    *ha.Replicator
+	seen view
+}
+
+// datagram is what another node has said.
+type datagram struct {
+	from    ha.NodeID
+	payload []byte
+}
+
+// order is something that an operator wants of the loop.
+type order struct {
+	do   func() error // with mu held
+	done chan error
+}
+
+// inboxSize bounds the datagrams that wait for the loop: a snapshot's window of
+// records and some heartbeats.
+const inboxSize = 512
+
+// fitEvery is how often the health of this node is looked at.
+const fitEvery = 100 * time.Millisecond
+
+// New makes a Pair that does nothing until Run.
+func New(cfg Config, boot uint64) (*Pair, error) {
+	p := &Pair{
+		cfg: cfg, log: cfg.Logger.Named("ha"), start: time.Now(),
+		names: map[ha.NodeID]string{}, keys: map[string]ha.NodeID{},
+		inbox: make(chan datagram, inboxSize), orders: make(chan order), commands: make(chan command, 8),
+	}
+	p.changes.wake = make(chan struct{}, 1)
+	mc := ha.Config{
+		Self: cfg.Self.Key, Heartbeat: cfg.Heartbeat, DeadAfter: cfg.DeadAfter, Boot: boot,
+		Wall: func() int64 { return time.Now().UnixMilli() },
+	}
+	for _, s := range cfg.Sites {
+		hs := ha.Site{Name: s.Name}
+		own := false
+		for _, n := range s.Nodes {
+			hs.Nodes = append(hs.Nodes, n.Key)
+			p.names[n.Key], p.keys[n.Name] = n.Name, n.Key
+			own = own || n.Key == cfg.Self.Key
+		}
+		mc.Sites = append(mc.Sites, hs)
+		if !own {
+			continue
+		}
+		p.site = s.Name
+		for _, n := range s.Nodes {
+			if n.Key != cfg.Self.Key {
+				p.sib = n.Name
+			}
+		}
+	}
+	var err error
+	if mc.Seen, err = loadEpoch(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	if p.m, err = ha.New(0, mc); err != nil {
+		return nil, fmt.Errorf("set up the election: %w", err)
+	}
+	p.r = ha.NewReplicator(0, ha.ReplicatorConfig{Boot: boot, Store: (*store)(p)})
+	if p.sib != "" {
+		cfg.Flows.SetStandby(true)
+		p.passStrays()
+	}
+	return p, nil
+}
+
+// now is the machines' clock.
+func (p *Pair) now() time.Duration { return time.Since(p.start) }
+
+// MayWrite reports false between a freeze of this process and the word that no
+// other node has taken its place: nothing may be written to anybody then.
+func (p *Pair) MayWrite() bool { return !p.suspended.Load() }
+
+// Receive takes what arrived through a node's tunnel on one of the ports. It
+// doesn't block and keeps nothing of payload.
+func (p *Pair) Receive(node string, port uint16, payload []byte) {
+	if port == p.cfg.StrayPort {
+		if node == p.sib {
+			p.cfg.Path.Stray(payload)
+		}
+		return
+	}
+	key, ok := p.keys[node]
+	if !ok || node == p.sib && p.refused.Load() != nil {
+		return
+	}
+	select {
+	case p.inbox <- datagram{key, bytes.Clone(payload)}:
+	default: // as good as lost on the way; all of it is repeated
+	}
+}
+
+// SetSibling says whether the sibling's configuration is at odds with this one's
+// in a way that forbids the pair. Empty means that it is not.
+func (p *Pair) SetSibling(refused string) {
+	if refused == "" {
+		p.refused.Store(nil)
+		return
+	}
+	p.refused.Store(&refused)
+}
+
+func (p *Pair) wake(site string) {
+	if p.cfg.Wake != nil {
+		p.cfg.Wake(site)
+	}
+}
+
+// Settle returns when the machines have taken notice of the present time: what
+// they decide about a freeze of this process has been carried out then.
+func (p *Pair) Settle(ctx context.Context) error {
+	return p.ask(ctx, func() error { return p.act(p.m.Tick(p.now())) })
+}
+
+// Run takes part until ctx ends. Then it gives the address back, but not the
+// role: the sibling finds out by silence, within dead_after.
+func (p *Pair) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return runCommands(ctx, p.log, p.cfg.CommandTimeout, p.commands) })
+	g.Go(func() error { return p.loop(ctx) })
+	err := g.Wait()
+	if p.cfg.Address != nil {
+		p.cfg.Address.Drop()
+	}
+	return err
+}
+
+// loop owns the machines.
+func (p *Pair) loop(ctx context.Context) error {
+	p.mu.Lock()
+	p.knowRecords()
+	p.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	fit := time.NewTicker(fitEvery)
+	defer fit.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			p.mu.Lock()
+		case d := <-p.inbox:
+			p.mu.Lock()
+			err = p.take(d)
+		case o := <-p.orders:
+			p.mu.Lock()
+			o.done <- o.do()
+		case <-p.changes.wake:
+			p.mu.Lock()
+		case <-fit.C:
+			lan, plane := p.cfg.Fit()
+			p.mu.Lock()
+			err = p.act(p.m.SetHealth(p.now(), ha.Health{LAN: lan, Plane: plane, Records: p.sib == "" || p.r.InSync()}))
+		}
+		p.sendChanges()
+		if err == nil {
+			err = p.act(p.m.Tick(p.now()))
+		}
+		p.send(p.r.Tick(p.now()))
+		next := min(p.m.Next(), p.r.Next())
+		p.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		timer.Reset(max(0, next-p.now()))
+	}
+}
+
+// take hands a datagram to the machine that it is for.
+func (p *Pair) take(d datagram) error {
+	if bytes.HasPrefix(d.payload, []byte(ha.ReplicaMagic)) {
+		if d.from != p.keys[p.sib] || p.sib == "" {
+			return nil
+		}
+		out, err := p.r.Handle(p.now(), d.payload)
+		if err != nil {
+			p.log.Debug("replication message dropped", "error", err)
+		}
+		p.send(out)
+		return nil
+	}
+	out, err := p.m.Handle(p.now(), d.from, d.payload)
+	if err != nil {
+		p.log.Debug("election message dropped", "from", p.names[d.from], "error", err)
+	}
+	return p.act(out)
+}
+
+// send sends the Replicator's payloads to the sibling.
+func (p *Pair) send(payloads [][]byte) {
+	for _, b := range payloads {
+		p.sendTo(p.sib, b)
+	}
+}
+
+func (p *Pair) sendTo(node string, b []byte) {
+	if err := p.cfg.Tunnels.SendDatagram(node, p.cfg.HAPort, b); err != nil {
+		p.log.Debug("election message not sent", "to", node, "error", err)
+	}
+}
+
+// ErrStopped is what an order gets when the gateway ends before it is done.
+var ErrStopped = errors.New("the gateway is stopping")
+
+// ask has the loop do something, with mu held.
+func (p *Pair) ask(ctx context.Context, do func() error) error {
+	o := order{do: do, done: make(chan error, 1)}
+	select {
+	case p.orders <- o:
+	case <-ctx.Done():
+		return ErrStopped
+	}
+	return <-o.done
+}

@@ -1,0 +1,95 @@
+package pair
+
+import (
+	"sync"
+
+	"github.com/onewaylink/gw/ha"
+)
+
+// maxChanges bounds the keys that wait for the loop, in bytes. Beyond it they are
+// forgotten, and the Replicator's digest finds and mends what that leaves out.
+const maxChanges = 4 << 20
+
+// changes collects keys of records that the data path has made, changed or
+// removed, for the loop to tell the Replicator.
+type changes struct {
+	mu   sync.Mutex
+	keys []byte // each with its length in front
+	lost uint64
+	wake chan struct{}
+}
+
+func (c *changes) put(key []byte) {
+	if len(key) > ha.MaxKey {
+		return
+	}
+	c.mu.Lock()
+	if len(c.keys)+len(key) >= maxChanges {
+		c.lost++
+		c.mu.Unlock()
+		return
+	}
+	c.keys = append(append(c.keys, byte(len(key))), key...)
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what was collected; spare is memory for the next.
+func (c *changes) take(spare []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys := c.keys
+	c.keys = spare[:0]
+	return keys
+}
+
+// Changed says that a record was made, changed or removed. It is called by the
+// data path, doesn't block and keeps nothing of key.
+func (p *Pair) Changed(key []byte) {
+	if p.sib != "" {
+		p.changes.put(key)
+	}
+}
+
+// sendChanges tells the Replicator what has changed.
+func (p *Pair) sendChanges() {
+	if p.sib == "" {
+		return
+	}
+	keys := p.changes.take(p.seen.spare)
+	for b := keys; len(b) > 0; {
+		n := int(b[0])
+		p.send(p.r.Changed(p.now(), b[1:1+n]))
+		b = b[1+n:]
+	}
+	p.seen.spare = keys
+}
+
+// knowRecords tells the Replicator of the records that were restored at the start.
+func (p *Pair) knowRecords() {
+	if p.sib == "" {
+		return
+	}
+	var keys []byte
+	p.cfg.Flows.Records(func(k, _ []byte) bool {
+		keys = append(append(keys, byte(len(k))), k...)
+		return true
+	})
+	for b := keys; len(b) > 0; {
+		n := int(b[0])
+		p.send(p.r.Changed(p.now(), b[1:1+n]))
+		b = b[1+n:]
+	}
+}
+
+// store is the flow table as the Replicator sees it.
+type store Pair
+
+var _ ha.Store = (*store)(nil)
+
+func (s *store) Value(b, key []byte) ([]byte, bool) { return s.cfg.Flows.Record(b, key) }
+func (s *store) Apply(key, value []byte)            { s.cfg.Flows.Replace(key, value) }
+func (s *store) Remove(key []byte)                  { s.cfg.Flows.Remove(key) }

@@ -1,0 +1,211 @@
+package pair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/ha"
+)
+
+var _ control.HA = (*Pair)(nil)
+
+// view is what is remembered for people, under Pair.mu.
+type view struct {
+	carrier               map[string]string // site to node
+	activating, addressed time.Duration
+	planned, unplanned    uint64
+	former                string // the node that was active before this one
+	last                  *status.Failover
+	spare                 []byte // see sendChanges
+	ended                 []chan error
+}
+
+// note remembers an event, and tells those who wait for it.
+func (v *view) note(p *Pair, e *ha.Event) {
+	switch e.Kind {
+	case ha.EventRole:
+		if e.Role == ha.Active {
+			reason := e.Reason
+			v.last = &status.Failover{
+				At: time.Now(), Reason: string(reason), Planned: reason == ha.ReasonDrain || reason == ha.ReasonTakeover,
+				From: v.former, To: p.cfg.Self.Name,
+			}
+			if v.last.Planned {
+				v.planned++
+			} else if v.former != "" {
+				v.unplanned++
+			}
+		}
+		if e.Role == ha.Standby || e.Role == ha.Active {
+			v.end(nil)
+		}
+	case ha.EventClaim:
+		if e.Site == p.site && e.Node != p.cfg.Self.Key {
+			v.former = p.names[e.Node]
+		}
+	case ha.EventRefused:
+		v.end(fmt.Errorf("%s refused: %s", p.sib, e.Reason))
+	case ha.EventTimeout:
+		v.end(fmt.Errorf("%s did not take over in time: see its log", p.sib))
+	}
+}
+
+// end tells everybody who waits for a change of roles how it ended.
+func (v *view) end(err error) {
+	for _, c := range v.ended {
+		c <- err
+	}
+	v.ended = nil
+}
+
+// Status implements control.HA.
+func (p *Pair) Status() status.HA {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, wall := p.now(), time.Now()
+	s := p.m.Status(now)
+	r := p.r.Status(now)
+	out := status.HA{
+		Node: p.cfg.Self.Name, Site: p.site, Role: status.Role(s.Role.String()), Why: string(s.Why), Since: wall.Add(-s.Since),
+		Active: p.names[s.Active], Epoch: s.Epoch, Health: health(s.Health, s.Reach),
+		Records: status.Records{
+			Held: r.Records, Lag: r.Lag, Sent: r.Puts + r.Deletes, SentBytes: r.Bytes, InSync: r.InSync,
+		},
+		VIP:     status.VIP{Addresses: p.cfg.Addresses, Held: p.cfg.Address != nil && p.cfg.Address.Held()},
+		Planned: p.seen.planned, Unplanned: p.seen.unplanned, LastFailover: p.failover(s.Failover),
+	}
+	if r.Checked >= 0 {
+		out.Records.DigestEqual = &r.Equal
+	}
+	for _, n := range s.Nodes {
+		if n.Sibling {
+			out.Sibling = p.sibling(n, wall)
+			continue
+		}
+		w := status.Witness{Node: p.names[n.Node], Site: n.Site, HearsUs: n.HearsUs}
+		if n.Heard >= 0 {
+			ago := status.Seconds(n.Heard)
+			w.HeardAgo = &ago
+		}
+		out.Witnesses = append(out.Witnesses, w)
+	}
+	for _, c := range s.Sites {
+		out.Carriers = append(out.Carriers, status.Carrier{Site: c.Site, Node: p.names[c.Node], Epoch: c.Epoch})
+	}
+	if h := s.Handover; h != nil {
+		out.Handover = &status.Handover{To: p.names[h.To], Reason: string(h.Reason), Age: status.Seconds(h.Age), Forced: h.Forced}
+	}
+	return out
+}
+
+func health(h ha.Health, reach int) status.Health {
+	return status.Health{LAN: h.LAN, Plane: h.Plane, Reach: reach}
+}
+
+func (p *Pair) sibling(n ha.NodeStatus, wall time.Time) status.Sibling {
+	s := status.Sibling{Node: p.names[n.Node], State: status.SiblingUnheard}
+	if n.Heard >= 0 {
+		s.LastHeard, s.Role = wall.Add(-n.Heard), status.Role(n.Role.String())
+		h := health(n.Health, n.Reach)
+		s.Health, s.State = &h, status.SiblingSilent
+		if n.Alive {
+			s.State = status.SiblingUp
+		}
+	}
+	if why := p.refused.Load(); why != nil {
+		s.State, s.Refused = status.SiblingRefused, *why
+	}
+	return s
+}
+
+// failover completes the last failover with the Machine's phases.
+func (p *Pair) failover(f *ha.Failover) *status.Failover {
+	if p.seen.last == nil || f == nil {
+		return nil
+	}
+	last := *p.seen.last
+	last.Epoch = f.Epoch
+	address := f.Claimed + max(0, p.seen.addressed-p.seen.activating)
+	last.Phases = status.Phases{
+		Asked: status.Millis(f.Asked), Detected: status.Millis(f.Detected), Claimed: status.Millis(f.Claimed),
+		Acknowledged: status.Millis(f.Acknowledged), Address: status.Millis(address), Announced: status.Millis(address),
+		Total: status.Millis(max(f.Acknowledged, address)),
+	}
+	return &last
+}
+
+// orderWait bounds how long an operator's order may take.
+const orderWait = 5 * time.Second
+
+// Drain implements control.HA.
+func (p *Pair) Drain(ctx context.Context, force bool) (status.Failover, error) {
+	err := p.change(ctx, func() ([]ha.Output, error) { return p.m.Drain(p.now(), force) })
+	if err != nil {
+		return status.Failover{}, err
+	}
+	return status.Failover{At: time.Now(), Reason: string(ha.ReasonDrain), Planned: true, From: p.cfg.Self.Name, To: p.sib, Epoch: p.Status().Epoch}, nil
+}
+
+// Failover implements control.HA.
+func (p *Pair) Failover(ctx context.Context) (status.Failover, error) {
+	if err := p.change(ctx, func() ([]ha.Output, error) { return p.m.Takeover(p.now(), true) }); err != nil {
+		return status.Failover{}, err
+	}
+	if f := p.Status().LastFailover; f != nil {
+		return *f, nil
+	}
+	return status.Failover{}, errors.New("this node took over and was deposed at once: see `gw ha status`")
+}
+
+// change orders a change of roles and waits for its end.
+func (p *Pair) change(ctx context.Context, do func() ([]ha.Output, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, orderWait)
+	defer cancel()
+	ended := make(chan error, 1)
+	err := p.ask(ctx, func() error {
+		out, err := do()
+		if err != nil {
+			return errors.Join(err, p.act(out))
+		}
+		p.seen.ended = append(p.seen.ended, ended)
+		return p.act(out)
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return errors.New("no answer in time: see `gw ha status` on both nodes")
+	}
+}
+
+// Test implements control.HA.
+func (p *Pair) Test(context.Context) (status.HATest, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.r.Status(p.now())
+	t := status.HATest{Node: p.cfg.Self.Name, Records: r.Records, DigestEqual: r.Equal}
+	if r.Leads {
+		t.Node = p.sib
+	}
+	if r.Repair > 0 {
+		t.Problems = append(t.Problems, fmt.Sprintf("%d of 256 groups of records are being sent: ask again in a second", r.Repair))
+	}
+	if !r.InSync {
+		t.Problems = append(t.Problems, "the standby has not got all records yet: wait a moment, and see that the sibling's tunnel is up")
+	}
+	switch {
+	case r.Checked < 0:
+		t.Problems = append(t.Problems, "the records were never compared: the sibling's tunnel has to be up for a second")
+	case !r.Equal:
+		t.Problems = append(t.Problems, "the last comparison found a difference, which is being mended: ask again in a second")
+	}
+	t.OK = len(t.Problems) == 0
+	return t, nil
+}
