@@ -116,7 +116,7 @@ func percentText(ratio float64) string {
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", ratio*100), "0"), ".") + " %"
 }
 
-func plural(n int, noun string) string {
+func plural[N int | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

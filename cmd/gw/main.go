@@ -35,6 +35,7 @@ type cli struct {
 	Up         upCmd         `cmd:"" help:"Run this node's gateway in the foreground until it is interrupted."`
 	Status     statusCmd     `cmd:"" help:"Show the running gateway: links, flows, drops."`
 	Conns      connsCmd      `cmd:"" help:"List the connections that the running gateway carries."`
+	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
 	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`
 	Fmt        fmtCmd        `cmd:"" help:"Lay configuration files out in the usual way."`

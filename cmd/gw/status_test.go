@@ -56,13 +56,19 @@ func (m madeUp) Conns() iter.Seq[status.Conn] { return slices.Values(m.conns) }
 // serve puts a gateway behind a control socket, until the test ends.
 func serve(t *testing.T, source status.Source) (socket string) {
 	t.Helper()
+	return serveHA(t, source, nil)
+}
+
+// serveHA does the same for a node of a pair.
+func serveHA(t *testing.T, source status.Source, ha control.HA) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "gw") // t.TempDir may be longer than what a socket takes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "s")
-	server, err := control.Listen(control.Config{Path: socket, Source: source, Logger: hclog.NewNullLogger()})
+	server, err := control.Listen(control.Config{Path: socket, Source: source, HA: ha, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +158,7 @@ func troubled() status.Status {
 }
 
 func TestStatusText(t *testing.T) {
-	for name, s := range map[string]status.Status{"healthy": healthy(), "troubled": troubled()} {
+	for name, s := range map[string]status.Status{"healthy": healthy(), "troubled": troubled(), "pair": paired()} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, code := gw("status", "--socket", serve(t, madeUp{status: s}))
 			if code != 0 || stderr != "" {

@@ -24,6 +24,9 @@ func statusText(s status.Status, colour bool) string {
 	if s.Memory.Resident > 0 {
 		p.field("memory", fmt.Sprintf("%s, at most %s", bytesText(s.Memory.Resident), bytesText(s.Memory.ResidentPeak)))
 	}
+	if s.HA != nil {
+		haText(p, s.HA)
+	}
 	for i := range s.Links {
 		linkText(p, &s.Links[i], s.Time)
 	}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/control"
+)
+
+// orderTimeout is how long an order to a running gateway may take, which is less than the 30 s after which the gateway would not
+// answer any more. A handover takes milliseconds, or is refused.
+const orderTimeout = 25 * time.Second
+
+type haCmd struct {
+	Status   haStatusCmd   `cmd:"" help:"Show who is active, why and since when, and whether the other one could take over."`
+	Drain    haDrainCmd    `cmd:"" help:"Hand over from this node, the active one, to its sibling."`
+	Failover haFailoverCmd `cmd:"" help:"Make this node, the standby, the active one."`
+	Test     haTestCmd     `cmd:"" help:"Prove that the standby's records are complete; nothing is sent to hosts."`
+}
+
+// haFlags are common to all.
+type haFlags struct {
+	socketFlags
+	JSON bool `name:"json" help:"Print JSON; its names are stable."`
+}
+
+// show prints an answer in the form that was asked for.
+func (f haFlags) show(w io.Writer, answer any, text func(*printer)) error {
+	if f.JSON {
+		return writeJSON(w, answer)
+	}
+	p := &printer{colour: wantsColour(w)}
+	text(p)
+	return write(w, p.out.String())
+}
+
+type haStatusCmd struct{ haFlags }
+
+// Run shows the running gateway's view of its pair.
+func (c *haStatusCmd) Run(env *env) error {
+	path, err := c.resolve()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(env.ctx, askTimeout)
+	defer cancel()
+	h, err := control.NewClient(path).HA(ctx)
+	if err != nil {
+		return askError(err)
+	}
+	return c.show(env.stdout, h, func(p *printer) { haStatusText(p, &h) })
+}
+
+type haDrainCmd struct {
+	haFlags
+	Force bool `help:"Hand over even if the sibling is unfit or its records are incomplete; connections may break."`
+}
+
+// Help is shown by kong below the command.
+func (haDrainCmd) Help() string {
+	return "Both nodes stay up; connections go on. Do it before the node is stopped, and see with gw ha test that nothing would be lost."
+}
+
+// Run hands over to the sibling.
+func (c *haDrainCmd) Run(env *env) error {
+	return order(env, c.haFlags, func(ctx context.Context, client *control.Client) error {
+		f, err := client.Drain(ctx, c.Force)
+		if err != nil {
+			return err
+		}
+		return c.show(env.stdout, f, func(p *printer) { failoverText(p, "drained", &f) })
+	})
+}
+
+type haFailoverCmd struct{ haFlags }
+
+// Help is shown by kong below the command.
+func (haFailoverCmd) Help() string {
+	return "It needs no answer of the sibling, for when that one can't be asked. While it can, rather use gw ha drain there: " +
+		"that one makes sure that nothing is lost."
+}
+
+// Run takes over from the sibling.
+func (c *haFailoverCmd) Run(env *env) error {
+	return order(env, c.haFlags, func(ctx context.Context, client *control.Client) error {
+		f, err := client.Failover(ctx)
+		if err != nil {
+			return err
+		}
+		return c.show(env.stdout, f, func(p *printer) { failoverText(p, "failed over", &f) })
+	})
+}
+
+type haTestCmd struct{ haFlags }
+
+// Help is shown by kong below the command.
+func (haTestCmd) Help() string {
+	return "Compares the records of connections on both nodes. Exit code 0: a takeover now would lose none of them; 1: it would, or nobody knows."
+}
+
+// Run compares the records.
+func (c *haTestCmd) Run(env *env) error {
+	return order(env, c.haFlags, func(ctx context.Context, client *control.Client) error {
+		t, err := client.TestHA(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.show(env.stdout, t, func(p *printer) { haTestText(p, &t) }); err != nil {
+			return err
+		}
+		if !t.OK {
+			return errSilent
+		}
+		return nil
+	})
+}
+
+// order has a gateway do something. One who stops waiting is told that it may happen all the same.
+func order(env *env, flags haFlags, do func(context.Context, *control.Client) error) error {
+	path, err := flags.resolve()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(env.ctx, orderTimeout)
+	defer cancel()
+	err = do(ctx, control.NewClient(path))
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: not done within %v, though it may still come about; see gw ha status", err, orderTimeout)
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w: it may still come about; see gw ha status", err)
+	}
+	return askError(err)
+}

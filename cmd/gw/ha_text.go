@@ -1,0 +1,295 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/status"
+)
+
+// haText is the section about the pair in `gw status`; `gw ha status` tells the rest.
+func haText(p *printer, h *status.HA) {
+	p.title(green, "ha", fmt.Sprintf("%s, sibling %s %s", h.Role, h.Sibling.Node, siblingText(&h.Sibling)))
+	verdictText(p, h)
+	p.field("since", fmt.Sprintf("%s: %s", agoText(h.Time, h.Since), h.Why))
+	p.field("records", recordsText(h))
+	if f := h.LastFailover; f != nil {
+		p.field("last failover", fmt.Sprintf("%s, took %s: %s", agoText(h.Time, f.At), millisText(f.Phases.Total), f.Reason))
+	}
+}
+
+// haStatusText is what somebody sees who was called out of bed: first whether another failure would be survived, then why not.
+func haStatusText(p *printer, h *status.HA) {
+	p.title(green, "node", fmt.Sprintf("%s, site %s: %s", h.Node, h.Site, h.Role))
+	verdictText(p, h)
+	p.field("since", fmt.Sprintf("%s (%s)", agoText(h.Time, h.Since), h.Since.UTC().Format(time.DateTime+" UTC")))
+	p.field("why", h.Why)
+	p.field("epoch", epochText(h.Epoch))
+	p.field("health", healthText(&h.Health))
+	vipText(p, h)
+	if o := h.Handover; o != nil {
+		forced := ""
+		if o.Forced {
+			forced = ", forced"
+		}
+		p.field("handover", fmt.Sprintf("to %s for %s%s: %s", o.To, millisText(status.Millis(o.Age)), forced, o.Reason))
+	}
+
+	s := &h.Sibling
+	p.title(green, "sibling", fmt.Sprintf("%s: %s", s.Node, siblingText(s)))
+	if !s.LastHeard.IsZero() {
+		p.field("heard", agoText(h.Time, s.LastHeard))
+		p.field("epoch", epochText(s.Epoch))
+	}
+	if s.Health != nil {
+		p.field("health", healthText(s.Health))
+	}
+
+	p.title(green, "records", recordsText(h))
+	p.field("sent", fmt.Sprintf("%s in %s", plural(h.Records.Sent, "update"), bytesText(h.Records.SentBytes)))
+
+	p.title(green, "witnesses", fmt.Sprint(len(h.Witnesses)))
+	for _, w := range h.Witnesses {
+		p.field(w.Node, fmt.Sprintf("site %s, %s", w.Site, heardText(w)))
+	}
+
+	if len(h.Carriers) > 0 {
+		p.title(green, "packets go", "")
+	}
+	for _, c := range h.Carriers {
+		p.field("to site "+c.Site, carrierText(c))
+	}
+	lastFailoverText(p, h)
+}
+
+// verdictText says whether the site would survive the loss of its active node.
+func verdictText(p *printer, h *status.HA) {
+	if problems := haProblems(h); len(problems) > 0 {
+		for _, problem := range problems {
+			p.alarm("not protected", problem)
+		}
+		return
+	}
+	standby := h.Node
+	if h.Role == status.RoleActive {
+		standby = h.Sibling.Node
+	}
+	p.field("protected", standby+" takes over when "+h.Active+" dies")
+}
+
+// haProblems lists what stands in the way of a failover without loss, the gravest first.
+func haProblems(h *status.HA) []string {
+	var out []string
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	s := &h.Sibling
+	switch s.State {
+	case status.SiblingUnheard:
+		add("%s was never heard since this node's start; see whether it runs, and the state of the link to it (gw status)", s.Node)
+	case status.SiblingSilent:
+		add("%s fell silent %s; see whether it runs, and the state of the link to it (gw status)", s.Node, agoText(h.Time, s.LastHeard))
+	case status.SiblingRefused:
+		add("no pair is formed with %s: %s; the settings that differ are in gw status", s.Node, s.Refused)
+	}
+	if len(out) > 0 {
+		return out // what the sibling said last means nothing any more
+	}
+	switch roles := []status.Role{h.Role, s.Role}; {
+	case slices.Contains(roles, status.RoleSuspended), slices.Contains(roles, status.RoleWaiting):
+		add("the nodes are agreeing who is active; look again in some seconds")
+	case h.Role == status.RoleActive && s.Role == status.RoleActive:
+		add("both nodes are active, which lasts for one heartbeat; if it stays, see the log of both")
+	case h.Role != status.RoleActive && s.Role != status.RoleActive:
+		add("no node is active; look again in some seconds, and see the log of both")
+	}
+	standby, health := h.Node, &h.Health
+	if h.Role == status.RoleActive {
+		standby, health = s.Node, s.Health
+	}
+	if health != nil {
+		if !health.LAN {
+			add("the LAN interface of %s is down", standby)
+		}
+		if !health.Plane {
+			add("packets make no progress through %s; see its log, or restart it", standby)
+		}
+		if health.Reach == 0 {
+			add("%s reaches no other site", standby)
+		}
+	}
+	switch equal := h.Records.DigestEqual; {
+	case !h.Records.InSync:
+		add("%s has not got all records yet; connections without one would break", standby)
+	case equal != nil && !*equal:
+		add("the records of both nodes differ and are being repaired; if it stays, see gw ha test")
+	}
+	return out
+}
+
+func siblingText(s *status.Sibling) string {
+	switch s.State {
+	case status.SiblingUp:
+		return string(s.Role)
+	case status.SiblingUnheard:
+		return "not heard"
+	case status.SiblingSilent:
+		return "silent, last " + string(s.Role)
+	default:
+		return string(s.State)
+	}
+}
+
+func healthText(h *status.Health) string {
+	lan, plane := "lan up", "packets pass"
+	if !h.LAN {
+		lan = "LAN DOWN"
+	}
+	if !h.Plane {
+		plane = "PACKETS STUCK"
+	}
+	return fmt.Sprintf("%s, %s, %s reached", lan, plane, plural(h.Reach, "other site"))
+}
+
+// epochText is the number by which logs of all nodes name a claim.
+func epochText(epoch uint64) string {
+	if epoch == 0 {
+		return "none known"
+	}
+	return fmt.Sprint(epoch)
+}
+
+func vipText(p *printer, h *status.HA) {
+	if len(h.VIP.Addresses) == 0 {
+		return
+	}
+	list := make([]string, len(h.VIP.Addresses))
+	for i, a := range h.VIP.Addresses {
+		list[i] = a.String()
+	}
+	addresses := strings.Join(list, ", ")
+	switch active := h.Role == status.RoleActive; {
+	case active && !h.VIP.Held:
+		p.alarm("address", addresses+": this node is active and does not answer for it; see its log")
+	case !active && h.VIP.Held:
+		p.alarm("address", addresses+": this node is not active and still answers for it; see its log")
+	case active:
+		p.field("address", addresses+", answered for by this node")
+	default:
+		p.field("address", addresses+", left to the active node")
+	}
+}
+
+func recordsText(h *status.HA) string {
+	r := &h.Records
+	parts := []string{fmt.Sprintf("%d held", r.Held)}
+	if r.InSync {
+		parts = append(parts, "in sync")
+	} else {
+		parts = append(parts, "not in sync")
+	}
+	if h.Role == status.RoleActive {
+		parts = append(parts, plural(r.Lag, "update")+" behind")
+	}
+	switch {
+	case r.DigestEqual == nil:
+		parts = append(parts, "not compared yet")
+	case *r.DigestEqual:
+		parts = append(parts, "digest equal")
+	default:
+		parts = append(parts, "digest not equal")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func heardText(w status.Witness) string {
+	switch {
+	case w.HeardAgo == nil:
+		return "not heard"
+	case !w.HearsUs:
+		return fmt.Sprintf("heard %s ago, does not hear this node", millisText(status.Millis(*w.HeardAgo)))
+	default:
+		return fmt.Sprintf("heard %s ago", millisText(status.Millis(*w.HeardAgo)))
+	}
+}
+
+func carrierText(c status.Carrier) string {
+	switch {
+	case c.Node == "":
+		return "nobody known yet"
+	case c.Epoch == 0:
+		return "by " + c.Node + ", as configured"
+	default:
+		return fmt.Sprintf("by %s, epoch %d", c.Node, c.Epoch)
+	}
+}
+
+func lastFailoverText(p *printer, h *status.HA) {
+	f := h.LastFailover
+	if f == nil {
+		p.title(green, "last failover", "none known")
+		return
+	}
+	p.title(green, "last failover", fmt.Sprintf("%s, %s", agoText(h.Time, f.At), f.At.UTC().Format(time.DateTime+" UTC")))
+	failoverFields(p, f)
+	p.field("by this node", fmt.Sprintf("%d planned, %d unplanned since its start", h.Planned, h.Unplanned))
+}
+
+// failoverText tells how an order was carried out.
+func failoverText(p *printer, what string, f *status.Failover) {
+	p.title(green, what, fmt.Sprintf("%s is active, after %s", f.To, millisText(f.Phases.Total)))
+	failoverFields(p, f)
+}
+
+func failoverFields(p *printer, f *status.Failover) {
+	from := f.From
+	if from == "" {
+		from = "nobody"
+	}
+	p.field("nodes", fmt.Sprintf("from %s to %s, epoch %d", from, f.To, f.Epoch))
+	p.field("why", f.Reason)
+	type step struct {
+		at   status.Millis
+		what string
+	}
+	steps := []step{
+		{f.Phases.Asked, "the other site asked"},
+		{f.Phases.Detected, "decided"},
+		{f.Phases.Claimed, "claimed"},
+		{f.Phases.Acknowledged, "claim acknowledged"},
+		{f.Phases.Address, "address taken"},
+		{f.Phases.Announced, "address announced"},
+		{f.Phases.Total, "done"},
+	}
+	// In the order in which they happened: the other site's word comes while the address is being taken.
+	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+	for _, s := range steps {
+		if s.at > 0 {
+			p.line(fmt.Sprintf("  %10s  %s", millisText(s.at), s.what))
+		}
+	}
+}
+
+func haTestText(p *printer, t *status.HATest) {
+	if t.OK {
+		p.title(green, "test", fmt.Sprintf("passed, %s has the records of all connections", t.Node))
+	} else {
+		p.title(red, "test", fmt.Sprintf("FAILED, connections would break if %s had to take over", t.Node))
+	}
+	p.field("records", fmt.Sprintf("%d on the active node", t.Records))
+	p.field("on the standby", fmt.Sprintf("%d missing, %d out of date, %d too many", t.Missing, t.Differing, t.Extra))
+	if t.DigestEqual {
+		p.field("digests", "equal")
+	} else {
+		p.field("digests", "not equal")
+	}
+	for _, problem := range t.Problems {
+		p.alarm("problem", problem)
+	}
+}
+
+// millisText writes the time that a step took in milliseconds, whatever its size, so that steps compare at a glance.
+func millisText(m status.Millis) string {
+	return fmt.Sprintf("%.1f ms", float64(m)/float64(time.Millisecond))
+}
