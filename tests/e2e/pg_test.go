@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 )
 
 const (
-	// pgLoad is how long pgbench writes: from before the first kill until after the
-	// last restart, which takes about half of it.
-	pgLoad = 10 * time.Second
+	// pgRound is how long pgbench writes, over and over until both kills are
+	// through. One round is enough, unless the machine is slow.
+	pgRound = 6 * time.Second
 	// pgProgress is how many transactions must have arrived at every replica
 	// before and after a gateway is killed.
 	pgProgress = 100
@@ -137,14 +138,14 @@ func (n *network) writeAmidKills(t *testing.T, banks []*bank) {
 		b.replicates = b.connection(t)
 	}
 	began := time.Now()
-	results, errs := make([]lab.PgbenchResult, len(banks)), make([]error, len(banks))
+	var through atomic.Bool
 	var writing sync.WaitGroup
-	for i, b := range banks {
-		writing.Go(func() {
-			results[i], errs[i] = lab.Pgbench(t.Context(), b.writer.Namespace, lab.DSN(b.writes, b.name),
-				"-n", "-c", "8", "-T", fmt.Sprintf("%.0f", pgLoad.Seconds()))
-		})
+	for _, b := range banks {
+		writing.Go(func() { b.write(t, &through) })
 	}
+	// Also when a kill has failed the test.
+	defer writing.Wait()
+	defer through.Store(true)
 	for _, victim := range []*node{n.red, n.gray} {
 		advance(t, banks)
 		victim.kill()
@@ -152,12 +153,9 @@ func (n *network) writeAmidKills(t *testing.T, banks []*bank) {
 		advance(t, banks)
 		t.Logf("%s was killed and the replicas have gone on, %v after the load began", victim.name, time.Since(began).Round(time.Millisecond))
 	}
+	through.Store(true)
 	writing.Wait()
-	for i, b := range banks {
-		if errs[i] != nil || results[i].Failed != 0 {
-			t.Errorf("the writers of the bank at %s: %d failures, %v", b.writes, results[i].Failed, errs[i])
-		}
-		t.Logf("%d transactions at %s", results[i].Transactions, b.writes)
+	for _, b := range banks {
 		b.equal(t)
 	}
 	for _, w := range watches {
@@ -169,9 +167,25 @@ func (n *network) writeAmidKills(t *testing.T, banks []*bank) {
 	}
 }
 
+// write runs pgbench against the primary until the kills are through. It is not
+// the test's own goroutine.
+func (b *bank) write(t *testing.T, through *atomic.Bool) {
+	for !through.Load() {
+		r, err := lab.Pgbench(t.Context(), b.writer.Namespace, lab.DSN(b.writes, b.name), "-n", "-c", "8", "-T", fmt.Sprintf("%.0f", pgRound.Seconds()))
+		if err != nil || r.Failed != 0 {
+			t.Errorf("the writers of the bank at %s: %d failures, %v", b.writes, r.Failed, err)
+			return
+		}
+		t.Logf("%d transactions at %s", r.Transactions, b.writes)
+	}
+}
+
 // connection is by which TCP connection, opened when, the replica follows.
 func (b *bank) connection(t *testing.T) string {
 	t.Helper()
+	if err := b.primary.Await(t.Context(), b.name, "(select count(*) = 1 and bool_and(state = 'streaming') from pg_stat_replication)"); err != nil {
+		t.Fatal(err)
+	}
 	return sql(t, b.primary, b.name, "select pid, client_addr, client_port, backend_start from pg_stat_replication")
 }
 
