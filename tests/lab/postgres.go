@@ -165,13 +165,19 @@ func (pg *Postgres) start(ctx context.Context, l *Lab, c PostgresConfig) error {
 	); err != nil {
 		return err
 	}
+	return pg.launch(ctx, bin, as, "database system is ready to accept connections")
+}
+
+// launch starts the server on its directory and waits until it says that it is
+// ready.
+func (pg *Postgres) launch(ctx context.Context, bin string, as *syscall.Credential, ready string) (err error) {
 	pg.Proc, err = pg.ns.Start(ctx, Spec{
-		Name: "postgres", Args: []string{filepath.Join(bin, "postgres"), "-D", pg.dir}, Dir: pg.dir, Credential: as,
+		Name: filepath.Base(pg.dir), Args: []string{filepath.Join(bin, "postgres"), "-D", pg.dir}, Dir: pg.dir, Credential: as,
 	})
 	if err != nil {
 		return err
 	}
-	if err := pg.Saw(ctx, "database system is ready to accept connections"); err != nil {
+	if err := pg.Saw(ctx, ready); err != nil {
 		return errors.Join(err, pg.Kill())
 	}
 	return nil
