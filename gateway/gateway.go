@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/pair"
+	"github.com/onewaylink/gw/gateway/pulse"
 	"github.com/onewaylink/gw/gateway/records"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack"
@@ -44,7 +47,13 @@ type Gateway struct {
 
 	milestoneMu sync.Mutex
 	milestone   func(string, time.Duration)
-	firstUp     map[string]bool // nodes whose link has been up; milestoneMu
+
+	nodesMu  sync.Mutex
+	nodes    map[string]link.PeerState // by name
+	everUp   map[string]bool           // nodes whose link has been up
+	carriers map[string]string         // site to the node that carries it
+
+	wakes chan string // sites whose senders are to be woken; nil wakes none
 
 	host     hostnet.Config
 	tun      hostnet.Device
@@ -54,6 +63,9 @@ type Gateway struct {
 	streams  *netstack.Host
 	restorer *restorer
 	link     *link.Link
+	pulse    *pulse.Pulse
+	pair     *pair.Pair  // nil in a network without pairs
+	address  *lanAddress // nil without a LAN address
 	control  *control.Server
 	status   *status.Server // nil without status.listen
 	source   *source
@@ -66,7 +78,14 @@ type Gateway struct {
 func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	g := &Gateway{
 		cfg: cfg, version: opt.Version, log: opt.Logger, started: time.Now(),
-		milestone: opt.Milestone, firstUp: make(map[string]bool),
+		milestone: opt.Milestone,
+		nodes:     make(map[string]link.PeerState), everUp: make(map[string]bool), carriers: make(map[string]string),
+	}
+	for _, s := range cfg.Sites {
+		g.carriers[s.Name] = s.Nodes[0].Name
+	}
+	if p := cfg.SelfSite().Pair; p == nil || p.Wake {
+		g.wakes = make(chan string, 8)
 	}
 	defer func() {
 		if err != nil {
@@ -74,7 +93,6 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		}
 	}()
 	g.source = &source{gw: g, started: g.started}
-	node := cfg.SelfNode()
 
 	if g.store, err = records.Open(records.Config{
 		Dir: cfg.Local.StateDir, Logger: g.log,
@@ -82,7 +100,11 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if g.control, err = control.Listen(control.Config{Path: cfg.Local.Socket, Source: g.source, Logger: g.log}); err != nil {
+	cc := control.Config{Path: cfg.Local.Socket, Source: g.source, Logger: g.log}
+	if cfg.SelfSite().Pair != nil {
+		cc.HA = haControl{g}
+	}
+	if g.control, err = control.Listen(cc); err != nil {
 		return nil, err
 	}
 	if listen := cfg.Local.Status.Listen; listen != "" {
@@ -97,30 +119,69 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = g.build(j); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// build joins the parts, from the flow table outward.
+func (g *Gateway) build(j flow.Judge) (err error) {
+	cfg, node := g.cfg, g.cfg.SelfNode()
+	now := func() time.Duration { return time.Since(g.started) }
+	g.pulse = pulse.New(now, g.discard)
+	keep := &recorder{store: g.store}
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: flowSites(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
-		Judge: j, Recorder: g.store, Grace: grace,
-		Now: func() time.Duration { return time.Since(g.started) },
+		Judge: j, Recorder: keep, Grace: grace, Now: now,
+		Alive: func() bool { return g.pulse.Alive() && (g.pair == nil || g.pair.MayWrite()) },
 	})
 	g.path = flow.NewPath(g.table, g.tun)
 	if g.streams, err = netstack.New(netstack.Config{
 		Addresses: node.Addresses, MTU: streamMTU, Output: (*streamOutput)(g), Logger: g.log,
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	g.restorer = newRestorer(g.log, cfg, g.table, g.store, g.streams)
 	if err = g.restorer.fromFile(); err != nil {
-		return nil, err
+		return err
 	}
-	if g.link, err = link.New(link.Config{
+	lc := link.Config{
 		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
 		Peers: linkPeers(cfg), Path: g.path, Streams: g.streams, TUNMTU: cfg.Local.TUN.MTU,
-		Version: opt.Version, Logger: g.log, OnChange: g.linkChanged,
-	}); err != nil {
-		return nil, err
+		Version: g.version, Logger: g.log, OnChange: g.linkChanged, Alive: g.pulse.Alive,
 	}
-	return g, nil
+	if paired(cfg) {
+		if err = g.newPair(rand.Uint64() | 1); err != nil {
+			return err
+		}
+		keep.pair, lc.Datagrams = g.pair, g.pair.Receive
+	}
+	g.link, err = link.New(lc)
+	return err
+}
+
+// discardWait bounds how long a process that was frozen discards: what waits in
+// the largest queue, 4 MB of a socket, takes a tenth of it.
+const discardWait = 500 * time.Millisecond
+
+// discard returns when what waited while the process was frozen is gone, and the
+// pair has taken notice of the gap. Everything that is read meanwhile is dropped.
+func (g *Gateway) discard() {
+	start := time.Now()
+	for g.link.Pending() || g.tun.Pending() {
+		if time.Since(start) > discardWait {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if g.pair != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), discardWait)
+		defer cancel()
+		_ = g.pair.Settle(ctx) // it fails only when the gateway ends
+	}
+	g.log.Warn("this process was frozen: what waited was discarded", "took", time.Since(start))
 }
 
 // streamMTU keeps the control streams below what any link carries (RFC 8200
@@ -165,29 +226,6 @@ func (g *Gateway) say(what string, took time.Duration) {
 	g.milestone(what, took)
 }
 
-// linkChanged hears from the link what has become of a node of another site.
-func (g *Gateway) linkChanged(p link.PeerState) {
-	i := siteIndex(g.cfg, p.Site)
-	g.path.SetSite(i, flow.SiteState{Up: p.Up, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums})
-	if !p.Up {
-		return
-	}
-	g.milestoneMu.Lock()
-	first := !g.firstUp[p.Node]
-	g.firstUp[p.Node] = true
-	g.milestoneMu.Unlock()
-	if first {
-		g.say(fmt.Sprintf("link to %s (site %s) up", p.Node, p.Site), time.Since(g.started))
-	}
-	if p.GW {
-		for _, n := range g.cfg.Sites[i].Nodes {
-			if n.Name == p.Node {
-				g.restorer.linkUp(p.Site, n.Addresses[0])
-			}
-		}
-	}
-}
-
 // Run carries packets until ctx ends or something breaks, and gives everything
 // back. It returns nil after ctx has ended.
 func (g *Gateway) Run(ctx context.Context) error {
@@ -201,6 +239,15 @@ func (g *Gateway) Run(ctx context.Context) error {
 		})
 	}
 	run("link", g.link.Run)
+	run("pulse", g.pulse.Run)
+	run("wakes", g.runWakes)
+	if g.pair != nil {
+		run("pair", g.pair.Run)
+	}
+	if g.address != nil {
+		run("lan address", g.address.keeper.Run)
+		run("lan address lease", g.address.run)
+	}
 	run("flows", g.table.Run)
 	run("records", g.store.Run)
 	run("control streams", g.streams.Run)

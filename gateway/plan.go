@@ -70,10 +70,21 @@ func flowSites(c configs.Config) []flow.Site {
 	return sites
 }
 
-// linkPeers lists the nodes at the other ends of this node's links.
+// linkPeers lists the nodes at the other ends of this node's links, and the
+// sibling.
 func linkPeers(c configs.Config) []link.Peer {
 	self := c.SelfSite().Name
 	var peers []link.Peer
+	for i, n := range c.SelfSite().Nodes {
+		if i == c.Self.Node {
+			continue
+		}
+		peers = append(peers, link.Peer{
+			PublicKey: n.PublicKey, Site: self, Node: n.Name, Addresses: n.Addresses, Endpoint: n.SiblingEndpoint,
+			Dial:     c.Self.Node == 0, // one of the two, so that their handshakes don't cross
+			Sections: sections(c, self),
+		})
+	}
 	for _, l := range c.LinksOf(self) {
 		name, _ := l.Other(self)
 		site, _ := c.Site(name)
@@ -116,10 +127,25 @@ func hostConfig(c configs.Config) hostnet.Config {
 		name, _ := l.Other(self.Name)
 		site, _ := c.Site(name)
 		for _, p := range site.Subnets {
-			hc.Routes = append(hc.Routes, hostnet.Route{Prefix: p, Congctl: c.Local.TUN.CongCtl})
+			r := hostnet.Route{Prefix: p, Congctl: c.Local.TUN.CongCtl}
+			if self.Pair != nil {
+				// Only the active node may send with the site's other addresses.
+				r.Src = ownAddress(c.SelfNode(), p.Addr().Is4())
+			}
+			hc.Routes = append(hc.Routes, r)
 		}
 	}
 	return hc
+}
+
+// ownAddress is the node's address of a family; not valid if it has none.
+func ownAddress(n configs.Node, v4 bool) netip.Addr {
+	for _, a := range n.Addresses {
+		if a.Is4() == v4 {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // checkConfig is what the host is to be fit for.

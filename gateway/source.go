@@ -45,6 +45,10 @@ func (s *source) Status() status.Status {
 		Drops:  status.NewDrops(drops),
 		Memory: status.ReadMemory(),
 	}
+	if g.pair != nil && g.cfg.SelfSite().Pair != nil {
+		h := g.pair.Status()
+		out.HA = &h
+	}
 	for _, p := range g.link.Snapshot() {
 		l := linkStatus(p)
 		if len(p.DuplicateSelf) > 0 {

@@ -154,7 +154,8 @@ type Failover struct {
 }
 
 // Phases are the steps of a failover, each counted from its beginning: from when the dead node was last heard, or from when an
-// operator asked. A step that was not taken is zero, and left out.
+// operator asked. A step that was not taken is zero, and left out; so are all of them on a node that handed over, since only the one
+// that took over knows them.
 type Phases struct {
 	// Asked: the first question went to a witness.
 	Asked Millis `json:"asked,omitzero"`
@@ -183,7 +184,7 @@ type HATest struct {
 	// Node is the standby that was tested.
 	Node string `json:"node"`
 	// Records are what the active node holds; the standby lacks Missing of them, has Extra ones beyond, and Differing ones that are out
-	// of date.
+	// of date. These three are zero where only digests could be compared, whatever came of it.
 	Records   int `json:"records"`
 	Missing   int `json:"missing"`
 	Extra     int `json:"extra"`

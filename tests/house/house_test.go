@@ -78,14 +78,14 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/control", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/records",
-		"gateway/status", "gateway/trunk", "ha", "ha/vip", "netstack", "netstack/wire", "policy",
+		"configs", "gateway/control", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/pair",
+		"gateway/pulse", "gateway/records", "gateway/status", "gateway/trunk", "ha", "ha/vip", "netstack", "netstack/wire", "policy",
 	},
 	"gateway/control":   {"gateway/status"},
 	"gateway/flow":      {"netstack/wire"},
 	"gateway/hostnet":   {"netstack/wire"},
 	"gateway/link":      {"gateway/link/bind", "gateway/link/hello", "netstack/wire"},
-	"gateway/link/bind": {},
+	"gateway/pair":      {"gateway/control", "gateway/status", "ha"},
 	"netstack":          {"netstack/wire"},
 }
 

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/link"
+)
+
+// linkChanged hears from the link what has become of a node.
+func (g *Gateway) linkChanged(p link.PeerState) {
+	g.nodesMu.Lock()
+	before := g.nodes[p.Node]
+	g.nodes[p.Node] = p
+	first := p.Up && !g.everUp[p.Node]
+	if p.Up {
+		g.everUp[p.Node] = true
+	}
+	carries := g.carriers[p.Site] == p.Node
+	g.nodesMu.Unlock()
+
+	sibling := p.Site == g.cfg.SelfSite().Name
+	switch {
+	case sibling && p.Refused:
+		g.pair.SetSibling("its configuration differs in what a pair must agree on: see `gw status`")
+	case sibling && p.Up:
+		g.pair.SetSibling("")
+	case carries:
+		g.showPath(p)
+	}
+	if !p.Up {
+		return
+	}
+	if first {
+		g.say(fmt.Sprintf("link to %s (site %s) up", p.Node, p.Site), time.Since(g.started))
+	} else if carries && !before.Up {
+		g.wake(p.Site)
+	}
+	if p.GW && !sibling {
+		for _, n := range g.cfg.Sites[siteIndex(g.cfg, p.Site)].Nodes {
+			if n.Name == p.Node {
+				g.restorer.linkUp(p.Site, n.Addresses[0])
+			}
+		}
+	}
+}
+
+// setCarrier hears from the pair which node carries a site from now on.
+func (g *Gateway) setCarrier(site, node string) {
+	g.nodesMu.Lock()
+	g.carriers[site] = node
+	p, known := g.nodes[node]
+	g.nodesMu.Unlock()
+	if !known {
+		p = link.PeerState{Site: site, Node: node}
+	}
+	g.showPath(p)
+}
+
+// showPath tells the data path about the way to a site: the way to its carrier.
+func (g *Gateway) showPath(p link.PeerState) {
+	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: p.Up, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums})
+}
+
+// wake has the senders of this site woken whose bytes toward a site are in
+// flight. It doesn't block.
+func (g *Gateway) wake(site string) {
+	select {
+	case g.wakes <- site:
+	default: // many are under way, and they wake the same senders; or it is switched off
+	}
+}
+
+// runWakes wakes senders until ctx ends.
+func (g *Gateway) runWakes(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case site := <-g.wakes:
+			if n := g.path.WakeFlows(ctx, siteIndex(g.cfg, site)); n > 0 {
+				g.log.Info("woke connections with bytes in flight", "site", site, "connections", n)
+			}
+		}
+	}
+}

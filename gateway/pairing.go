@@ -1,0 +1,213 @@
+package gateway
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/pair"
+	"github.com/onewaylink/gw/gateway/records"
+	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/ha"
+	"github.com/onewaylink/gw/ha/vip"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// paired reports whether this node's site, or one that is linked to it, has two
+// nodes. A network without pairs holds no elections.
+func paired(c configs.Config) bool {
+	for _, s := range pairSites(c) {
+		if len(s.Nodes) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// pairSites are this node's site and those that are linked to it.
+func pairSites(c configs.Config) []pair.Site {
+	self := c.SelfSite().Name
+	names := []string{self}
+	for _, l := range c.LinksOf(self) {
+		other, _ := l.Other(self)
+		names = append(names, other)
+	}
+	var out []pair.Site
+	for _, name := range names {
+		s, _ := c.Site(name)
+		ps := pair.Site{Name: s.Name, Subnets: s.Subnets}
+		for _, n := range s.Nodes {
+			ps.Nodes = append(ps.Nodes, pair.Node{Name: n.Name, Key: ha.NodeID(n.PublicKey)})
+		}
+		out = append(out, ps)
+	}
+	return out
+}
+
+// newPair makes this node's part in the election. The link is made after it.
+func (g *Gateway) newPair(boot uint64) error {
+	c, node := g.cfg, g.cfg.SelfNode()
+	pc := pair.Config{
+		Self: pair.Node{Name: node.Name, Key: ha.NodeID(node.PublicKey)}, Sites: pairSites(c),
+		StateDir: c.Local.StateDir, HAPort: link.HAPort, StrayPort: link.StrayPort,
+		Tunnels: (*tunnels)(g), Flows: (*pairFlows)(g), Path: g.path,
+		Fit: g.fit, OnCarrier: g.setCarrier, Logger: g.log,
+	}
+	if g.wakes != nil {
+		pc.Wake = g.wake
+	}
+	if p := c.SelfSite().Pair; p != nil {
+		pc.Heartbeat, pc.DeadAfter = p.Heartbeat, p.DeadAfter
+		pc.OnActive, pc.OnStandby, pc.CommandTimeout = p.OnActive, p.OnStandby, p.CommandTimeout
+		if len(p.VIP) > 0 {
+			var addrs []netip.Addr
+			for _, v := range p.VIP {
+				addrs = append(addrs, v.Addr())
+			}
+			keeper, err := vip.New(vip.Config{Interface: c.Local.LAN, Addresses: addrs, Logger: g.log})
+			if err != nil {
+				return err
+			}
+			g.address = &lanAddress{gw: g, keeper: keeper, addrs: addrs}
+			pc.Address, pc.Addresses = g.address, addrs
+		}
+	}
+	var err error
+	g.pair, err = pair.New(pc, boot)
+	return err
+}
+
+// fit looks at what this node needs to carry the site.
+func (g *Gateway) fit() (lan, plane bool) {
+	lan = g.cfg.Local.LAN == "" || hostnet.LinkUp(g.cfg.Local.LAN)
+	return lan, hostnet.LinkUp(g.cfg.Local.TUN.Name) && !g.path.Stuck()
+}
+
+// tunnels is the link as the pair sees it. The link is made after the pair.
+type tunnels Gateway
+
+func (t *tunnels) SendDatagram(node string, port uint16, payload []byte) error {
+	return t.link.SendDatagram(node, port, payload)
+}
+
+func (t *tunnels) MoveSubnets(node string, prefixes []netip.Prefix) error {
+	return t.link.MoveSubnets(node, prefixes)
+}
+
+// pairFlows is the flow table as the pair sees it: what comes from the sibling
+// goes into the file too.
+type pairFlows Gateway
+
+func (f *pairFlows) SetStandby(on bool)                  { f.table.SetStandby(on) }
+func (f *pairFlows) Record(b, key []byte) ([]byte, bool) { return f.table.Record(b, key) }
+func (f *pairFlows) Records(yield func(k, v []byte) bool) {
+	f.table.Records("")(yield)
+}
+
+func (f *pairFlows) Replace(key, value []byte) {
+	reason, err := f.table.Replace(key, value)
+	if err != nil || reason != wire.OK {
+		f.log.Debug("sibling's record left out", "reason", reason, "error", err)
+		return
+	}
+	f.store.Put(key, value)
+}
+
+func (f *pairFlows) Remove(key []byte) {
+	f.table.Remove(key)
+	f.store.Delete(key)
+}
+
+// recorder gives the data path's records to the file, and to the sibling.
+type recorder struct {
+	store *records.Store
+	pair  *pair.Pair // nil without one
+}
+
+var _ flow.Recorder = (*recorder)(nil)
+
+func (r *recorder) Put(key, value []byte) {
+	r.store.Put(key, value)
+	if r.pair != nil {
+		r.pair.Changed(key)
+	}
+}
+
+func (r *recorder) Delete(key []byte) {
+	r.store.Delete(key)
+	if r.pair != nil {
+		r.pair.Changed(key)
+	}
+}
+
+// leaseTime is how long the LAN address stays on the TUN when nobody renews it.
+const leaseTime = 2 * time.Second
+
+// lanAddress is the LAN's next hop: the keeper answers for it on the LAN, and the
+// TUN, which dies with this process, has it so that it can be pinged.
+type lanAddress struct {
+	gw     *Gateway
+	keeper *vip.Keeper
+	addrs  []netip.Addr
+}
+
+var _ pair.Address = (*lanAddress)(nil)
+
+func (a *lanAddress) Held() bool { return a.keeper.Held() }
+
+func (a *lanAddress) Hold() {
+	a.keeper.Hold()
+	a.renew()
+}
+
+func (a *lanAddress) Drop() {
+	a.keeper.Drop()
+	for _, addr := range a.addrs {
+		if err := hostnet.EndLease(a.gw.cfg.Local.TUN.Name, addr); err != nil {
+			a.gw.log.Warn("address not taken from the tun: it goes by itself", "address", addr, "error", err)
+		}
+	}
+}
+
+func (a *lanAddress) renew() {
+	for _, addr := range a.addrs {
+		if err := hostnet.Lease(a.gw.cfg.Local.TUN.Name, addr, leaseTime); err != nil {
+			a.gw.log.Warn("address can't be pinged: it was not put on the tun", "address", addr, "error", err)
+		}
+	}
+}
+
+// run keeps the lease while the address is held, until ctx ends.
+func (a *lanAddress) run(ctx context.Context) error {
+	t := time.NewTicker(leaseTime / 3)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if a.keeper.Held() {
+				a.renew()
+			}
+		}
+	}
+}
+
+// haControl lets commands reach the pair, which is made after the control socket.
+type haControl struct{ gw *Gateway }
+
+var _ control.HA = haControl{}
+
+func (h haControl) Status() status.HA { return h.gw.pair.Status() }
+func (h haControl) Drain(ctx context.Context, force bool) (status.Failover, error) {
+	return h.gw.pair.Drain(ctx, force)
+}
+func (h haControl) Failover(ctx context.Context) (status.Failover, error) {
+	return h.gw.pair.Failover(ctx)
+}
+func (h haControl) Test(ctx context.Context) (status.HATest, error) { return h.gw.pair.Test(ctx) }
