@@ -18,8 +18,15 @@ type Cutter struct {
 // Reset makes c cut p into segments of at most size payload bytes. With partial
 // the segments get the sum of their pseudo-header as checksum, otherwise a
 // finished one. size must be positive and p a TCP packet.
+//
+// A SYN keeps only as much of its data as fits: no segment without ACK can carry
+// on the data of a Fast Open, and its sender says again what is not
+// acknowledged (RFC 7413 section 4.1.2).
 func (c *Cutter) Reset(p *Packet, size int, partial bool) {
 	*c = Cutter{p: *p, size: size, at: p.Data, pseudo: p.pseudo(0), partial: partial, busy: true}
+	if p.Flags&SYN != 0 {
+		c.p.B = p.B[:min(len(p.B), p.Data+size)]
+	}
 	if !p.V6 {
 		c.id = binary.BigEndian.Uint16(p.B[4:])
 	}
@@ -32,8 +39,7 @@ func (c *Cutter) Busy() bool { return c.busy }
 // size payload bytes, and returns its length.
 //
 // FIN and PSH belong on the last segment only, CWR on the first only (RFC 3168
-// section 6.1.2). So does SYN, which takes up a sequence number of its own: a
-// SYN with the data of a Fast Open (RFC 7413) may be too large for the path.
+// section 6.1.2).
 func (c *Cutter) Next(dst []byte) int {
 	n := min(c.size, len(c.p.B)-c.at)
 	first, last := c.at == c.p.Data, c.at+n == len(c.p.B)
@@ -50,17 +56,13 @@ func (c *Cutter) Next(dst []byte) int {
 		c.id++
 	}
 	t := dst[c.p.L4 : hdr+n]
-	seq := c.p.Seq + uint32(c.at-c.p.Data)
+	binary.BigEndian.PutUint32(t[4:], c.p.Seq+uint32(c.at-c.p.Data))
 	if !last {
 		t[13] &^= FIN | PSH
 	}
 	if !first {
-		if t[13]&SYN != 0 {
-			seq++
-		}
-		t[13] &^= CWR | SYN
+		t[13] &^= CWR
 	}
-	binary.BigEndian.PutUint32(t[4:], seq)
 	t[16], t[17] = 0, 0
 	acc := c.pseudo + uint64(len(t))
 	if c.partial {
