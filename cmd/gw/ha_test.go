@@ -161,6 +161,9 @@ func TestHAOrders(t *testing.T) {
 		"3 records are missing on red-2: the sibling tunnel was cut 4 seconds ago; see gw status",
 		"the LAN interface eth0 of red-2 is down",
 	}}
+	handed := planned
+	handed.Phases = status.Phases{}
+	unmeasured := status.HATest{Node: "red-2", Records: 1200, Problems: []string{"the records were never compared: the sibling's tunnel has to be up for a second"}}
 	cases := []struct {
 		golden string
 		args   []string
@@ -168,6 +171,8 @@ func TestHAOrders(t *testing.T) {
 		code   int
 	}{
 		{"ha-drain.txt", []string{"drain"}, madeUpPair{failover: planned}, 0},
+		{"ha-drain-handed.txt", []string{"drain"}, madeUpPair{failover: handed}, 0},
+		{"ha-test-unmeasured.txt", []string{"test"}, madeUpPair{test: unmeasured}, 1},
 		{"ha-failover.txt", []string{"failover"}, madeUpPair{failover: first}, 0},
 		{"ha-test-passed.txt", []string{"test"}, madeUpPair{test: good}, 0},
 		{"ha-test-failed.txt", []string{"test"}, madeUpPair{test: bad}, 1},

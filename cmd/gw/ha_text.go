@@ -17,7 +17,7 @@ func haText(p *printer, h *status.HA) {
 	p.field("since", fmt.Sprintf("%s: %s", agoText(h.Time, h.Since), h.Why))
 	p.field("records", recordsText(h))
 	if f := h.LastFailover; f != nil {
-		p.field("last failover", fmt.Sprintf("%s, took %s: %s", agoText(h.Time, f.At), millisText(f.Phases.Total), f.Reason))
+		p.field("last failover", fmt.Sprintf("%s%s: %s", agoText(h.Time, f.At), tookText(f), f.Reason))
 	}
 }
 
@@ -42,6 +42,8 @@ func haStatusText(p *printer, h *status.HA) {
 	p.title(green, "sibling", fmt.Sprintf("%s: %s", s.Node, siblingText(s)))
 	if !s.LastHeard.IsZero() {
 		p.field("heard", agoText(h.Time, s.LastHeard))
+	}
+	if s.Epoch != 0 {
 		p.field("epoch", epochText(s.Epoch))
 	}
 	if s.Health != nil {
@@ -238,8 +240,16 @@ func lastFailoverText(p *printer, h *status.HA) {
 
 // failoverText tells how an order was carried out.
 func failoverText(p *printer, what string, f *status.Failover) {
-	p.title(green, what, fmt.Sprintf("%s is active, after %s", f.To, millisText(f.Phases.Total)))
+	p.title(green, what, fmt.Sprintf("%s is active%s", f.To, tookText(f)))
 	failoverFields(p, f)
+}
+
+// tookText is empty on a node that handed over: the other one knows how long it took.
+func tookText(f *status.Failover) string {
+	if f.Phases.Total == 0 {
+		return ""
+	}
+	return ", after " + millisText(f.Phases.Total)
 }
 
 func failoverFields(p *printer, f *status.Failover) {
@@ -278,7 +288,9 @@ func haTestText(p *printer, t *status.HATest) {
 		p.title(red, "test", fmt.Sprintf("FAILED, connections would break if %s had to take over", t.Node))
 	}
 	p.field("records", fmt.Sprintf("%d on the active node", t.Records))
-	p.field("on the standby", fmt.Sprintf("%d missing, %d out of date, %d too many", t.Missing, t.Differing, t.Extra))
+	if t.OK || t.Missing+t.Differing+t.Extra > 0 {
+		p.field("on the standby", fmt.Sprintf("%d missing, %d out of date, %d too many", t.Missing, t.Differing, t.Extra))
+	}
 	if t.DigestEqual {
 		p.field("digests", "equal")
 	} else {
