@@ -14,6 +14,9 @@ func (m *Machine) window(r Role, site int) time.Duration {
 	return max(m.cfg.DeadAfter, 3*slowBeats*m.cfg.Heartbeat)
 }
 
+// elsewhere stands for any site but the own one.
+const elsewhere = -1
+
 // health is what p has said of itself.
 func (p *peer) health() Health {
 	return Health{LAN: p.flags&flagLAN != 0, Plane: p.flags&flagPlane != 0, Records: p.flags&flagRecords != 0}
@@ -101,7 +104,9 @@ func (m *Machine) send(p *peer, msg *message) {
 
 // take handles one message of p.
 func (m *Machine) take(p *peer, msg *message) error {
-	if msg.boot == p.oldBoot && p.oldBoot != 0 {
+	if msg.boot == p.oldBoot && p.oldBoot != 0 && m.fresh(p) {
+		// Sent before p's restart. It may be the other way round, when the first to
+		// arrive here was the late one: then what is taken for new falls silent.
 		return ErrOld
 	}
 	if msg.boot != p.boot {

@@ -127,7 +127,8 @@ func (m *Machine) takeAnswer(p *peer, msg *message) {
 
 // view judges by this node's own ears while the sibling is fresh, then by the
 // witnesses: one who hears it is enough to hold it for alive, and it is dead
-// when at least one answers and none has heard it within the window.
+// when at least one answers and none has heard it within the window. One that
+// was heard lately and has not answered yet is waited for, briefly.
 func (m *Machine) view() view {
 	s := m.sibling()
 	if m.fresh(s) {
@@ -139,7 +140,7 @@ func (m *Machine) view() view {
 		a := &p.answer
 		switch {
 		case i == m.sib:
-		case a.at != 0 && !a.never && m.now-a.heard < m.window(a.role, m.witnessed(a.role)):
+		case a.at != 0 && !a.never && m.now-a.heard < m.window(a.role, elsewhere):
 			return alive(a.role)
 		case a.at != 0 && a.silent:
 			silent = silent || m.now-a.at < 2*m.cfg.DeadAfter
@@ -147,16 +148,11 @@ func (m *Machine) view() view {
 			missing = true
 		}
 	}
-	switch {
-	case !silent || missing && m.now-m.doubt.silentAt < m.cfg.DeadAfter/3:
+	if !silent || missing && m.now-m.doubt.silentAt < m.cfg.DeadAfter/3 {
 		return viewUnknown
 	}
 	return viewDead
 }
-
-// witnessed is a site for window that has the sibling judged at the pace at
-// which witnesses hear it.
-func (m *Machine) witnessed(Role) int { return -1 }
 
 func alive(r Role) view {
 	if r.leads() {

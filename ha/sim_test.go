@@ -132,13 +132,9 @@ func (w *world) fault() time.Duration {
 		cut(fmt.Sprintf("one way of %s, deaf %v", n.name(), deaf), func(i, j int) bool { return deaf && j == n.index || !deaf && i == n.index })
 	case 10:
 		w.logf("bad network for %v", d)
-		for i := range w.nodes {
-			for j := range w.nodes {
-				p, was := &w.path[i][j], w.path[i][j]
-				p.loss, p.dup, p.jitter = 0.4*w.rng.Float64(), 0.2, 80*time.Millisecond
-				w.after(d, func() { p.loss, p.dup, p.jitter = was.loss, was.dup, was.jitter })
-			}
-		}
+		loss := 0.4 * w.rng.Float64()
+		w.bad = append(w.bad, loss)
+		w.after(d, func() { w.bad = w.bad[1:] })
 		d += 100 * time.Millisecond // what is on its way
 	case 11:
 		if n.up && !n.frozen {

@@ -18,6 +18,7 @@ type world struct {
 	nodes  []*node
 	sites  []Site
 	path   [4][4]path
+	bad    []float64 // loss of each spell of bad network that lasts
 	pool   [][]byte
 
 	records  bool // there are records to replicate
@@ -377,7 +378,10 @@ func (n *node) write() {
 }
 
 func (w *world) send(from, to int, payload []byte) {
-	p := &w.path[from][to]
+	p := w.path[from][to]
+	if len(w.bad) > 0 {
+		p.loss, p.dup, p.jitter = max(p.loss, w.bad[0]), 0.2, 80*time.Millisecond
+	}
 	if p.cut > 0 || p.loss > 0 && w.chance(p.loss) {
 		return
 	}
