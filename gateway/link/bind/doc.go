@@ -5,7 +5,8 @@
 //   - bind.go: the Bind and its Config; open, close, what wireguard-go calls.
 //   - socket.go, mmsg.go, cmsg.go: Linux sockets, batched system calls, and
 //     their control messages (UDP GSO and GRO, the sticky source address).
-//   - send.go, receive.go: the two ways of a datagram through a socket.
+//   - send.go, receive.go, scatter.go: the two ways of a datagram through a
+//     socket.
 //   - endpoint.go: the address of a peer as wireguard-go holds it.
 //   - message.go, handshake.go, echo.go: which handshake messages may pass,
 //     and the quick repetition of the ones that got lost.

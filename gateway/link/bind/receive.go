@@ -22,10 +22,11 @@ const (
 	receivePause = 5 * time.Millisecond
 )
 
-// receiver takes datagrams from one socket. Coalesced ones are read into its
-// own buffers, and what they are made of is copied to wireguard-go's: those
-// are 64 KB each, of which so only the first pages are ever touched. Not safe
-// for concurrent use.
+// receiver takes datagrams from one socket. As long as the kernel brings long
+// trains of coalesced datagrams, it is told to lay each of them where
+// wireguard-go wants it (scatter.go). All else is read into buffers of the
+// receiver's own and copied: wireguard-go's are 64 KB each, of which so only the
+// first pages are ever touched. Not safe for concurrent use.
 type receiver struct {
 	b      *Bind
 	s      *socket
@@ -49,6 +50,9 @@ type receiver struct {
 	segment int
 	from    *Endpoint
 
+	scatter scatter
+
+	asked int // messages that the next call may bring
 	errno syscall.Errno
 	read  func(fd uintptr) bool
 }
@@ -57,17 +61,18 @@ func newReceiver(b *Bind, s *socket, closed <-chan struct{}) *receiver {
 	r := &receiver{b: b, s: s, closed: closed, bufs: make([]byte, receiveMessages*receiveBuffer)}
 	r.read = r.tryRead
 	for i := range r.msgs {
-		buf := r.bufs[i*receiveBuffer : (i+1)*receiveBuffer]
+		buf := r.buffer(i)
 		r.iovs[i].Base = &buf[0]
 		r.iovs[i].SetLen(len(buf))
 		h := &r.msgs[i].hdr
 		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
-		h.Iov = &r.iovs[i]
-		h.SetIovlen(1)
 		h.Control = &r.ctls[i][0]
 	}
 	return r
 }
+
+// buffer is the receiver's own for the message read i-th.
+func (r *receiver) buffer(i int) []byte { return r.bufs[i*receiveBuffer : (i+1)*receiveBuffer] }
 
 func (r *receiver) receiveIPv4(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 	return r.receive(bufs, sizes, eps)
@@ -81,40 +86,48 @@ func (r *receiver) receiveIPv6(bufs [][]byte, sizes []int, eps []conn.Endpoint) 
 // so it returns one only when the socket is closed.
 func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 	for {
-		n, packets := 0, 0
-		frozen := r.b.frozen()
-		for n < len(bufs) {
-			m := r.next()
-			if m == nil {
-				break
+		n, packets := r.unpack(bufs, sizes, eps)
+		if n == 0 {
+			if err := r.fill(bufs); err != nil {
+				return 0, err
 			}
-			pass, packet := r.judge(m)
-			if !pass {
-				continue
-			}
-			if frozen && packet {
-				r.b.counters.drop(Frozen)
-				continue
-			}
-			if len(m) > len(bufs[n]) {
-				r.b.counters.drop(ReceiveMalformed)
-				continue
-			}
-			if packet {
-				packets++
-			}
-			sizes[n] = copy(bufs[n], m)
-			eps[n] = r.from
-			n++
+			n, packets = r.scattered(bufs, sizes, eps)
 		}
 		if n > 0 {
 			r.b.config.Inbound.Enter(packets)
 			return n, nil
 		}
-		if err := r.fill(); err != nil {
-			return 0, err
-		}
 	}
+}
+
+// unpack copies datagrams out of the receiver's own buffers.
+func (r *receiver) unpack(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n, packets int) {
+	frozen := r.b.frozen()
+	for n < len(bufs) {
+		m := r.next()
+		if m == nil {
+			break
+		}
+		pass, packet := r.judge(m)
+		if !pass {
+			continue
+		}
+		if frozen && packet {
+			r.b.counters.drop(Frozen)
+			continue
+		}
+		if len(m) > len(bufs[n]) {
+			r.b.counters.drop(ReceiveMalformed)
+			continue
+		}
+		if packet {
+			packets++
+		}
+		sizes[n] = copy(bufs[n], m)
+		eps[n] = r.from
+		n++
+	}
+	return n, packets
 }
 
 // next returns the next datagram that was read, nil if there is none.
@@ -137,28 +150,42 @@ func (r *receiver) next() []byte {
 
 // open makes the message read i-th the current one.
 func (r *receiver) open(i int) {
-	msg := &r.msgs[i]
-	r.rest = r.bufs[i*receiveBuffer:][:msg.n]
-	info := parseControl(r.ctls[i][:msg.hdr.Controllen])
+	r.meet(i, parseControl(r.ctls[i][:r.msgs[i].hdr.Controllen]))
+	r.rest = r.buffer(i)[:r.msgs[i].n]
+}
+
+// meet takes note of whose the message read i-th is, and what it consists of.
+func (r *receiver) meet(i int, info received) {
+	size := int(r.msgs[i].n)
 	r.segment = info.segment
 	key := endpointKey{name: r.names[i], local: info.local}
 	if r.s.v6 {
 		key.name.Flowinfo = 0 // not part of the address
 	}
 	r.from = r.eps.get(&key)
+	r.scatter.learn(size, info.segment)
 
 	datagrams := uint64(1)
 	if r.segment > 0 {
-		datagrams = (uint64(msg.n) + uint64(r.segment) - 1) / uint64(r.segment)
+		datagrams = uint64(size+r.segment-1) / uint64(r.segment)
 	}
 	r.b.counters.receivedDatagrams.Add(datagrams)
-	r.b.counters.receivedBytes.Add(uint64(msg.n))
+	r.b.counters.receivedBytes.Add(uint64(size))
 }
 
-// fill waits for messages and reads them.
-func (r *receiver) fill() error {
+// fill waits for messages and reads them: into bufs, if they are likely to be
+// what fits there, or into the receiver's own buffers.
+func (r *receiver) fill(bufs [][]byte) error {
 	for {
-		for i := range r.msgs {
+		r.asked = r.scatter.aim(&r.msgs, bufs)
+		if r.asked == 0 {
+			r.asked = receiveMessages
+			for i := range r.msgs {
+				r.msgs[i].hdr.Iov = &r.iovs[i]
+				r.msgs[i].hdr.SetIovlen(1)
+			}
+		}
+		for i := range r.asked {
 			h := &r.msgs[i].hdr
 			h.Namelen = unix.SizeofSockaddrInet6
 			h.SetControllen(receiveControlSpace)
@@ -181,7 +208,7 @@ func (r *receiver) fill() error {
 
 func (r *receiver) tryRead(fd uintptr) bool {
 	for {
-		r.got, r.errno = r.s.recvmmsg(fd, r.msgs[:])
+		r.got, r.errno = r.s.recvmmsg(fd, r.msgs[:r.asked])
 		switch r.errno {
 		case unix.EINTR:
 		case unix.EAGAIN:
