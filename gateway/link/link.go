@@ -21,11 +21,12 @@ import (
 
 // The packets in flight inside wireguard-go, each way. Its own queues hold a
 // thousand batches of 128, each packet in a buffer of 64 KB, and its pools
-// have no bound. With 512 the buffers stay in the processor's caches, which
-// makes it faster than without a bound (bind's BenchmarkDevices).
+// have no bound. The fewer there are, the more of them stay in the processor's
+// caches from one stage to the next; these are the three batches of a segment of
+// 64 KB each that keep three stages at work at once.
 const (
-	outboundLimit = 512
-	inboundLimit  = 512
+	outboundLimit = 128
+	inboundLimit  = 128
 )
 
 // A Link is this node's tunnels to the nodes of other sites. Its methods are
