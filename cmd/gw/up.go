@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway"
+	"github.com/onewaylink/gw/gateway/process"
 )
 
 type upCmd struct {
@@ -33,8 +36,14 @@ func (c *upCmd) Run(env *env) error {
 	if err != nil {
 		return err
 	}
-	err = g.Run(env.ctx)
-	if err == nil {
+	group, ctx := errgroup.WithContext(env.ctx)
+	running, stop := context.WithCancel(ctx)
+	group.Go(func() error { return process.Run(running) })
+	group.Go(func() error {
+		defer stop()
+		return g.Run(ctx)
+	})
+	if err = group.Wait(); err == nil {
 		say("stopped", time.Since(start))
 	}
 	return err
