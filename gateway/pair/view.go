@@ -70,7 +70,7 @@ func (p *Pair) Status() status.HA {
 	s := p.m.Status(now)
 	r := p.r.Status(now)
 	out := status.HA{
-		Node: p.cfg.Self.Name, Site: p.site, Role: status.Role(s.Role.String()), Why: string(s.Why), Since: wall.Add(-s.Since),
+		Time: wall, Node: p.cfg.Self.Name, Site: p.site, Role: status.Role(s.Role.String()), Why: string(s.Why), Since: wall.Add(-s.Since),
 		Active: p.names[s.Active], Epoch: s.Epoch, Health: health(s.Health, s.Reach),
 		Records: status.Records{
 			Held: r.Records, Lag: r.Lag, Sent: r.Puts + r.Deletes, SentBytes: r.Bytes, InSync: r.InSync,
