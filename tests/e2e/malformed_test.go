@@ -17,6 +17,7 @@ import (
 // dropped for a reason that is counted, none reaches the LAN, and what is good
 // passes as before.
 func TestMalformedPackets(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, setup{})
 	peer := n.startBadPeer(t, func([]byte) {})
 	n.red.up()

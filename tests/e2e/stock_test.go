@@ -29,6 +29,7 @@ func (n *network) stockGray(t *testing.T, allowed []netip.Prefix) *lab.Proc {
 // TestStockPeer: a stock WireGuard, which says no hello, reaches what policy
 // allows and nothing else, and is reached so.
 func TestStockPeer(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, setup{rules: replication})
 	n.stockGray(t, n.Red.Subnets)
 	n.red.up()
