@@ -12,7 +12,7 @@ fi
 echo "Installing what is missing (Go's modules, PostgreSQL) …"
 ./tests/deps.sh
 echo "Building …"
-make --no-print-directory build
+make -s --no-print-directory build
 # With the flags of make build, so that what both need is compiled once.
 CGO_ENABLED=0 go build -trimpath -o bin/gw-demo ./tests/demo
 exec bin/gw-demo -gw bin/gw

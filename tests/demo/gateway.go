@@ -155,7 +155,7 @@ func (d *demo) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, args := range [][]string{{"status"}, {"conns"}} {
+	for _, args := range [][]string{{"status"}, {"conns", "--limit", "4"}} {
 		out, err := d.red.gw.ask(ctx, args...)
 		if err != nil {
 			return err
@@ -165,6 +165,7 @@ func (d *demo) status(ctx context.Context) error {
 	}
 	d.text("")
 	d.claim(refused == d.probes, "gray never dialled red while gw ran: the firewall's count", "%d", refused-d.probes)
-	d.say("Red opened %d connections through the firewall altogether.", opened)
+	d.fact("gray dialled red", "%d times (%d packets of its attempts without gw dropped)", refused-d.probes, d.probes)
+	d.fact("red dialled gray", "%d times: once to try the firewall, then for the tunnel", opened)
 	return nil
 }

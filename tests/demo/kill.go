@@ -49,6 +49,10 @@ func (d *demo) kills(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	before, err := d.connections(ctx)
+	if err != nil {
+		return err
+	}
 	var stalls []stall
 	for _, victim := range d.sites() {
 		st, err := d.kill(ctx, victim, start)
@@ -60,20 +64,31 @@ func (d *demo) kills(ctx context.Context) error {
 	through.Store(true)
 	writing.Wait()
 	d.moment(start, "the applications have finished\n")
+	var failed int64
 	for i, s := range d.sites() {
 		r := results[i]
 		d.claim(r.err == nil && r.failed == 0, fmt.Sprintf("%s's %d clients wrote in %s without an error", s.Name, clients, d.other(s).Name), "%d transactions", r.transactions)
+		failed += r.failed
 		if r.err != nil {
+			failed++
 			d.text(r.err.Error())
 		}
 	}
 	d.claim(seen == d.gray.DB().LAN4.String(), "red's database saw gray's applications at their own address", "%s", seen)
+	after, err := d.connections(ctx)
+	if err != nil {
+		return err
+	}
+	d.claim(before == after, "replication runs by the very connections of before", "none was reopened")
+	d.fact("PostgreSQL saw", "%s and %s, the callers' own addresses", d.gray.DB().LAN4, d.red.DB().LAN4)
 	resets := 0
 	for _, st := range stalls {
+		d.fact("kill -9 of "+st.node, "replication stood still for %d ms, clients for %d ms", st.replication.Milliseconds(), st.clients.Milliseconds())
 		resets += st.resets
 		d.claim(st.replication < 5*time.Second, "replication stood still when "+st.node+" was killed", "%d ms", st.replication.Milliseconds())
 		d.claim(st.clients < 5*time.Second, "clients waited when "+st.node+" was killed", "%d ms at most", st.clients.Milliseconds())
 	}
+	d.fact("errors and resets", "%d that clients saw, %d TCP resets", failed, resets)
 	d.claim(resets == 0, "TCP resets that the databases saw", "%d", resets)
 	return nil
 }
@@ -98,6 +113,19 @@ func (d *demo) write(ctx context.Context, s *site, through *atomic.Bool) (w writ
 	return w
 }
 
+// connections are those by which the sites replicate.
+func (d *demo) connections(ctx context.Context) (string, error) {
+	var all []string
+	for _, s := range d.sites() {
+		rows, err := s.pg.SQL(ctx, "postgres", "select pid, client_addr, client_port, backend_start from pg_stat_replication")
+		if err != nil {
+			return "", err
+		}
+		all = append(all, rows)
+	}
+	return strings.Join(all, "\n"), nil
+}
+
 // advance waits until both replicas have got some more transactions.
 func (d *demo) advance(ctx context.Context) error {
 	var both errgroup.Group
@@ -108,7 +136,7 @@ func (d *demo) advance(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			return await(ctx, s.pg, bank, fmt.Sprintf("(select count(*) from pgbench_history) >= %s + %d", have, progress))
+			return s.pg.Await(ctx, bank, fmt.Sprintf("(select count(*) from pgbench_history) >= %s + %d", have, progress))
 		})
 	}
 	return both.Wait()

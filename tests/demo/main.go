@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds the whole demo, which takes a quarter of it.
-const patience = 3 * time.Minute
+const patience = 2 * time.Minute
 
 // wan is what the two sites are apart, one way.
 const wan = 5 * time.Millisecond
@@ -41,6 +41,7 @@ func run(gw string) int {
 	err := d.play(ctx, gw)
 	if err != nil {
 		d.failed(err)
+		d.logs()
 	}
 	if err := errors.Join(d.close(), lab.Cleanup()); err != nil {
 		d.failed(fmt.Errorf("take the lab down: %w", err))
@@ -57,7 +58,7 @@ type demo struct {
 	*stage
 	lab       *lab.Lab
 	red, gray *site
-	probes    uint64 // packets that gray's own attempts cost at the firewall
+	probes    uint64 // what the firewall has dropped of gray's attempts without gw
 }
 
 // site is one side: its place in the lab, its database server and its gateway.
@@ -133,6 +134,15 @@ func (d *demo) network(ctx context.Context) error {
 	version, _, _ = strings.Cut(version, " ")
 	d.say("Network namespaces, the kernel's nftables, %v of WAN each way, and two servers\nof PostgreSQL %s.", wan, version)
 	return nil
+}
+
+// logs shows how the gateways' logs end, when something has gone wrong.
+func (d *demo) logs() {
+	for _, s := range []*site{d.red, d.gray} {
+		if s != nil && s.gw != nil && s.gw.proc != nil {
+			d.say("The log of %s ends:\n%s", s.gw.node, s.gw.proc.Log.Tail(15))
+		}
+	}
 }
 
 // close takes everything down.

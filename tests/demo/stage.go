@@ -21,8 +21,12 @@ type stage struct {
 	start  time.Time
 	acts   int
 	claims []claim
+	facts  []fact
 	wrong  int // claims that don't hold, and acts that broke off
 }
+
+// fact is a line of the summary.
+type fact struct{ what, value string }
 
 // claim is something that the demo has shown, or has failed to.
 type claim struct {
@@ -84,6 +88,11 @@ func (s *stage) claim(holds bool, what, format string, args ...any) {
 	s.text(s.line(c))
 }
 
+// fact keeps what the summary is to say.
+func (s *stage) fact(what, format string, args ...any) {
+	s.facts = append(s.facts, fact{what, fmt.Sprintf(format, args...)})
+}
+
 // failed tells why the demo can't go on.
 func (s *stage) failed(err error) {
 	s.wrong++
@@ -99,16 +108,23 @@ func (s *stage) line(c claim) string {
 	return "  " + mark + " " + c.what + s.paint(dim, " "+strings.Repeat("·", max(1, gap-2))+" ") + c.detail
 }
 
-// summary ends the demo.
+// summary ends the demo: what is worth remembering, and what didn't hold.
 func (s *stage) summary() {
-	verdict := s.paint(bold+";"+green, "Every claim holds.")
-	if s.wrong > 0 {
-		verdict = s.paint(bold+";"+red, "Not everything went as it should.")
-	}
 	s.text("\n" + s.paint(bold, strings.Repeat("━", width)) + "\n")
-	for _, c := range s.claims {
-		s.text(s.line(c))
+	for _, f := range s.facts {
+		s.text(fmt.Sprintf("  %s %s", s.paint(dim, fmt.Sprintf("%-20s", f.what)), f.value))
 	}
-	s.text(fmt.Sprintf("\n  %s It took %.0f seconds, and nothing of it is left on this machine.\n",
-		verdict, time.Since(s.start).Seconds()))
+	s.text("")
+	took := time.Since(s.start).Seconds()
+	if s.wrong == 0 {
+		verdict := fmt.Sprintf("All %d claims hold.", len(s.claims))
+		s.text(fmt.Sprintf("  %s %.0f seconds; nothing is left of it on this machine.\n", s.paint(bold+";"+green, verdict), took))
+		return
+	}
+	for _, c := range s.claims {
+		if !c.holds {
+			s.text(s.line(c))
+		}
+	}
+	s.text("\n  " + s.paint(bold+";"+red, fmt.Sprintf("Not everything went as it should, after %.0f seconds.", took)) + "\n")
 }
