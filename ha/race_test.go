@@ -4,4 +4,4 @@ package ha
 
 // seedsByDefault is small under the race detector: there is one goroutine per
 // world, and time matters.
-const seedsByDefault = 2_000
+const seedsByDefault = 500
