@@ -181,9 +181,13 @@ func (t *transfer) finish() int {
 	return t.n
 }
 
+// call never blocks, since the descriptor doesn't. So it is made without telling
+// Go's scheduler, which would take the processor away from a goroutine that spends
+// more than 20 us in the kernel, as a whole segment does, hand it to another
+// thread, and back again.
 func (t *transfer) call(trap, fd uintptr) {
 	for {
-		n, _, errno := unix.Syscall(trap, fd, uintptr(unsafe.Pointer(&t.iov[0])), uintptr(len(t.iov)))
+		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(&t.iov[0])), uintptr(len(t.iov)))
 		t.n, t.errno = int(n), errno
 		if errno != unix.EINTR {
 			return
