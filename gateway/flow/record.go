@@ -56,6 +56,9 @@ func parseKey(b []byte) (k key, err error) {
 	copy(k.b[:], b[16:])
 	k.pa, k.pb = binary.BigEndian.Uint16(b[32:]), binary.BigEndian.Uint16(b[34:])
 	k.proto, k.v6 = b[36], b[37] == 1
+	if k.proto != wire.ProtoTCP && k.proto != wire.ProtoUDP {
+		return k, fmt.Errorf("%w: protocol %d, of which none are kept", ErrRecord, k.proto)
+	}
 	if sorted := k; sorted.order() {
 		return k, fmt.Errorf("%w: ends out of order", ErrRecord)
 	}
@@ -113,11 +116,19 @@ func parseRecord(kb, b []byte) (*flow, error) {
 	}
 	f.openedW = time.UnixMilli(int64(ms))
 	if k.proto != wire.ProtoTCP {
+		if b[1]&^(recOpenerB|recReplied) != 0 || b[2] != 0 || [10]byte(b[11:]) != [10]byte{} {
+			return nil, fmt.Errorf("%w: what only TCP has, for protocol %d", ErrRecord, k.proto)
+		}
 		return f, nil
 	}
 	ph := phase(b[2])
-	if ph == phaseNone || ph > phaseReset || b[11] > 14 || b[16] > 14 {
+	switch {
+	case ph == phaseNone || ph > phaseReset:
 		return nil, fmt.Errorf("%w: no TCP state %d", ErrRecord, b[2])
+	case b[11] > 14 || b[16] > 14:
+		return nil, fmt.Errorf("%w: window scales %d and %d, at most 14 can be", ErrRecord, b[11], b[16])
+	case ph == phaseSyn && b[1]&(recTrusted|recKnown1) != 0:
+		return nil, fmt.Errorf("%w: more than a SYN tells", ErrRecord)
 	}
 	f.tcp.resume(ph, b[1]&recTrusted != 0, [2]position{
 		{known: b[1]&recKnown0 != 0, scale: b[11], end: binary.BigEndian.Uint32(b[12:])},
