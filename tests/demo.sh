@@ -9,10 +9,20 @@ if [[ $EUID -ne 0 ]]; then
 	echo "the demo makes network namespaces: run it as root" >&2
 	exit 1
 fi
-echo "Installing what is missing (Go's modules, PostgreSQL) …"
-./tests/deps.sh
-echo "Building …"
-make -s --no-print-directory build
-# With the flags of make build, so that what both need is compiled once.
-CGO_ENABLED=0 go build -trimpath -o bin/gw-demo ./tests/demo
+build() {
+	make -s --no-print-directory build
+	# With the flags of make build, so that what both need is compiled once.
+	CGO_ENABLED=0 go build -trimpath -o bin/gw-demo ./tests/demo
+}
+
+echo "Installing what is missing, and building: a minute at the first time …"
+if command -v go >/dev/null; then
+	build &
+	building=$!
+	./tests/deps.sh || { kill "$building"; exit 1; }
+	wait "$building"
+else
+	./tests/deps.sh
+	build
+fi
 exec bin/gw-demo -gw bin/gw

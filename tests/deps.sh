@@ -11,6 +11,8 @@ command -v ip   >/dev/null || need+=(iproute2)
 command -v runuser >/dev/null || need+=(util-linux)
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need+=(postgresql)
 ls /usr/lib/postgresql/*/bin/pgbench  >/dev/null 2>&1 || need+=(postgresql-contrib)
+want=$(awk '$1=="go"{print $2}' "$(dirname "$0")/../go.mod")
+command -v go >/dev/null || need+=(golang-go ca-certificates)
 if ((${#need[@]})); then
 	if [[ $EUID -ne 0 ]]; then
 		echo "missing: ${need[*]}; run this as root, or install them" >&2
@@ -21,10 +23,11 @@ if ((${#need[@]})); then
 	[[ -e /etc/postgresql-common/createcluster.conf ]] ||
 		echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
 	apt-get update -qq
+	# From 1.21 on (Debian 13 has it) Go fetches the version that go.mod names.
+	candidate=$(apt-cache policy golang-go | awk '$1=="Candidate:"{print $2}')
+	if [[ " ${need[*]} " == *" golang-go "* ]] && ! dpkg --compare-versions "${candidate:-0}" ge 2:1.21; then
+		echo "Go $want or newer is missing: install it from https://go.dev/dl and put it on the PATH" >&2
+		exit 1
+	fi
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
-fi
-want=$(awk '$1=="go"{print $2}' "$(dirname "$0")/../go.mod")
-if ! command -v go >/dev/null; then
-	echo "Go $want or newer is missing: install it from https://go.dev/dl and put it on the PATH" >&2
-	exit 1
 fi
