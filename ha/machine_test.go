@@ -381,3 +381,63 @@ func TestConfigMistakes(t *testing.T) {
 		}
 	}
 }
+
+// TestDeposedByHearsay: siblings that don't hear each other learn of each other's
+// claims from the other site.
+func TestDeposedByHearsay(t *testing.T) {
+	w := pair(t)
+	sever := func(i, j, d int) {
+		w.path[i][j].cut += d
+		w.path[j][i].cut += d
+	}
+	sever(0, 1, 1)
+	sever(0, 2, 1)
+	sever(0, 3, 1)
+	w.until(t, "takeover", time.Second, func() bool { return w.nodes[1].active })
+	w.run(w.now + time.Second)
+	if !w.nodes[0].active {
+		t.Fatal("red-1 can't know yet")
+	}
+	sever(0, 2, -1)
+	w.until(t, "deposition", 150*time.Millisecond, func() bool { return !w.nodes[0].active })
+	w.run(w.now + 10*time.Second)
+	if w.turns[0] != 2 || !w.nodes[1].active {
+		t.Errorf("%d activations", w.turns[0])
+	}
+	w.check(t)
+}
+
+// TestForgottenEpoch: a site whose nodes lost their state, and whose clocks run
+// late, claims above what the other site remembers.
+func TestForgottenEpoch(t *testing.T) {
+	w := pair(t)
+	old := w.nodes[0].epoch
+	for _, n := range w.nodes[:2] {
+		n.kill()
+	}
+	w.run(w.now + time.Second) // what is on its way
+	for _, n := range w.nodes[:2] {
+		n.skew = -6 * 3600 * 1000
+		n.seen, n.epoch = 0, 0
+		n.start()
+	}
+	w.until(t, "a claim that counts", 3*time.Second, func() bool { return max(w.nodes[0].epoch, w.nodes[1].epoch) > old })
+	w.run(w.now + time.Second)
+	w.settled("in the end")
+	w.check(t)
+}
+
+// TestRestartedActive: the standby has the records, so it takes over from an
+// active node that restarted before anybody missed it.
+func TestRestartedActive(t *testing.T) {
+	w := pair(t)
+	w.nodes[0].kill()
+	w.run(w.now + 20*time.Millisecond)
+	w.nodes[0].start()
+	if took := w.until(t, "takeover", time.Second, func() bool { return w.nodes[1].active }); took > 60*time.Millisecond {
+		t.Errorf("took over after %v", took)
+	}
+	w.run(w.now + time.Second)
+	w.settled("in the end")
+	w.check(t)
+}

@@ -115,7 +115,7 @@ func (w *world) fault() time.Duration {
 	case 3, 4:
 		if d *= 2; n.up && !n.frozen {
 			w.logf("%s freezes for %v", n.name(), d)
-			n.frozen = true
+			n.frozen, n.frozenAt = true, w.now
 			w.after(d, n.thaw)
 		}
 	case 5:
@@ -147,8 +147,10 @@ func (w *world) fault() time.Duration {
 			w.after(d, func() {
 				if n.up && n.boot == boot {
 					n.health.LAN, n.health.Plane = true, true
-					n.do(n.m.SetHealth(n.mono(), n.health))
-					n.plan()
+					if !n.frozen { // otherwise it says so when it runs again
+						n.do(n.m.SetHealth(n.mono(), n.health))
+						n.plan()
+					}
 				}
 			})
 		}

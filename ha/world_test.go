@@ -102,20 +102,21 @@ func (w *world) pop() simEvent {
 
 // node is one process, with what its owner would do.
 type node struct {
-	w      *world
-	index  int
-	site   int
-	id     NodeID
-	m      *Machine
-	r      *Replicator
-	store  map[string]uint64
-	boot   uint64
-	zero   time.Duration // the world's time at which its monotonic clock was 0
-	tickAt time.Duration
-	up     bool
-	frozen bool
-	busy   bool
-	queue  []simEvent
+	w        *world
+	index    int
+	site     int
+	id       NodeID
+	m        *Machine
+	r        *Replicator
+	store    map[string]uint64
+	boot     uint64
+	zero     time.Duration // the world's time at which its monotonic clock was 0
+	tickAt   time.Duration
+	up       bool
+	frozen   bool
+	busy     bool
+	frozenAt time.Duration
+	queue    []simEvent
 
 	seen      uint64 // survives
 	skew      int64  // of the wall clock, ms
@@ -437,11 +438,16 @@ func (n *node) thaw() {
 	n.frozen = false
 	n.w.logf("%s thaws, %d messages wait", n.name(), len(n.queue))
 	if n.w.chance(0.5) {
+		must := n.active && n.w.now-n.frozenAt > frozenGap+n.m.cfg.Heartbeat && n.m.sib >= 0
 		n.tick()
+		if must && n.active && !n.suspended {
+			n.w.failf("%s was frozen and goes on as if nothing had been", n.name())
+		}
 	}
 	for i := range n.queue {
 		n.handle(&n.queue[i])
 	}
 	n.queue = n.queue[:0]
+	n.do(n.m.SetHealth(n.mono(), n.health))
 	n.tick()
 }
