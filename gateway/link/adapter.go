@@ -82,23 +82,23 @@ func (a *adapter) send(pkt []byte) {
 
 // Read gives wireguard-go what is to be sent: control packets first, for they
 // are few and keep the link alive.
+//
+// Each of them is a batch of its own. The datagrams of a batch may leave this
+// host as one, for the network card to cut up, and a router on the same machine
+// that passes it on uncut drops it whole if one of them exceeds the next link's
+// MTU. A hello must not share the fate of the probe that goes before it, nor a
+// probe that of a larger one.
 func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
 		if a.closed.Load() {
 			return 0, os.ErrClosed
 		}
 		n := 0
-	queued:
-		for n < len(bufs) {
-			select {
-			case pkt := <-a.queue:
-				sizes[n] = copy(bufs[n][offset:], pkt)
-				n++
-			default:
-				break queued
-			}
-		}
-		if n == 0 {
+		select {
+		case pkt := <-a.queue:
+			sizes[0] = copy(bufs[0][offset:], pkt)
+			n = 1
+		default:
 			var err error
 			if n, err = a.path.Read(bufs, sizes, offset); err != nil {
 				select {
