@@ -105,8 +105,9 @@ type siteState struct {
 //
 // Every method that returns outputs may be called at any time with a now that
 // doesn't go back; the outputs have to be carried out in order, and the slice and
-// its payloads are valid until the next call. The owner calls Tick when Next says
-// so.
+// its payloads are valid until the next call, so no method may be called in the
+// midst of carrying them out. The owner calls Tick when Next says so, and asks Next
+// again after every call.
 type Machine struct {
 	cfg   Config
 	peers []peer

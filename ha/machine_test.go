@@ -110,8 +110,8 @@ func TestNoRoleChange(t *testing.T) {
 			}
 		}},
 		{"standby dead", func(w *world) { w.nodes[1].kill() }},
-		{"standby frozen", func(w *world) { w.nodes[1].frozen = true; w.after(3*time.Second, w.nodes[1].thaw) }},
-		{"active frozen for 90 ms", func(w *world) { w.nodes[0].frozen = true; w.after(90*time.Millisecond, w.nodes[0].thaw) }},
+		{"standby frozen", func(w *world) { w.nodes[1].freeze(); w.after(3*time.Second, w.nodes[1].thaw) }},
+		{"active frozen for 90 ms", func(w *world) { w.nodes[0].freeze(); w.after(90*time.Millisecond, w.nodes[0].thaw) }},
 		{"one witness lost", func(w *world) {
 			cut(w, [2]int{0, 1}, [2]int{1, 0}, [2]int{0, 3}, [2]int{3, 0})
 		}},
@@ -230,7 +230,7 @@ func TestFrozen(t *testing.T) {
 			if tt.alone {
 				b.kill()
 			}
-			a.frozen = true
+			a.freeze()
 			w.run(w.now + 5*time.Second)
 			a.queue = nil
 			if tt.mute {

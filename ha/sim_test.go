@@ -115,7 +115,7 @@ func (w *world) fault() time.Duration {
 	case 3, 4:
 		if d *= 2; n.up && !n.frozen {
 			w.logf("%s freezes for %v", n.name(), d)
-			n.frozen, n.frozenAt = true, w.now
+			n.freeze()
 			w.after(d, n.thaw)
 		}
 	case 5:
@@ -250,8 +250,13 @@ func simulate(seed uint64, trace bool) *world {
 	return w
 }
 
-// TestSimulation runs the seeds. A failing one is replayed with its trace, and
-// again with: go test ./ha -run TestSimulation -seed N
+// TestSimulation runs the seeds. A failing one is replayed with its trace by
+//
+//	go test ./ha -run TestSimulation -seed N
+//
+// The race detector has fewer of them, so all are run once more without it:
+//
+//	go test ./ha -run TestSimulation
 func TestSimulation(t *testing.T) {
 	if *oneSeed >= 0 {
 		w := simulate(uint64(*oneSeed), true)

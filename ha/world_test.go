@@ -430,6 +430,8 @@ func (w *world) run(until time.Duration) {
 	w.now = until
 }
 
+func (n *node) freeze() { n.frozen, n.frozenAt = true, n.w.now }
+
 // thaw lets a frozen node run again, on what has come meanwhile.
 func (n *node) thaw() {
 	if !n.up || !n.frozen {
