@@ -162,8 +162,8 @@ func (p *Packet) Settle(o Offload) (Offload, Reason) {
 		return o, OK
 	}
 	start, field := int(o.CsumStart), int(o.CsumStart)+int(o.CsumOffset)
-	if o.GSOSize > 0 || start < p.L4 || field+2 > len(p.B) {
-		return o, BadTransport
+	if o.GSOSize > 0 || start < max(p.L4, p.Data) || field+2 > len(p.B) {
+		return o, BadTransport // nor may it reach into the headers that have been parsed
 	}
 	c := ^fold(sum(p.B[start:], 0)) // the field holds its pseudo-header's sum
 	if c == 0 {

@@ -125,6 +125,7 @@ func TestSettle(t *testing.T) {
 		{"inside a tunnel", tunnel, Offload{NeedsCsum: true, CsumStart: 48, CsumOffset: 6}, Offload{}, OK, finished},
 		{"a super-segment inside", tunnel, Offload{NeedsCsum: true, CsumStart: 48, CsumOffset: 6, GSOSize: 9}, Offload{}, BadTransport, nil},
 		{"beyond the end", tcp4(ACK, 0), Offload{NeedsCsum: true, CsumStart: 30, CsumOffset: 9}, Offload{}, BadTransport, nil},
+		{"in the tcp header", tcp4(ACK, 0), Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 12}, Offload{}, BadTransport, nil},
 		{"in the ip header", tcp4(ACK, 0), Offload{NeedsCsum: true, CsumStart: 0, CsumOffset: 10}, Offload{}, BadTransport, nil},
 	}
 	for _, tt := range tests {
