@@ -67,6 +67,8 @@ func (m *Machine) mayDrain(forced bool) error {
 func (m *Machine) Takeover(now time.Duration, forced bool) ([]Output, error) {
 	m.begin(now)
 	switch {
+	case m.sib < 0:
+		return m.out, ErrNoSibling
 	case m.leading():
 		return m.out, ErrActive
 	case forced:
