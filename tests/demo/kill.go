@@ -83,7 +83,7 @@ func (d *demo) kills(ctx context.Context) error {
 	d.fact("PostgreSQL saw", "%s and %s, the callers' own addresses", d.gray.DB().LAN4, d.red.DB().LAN4)
 	resets := 0
 	for _, st := range stalls {
-		d.fact("kill -9 of "+st.node, "replication stood still for %d ms, clients for %d ms", st.replication.Milliseconds(), st.clients.Milliseconds())
+		d.fact("kill -9 of "+st.node, "replication stood still for %d ms, clients %d ms", st.replication.Milliseconds(), st.clients.Milliseconds())
 		resets += st.resets
 		d.claim(st.replication < 5*time.Second, "replication stood still when "+st.node+" was killed", "%d ms", st.replication.Milliseconds())
 		d.claim(st.clients < 5*time.Second, "clients waited when "+st.node+" was killed", "%d ms at most", st.clients.Milliseconds())

@@ -112,7 +112,7 @@ func (s *stage) line(c claim) string {
 func (s *stage) summary() {
 	s.text("\n" + s.paint(bold, strings.Repeat("━", width)) + "\n")
 	for _, f := range s.facts {
-		s.text(fmt.Sprintf("  %s %s", s.paint(dim, fmt.Sprintf("%-20s", f.what)), f.value))
+		s.text(fmt.Sprintf("  %s %s", s.paint(dim, fmt.Sprintf("%-22s", f.what)), f.value))
 	}
 	s.text("")
 	took := time.Since(s.start).Seconds()
