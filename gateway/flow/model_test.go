@@ -650,7 +650,7 @@ func (m *model) run(ticks int, restart, forge float64) {
 }
 
 // modelSeeds is what fits a test run; tens of thousands more have been run.
-const modelSeeds = 400
+const modelSeeds = 250
 
 func TestModelOfTwoTCPs(t *testing.T) {
 	kinds := map[string]int{}

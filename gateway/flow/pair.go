@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"sync/atomic"
 
 	"github.com/onewaylink/gw/netstack/wire"
@@ -16,7 +17,8 @@ const maxStray = 1280 - wire.IPv6Header - wire.UDPHeader
 
 // pairing is the part of a Path that only a pair uses.
 type pairing struct {
-	pass atomic.Pointer[func([]byte)]
+	pass   atomic.Pointer[func([]byte)]
+	strays outbox // for Read, which alone may cut up what is too large
 }
 
 func (t *Table) alive() bool { return t.cfg.Alive == nil || t.cfg.Alive() }
@@ -117,22 +119,9 @@ func (p *Path) Stray(b []byte) {
 		p.table.drop(wire.Standby) // neither node takes itself for active
 		return
 	}
-	buf := append([]byte(nil), b...)
-	var bufs [2][]byte
-	var sizes [2]int
-	for i := range bufs {
-		bufs[i] = make([]byte, wire.IPv6Header+len(b))
+	if !p.pair.strays.put(bytes.Clone(b)) {
+		p.table.drop(wire.QueueFull)
+		return
 	}
-	n, r := p.outbound(buf, wire.Offload{}, bufs[:], sizes[:], 0)
-	if r != wire.OK {
-		p.table.drop(r)
-	}
-	for i := range n {
-		if !p.box.put(bufs[i][:sizes[i]]) {
-			p.table.drop(wire.QueueFull)
-		}
-	}
-	if n > 0 {
-		p.Wake()
-	}
+	p.Wake()
 }

@@ -81,6 +81,12 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		if n := p.box.take(bufs, sizes, offset); n > 0 {
 			return n, nil
 		}
+		if b := p.pair.strays.next(); b != nil {
+			if n := p.carry(b, wire.Offload{}, bufs, sizes, offset); n > 0 {
+				return n, nil
+			}
+			continue
+		}
 		n, o, err := p.host.Read(p.buf[:])
 		p.watch.reads.Add(1)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -97,14 +103,19 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			p.table.drop(wire.Frozen)
 			continue
 		}
-		out, r := p.outbound(p.buf[:n], o, bufs, sizes, offset)
-		if r != wire.OK {
-			p.table.drop(r)
-		}
-		if out > 0 {
-			return out, nil
+		if n := p.carry(p.buf[:n], o, bufs, sizes, offset); n > 0 {
+			return n, nil
 		}
 	}
+}
+
+// carry is outbound, and counts the drop.
+func (p *Path) carry(b []byte, o wire.Offload, bufs [][]byte, sizes []int, offset int) int {
+	n, r := p.outbound(b, o, bufs, sizes, offset)
+	if r != wire.OK {
+		p.table.drop(r)
+	}
+	return n
 }
 
 // drain cuts segments into bufs until these or the super-segment are used up.

@@ -2,7 +2,9 @@ package flow
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -66,8 +68,9 @@ func (v *voice) address(p *wire.Packet) netip.Addr {
 }
 
 // outbox holds packets of the gateway's own that wait for Path.Read to take
-// them to the link. It is bounded.
+// them to the link. It is bounded, and has one reader.
 type outbox struct {
+	n       atomic.Int32 // how many there are, so that the reader need not lock for none
 	mu      sync.Mutex
 	packets [][]byte
 }
@@ -80,11 +83,28 @@ func (o *outbox) put(b []byte) bool {
 		return false
 	}
 	o.packets = append(o.packets, b)
+	o.n.Add(1)
 	return true
+}
+
+// next takes out the oldest packet; nil when there is none.
+func (o *outbox) next() []byte {
+	if o.n.Load() == 0 {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := o.packets[0] // there is one reader: none has been taken since
+	o.packets = slices.Delete(o.packets, 0, 1)
+	o.n.Add(-1)
+	return b
 }
 
 // take moves packets into bufs and returns how many.
 func (o *outbox) take(bufs [][]byte, sizes []int, offset int) int {
+	if o.n.Load() == 0 {
+		return 0
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n := 0
@@ -95,5 +115,6 @@ func (o *outbox) take(bufs [][]byte, sizes []int, offset int) int {
 	rest := copy(o.packets, o.packets[n:])
 	clear(o.packets[rest:])
 	o.packets = o.packets[:rest]
+	o.n.Add(int32(-n))
 	return n
 }
