@@ -33,13 +33,16 @@ func main() {
 }
 
 func run(gw string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	asked, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(asked, patience)
 	defer cancel()
 	d := &demo{stage: newStage(os.Stdout)}
 	err := d.play(ctx, gw)
-	if err != nil {
+	switch {
+	case asked.Err() != nil:
+		d.failed(errors.New("interrupted"))
+	case err != nil:
 		d.failed(err)
 		d.logs()
 	}
