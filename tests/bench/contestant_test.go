@@ -49,8 +49,13 @@ func (c *contestant) bulk(flows int, out, back int64) lab.TransferConfig {
 	return lab.TransferConfig{
 		From: from.Namespace, To: to.Namespace, Addr: netip.AddrPortFrom(to.LAN4, 0),
 		Bytes: out / int64(flows), Back: back / int64(flows), Flows: flows, Unhashed: true,
+		Congestion: usual,
 	}
 }
+
+// usual is the congestion control of hosts nearly everywhere; this machine's own
+// default may be another.
+const usual = "cubic"
 
 // cpu is what the gateways have used so far, together.
 func (c *contestant) cpu(b *testing.B) (sum time.Duration) {
