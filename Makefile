@@ -17,6 +17,7 @@ unit: ## formatting, vet, and the packages' own tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'run gofmt on:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v /tests/)
+	$(GO) test -count=1 -run TestSimulation ./ha # 100,000 seeds; with the race detector it runs a few
 
 fuzz: ## each fuzz target beyond its seeds, which `make unit` runs
 	./tests/fuzz.sh 30s

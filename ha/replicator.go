@@ -16,7 +16,7 @@ const (
 
 	window     = 64                     // unacknowledged batches
 	maxChanged = 1 << 16                // keys that wait for the window
-	flushEvery = 2 * time.Millisecond   // between two batches that are not full
+	flushEvery = 10 * time.Millisecond  // that a change waits for others, at most
 	ackDelay   = 5 * time.Millisecond   // of the standby
 	ackEvery   = 8                      // batches at most
 	openEvery  = 100 * time.Millisecond // attempts to find the standby

@@ -23,10 +23,10 @@ type source struct {
 	rtoAt    time.Duration
 	dups     int
 
-	changed   []string // keys to say, from taken on
-	taken     int
-	queued    map[string]struct{}
-	flushedAt time.Duration
+	changed []string // keys to say, from taken on
+	taken   int
+	queued  map[string]struct{}
+	firstAt time.Duration // when the first of them changed
 
 	dirty     [buckets]bool
 	dirtyLeft int
@@ -62,13 +62,17 @@ func (s *source) rto() time.Duration {
 	return min(maxRTO, (minRTO+2*s.srtt)<<min(s.backoff, 5))
 }
 
-// work reports whether there is something to say, and whether enough for a full
-// batch.
-func (s *source) work(now time.Duration) (some, full bool) {
+// due reports whether a batch is to be made now. Changes wait a moment for more:
+// a short connection's, which are several, then cost one.
+func (s *source) due(now time.Duration) bool {
 	n := len(s.changed) - s.taken
-	all := !s.said && !s.repairing()
-	digest := s.said && !s.repairing() && n == 0 && now >= s.digestAt
-	return n > 0 || s.repairing() || all || digest, n >= 16 || s.repairing()
+	switch {
+	case s.repairing(), n >= 16:
+		return true
+	case n > 0:
+		return now >= s.firstAt+flushEvery
+	}
+	return !s.said || now >= s.digestAt
 }
 
 func (s *source) next(now time.Duration) time.Duration {
@@ -82,8 +86,13 @@ func (s *source) next(now time.Duration) time.Duration {
 	if len(s.flight) > 0 {
 		next = min(next, s.rtoAt)
 	}
-	if some, _ := s.work(now); some && len(s.flight) < window {
-		next = min(next, s.flushedAt+flushEvery)
+	if len(s.flight) < window {
+		switch {
+		case s.due(now):
+			next = now
+		case len(s.changed) > s.taken:
+			next = min(next, s.firstAt+flushEvery)
+		}
 	}
 	return next
 }
@@ -116,8 +125,7 @@ func (r *Replicator) drive() {
 		r.again()
 	}
 	for len(s.flight) < window {
-		some, full := s.work(r.now)
-		if !some || !full && r.now < s.flushedAt+flushEvery || !r.batch() {
+		if !s.due(r.now) || !r.batch() {
 			return
 		}
 	}
@@ -193,6 +201,9 @@ func (r *Replicator) change(key []byte) {
 	if s.queued == nil {
 		s.queued = map[string]struct{}{}
 	}
+	if len(s.changed) == s.taken {
+		s.firstAt = r.now
+	}
 	s.queued[k] = struct{}{}
 	s.changed = append(s.changed, k)
 }
@@ -254,7 +265,6 @@ func (r *Replicator) batch() bool {
 	}
 	s.flight = append(s.flight, flying{pos: s.pos, payload: payload, ops: n, sentAt: r.now})
 	s.pos++
-	s.flushedAt = r.now
 	r.emit(payload)
 	return true
 }
@@ -381,7 +391,7 @@ func (r *Replicator) takeSums(f *frame) {
 	case !s.open && f.pos == 0:
 		sums := r.idx.short()
 		ours = &sums
-		s.open, s.peerBoot, s.pos, s.digestAt, s.flushedAt = true, f.boot, 1, r.now+digestGap, r.now-flushEvery
+		s.open, s.peerBoot, s.pos, s.digestAt = true, f.boot, 1, r.now+digestGap
 	case !s.open || f.boot != s.peerBoot || f.pos == 0 || f.pos != s.digestPos:
 		return
 	default:
