@@ -108,7 +108,9 @@ Next:
   1. Look at the subnets and rules in the file, then check it:
        gw validate -c %[5]s
   2. Give each gateway the file and its own key, in /etc/gw:
+       ssh root@%[6]s install -d /etc/gw
        scp %[5]s %[7]s root@%[6]s:/etc/gw/
+       ssh root@%[8]s install -d /etc/gw
        scp %[5]s %[9]s root@%[8]s:/etc/gw/
      A machine holds its own key only; remove the keys here afterwards.
   3. Start both:
