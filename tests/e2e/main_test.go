@@ -30,6 +30,7 @@ type node struct {
 	dir    string // site.hcl, the key, state
 	bin    string
 	proc   *lab.Proc
+	past   []*lab.Proc // all that were started, proc the last of them
 	socket string
 	key    lab.Key
 }
@@ -178,6 +179,7 @@ func (n *node) up() {
 		n.t.Fatal(err)
 	}
 	n.proc = p
+	n.past = append(n.past, p)
 	n.t.Cleanup(func() {
 		if n.t.Failed() {
 			n.t.Logf("%s said:\n%s", n.name, p.Log.Tail(60))

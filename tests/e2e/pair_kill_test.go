@@ -2,76 +2,99 @@ package e2e
 
 import (
 	"math/rand/v2"
-	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
-	"github.com/onewaylink/gw/tests/lab"
+	"github.com/onewaylink/gw/gateway/status"
 )
 
-// transfers starts a bulk transfer on a connection opened from either side, one
-// in each family.
-func (n *pairNetwork) transfers(t *testing.T, size int64, port uint16) []*lab.Transfer {
-	t.Helper()
-	var runs []*lab.Transfer
-	red, gray := n.Red.DB(), n.Gray.DB()
-	for i, w := range []way{
-		{"red to gray, IPv4", red, gray, gray.LAN4}, {"gray to red, IPv6", gray, red, red.LAN6},
+// pairBulk is what each connection of a transfer moves in each direction.
+const pairBulk = 50 << 20
+
+// TestPairKill kills the active node at random moments of transfers.
+func TestPairKill(t *testing.T) { killPairs(t, 7, 3) }
+
+// killPairs kills the active node of either site so many times, and those of both
+// within a second, in the middle of transfers. The dead are started again as
+// standbys.
+func killPairs(t *testing.T, each, both int) (all stalls) {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true})
+	n.start()
+	for _, c := range []struct {
+		name   string
+		rounds int
+		sites  [][]*node
+	}{
+		{"red", each, [][]*node{n.red}},
+		{"gray", each, [][]*node{n.gray}},
+		{"both", both, [][]*node{n.red, n.gray}},
 	} {
-		tr, err := lab.StartTransfer(t.Context(), lab.TransferConfig{
-			From: w.from.Namespace, To: w.to.Namespace, Addr: netip.AddrPortFrom(w.addr, port+uint16(i)), Bytes: size, Back: size,
+		t.Run(c.name, func(t *testing.T) {
+			var s stalls
+			for range c.rounds {
+				s = append(s, n.killAmidTransfers(t, c.sites))
+			}
+			s.log(t, "kills of "+c.name)
+			all = append(all, s...)
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		runs = append(runs, tr)
 	}
-	return runs
+	all.log(t, "all kills")
+	return all
 }
 
-// longest waits for the transfers, whose hashes the lab compares, and returns
-// the longest stall that a reader saw.
-func longest(t *testing.T, runs []*lab.Transfer) (stall time.Duration) {
+// killAmidTransfers is one round. It returns the longest stall of any reader.
+func (n *pairNetwork) killAmidTransfers(t *testing.T, sites [][]*node) time.Duration {
 	t.Helper()
-	for _, tr := range runs {
-		res, err := tr.Wait()
-		if err != nil {
-			t.Fatal(err)
-		}
-		stall = max(stall, res.LongestStall)
+	g := n.watch(t)
+	changes := map[*node]int{}
+	runs := n.transfers(t, pairBulk)
+	if err := runs[0].Reached(pairBulk/8 + rand.Int64N(pairBulk)); err != nil {
+		t.Fatal(err)
 	}
+	var dead, heirs []*node
+	for i, site := range sites {
+		if i > 0 { // the second dies while the first is missed, taken over, or after that
+			<-time.After(rand.N(time.Second))
+		}
+		d, h := active(t, site)
+		d.kill()
+		dead, heirs = append(dead, d), append(heirs, h)
+		changes[site[0]]++
+	}
+	for _, h := range heirs {
+		n.answersAlone(t, h)
+	}
+	stall := n.longest(t, runs)
+	for i, h := range heirs {
+		v := h.ha(t)
+		if v.Role != status.RoleActive || v.Unplanned != 1 || v.LastFailover == nil {
+			t.Errorf("%s says role %s, %d unplanned failovers, last %+v", h.name, v.Role, v.Unplanned, v.LastFailover)
+			continue
+		}
+		t.Logf("kill of %s: stall %v, phases %+v, drops of the heir %v", dead[i].name, stall.Round(time.Millisecond), v.LastFailover.Phases, h.allDrops(t))
+	}
+	for _, d := range dead {
+		d.up()
+	}
+	for _, site := range sites {
+		n.settled(site)
+	}
+	g.end(t, changes[n.red[0]], changes[n.gray[0]])
 	return stall
 }
 
-// kills is how often the active node is killed in `make test`; `make soak` does
-// it more often.
-const kills = 6
-
-// TestPairKill kills the active node at random moments of transfers, and starts
-// it again as the standby.
-func TestPairKill(t *testing.T) {
-	n := newPairNetwork(t, pairSetup{redPair: true})
-	n.start()
-	red, gray := startWatch(t, n.Red.DB()), startWatch(t, n.Gray.DB())
-	var stalls []time.Duration
-	const size = 50 << 20
-	for i := range kills {
-		dead, heir := active(t, n.red)
-		runs := n.transfers(t, size, uint16(6000+10*i))
-		if err := runs[0].Reached(size/8 + rand.Int64N(size)); err != nil {
-			t.Fatal(err)
-		}
-		dead.kill()
-		stalls = append(stalls, longest(t, runs))
-		if h := heir.ha(t); h.LastFailover != nil {
-			t.Logf("kill of %s: stall %v, phases %+v", dead.name, stalls[i], h.LastFailover.Phases)
-		}
-		dead.up()
-		n.settled(n.red)
+// allDrops is every reason for which the node has dropped packets.
+func (n *node) allDrops(t *testing.T) map[string]uint64 {
+	t.Helper()
+	s, err := n.status()
+	if err != nil {
+		t.Fatal(err)
 	}
-	red.noResets(t)
-	gray.noResets(t)
-	slices.Sort(stalls)
-	t.Logf("stalls: p50 %v, max %v", stalls[len(stalls)/2], stalls[len(stalls)-1])
+	out := map[string]uint64{}
+	for _, d := range s.Drops {
+		if d.Packets > 0 {
+			out[d.Reason] = d.Packets
+		}
+	}
+	return out
 }
