@@ -33,14 +33,15 @@ type restorer struct {
 	host  *netstack.Host
 
 	mu   sync.Mutex
-	done map[string]bool // sites whose records have been fetched
+	done map[string]bool       // sites whose records have been fetched
+	near map[string]netip.Addr // sites within reach, and the node that was heard last
 	want chan netip.AddrPort
 }
 
 func newRestorer(log hclog.Logger, cfg configs.Config, table *flow.Table, store *records.Store, host *netstack.Host) *restorer {
 	return &restorer{
 		log: log.Named("restore"), cfg: cfg, table: table, store: store, host: host,
-		done: make(map[string]bool), want: make(chan netip.AddrPort, 16),
+		done: make(map[string]bool), near: make(map[string]netip.Addr), want: make(chan netip.AddrPort, 16),
 	}
 }
 
@@ -81,9 +82,24 @@ func (r *restorer) take(k, v []byte) bool {
 func (r *restorer) linkUp(site string, node netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.done[site] {
-		return
+	r.near[site] = node
+	if !r.done[site] {
+		r.ask(node)
 	}
+}
+
+// again asks all sites within reach anew: this node has taken over from its
+// sibling, which may have died before it passed on what it knew.
+func (r *restorer) again() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.done)
+	for _, node := range r.near {
+		r.ask(node)
+	}
+}
+
+func (r *restorer) ask(node netip.Addr) {
 	select {
 	case r.want <- netip.AddrPortFrom(node, controlPort):
 	default: // asked often enough already

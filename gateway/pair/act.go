@@ -54,6 +54,7 @@ func (p *Pair) activate(epoch uint64) {
 		p.cfg.Address.Hold()
 	}
 	p.seen.addressed = p.now()
+	p.cfg.OnTakeover()
 	p.run("on_active", p.cfg.OnActive)
 	for _, s := range p.cfg.Sites {
 		if s.Name != p.site {

@@ -81,6 +81,9 @@ type Config struct {
 	Fit func() (lan, plane bool)
 	// OnCarrier is told which node carries a site from now on.
 	OnCarrier func(site, node string)
+	// OnTakeover is told that this node has taken over: records that its sibling
+	// had no time to pass on are known to the other sites.
+	OnTakeover func()
 	// OnActive and OnStandby are commands with arguments; empty runs none.
 	OnActive, OnStandby []string
 	CommandTimeout      time.Duration
