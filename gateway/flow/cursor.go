@@ -7,8 +7,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// cursor remembers the flow of a batch's packet for the next one, which mostly
-// is of the same: comparing two headers is quicker than looking up a flow. The
+// cursor remembers the flow of one packet for the next one, which mostly is of
+// the same: comparing two headers is quicker than looking up a flow. The
 // zero value remembers none.
 type cursor struct {
 	flow  *flow
@@ -19,8 +19,7 @@ type cursor struct {
 	ports [4]byte
 }
 
-// passNext is pass for one packet of a batch, whose packets all come from the
-// same side.
+// passNext is pass for one of many packets that all come from the same side.
 func (t *Table) passNext(now time.Duration, p *wire.Packet, fromHost bool, c *cursor) (*flow, wire.Reason) {
 	if p.Proto != wire.ProtoTCP {
 		return t.pass(now, p, fromHost)

@@ -43,7 +43,7 @@ func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
 	for i := range j.n {
 		p.flush(j, i)
 	}
-	j.n, j.last, j.one[0] = 0, cursor{}, nil
+	j.n, j.one[0] = 0, nil
 	p.joins.Put(j)
 	return len(bufs), nil
 }

@@ -34,8 +34,9 @@ type Path struct {
 	box   outbox
 
 	// Only Read touches these.
-	buf [65536]byte
-	cut wire.Cutter
+	buf  [65536]byte
+	cut  wire.Cutter
+	last cursor // the flow of the packet before
 
 	joins sync.Pool // *joiner
 	pair  pairing
@@ -152,7 +153,7 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 			return 0, r
 		}
 	}
-	f, r := p.table.pass(now, &pkt, true)
+	f, r := p.table.passNext(now, &pkt, true, &p.last)
 	if r != wire.OK {
 		if r == wire.Denied {
 			p.tellHost(wire.AdminProhibited, &pkt, 0)
