@@ -24,15 +24,19 @@ type pairing struct {
 func (t *Table) alive() bool { return t.cfg.Alive == nil || t.cfg.Alive() }
 
 // SetStandby says whether the flows are the sibling's. While they are, none times
-// out here: their packets pass elsewhere.
+// out here: their packets pass elsewhere. Every claim of this node is told, also
+// one that outdoes another while it was active.
 func (t *Table) SetStandby(standby bool) {
-	if t.standby.Swap(standby) == standby || standby {
+	t.standby.Store(standby)
+	if standby {
 		return
 	}
-	// Taking over: what was silent here was not silent.
+	// Taking over: what was silent here was not silent, and where this node was
+	// active before, the windows that it saw then have moved on without it.
 	now := t.cfg.Now()
 	t.each(func(f *flow) bool {
 		f.last = now
+		f.tcp.unsettle()
 		return true
 	})
 }

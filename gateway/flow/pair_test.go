@@ -57,6 +57,24 @@ func TestStandbyHoldsFlows(t *testing.T) {
 	standby.table.Remove([]byte("no key"))
 }
 
+// TestActiveAgain: a node that was active, and is again, has missed what passed
+// by the other one meanwhile, more than any window.
+func TestActiveAgain(t *testing.T) {
+	g := newGW(t, allow)
+	talk := newTalk(redDB, grayDB)
+	g.handshake(talk)
+	g.want("data", g.out(talk.call(wiretest.ACK, 'x')), wire.OK)
+	g.want("the answer", g.in(talk.answer(wiretest.ACK, 'y')), wire.OK)
+	g.table.SetStandby(true)
+	talk.a, talk.b = talk.a+300<<20, talk.b+200<<20
+	g.want("before the takeover", g.out(talk.call(wiretest.ACK, 'x')), wire.OutWindow)
+	g.table.SetStandby(false)
+	g.want("data after it", g.out(talk.call(wiretest.ACK, 'x')), wire.OK)
+	g.want("the answer after it", g.in(talk.answer(wiretest.ACK, 'y')), wire.OK)
+	talk.a += 300 << 20
+	g.want("far outside", g.out(talk.call(wiretest.ACK, 'x')), wire.OutWindow)
+}
+
 // TestStrays: what the LAN sends to the standby leaves by the active node, byte
 // for byte, also a super-segment with an unfinished checksum.
 func TestStrays(t *testing.T) {

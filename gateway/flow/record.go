@@ -82,9 +82,10 @@ func (f *flow) appendRecord(b []byte) []byte {
 	set(f.replied, recReplied)
 	if f.key.proto == wire.ProtoTCP {
 		t := &f.tcp
-		set(t.trusted && t.phase != phaseSyn, recTrusted)
-		set(!t.loose || t.hint[0], recKnown0)
-		set((!t.loose || t.hint[1]) && t.phase != phaseSyn, recKnown1)
+		at := t.positions()
+		set(t.recordTrusted(), recTrusted)
+		set(at[0].known, recKnown0)
+		set(at[1].known, recKnown1)
 		f.noted.end = [2]uint32{t.side[0].end, t.side[1].end}
 	}
 	b = append(b, recordVersion, flags, byte(f.tcp.lasting()))

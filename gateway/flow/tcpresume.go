@@ -26,6 +26,29 @@ func (t *tracker) resume(ph phase, trusted bool, at [2]position) {
 	}
 }
 
+// unsettle makes what is known of the connection a record: its packets may have
+// passed elsewhere since.
+func (t *tracker) unsettle() {
+	if t.phase != phaseNone {
+		t.resume(t.lasting(), t.recordTrusted(), t.positions())
+	}
+}
+
+// recordTrusted is whether a record may say that both scales are known, and
+// positions what it tells of the ends.
+func (t *tracker) recordTrusted() bool { return t.trusted && t.phase != phaseSyn }
+
+func (t *tracker) positions() (at [2]position) {
+	for i := range at {
+		known := !t.loose || t.hint[i]
+		if i == 1 {
+			known = known && t.phase != phaseSyn
+		}
+		at[i] = position{known: known, end: t.side[i].end, scale: t.side[i].scale}
+	}
+	return at
+}
+
 // relearn finds the positions of a connection of which only a record is known.
 // What one packet says is a hint: it counts once the other end's packet fits
 // it, so that a single stray segment can't lead the window astray. Until then

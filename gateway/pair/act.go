@@ -45,10 +45,10 @@ func (p *Pair) activate(epoch uint64) {
 		return
 	}
 	p.send(p.r.Lead(p.now(), epoch))
+	p.cfg.Flows.SetStandby(false)
 	if p.leads.Swap(true) {
 		return // with a higher epoch than before
 	}
-	p.cfg.Flows.SetStandby(false)
 	p.cfg.Path.SetPass(nil)
 	if p.cfg.Address != nil {
 		p.cfg.Address.Hold()
