@@ -1,14 +1,24 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 )
+
+// postgresCtx leaves a busy machine time for initdb, which needs most of what
+// other tests get as a whole.
+func postgresCtx(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
 
 // TestPostgres reaches a server through the firewall by plain wireguard-go.
 func TestPostgres(t *testing.T) {
 	l := Start(t, Config{})
-	ctx := ctxFor(t)
+	ctx := postgresCtx(t)
 	if _, _, err := StartPlainTunnel(ctx, l); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +61,7 @@ func TestPostgres(t *testing.T) {
 // forbids outside the tunnel.
 func replicates(t *testing.T, red *Postgres, l *Lab) {
 	t.Helper()
-	ctx := ctxFor(t)
+	ctx := postgresCtx(t)
 	gray, err := StartPostgres(ctx, l, l.Gray.DB().Namespace, PostgresConfig{})
 	if err != nil {
 		t.Fatal(err)
