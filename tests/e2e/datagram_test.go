@@ -23,7 +23,7 @@ func TestDatagrams(t *testing.T) {
 		t.Run("udp "+w.name, func(t *testing.T) { echoesDatagrams(t, w) })
 		t.Run("ping "+w.name, func(t *testing.T) { pings(t, w) })
 		t.Run("closed port "+w.name, func(t *testing.T) {
-			err, took := refusal(t, w, "udp", 9)
+			took, err := refusal(t, w, "udp", 9)
 			if !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("a datagram to a closed port: %v, want ECONNREFUSED by the database's ICMP", err)
 			}
@@ -107,7 +107,7 @@ func pings(t *testing.T, w way) {
 
 // refusal is what a caller hears from a port that doesn't take it, and how soon.
 // Without an error for 5 s there is a time-out.
-func refusal(t *testing.T, w way, network string, port uint16) (error, time.Duration) {
+func refusal(t *testing.T, w way, network string, port uint16) (time.Duration, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -117,15 +117,15 @@ func refusal(t *testing.T, w way, network string, port uint16) (error, time.Dura
 		if err == nil {
 			c.Close()
 		}
-		return err, time.Since(began)
+		return time.Since(began), err
 	}
 	defer c.Close()
 	if _, err := c.Write([]byte("x")); err != nil {
-		return err, time.Since(began)
+		return time.Since(began), err
 	}
 	if err := c.SetReadDeadline(began.Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.Read(make([]byte, 1))
-	return err, time.Since(began)
+	return time.Since(began), err
 }

@@ -36,7 +36,7 @@ func prohibited(err error, a netip.Addr) bool {
 
 func denied(t *testing.T, w way, network string, port uint16) {
 	t.Helper()
-	err, took := refusal(t, w, network, port)
+	took, err := refusal(t, w, network, port)
 	if !prohibited(err, w.addr) {
 		t.Errorf("%s %s: %v, want administratively prohibited", w.name, network, err)
 	}
@@ -94,7 +94,7 @@ func TestRefusedStaysRefused(t *testing.T) {
 	n := start(t, setup{})
 	for _, w := range n.ways() {
 		saw := startWatch(t, w.from)
-		err, took := refusal(t, w, "tcp", 5999)
+		took, err := refusal(t, w, "tcp", 5999)
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: %v, want ECONNREFUSED", w.name, err)
 		}

@@ -43,7 +43,7 @@ func TestStockPeer(t *testing.T) {
 				t.Errorf("%s %s: nothing is counted", w.name, network)
 			}
 		}
-		err, took := refusal(t, w, "udp", 5432)
+		took, err := refusal(t, w, "udp", 5432)
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: a closed port: %v after %v, want ECONNREFUSED", w.name, err, took)
 		}
