@@ -583,3 +583,55 @@ func TestVoiceIsLimited(t *testing.T) {
 }
 
 func judgePtr(j judge) *Judge { x := Judge(j); return &x }
+
+// Small packets that wait together go through the tunnel together.
+func TestReadGathers(t *testing.T) {
+	g := newGW(t, allow)
+	talk := newTalk(redDB, grayDB)
+	g.open(talk)
+	for range gather + 2 {
+		g.host.send(talk.call(wire.ACK, 1), wire.Offload{})
+	}
+	bufs, sizes := make([][]byte, 128), make([]int, 128)
+	for i := range bufs {
+		bufs[i] = make([]byte, 2048)
+	}
+	for _, want := range []int{gather, 2} {
+		if n, err := g.path.Read(bufs, sizes, 16); n != want || err != nil {
+			t.Fatalf("read %d packets, want %d: %v", n, want, err)
+		}
+	}
+	for range 5 {
+		g.host.send(talk.call(wire.ACK, 1), wire.Offload{})
+	}
+	few := bufs[:3]
+	for _, want := range []int{3, 2} {
+		if n, err := g.path.Read(few, sizes, 16); n != want || err != nil {
+			t.Fatalf("read %d packets into 3 buffers, want %d: %v", n, want, err)
+		}
+	}
+}
+
+func TestKnownFlowsAllocateNothing(t *testing.T) {
+	g, c := newGW(t, allow), newTalk(redDB, grayDB)
+	g.open(c)
+	r := &replay{}
+	p := NewPath(g.table, r)
+	p.SetSite(gray, SiteState{Up: true})
+	r.packet, r.o = super(c, 10*1368)
+	bufs, sizes := make([][]byte, 16), make([]int, 16)
+	for i := range bufs {
+		bufs[i] = make([]byte, 2000)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		if n, err := p.Read(bufs, sizes, 16); n != 10 || err != nil {
+			t.Fatal(n, err)
+		}
+	}); n != 0 {
+		t.Errorf("a read allocates %v times", n)
+	}
+	batch := [][]byte{append(make([]byte, 16), c.answer(ack, make([]byte, 100)...)...)}
+	if n := testing.AllocsPerRun(100, func() { p.Write(batch, 16) }); n != 0 {
+		t.Errorf("a write allocates %v times", n)
+	}
+}
