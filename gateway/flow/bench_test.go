@@ -17,11 +17,12 @@ type replay struct {
 	writes int
 }
 
-func (r *replay) Read(b []byte) (int, wire.Offload, error) { return copy(b, r.packet), r.o, nil }
-func (r *replay) Write([][]byte, wire.Offload) error       { r.writes++; return nil }
-func (r *replay) SetReadDeadline(time.Time) error          { return nil }
-func (r *replay) Offload() bool                            { return true }
-func (r *replay) Pending() bool                            { return false }
+func (r *replay) Read(b []byte) (int, wire.Offload, error)  { return copy(b, r.packet), r.o, nil }
+func (r *replay) TryRead([]byte) (int, wire.Offload, error) { return 0, wire.Offload{}, nil }
+func (r *replay) Write([][]byte, wire.Offload) error        { r.writes++; return nil }
+func (r *replay) SetReadDeadline(time.Time) error           { return nil }
+func (r *replay) Offload() bool                             { return true }
+func (r *replay) Pending() bool                             { return false }
 
 // benchPath is a path on which redDB and grayDB have a connection, and on which
 // other connections are open too.

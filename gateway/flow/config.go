@@ -32,6 +32,8 @@ type Recorder interface {
 type Host interface {
 	// Read reads one packet, which may be a super-segment, into b.
 	Read(b []byte) (int, wire.Offload, error)
+	// TryRead is Read, but returns 0 at once when no packet is there.
+	TryRead(b []byte) (int, wire.Offload, error)
 	// Write writes the packet that vec makes up. It must be safe for concurrent use.
 	Write(vec [][]byte, o wire.Offload) error
 	// SetReadDeadline makes a blocked Read return os.ErrDeadlineExceeded.

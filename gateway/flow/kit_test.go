@@ -129,6 +129,17 @@ func (d *device) Read(b []byte) (int, wire.Offload, error) {
 	}
 }
 
+func (d *device) TryRead(b []byte) (int, wire.Offload, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.deadline || len(d.in) == 0 {
+		return 0, wire.Offload{}, nil
+	}
+	p := d.in[0]
+	d.in = d.in[1:]
+	return copy(b, p.b), p.o, nil
+}
+
 func (d *device) Write(vec [][]byte, o wire.Offload) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

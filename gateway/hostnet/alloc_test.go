@@ -40,4 +40,11 @@ func TestNoAllocations(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("Read allocates %v times", n)
 	}
+	if n := testing.AllocsPerRun(packets, func() {
+		if _, _, err := d.TryRead(b); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("TryRead allocates %v times", n)
+	}
 }

@@ -57,6 +57,9 @@ type Device interface {
 	// gateway. It fails with os.ErrDeadlineExceeded when the deadline has passed and with
 	// os.ErrClosed after Close.
 	Read(b []byte) (n int, o wire.Offload, err error)
+	// TryRead is Read for the same goroutine, but returns 0 without an error at
+	// once when no packet is there.
+	TryRead(b []byte) (n int, o wire.Offload, err error)
 	// Write hands the kernel one IP packet: vec in its order, of at most 1023
 	// pieces. Neither vec nor what it holds is kept or changed. A packet that is still to be
 	// cut needs its checksum too, and has its headers in the first piece.

@@ -502,15 +502,21 @@ func TestPending(t *testing.T) {
 			t.Fatal(err)
 		}
 		for b := make([]byte, MaxPacket); d.Pending(); {
-			if _, _, err := d.Read(b); err != nil {
-				t.Fatal(err)
+			if n, _, err := d.TryRead(b); err != nil || n == 0 {
+				t.Fatalf("something is pending, but TryRead gave %d bytes: %v", n, err)
 			}
+		}
+		if n, _, err := d.TryRead(make([]byte, MaxPacket)); n != 0 || err != nil {
+			t.Errorf("nothing is pending, but TryRead gave %d bytes: %v", n, err)
 		}
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if d.Pending() {
 			t.Error("a closed device has something pending")
+		}
+		if _, _, err := d.TryRead(make([]byte, MaxPacket)); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("TryRead of a closed device: %v", err)
 		}
 	})
 }

@@ -71,24 +71,39 @@ func (d *offload) Read(b []byte) (int, wire.Offload, error) {
 	if len(b) == 0 {
 		return 0, wire.Offload{}, errors.New("read tun: empty buffer")
 	}
-	t := d.reads
 	for {
-		t.start()
-		t.add(b)
-		err := d.raw.Read(t.readv)
-		n := t.finish()
-		if err == nil && t.errno != 0 {
-			err = t.errno
+		n, o, err := d.readOnce(b, d.reads.readv)
+		if n > 0 || err != nil {
+			return n, o, err
 		}
-		if err != nil {
-			return 0, wire.Offload{}, d.error("read", err)
-		}
-		if n <= vnetHdrLen {
-			continue // no packet
-		}
-		n -= vnetHdrLen
-		return n, t.hdr.decode(b[:n]), nil
 	}
+}
+
+func (d *offload) TryRead(b []byte) (int, wire.Offload, error) {
+	if len(b) == 0 {
+		return 0, wire.Offload{}, errors.New("read tun: empty buffer")
+	}
+	return d.readOnce(b, d.reads.tryReadv)
+}
+
+// readOnce reads what may be no packet.
+func (d *offload) readOnce(b []byte, readv func(fd uintptr) bool) (int, wire.Offload, error) {
+	t := d.reads
+	t.start()
+	t.add(b)
+	err := d.raw.Read(readv)
+	n := t.finish()
+	if err == nil && t.errno != 0 && t.errno != unix.EAGAIN {
+		err = t.errno
+	}
+	if err != nil {
+		return 0, wire.Offload{}, d.error("read", err)
+	}
+	if n <= vnetHdrLen {
+		return 0, wire.Offload{}, nil
+	}
+	n -= vnetHdrLen
+	return n, t.hdr.decode(b[:n]), nil
 }
 
 // Write gathers the header and the packet in one system call. It goes past the poller and its
@@ -142,12 +157,13 @@ func (d *offload) error(op string, err error) error {
 // once and used again, because a closure made for each call would be garbage for each
 // packet.
 type transfer struct {
-	hdr    vnetHdr
-	iov    []unix.Iovec
-	n      int
-	errno  syscall.Errno
-	readv  func(fd uintptr) (done bool)
-	writev func(fd uintptr)
+	hdr   vnetHdr
+	iov   []unix.Iovec
+	n     int
+	errno syscall.Errno
+	// readv waits for a packet, tryReadv doesn't.
+	readv, tryReadv func(fd uintptr) (done bool)
+	writev          func(fd uintptr)
 }
 
 func newTransfer() *transfer {
@@ -155,6 +171,10 @@ func newTransfer() *transfer {
 	t.readv = func(fd uintptr) bool {
 		t.call(unix.SYS_READV, fd)
 		return t.errno != unix.EAGAIN
+	}
+	t.tryReadv = func(fd uintptr) bool {
+		t.call(unix.SYS_READV, fd)
+		return true
 	}
 	t.writev = func(fd uintptr) { t.call(unix.SYS_WRITEV, fd) }
 	return t

@@ -21,6 +21,7 @@ type waterDevice struct {
 	mtu  int
 	file *os.File
 	raw  syscall.RawConn
+	try  tryRead   // the reader's own
 	bufs sync.Pool // of *[MaxPacket]byte, to put a packet's pieces together in
 }
 
@@ -48,6 +49,7 @@ func openWater(c TUNConfig) (*waterDevice, error) {
 		return nil, errors.Join(fmt.Errorf("water gave a %T in place of a file", ifce.ReadWriteCloser), ifce.Close())
 	}
 	d := &waterDevice{name: ifce.Name(), mtu: c.MTU, file: file}
+	d.try.call = d.try.read
 	d.bufs.New = func() any { return new([MaxPacket]byte) }
 	if err := d.prepare(); err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -84,6 +86,44 @@ func (d *waterDevice) Read(b []byte) (int, wire.Offload, error) {
 		return 0, wire.Offload{}, deviceError(d.name, "read", d.raw, err)
 	}
 	return n, wire.Offload{}, nil
+}
+
+// TryRead goes past the library and the file, which both wait.
+func (d *waterDevice) TryRead(b []byte) (int, wire.Offload, error) {
+	t := &d.try
+	t.buf = b
+	err := d.raw.Read(t.call)
+	t.buf = nil
+	switch {
+	case err == nil && t.err == unix.EAGAIN:
+		return 0, wire.Offload{}, nil
+	case err == nil:
+		err = t.err
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		err = os.ErrClosed // the poller's own error is none that errors.Is knows
+	}
+	if err != nil {
+		return 0, wire.Offload{}, deviceError(d.name, "read", d.raw, err)
+	}
+	return t.n, wire.Offload{}, nil
+}
+
+// A tryRead is one read that doesn't wait. It is made once, because a closure
+// made for each call would be garbage for each packet.
+type tryRead struct {
+	buf  []byte
+	n    int
+	err  error
+	call func(fd uintptr) (done bool)
+}
+
+func (t *tryRead) read(fd uintptr) bool {
+	for {
+		t.n, t.err = unix.Read(int(fd), t.buf)
+		if t.err != unix.EINTR {
+			return true
+		}
+	}
 }
 
 // Write finishes the checksum of a packet that needs it, and refuses one that is still to
