@@ -73,7 +73,7 @@ func (g *Gateway) newPair(boot uint64) error {
 			if err != nil {
 				return err
 			}
-			g.address = &lanAddress{gw: g, keeper: keeper, addrs: addrs}
+			g.address = &lanAddress{gw: g, keeper: keeper, addrs: addrs, changed: make(chan struct{}, 1)}
 			pc.Address, pc.Addresses = g.address, addrs
 		}
 	}
@@ -149,11 +149,14 @@ func (r *recorder) Delete(key []byte) {
 const leaseTime = 2 * time.Second
 
 // lanAddress is the LAN's next hop: the keeper answers for it on the LAN, and the
-// TUN, which dies with this process, has it so that it can be pinged.
+// TUN, which dies with this process, has it so that it can be pinged. The kernel
+// takes its time over the latter where many change its interfaces, so the
+// election doesn't wait for it.
 type lanAddress struct {
-	gw     *Gateway
-	keeper *vip.Keeper
-	addrs  []netip.Addr
+	gw      *Gateway
+	keeper  *vip.Keeper
+	addrs   []netip.Addr
+	changed chan struct{} // holds a token after Hold and Drop
 }
 
 var _ pair.Address = (*lanAddress)(nil)
@@ -162,14 +165,40 @@ func (a *lanAddress) Held() bool { return a.keeper.Held() }
 
 func (a *lanAddress) Hold() {
 	a.keeper.Hold()
-	a.renew()
+	a.change()
 }
 
 func (a *lanAddress) Drop() {
 	a.keeper.Drop()
-	for _, addr := range a.addrs {
-		if err := hostnet.EndLease(a.gw.cfg.Local.TUN.Name, addr); err != nil {
-			a.gw.log.Warn("address not taken from the tun: it goes by itself", "address", addr, "error", err)
+	a.change()
+}
+
+func (a *lanAddress) change() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the lease while the address is held, until ctx ends.
+func (a *lanAddress) run(ctx context.Context) error {
+	t := time.NewTicker(leaseTime / 3)
+	defer t.Stop()
+	leased := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil // the address goes with the TUN, or when its time is over
+		case <-a.changed:
+		case <-t.C:
+		}
+		switch {
+		case a.keeper.Held():
+			leased = true
+			a.renew()
+		case leased:
+			leased = false
+			a.end()
 		}
 	}
 }
@@ -182,18 +211,10 @@ func (a *lanAddress) renew() {
 	}
 }
 
-// run keeps the lease while the address is held, until ctx ends.
-func (a *lanAddress) run(ctx context.Context) error {
-	t := time.NewTicker(leaseTime / 3)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			if a.keeper.Held() {
-				a.renew()
-			}
+func (a *lanAddress) end() {
+	for _, addr := range a.addrs {
+		if err := hostnet.EndLease(a.gw.cfg.Local.TUN.Name, addr); err != nil {
+			a.gw.log.Warn("address not taken from the tun: it goes by itself", "address", addr, "error", err)
 		}
 	}
 }

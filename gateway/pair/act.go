@@ -63,16 +63,17 @@ func (p *Pair) activate(epoch uint64) {
 	}
 }
 
-// deactivate gives all that up, in the opposite order.
+// deactivate gives all that up. The other sites take nothing from this node any
+// more, so what the LAN sends here goes to the sibling before anything else is done.
 func (p *Pair) deactivate() {
 	if p.sib == "" {
 		return
 	}
+	p.passStrays()
 	led := p.leads.Swap(false)
 	if p.cfg.Address != nil {
 		p.cfg.Address.Drop()
 	}
-	p.passStrays()
 	p.cfg.Flows.SetStandby(true)
 	p.send(p.r.Follow(p.now()))
 	p.suspended.Store(false)

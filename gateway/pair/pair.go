@@ -77,7 +77,7 @@ type Config struct {
 	// Addresses are those that Address answers for, for display.
 	Addresses []netip.Addr
 	// Fit reports whether the LAN's interface is up and packets make progress. It
-	// is called ten times a second.
+	// is called up to ten times a second, may block, and delays no heartbeat then.
 	Fit func() (lan, plane bool)
 	// OnCarrier is told which node carries a site from now on.
 	OnCarrier func(site, node string)
@@ -105,6 +105,7 @@ type Pair struct {
 	site  string
 
 	inbox    chan datagram
+	health   chan fitness
 	orders   chan order
 	commands chan command
 	refused  atomic.Pointer[string] // why the sibling is refused, nil when it is not
@@ -132,6 +133,9 @@ type order struct {
 	done chan error
 }
 
+// fitness is what Fit has found.
+type fitness struct{ lan, plane bool }
+
 // inboxSize bounds the datagrams that wait for the loop: a snapshot's window of
 // records and some heartbeats.
 const inboxSize = 512
@@ -144,7 +148,7 @@ func New(cfg Config, boot uint64) (*Pair, error) {
 	p := &Pair{
 		cfg: cfg, log: cfg.Logger.Named("ha"), start: time.Now(),
 		names: map[ha.NodeID]string{}, keys: map[string]ha.NodeID{},
-		inbox: make(chan datagram, inboxSize), orders: make(chan order), commands: make(chan command, 8),
+		inbox: make(chan datagram, inboxSize), health: make(chan fitness), orders: make(chan order), commands: make(chan command, 8),
 	}
 	p.changes.wake = make(chan struct{}, 1)
 	mc := ha.Config{
@@ -239,11 +243,32 @@ func (p *Pair) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return runCommands(ctx, p.log, p.cfg.CommandTimeout, p.commands) })
 	g.Go(func() error { return p.loop(ctx) })
+	g.Go(func() error { return p.examine(ctx) })
 	err := g.Wait()
 	if p.cfg.Address != nil {
 		p.cfg.Address.Drop()
 	}
 	return err
+}
+
+// examine looks at the health of this node until ctx ends.
+func (p *Pair) examine(ctx context.Context) error {
+	t := time.NewTicker(fitEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		var f fitness
+		f.lan, f.plane = p.cfg.Fit()
+		select {
+		case <-ctx.Done():
+			return nil
+		case p.health <- f:
+		}
+	}
 }
 
 // loop owns the machines.
@@ -253,8 +278,6 @@ func (p *Pair) loop(ctx context.Context) error {
 	p.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	fit := time.NewTicker(fitEvery)
-	defer fit.Stop()
 	for {
 		var err error
 		select {
@@ -270,10 +293,9 @@ func (p *Pair) loop(ctx context.Context) error {
 			o.done <- o.do()
 		case <-p.changes.wake:
 			p.mu.Lock()
-		case <-fit.C:
-			lan, plane := p.cfg.Fit()
+		case f := <-p.health:
 			p.mu.Lock()
-			err = p.act(p.m.SetHealth(p.now(), ha.Health{LAN: lan, Plane: plane, Records: p.sib == "" || p.r.InSync()}))
+			err = p.act(p.m.SetHealth(p.now(), ha.Health{LAN: f.lan, Plane: f.plane, Records: p.sib == "" || p.r.InSync()}))
 		}
 		p.sendChanges()
 		if err == nil {
