@@ -59,9 +59,15 @@ func (g *Gateway) setCarrier(site, node string) {
 	g.showPath(p)
 }
 
-// showPath tells the data path about the way to a site: the way to its carrier.
+// showPath tells the data path about the way to a site: the way to its carrier. A
+// way that was up stays open while hellos get lost: the packets that try it then
+// are the first through when it is back, and that side of it which has not heard
+// so yet does not stop the answers.
 func (g *Gateway) showPath(p link.PeerState) {
-	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: p.Up, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums})
+	g.nodesMu.Lock()
+	open := p.Up || g.everUp[p.Node]
+	g.nodesMu.Unlock()
+	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: open, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums})
 }
 
 // wake has the senders of this site woken whose bytes toward a site are in

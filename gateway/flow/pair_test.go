@@ -152,8 +152,8 @@ func TestWake(t *testing.T) {
 			t.Fatalf("%d flows woken", n)
 		}
 		told := g.host.written()
-		if len(told) != wakeRounds {
-			t.Errorf("told %d times, want %d", len(told), wakeRounds)
+		if len(told) != len(wakeAfter) {
+			t.Errorf("told %d times, want %d", len(told), len(wakeAfter))
 		}
 		var p wire.Packet
 		if r := wire.Parse(&p, told[0].b); r != wire.OK || !p.IsICMPError() || !p.ChecksumOK() || p.Dst() != ends[0].Addr() {

@@ -13,10 +13,15 @@ import (
 // ICMP host-unreachable that quotes the oldest segment in flight takes back one
 // doubling (RFC 6069 section 4), and when the time is up by that, the segment is
 // sent at once. A host that implements none of it ignores the message.
-const (
-	wakeRounds = 16 // as often as a timer can have doubled
-	wakePause  = 10 * time.Millisecond
-)
+//
+// The first rounds come quickly, one for each time that the timer may have
+// doubled; the later ones are for a segment that was lost all the same, because
+// the other side's gateway was not ready.
+var wakeAfter = [16]time.Duration{
+	0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond,
+	10 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond,
+	200 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond,
+}
 
 // sleeper is a connection with bytes in flight from the local end.
 type sleeper struct {
@@ -32,7 +37,8 @@ func (p *Path) WakeFlows(ctx context.Context, i int) int {
 	total := len(list)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for range wakeRounds {
+	for _, pause := range wakeAfter {
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return total
@@ -50,7 +56,6 @@ func (p *Path) WakeFlows(ctx context.Context, i int) int {
 		if list = awake; len(list) == 0 {
 			return total
 		}
-		timer.Reset(wakePause)
 	}
 	return total
 }
