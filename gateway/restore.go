@@ -53,7 +53,7 @@ func (r *restorer) fromFile() error {
 	}
 	n := 0
 	for _, rec := range list {
-		if r.take(rec.Key, rec.Value) {
+		if r.took(r.table.Take(rec.Key, rec.Value)) {
 			n++
 		}
 	}
@@ -63,9 +63,8 @@ func (r *restorer) fromFile() error {
 	return nil
 }
 
-// take hands a record to the table and reports whether it became a flow.
-func (r *restorer) take(k, v []byte) bool {
-	reason, err := r.table.Take(k, v)
+// took reports whether a record became a flow.
+func (r *restorer) took(reason wire.Reason, err error) bool {
 	if err != nil {
 		r.log.Debug("record left out", "error", err)
 		return false
@@ -165,7 +164,7 @@ func (r *restorer) fetch(ctx context.Context, node netip.AddrPort) bool {
 	}
 	flows := 0
 	n, err := records.Fetch(ctx, conn, r.cfg.SelfSite().Name, records.Limits{}, func(k, v []byte) {
-		if r.take(k, v) {
+		if r.took(r.table.TakeForeign(k, v)) {
 			flows++
 		}
 	})

@@ -295,6 +295,21 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 // the table has already is left alone.
 func (t *Table) Take(k, v []byte) (wire.Reason, error) { return t.take(k, v, false) }
 
+// TakeForeign is Take for a record that another site's gateway gave. Only TCP is
+// taken: a connection still has to be spoken by both ends, near what the record
+// says, while a made-up record of any other flow would let the other site's
+// hosts in by itself.
+func (t *Table) TakeForeign(k, v []byte) (wire.Reason, error) {
+	id, err := parseKey(k)
+	if err != nil {
+		return 0, err
+	}
+	if id.proto != wire.ProtoTCP {
+		return wire.NoFlow, nil
+	}
+	return t.take(k, v, false)
+}
+
 func (t *Table) take(k, v []byte, replace bool) (wire.Reason, error) {
 	f, err := parseRecord(k, v)
 	if err != nil {
