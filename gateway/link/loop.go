@@ -19,7 +19,7 @@ const never = time.Duration(math.MaxInt64)
 const (
 	// lookSoon is how often the device is asked for a handshake while one is
 	// dialled, and lookOften otherwise. wireguard-go has no other way to tell.
-	lookSoon  = 50 * time.Millisecond
+	lookSoon  = 10 * time.Millisecond
 	lookOften = time.Second
 )
 
