@@ -61,7 +61,10 @@ const (
 	flagWantAck              // beat: acknowledge the claim
 	beatFlags    = 1<<iota - 1
 
-	flagSilent = 1 // answer: the asker's sibling is silent
+	flagSilent  = 1 // answer: the asker's sibling is silent
+	flagUnfit   = 2 // answer: it has said that its LAN or its data plane fails
+	answerFlags = flagSilent | flagUnfit
+
 	flagForced = 1 // yield: take over whatever your state is
 )
 
@@ -166,7 +169,8 @@ func decode(b []byte, m *message) error {
 	case msgRefuse:
 		m.epoch, m.reasonNum = be.Uint64(v), v[8]
 	}
-	if m.role > Suspended || int(m.reasonNum) >= len(reasonCodes) || m.kind != msgBeat && m.flags > 1 {
+	if m.role > Suspended || int(m.reasonNum) >= len(reasonCodes) || m.kind == msgAnswer && m.flags&^answerFlags != 0 ||
+		m.kind == msgYield && m.flags&^flagForced != 0 {
 		return fmt.Errorf("%w: role %d, flags %#x, reason %d", ErrMalformed, m.role, m.flags, m.reasonNum)
 	}
 	return nil

@@ -19,6 +19,7 @@ type answer struct {
 	heard  time.Duration // the latest time at which the witness can have heard the sibling
 	never  bool          // the witness hasn't heard it at all
 	silent bool
+	unfit  bool // the sibling told the witness that its LAN or data plane fails
 	role   Role // the sibling's, as the witness has it
 }
 
@@ -98,6 +99,9 @@ func (m *Machine) takeAsk(p *peer, msg *message) {
 			if age < m.window(q.role, q.site) {
 				a.flags = 0
 			}
+			if h := q.health(); q.beatSeq > 0 && !(h.LAN && h.Plane) {
+				a.flags |= flagUnfit
+			}
 		}
 	}
 	m.send(p, &a)
@@ -117,7 +121,7 @@ func (m *Machine) takeAnswer(p *peer, msg *message) {
 	}
 	p.answer = answer{
 		at: max(m.now, 1), heard: m.now - time.Duration(msg.age)*time.Millisecond, never: msg.age == unknownAge,
-		silent: msg.flags&flagSilent != 0, role: msg.role,
+		silent: msg.flags&flagSilent != 0, unfit: msg.flags&flagUnfit != 0, role: msg.role,
 	}
 	if p.answer.silent && m.doubt.silentAt == 0 {
 		m.doubt.silentAt = max(m.now, 1)
@@ -152,6 +156,22 @@ func (m *Machine) view() view {
 		return viewUnknown
 	}
 	return viewDead
+}
+
+// siblingScore is what is known of the sibling's score: by its own words, or by
+// those of a witness to which it has said that it can't do its work. That is how
+// a dead LAN is noticed where the sibling's tunnel runs over it.
+func (m *Machine) siblingScore() (score uint8, known bool) {
+	s := m.sibling()
+	if m.fresh(s) {
+		return s.score(), true
+	}
+	for i := range m.peers {
+		if a := &m.peers[i].answer; a.at != 0 && a.unfit && !a.silent && m.now-a.at < 2*m.cfg.DeadAfter {
+			return 0, true
+		}
+	}
+	return 0, false
 }
 
 func alive(r Role) view {

@@ -68,8 +68,8 @@ func (m *Machine) patience() time.Duration {
 // outdo takes over from an active sibling that does worse and didn't ask for it: it
 // may be deaf, or stuck.
 func (m *Machine) outdo() {
-	s := m.sibling()
-	if m.role != Standby || !m.fresh(s) || s.score() >= m.ownScore() || m.now-m.changed < healthEvery {
+	score, known := m.siblingScore()
+	if m.role != Standby || !known || score >= m.ownScore() || m.now-m.changed < healthEvery {
 		m.better = 0
 		return
 	}

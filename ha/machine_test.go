@@ -147,6 +147,12 @@ func TestHealthMovesTheRole(t *testing.T) {
 		}, ReasonHealth},
 		{"WAN of the active node cut outward", func(w *world) { w.path[0][2].cut++; w.path[0][3].cut++ }, ReasonHealth},
 		{"LAN down", func(w *world) { n := w.nodes[0]; n.do(n.m.SetHealth(n.mono(), Health{Plane: true})) }, ReasonHealth},
+		{"LAN down, and the sibling's tunnel with it", func(w *world) {
+			n := w.nodes[0]
+			n.do(n.m.SetHealth(n.mono(), Health{Plane: true}))
+			w.path[0][1].cut++
+			w.path[1][0].cut++
+		}, ReasonSiblingWorse},
 		{"data plane stuck", func(w *world) { n := w.nodes[0]; n.do(n.m.SetHealth(n.mono(), Health{LAN: true})) }, ReasonHealth},
 		{"stuck, and deaf to its sibling", func(w *world) {
 			w.path[1][0].cut++
