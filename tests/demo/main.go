@@ -1,8 +1,10 @@
 // Command demo shows what gw is for, on one machine: two sites in network
 // namespaces, a firewall between them that lets red dial and not gray, a real
 // PostgreSQL at each, replication in both directions, and gateways that are
-// killed in the middle of it. It prints what it does, claims what came of it,
-// and ends with exit code 1 if any claim is wrong. `make demo` runs it.
+// killed in the middle of it: gray's only one, which is started again, and the
+// active one of red's pair, which is not. It prints what it does, claims what
+// came of it, and ends with exit code 1 if any claim is wrong. `make demo` runs
+// it.
 package main
 
 import (
@@ -20,7 +22,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// patience bounds the whole demo, which takes half a minute on an idle machine.
+// patience bounds the whole demo, which takes three quarters of a minute on an idle machine.
 const patience = 3 * time.Minute
 
 // wan is what the two sites are apart, one way.
@@ -62,18 +64,32 @@ type demo struct {
 	lab       *lab.Lab
 	red, gray *site
 	probes    uint64 // what the firewall has dropped of gray's attempts without gw
+
+	errors int64 // that the applications saw
+	resets int   // that the databases saw
 }
 
-// site is one side: its place in the lab, its database server and its gateway.
+// site is one side: its place in the lab, its database server and its gateways,
+// which are a pair in red.
 type site struct {
 	*lab.Site
-	pg *lab.Postgres
-	gw *gateway
+	pg  *lab.Postgres
+	gws []*gateway
 	// bank is the database that this site writes; the other holds a replica.
 	bank string
 }
 
 func (d *demo) sites() []*site { return []*site{d.red, d.gray} }
+
+// gateways are those of both sites that the demo has come to.
+func (d *demo) gateways() (all []*gateway) {
+	for _, s := range d.sites() {
+		if s != nil {
+			all = append(all, s.gws...)
+		}
+	}
+	return all
+}
 
 // other is the site at the far side.
 func (d *demo) other(s *site) *site {
@@ -95,9 +111,10 @@ func (d *demo) play(ctx context.Context, gw string) error {
 	}{
 		{"Two sites, two databases, a firewall", d.network},
 		{"What the firewall does to gray", d.firewall},
-		{"One file, and gw up on both sides", func(ctx context.Context) error { return d.gateways(ctx, gw) }},
+		{"One file, and gw up on each gateway", func(ctx context.Context) error { return d.bringUp(ctx, gw) }},
 		{"Replication in both directions", d.replication},
-		{"Load, and kill -9", d.kills},
+		{"Load, and kill -9", d.restart},
+		{"Red's active gateway dies, and stays dead", d.takeover},
 		{"Did anything get lost?", d.checksums},
 		{"What the gateway knows", d.status},
 	} {
@@ -112,7 +129,7 @@ func (d *demo) play(ctx context.Context, gw string) error {
 // network builds the lab and starts the servers.
 func (d *demo) network(ctx context.Context) error {
 	var err error
-	if d.lab, err = lab.Open(lab.Config{Impaired: true}); err != nil {
+	if d.lab, err = lab.Open(lab.Config{Impaired: true, Red: lab.SiteConfig{Gateways: 2, FloatingRouter: true}}); err != nil {
 		return err
 	}
 	d.lab.Box.SetBoth(lab.Impairment{Delay: wan})
@@ -127,13 +144,16 @@ func (d *demo) network(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	reds := d.red.Gateways
 	d.text(fmt.Sprintf(`
-  red, inside                                                   gray, the DMZ
+  red, inside                                                    gray, the DMZ
 
-  PostgreSQL ─── gateway ───────── firewall ───────── gateway ─── PostgreSQL
-  %-13s  %-13s  red may dial   %13s  %13s
-                                gray may not`,
-		d.red.DB().LAN4, d.red.GW().WAN4, d.gray.GW().WAN4, d.gray.DB().LAN4))
+                 %s
+               ┌──── gateway ────┐
+  PostgreSQL ──┤     a pair      ├── firewall ────── gateway ───── PostgreSQL
+  %-13s└──── gateway ────┘  red may dial   %-15s %s
+                 %s       gray may not`,
+		reds[0].WAN4, d.red.DB().LAN4, d.gray.GW().WAN4, d.gray.DB().LAN4, reds[1].WAN4))
 	version, _, _ = strings.Cut(version, " ")
 	d.say("Network namespaces, the kernel's nftables, %v of WAN each way, and two servers\nof PostgreSQL %s.", wan, version)
 	return nil
@@ -141,9 +161,9 @@ func (d *demo) network(ctx context.Context) error {
 
 // logs shows how the gateways' logs end, when something has gone wrong.
 func (d *demo) logs() {
-	for _, s := range []*site{d.red, d.gray} {
-		if s != nil && s.gw != nil && s.gw.proc != nil {
-			d.say("The log of %s ends:\n%s", s.gw.node, s.gw.proc.Log.Tail(15))
+	for _, g := range d.gateways() {
+		if g.proc != nil {
+			d.say("The log of %s ends:\n%s", g.node, g.proc.Log.Tail(15))
 		}
 	}
 }
