@@ -45,7 +45,9 @@ func (m *Machine) patience() time.Duration {
 	var wait time.Duration
 	switch {
 	case m.role == Standby && s.role == Waiting && m.fresh(s):
-		wait = 0
+		// Not at once: a new tunnel first brings what the sibling said while it waited
+		// for the tunnel, in a burst, and it may have become active since.
+		wait = m.cfg.Heartbeat
 	case m.role == Standby && s.role == Waiting:
 		wait = d // by hearsay
 	case m.role == Standby && m.first:

@@ -91,6 +91,41 @@ func TestDeath(t *testing.T) {
 	w.check(t)
 }
 
+// TestOldBeatsInABurst: a tunnel that comes up delivers what waited for it. The
+// sibling was not active when it said the first of that, and is since.
+func TestOldBeatsInABurst(t *testing.T) {
+	sites := []Site{{Name: "red", Nodes: []NodeID{{1}, {2}}}, {Name: "gray", Nodes: []NodeID{{3}}}}
+	m, err := New(0, Config{Self: NodeID{1}, Sites: sites, Boot: 1, Wall: func() int64 { return 1000 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := Claim{Epoch: 900, Node: NodeID{2}}
+	hear := func(from byte, msg message) {
+		t.Helper()
+		out, err := m.Handle(10*time.Millisecond, NodeID{from}, appendMessage(nil, &msg))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range out {
+			if o.Kind == Activate {
+				t.Fatal("took over from a sibling that is active")
+			}
+		}
+	}
+	m.Tick(10 * time.Millisecond)
+	hear(3, message{kind: msgBeat, boot: 3, seq: 1, role: Active, own: Claim{Epoch: 1, Node: NodeID{3}}, yours: claim})
+	hear(3, message{kind: msgAnswer, boot: 3, seq: 2, echoBoot: 1, echo: uint64(10 * time.Millisecond), role: Active, yours: claim})
+	if m.role != Standby {
+		t.Fatalf("the witness knows an active node, and this one is %v", m.role)
+	}
+	hear(2, message{kind: msgBeat, boot: 2, seq: 1, role: Waiting})
+	hear(2, message{kind: msgBeat, boot: 2, seq: 2, role: Waiting})
+	hear(2, message{kind: msgBeat, boot: 2, seq: 3, role: Active, own: claim})
+	if m.role != Standby {
+		t.Errorf("beside an active sibling this node is %v", m.role)
+	}
+}
+
 func TestNoRoleChange(t *testing.T) {
 	cut := func(w *world, pairs ...[2]int) {
 		for _, p := range pairs {
