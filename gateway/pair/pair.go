@@ -278,6 +278,7 @@ func (p *Pair) loop(ctx context.Context) error {
 	p.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	fit := fitness{lan: true, plane: true}
 	for {
 		var err error
 		select {
@@ -293,13 +294,13 @@ func (p *Pair) loop(ctx context.Context) error {
 			o.done <- o.do()
 		case <-p.changes.wake:
 			p.mu.Lock()
-		case f := <-p.health:
+		case fit = <-p.health:
 			p.mu.Lock()
-			err = p.act(p.m.SetHealth(p.now(), ha.Health{LAN: f.lan, Plane: f.plane, Records: p.sib == "" || p.r.InSync()}))
 		}
 		p.sendChanges()
 		if err == nil {
-			err = p.act(p.m.Tick(p.now()))
+			// Lets time pass, too.
+			err = p.act(p.m.SetHealth(p.now(), ha.Health{LAN: fit.lan, Plane: fit.plane, Records: p.sib == "" || p.r.InSync()}))
 		}
 		p.send(p.r.Tick(p.now()))
 		next := min(p.m.Next(), p.r.Next())
