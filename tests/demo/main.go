@@ -22,7 +22,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// patience bounds the whole demo, which takes three quarters of a minute on an idle machine.
+// patience bounds the whole demo, which takes half a minute on an idle machine.
 const patience = 3 * time.Minute
 
 // wan is what the two sites are apart, one way.
