@@ -187,6 +187,25 @@ func ConnectRate(ctx context.Context, from *Namespace, to netip.AddrPort, parall
 	return float64(count.Load()) / time.Since(began).Seconds(), errors.Join(append(errs, ctx.Err())...)
 }
 
+// ConnectTimes opens count connections to an echo server, one after the other and
+// one every pause at most, exchanges one byte on each and closes it. The times are
+// from before the connect to after the byte.
+func ConnectTimes(ctx context.Context, from *Namespace, to netip.AddrPort, count int, pause time.Duration) (Latency, error) {
+	all := make([]time.Duration, 0, count)
+	err := from.Do(func() error {
+		for next := time.Now(); len(all) < count && ctx.Err() == nil; next = next.Add(pause) {
+			time.Sleep(time.Until(next))
+			began := time.Now()
+			if err := connectOnce(to); err != nil {
+				return fmt.Errorf("connection %d to %s: %w", len(all), to, err)
+			}
+			all = append(all, time.Since(began))
+		}
+		return ctx.Err()
+	})
+	return summarize(all), err
+}
+
 func connectOnce(to netip.AddrPort) error {
 	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
 	if to.Addr().Is4() {
