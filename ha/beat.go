@@ -24,7 +24,7 @@ func (p *peer) health() Health {
 
 // score is the number of sites that a node can carry traffic to.
 func score(h Health, reach uint8) uint8 {
-	if !h.LAN || !h.Plane {
+	if !h.works() {
 		return 0
 	}
 	return reach

@@ -99,7 +99,7 @@ func (m *Machine) takeAsk(p *peer, msg *message) {
 			if age < m.window(q.role, q.site) {
 				a.flags = 0
 			}
-			if h := q.health(); q.beatSeq > 0 && !(h.LAN && h.Plane) {
+			if q.beatSeq > 0 && !q.health().works() {
 				a.flags |= flagUnfit
 			}
 		}

@@ -67,6 +67,11 @@ func (m *Machine) patience() time.Duration {
 	return wait
 }
 
+// lossPatience is by how many more dead_after a node that reaches fewer sites is
+// waited for: a WAN that is full drops heartbeats in bursts, now this node's and
+// now its sibling's. A LAN or a data plane that fails is known for sure.
+const lossPatience = 2
+
 // outdo takes over from an active sibling that does worse and didn't ask for it: it
 // may be deaf, or stuck.
 func (m *Machine) outdo() {
@@ -78,7 +83,11 @@ func (m *Machine) outdo() {
 	if m.better == 0 {
 		m.better = max(m.now, 1)
 	}
-	if m.now-m.better >= 2*m.cfg.DeadAfter {
+	wait := 2 * m.cfg.DeadAfter // the sibling may hand over by itself before
+	if m.fresh(m.sibling()) && m.sibling().health().works() {
+		wait += lossPatience * m.cfg.DeadAfter
+	}
+	if m.now-m.better >= wait {
 		m.claim(ReasonSiblingWorse)
 	}
 }
@@ -94,7 +103,11 @@ func (m *Machine) lead() {
 		if m.better == 0 {
 			m.better = max(m.now, 1)
 		}
-		if m.now-m.better >= m.cfg.DeadAfter && !m.hand.on {
+		wait := m.cfg.DeadAfter
+		if m.health.works() {
+			wait += lossPatience * m.cfg.DeadAfter
+		}
+		if m.now-m.better >= wait && !m.hand.on {
 			m.begins(ReasonHealth, false)
 		}
 	} else {

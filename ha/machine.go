@@ -75,6 +75,9 @@ type Health struct {
 	Records bool // the records are in sync with the sibling's, see Replicator.InSync
 }
 
+// works reports whether the node can carry packets as far as it depends on itself.
+func (h Health) works() bool { return h.LAN && h.Plane }
+
 // peer is what is known of another node.
 type peer struct {
 	id   NodeID

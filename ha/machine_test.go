@@ -138,6 +138,17 @@ func TestNoRoleChange(t *testing.T) {
 	}{
 		{"sibling tunnel cut", func(w *world) { cut(w, [2]int{0, 1}, [2]int{1, 0}) }},
 		{"sibling tunnel cut one way", func(w *world) { cut(w, [2]int{0, 1}) }},
+		{"a full WAN that drops a burst", func(w *world) {
+			for _, j := range []int{2, 3} {
+				w.path[0][j].cut++
+				w.path[j][0].cut++
+			}
+			w.run(w.now + 400*time.Millisecond)
+			for _, j := range []int{2, 3} {
+				w.path[0][j].cut--
+				w.path[j][0].cut--
+			}
+		}},
 		{"standby cut off", func(w *world) { cut(w, [2]int{0, 1}, [2]int{2, 1}, [2]int{3, 1}) }},
 		{"link cut", func(w *world) {
 			for i := range 2 {
