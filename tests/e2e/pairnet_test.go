@@ -20,9 +20,10 @@ type pairNetwork struct {
 
 // pairSetup says where the pairs are and what else is unusual.
 type pairSetup struct {
-	redPair, grayPair bool
-	impaired          bool
-	pair              string // attributes of each pair block
+	redPair, grayPair           bool
+	redDatabases, grayDatabases int
+	impaired                    bool
+	pair                        string // attributes of each pair block
 }
 
 // newPairNetwork builds the lab and writes one site.hcl for all nodes.
@@ -39,6 +40,7 @@ func newPairNetwork(t testing.TB, s pairSetup) *pairNetwork {
 	if s.grayPair {
 		lc.Gray = lab.SiteConfig{Gateways: 2, FloatingRouter: true}
 	}
+	lc.Red.Databases, lc.Gray.Databases = s.redDatabases, s.grayDatabases
 	n := &pairNetwork{Lab: lab.Start(t, lc)}
 	for i, h := range n.Red.Gateways {
 		n.red = append(n.red, newNode(t, n.Lab, h, fmt.Sprintf("red-%d", i+1), bin, lab.NewKey()))

@@ -1,0 +1,252 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// ends are both ends of a connection.
+type ends struct {
+	way            way
+	listener       net.Listener
+	client, server *net.TCPConn
+}
+
+// listen opens the called side.
+func (e *ends) listen(ctx context.Context) (err error) {
+	e.listener, err = e.way.to.Listen(ctx, "tcp", netip.AddrPortFrom(e.way.addr, 0).String())
+	return err
+}
+
+// dial opens the connection, from a port if it isn't 0.
+func (e *ends) dial(ctx context.Context, port uint16) error {
+	d := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+		}), err)
+	}}
+	d.SetMultipathTCP(false)
+	if port != 0 {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(e.way.source(), port))
+	}
+	c, err := e.way.from.DialWith(ctx, d, "tcp", e.listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	s, err := e.listener.Accept()
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	e.client, e.server = c.(*net.TCPConn), s.(*net.TCPConn)
+	deadline, _ := ctx.Deadline()
+	return errors.Join(c.SetDeadline(deadline), s.SetDeadline(deadline))
+}
+
+func (e *ends) close() {
+	for _, c := range []*net.TCPConn{e.client, e.server} {
+		if c != nil {
+			c.Close()
+		}
+	}
+	if e.listener != nil {
+		e.listener.Close()
+	}
+}
+
+// crosses sends bytes from one end to the other.
+func crosses(from, to *net.TCPConn) error {
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 16<<10)
+	var wrote error
+	var writing sync.WaitGroup
+	writing.Go(func() { _, wrote = from.Write(sent) })
+	got := make([]byte, len(sent))
+	_, err := io.ReadFull(to, got)
+	writing.Wait()
+	if err == nil && wrote == nil && !bytes.Equal(got, sent) {
+		err = errors.New("the bytes differ")
+	}
+	return errors.Join(err, wrote)
+}
+
+// ended expects an end of file.
+func ended(c *net.TCPConn) error {
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return fmt.Errorf("read %d bytes and %v, want the end", n, err)
+	}
+	return nil
+}
+
+// reset expects that the other end has reset the connection, which is known at
+// the latest when something was sent.
+func reset(c *net.TCPConn) error {
+	var err error
+	for err == nil {
+		_, err = c.Write([]byte("x"))
+		time.Sleep(10 * time.Millisecond) // what is written has to be answered by a reset before the next finds out
+	}
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		return fmt.Errorf("the connection ends by %v, want a reset", err)
+	}
+	return nil
+}
+
+// TestPairStates kills the active node while connections are in each state of
+// TCP: they go on, or end, as if nothing had happened. Each case says when it
+// is ready for the death, and waits for it.
+func TestPairStates(t *testing.T) {
+	n := newPairNetwork(t, pairSetup{redPair: true})
+	n.start()
+	for _, c := range []struct {
+		name   string
+		resets bool // the case itself resets
+		do     func(ctx context.Context, e *ends, death func()) error
+	}{
+		{name: "SYN lost", do: func(ctx context.Context, e *ends, death func()) error {
+			death()
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			return errors.Join(crosses(e.client, e.server), crosses(e.server, e.client))
+		}},
+		{name: "open and silent", do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			death()
+			return errors.Join(crosses(e.server, e.client), crosses(e.client, e.server))
+		}},
+		{name: "FIN lost", do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			death()
+			if err := e.client.CloseWrite(); err != nil {
+				return err
+			}
+			return errors.Join(ended(e.server), e.server.CloseWrite(), ended(e.client))
+		}},
+		{name: "FIN after data lost", do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			death()
+			if err := errors.Join(crosses(e.client, e.server), e.client.CloseWrite()); err != nil {
+				return err
+			}
+			return errors.Join(ended(e.server), crosses(e.server, e.client), e.server.CloseWrite(), ended(e.client))
+		}},
+		{name: "half closed by the caller", do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			if err := errors.Join(e.client.CloseWrite(), ended(e.server)); err != nil {
+				return err
+			}
+			death()
+			return errors.Join(crosses(e.server, e.client), e.server.CloseWrite(), ended(e.client))
+		}},
+		{name: "half closed by the called", do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			if err := errors.Join(e.server.CloseWrite(), ended(e.client)); err != nil {
+				return err
+			}
+			death()
+			return errors.Join(crosses(e.client, e.server), e.client.CloseWrite(), ended(e.server))
+		}},
+		{name: "RST lost", resets: true, do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			death()
+			if err := errors.Join(e.client.SetLinger(0), e.client.Close()); err != nil {
+				return err
+			}
+			return reset(e.server)
+		}},
+		{name: "RST before", resets: true, do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			err := errors.Join(e.server.SetLinger(0), e.server.Close(), reset(e.client), e.client.Close())
+			if err != nil {
+				return err
+			}
+			port := e.client.LocalAddr().(*net.TCPAddr).AddrPort().Port()
+			death()
+			if err := e.dial(ctx, port); err != nil { // the same ports once more
+				return err
+			}
+			return errors.Join(crosses(e.client, e.server), crosses(e.server, e.client))
+		}},
+		{name: "TIME_WAIT", do: func(ctx context.Context, e *ends, death func()) error {
+			if err := e.dial(ctx, 0); err != nil {
+				return err
+			}
+			// The called end closes first, so that TIME_WAIT is there.
+			if err := errors.Join(e.server.Close(), ended(e.client), e.client.Close()); err != nil {
+				return err
+			}
+			port := e.client.LocalAddr().(*net.TCPAddr).AddrPort().Port()
+			death()
+			// As long as the last FIN was not acknowledged, the port is in use.
+			err := e.dial(ctx, port)
+			for ; errors.Is(err, syscall.EADDRNOTAVAIL); err = e.dial(ctx, port) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if err != nil {
+				return err
+			}
+			return errors.Join(crosses(e.client, e.server), crosses(e.server, e.client))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := n.watch(t)
+			dead, _ := active(t, n.red)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			var ready, all sync.WaitGroup
+			killed := make(chan struct{})
+			for _, w := range n.ways() {
+				e := &ends{way: w}
+				defer e.close()
+				if err := e.listen(ctx); err != nil {
+					t.Fatal(err)
+				}
+				stop := context.AfterFunc(ctx, func() { e.listener.Close() }) // ends Accept
+				defer stop()
+				ready.Add(1)
+				all.Go(func() {
+					met := sync.OnceFunc(ready.Done)
+					defer met()
+					if err := c.do(ctx, e, func() { met(); <-killed }); err != nil {
+						t.Errorf("%s: %v", w.name, err)
+					}
+				})
+			}
+			ready.Wait()
+			dead.kill()
+			close(killed)
+			all.Wait()
+			dead.up()
+			n.settled(n.red)
+			if c.resets {
+				g.red.stop(t)
+				g.gray.stop(t)
+				return
+			}
+			g.end(t, 1, 0)
+		})
+	}
+}
