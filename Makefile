@@ -25,8 +25,8 @@ fuzz: ## each fuzz target beyond its seeds, which `make unit` runs
 lab: ## real kernels' TCP and a real PostgreSQL in network namespaces
 	$(GO) test -p 1 -timeout 15m ./tests/...
 
-soak: ## what takes minutes: long outages, and a path that widens again
-	$(GO) test -p 1 -timeout 30m -tags soak ./tests/e2e
+soak: ## what takes minutes: long outages, a path that widens again, 200 kills
+	$(GO) test -p 1 -timeout 60m -tags soak ./tests/e2e
 
 bench: build ## ratios against plain wireguard-go, medians of interleaved runs
 	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./tests/bench

@@ -11,6 +11,8 @@ import (
 // TestPairDrain hands over in the middle of transfers, to and fro, at either site.
 func TestPairDrain(t *testing.T) { drainPairs(t, 3) }
 
+// drainPairs drains either site's active node so many times, and returns the
+// stalls, sorted.
 func drainPairs(t *testing.T, each int) stalls {
 	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true})
 	n.start()

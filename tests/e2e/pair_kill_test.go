@@ -39,7 +39,7 @@ func killPairs(t *testing.T, each, both int) (all stalls) {
 		})
 	}
 	all.log(t, "all kills")
-	return all
+	return all // sorted
 }
 
 // killAmidTransfers is one round. It returns the longest stall of any reader.

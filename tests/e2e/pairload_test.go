@@ -146,6 +146,7 @@ func activations(site []*node) (sum int) {
 // stalls sums up how long transfers stood still.
 type stalls []time.Duration
 
+// log sorts and shows them.
 func (s stalls) log(t *testing.T, what string) {
 	t.Helper()
 	if len(s) == 0 {
