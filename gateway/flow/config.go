@@ -80,7 +80,8 @@ type Config struct {
 	MaxFlows int
 }
 
-// DefaultMaxFlows is a bound that costs about 64 MB when it is reached.
+// DefaultMaxFlows is a bound that costs about 64 MB when it is reached, and on a
+// standby a fifth of that.
 const DefaultMaxFlows = 131072
 
 // The time-outs, since the last packet of a flow. They are generous: a flow

@@ -29,11 +29,13 @@ func (t *Table) alive() bool { return t.cfg.Alive == nil || t.cfg.Alive() }
 func (t *Table) SetStandby(standby bool) {
 	t.standby.Store(standby)
 	if standby {
+		t.settle()
 		return
 	}
 	// Taking over: what was silent here was not silent, and where this node was
 	// active before, the windows that it saw then have moved on without it.
 	now := t.cfg.Now()
+	t.since.Store(int64(now))
 	t.each(func(f *flow) bool {
 		f.last = now
 		f.tcp.unsettle()
@@ -43,7 +45,28 @@ func (t *Table) SetStandby(standby bool) {
 
 // Replace is Take, but the record takes the place of what the table has, and the
 // Recorder, which is where it comes from, does not hear of it.
-func (t *Table) Replace(k, v []byte) (wire.Reason, error) { return t.take(k, v, true) }
+func (t *Table) Replace(k, v []byte) (wire.Reason, error) {
+	f, err := parseRecord(k, v)
+	if err != nil {
+		return 0, err
+	}
+	from, r := t.place(&f)
+	if r != wire.OK {
+		return r, nil
+	}
+	s := t.shardOf(&f.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.flows[f.key]; old != nil {
+		t.remove(s, old)
+	}
+	t.unlay(s, f.key)
+	if r := t.room(s, from); r != wire.OK {
+		return r, nil
+	}
+	t.lay(s, f.key, dormant(v))
+	return wire.OK, nil
+}
 
 // Record appends the value of the record with key k as it is now. It reports
 // false when there is no such flow, or it has no record.
@@ -55,6 +78,9 @@ func (t *Table) Record(b, k []byte) ([]byte, bool) {
 	s := t.shardOf(&id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if d, ok := s.dormant[id]; ok {
+		return append(b, d[:]...), true
+	}
 	f := s.flows[id]
 	if f == nil || !f.noted.kept {
 		return b, false
@@ -75,6 +101,7 @@ func (t *Table) Remove(k []byte) {
 	s := t.shardOf(&id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	t.unlay(s, id)
 	if f := s.flows[id]; f != nil {
 		t.remove(s, f)
 	}

@@ -99,41 +99,47 @@ func (f *flow) appendRecord(b []byte) []byte {
 
 // parseRecord reads key and value of a record into a flow. Which side is the
 // local one, the rule and the site are left to the table that takes it in.
-func parseRecord(kb, b []byte) (*flow, error) {
+func parseRecord(kb, b []byte) (f flow, err error) {
 	k, err := parseKey(kb)
 	if err != nil {
-		return nil, err
+		return flow{}, err
 	}
+	f = flow{key: k}
+	return f, f.parse(b)
+}
+
+// parse reads the value of a record.
+func (f *flow) parse(b []byte) error {
 	if len(b) < 1 || b[0] != recordVersion {
-		return nil, fmt.Errorf("%w: of another version", ErrRecord)
+		return fmt.Errorf("%w: of another version", ErrRecord)
 	}
 	if len(b) != recordSize || b[1]&^recAllFlags != 0 {
-		return nil, fmt.Errorf("%w: of %d bytes", ErrRecord, len(b))
+		return fmt.Errorf("%w: of %d bytes", ErrRecord, len(b))
 	}
-	f := &flow{key: k, openerB: b[1]&recOpenerB != 0, replied: b[1]&recReplied != 0}
+	f.openerB, f.replied = b[1]&recOpenerB != 0, b[1]&recReplied != 0
 	ms := binary.BigEndian.Uint64(b[3:])
 	if ms > 1<<48 {
-		return nil, fmt.Errorf("%w: opened in the far future", ErrRecord)
+		return fmt.Errorf("%w: opened in the far future", ErrRecord)
 	}
 	f.openedW = time.UnixMilli(int64(ms))
-	if k.proto != wire.ProtoTCP {
+	if f.key.proto != wire.ProtoTCP {
 		if b[1]&^(recOpenerB|recReplied) != 0 || b[2] != 0 || [10]byte(b[11:]) != [10]byte{} {
-			return nil, fmt.Errorf("%w: what only TCP has, for protocol %d", ErrRecord, k.proto)
+			return fmt.Errorf("%w: what only TCP has, for protocol %d", ErrRecord, f.key.proto)
 		}
-		return f, nil
+		return nil
 	}
 	ph := phase(b[2])
 	switch {
 	case ph == phaseNone || ph > phaseReset:
-		return nil, fmt.Errorf("%w: no TCP state %d", ErrRecord, b[2])
+		return fmt.Errorf("%w: no TCP state %d", ErrRecord, b[2])
 	case b[11] > 14 || b[16] > 14:
-		return nil, fmt.Errorf("%w: window scales %d and %d, at most 14 can be", ErrRecord, b[11], b[16])
+		return fmt.Errorf("%w: window scales %d and %d, at most 14 can be", ErrRecord, b[11], b[16])
 	case ph == phaseSyn && b[1]&(recTrusted|recKnown1) != 0:
-		return nil, fmt.Errorf("%w: more than a SYN tells", ErrRecord)
+		return fmt.Errorf("%w: more than a SYN tells", ErrRecord)
 	}
 	f.tcp.resume(ph, b[1]&recTrusted != 0, [2]position{
 		{known: b[1]&recKnown0 != 0, scale: b[11], end: binary.BigEndian.Uint32(b[12:])},
 		{known: b[1]&recKnown1 != 0, scale: b[16], end: binary.BigEndian.Uint32(b[17:])},
 	})
-	return f, nil
+	return nil
 }

@@ -28,7 +28,7 @@ type Conn struct {
 func (t *Table) Conns() iter.Seq[Conn] {
 	return func(yield func(Conn) bool) {
 		now := t.cfg.Now()
-		t.each(func(f *flow) bool {
+		conn := func(f *flow) bool {
 			src, dst := f.key.ends(f.openerB)
 			return yield(Conn{
 				Proto: f.key.proto, Source: src, Destination: dst,
@@ -38,23 +38,44 @@ func (t *Table) Conns() iter.Seq[Conn] {
 				PacketsIn: f.in.packets, BytesIn: f.in.bytes,
 				Age: now - f.opened, Idle: now - f.last,
 			})
+		}
+		t.eachOf(conn, func(s *shard, k key, d dormant) bool {
+			f := t.rouse(s, k, &d)
+			return f == nil || conn(f)
 		})
 	}
 }
 
-// each calls fn for every flow, with the lock of its shard held.
+// each calls fn for every flow that isn't dormant, with the lock of its shard
+// held, until it returns false.
 func (t *Table) each(fn func(*flow) bool) {
+	t.eachOf(fn, func(*shard, key, dormant) bool { return true })
+}
+
+// eachOf is each, and calls asleep for the flows that are dormant. Those of a
+// shard are all seen at one moment, so that none is missed that is being roused.
+func (t *Table) eachOf(fn func(*flow) bool, asleep func(s *shard, k key, d dormant) bool) {
 	for i := range t.shard {
-		s := &t.shard[i]
-		s.mu.Lock()
-		for _, f := range s.flows {
-			if !fn(f) {
-				s.mu.Unlock()
-				return
-			}
+		if !t.shard[i].each(fn, asleep) {
+			return
 		}
-		s.mu.Unlock()
 	}
+}
+
+func (s *shard) each(fn func(*flow) bool, asleep func(s *shard, k key, d dormant) bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.flows {
+		if !fn(f) {
+			return false
+		}
+	}
+	for k, d := range s.dormant {
+		if !asleep(s, k, d) {
+			return false
+		}
+	}
+	return true
 }
 
 // Records gives the record of every flow between this site and the named one,
@@ -62,7 +83,7 @@ func (t *Table) each(fn func(*flow) bool) {
 func (t *Table) Records(site string) iter.Seq2[[]byte, []byte] {
 	return func(yield func(k, v []byte) bool) {
 		var b []byte
-		t.each(func(f *flow) bool {
+		t.eachOf(func(f *flow) bool {
 			if !f.noted.kept || site != "" && t.cfg.Sites[f.site].Name != site {
 				return true
 			}
@@ -70,8 +91,21 @@ func (t *Table) Records(site string) iter.Seq2[[]byte, []byte] {
 			b = f.appendRecord(f.key.append(b[:0]))
 			f.noted = noted
 			return yield(b[:keySize], b[keySize:])
+		}, func(_ *shard, k key, d dormant) bool {
+			if site != "" && !t.between(k, site) {
+				return true
+			}
+			b = append(k.append(b[:0]), d[:]...)
+			return yield(b[:keySize], b[keySize:])
 		})
 	}
+}
+
+// between reports whether an end of a flow is at the named site.
+func (t *Table) between(k key, site string) bool {
+	a, b := k.ends(false)
+	i, j := t.siteOf(a.Addr()), t.siteOf(b.Addr())
+	return i >= 0 && t.cfg.Sites[i].Name == site || j >= 0 && t.cfg.Sites[j].Name == site
 }
 
 // Stats counts what the table holds and has done since the start.
@@ -92,7 +126,7 @@ func (t *Table) Stats() Stats {
 	for r := range st.Drops {
 		st.Drops[r] = t.drops[r].Load()
 	}
-	t.each(func(f *flow) bool {
+	t.eachOf(func(f *flow) bool {
 		switch f.key.proto {
 		case wire.ProtoTCP:
 			st.TCP++
@@ -106,6 +140,14 @@ func (t *Table) Stats() Stats {
 		if f.noted.kept {
 			st.Records++
 		}
+		return true
+	}, func(_ *shard, k key, _ dormant) bool {
+		if k.proto == wire.ProtoTCP {
+			st.TCP++
+		} else {
+			st.UDP++
+		}
+		st.Records++
 		return true
 	})
 	return st

@@ -24,14 +24,16 @@ type Table struct {
 	drops  [wire.NumReasons]atomic.Uint64
 	// standby says that the flows are the sibling's; see SetStandby.
 	standby                  atomic.Bool
+	since                    atomic.Int64 // see roused
 	opened, denied, restored atomic.Uint64
 }
 
 type shard struct {
-	mu    sync.Mutex
-	flows map[key]*flow
-	note  []byte // scratch for records
-	_     [64]byte
+	mu      sync.Mutex
+	flows   map[key]*flow
+	dormant map[key]dormant // others
+	note    []byte          // scratch for records
+	_       [64]byte
 }
 
 // New makes an empty table.
@@ -41,6 +43,7 @@ func New(cfg Config) *Table {
 	}
 	t := &Table{cfg: cfg, start: cfg.Now(), opener: make([]atomic.Int64, len(cfg.Sites))}
 	t.judge.Store(&cfg.Judge)
+	t.since.Store(int64(t.start))
 	for i := range t.shard {
 		t.shard[i].flows = make(map[key]*flow)
 	}
@@ -84,7 +87,7 @@ func (t *Table) pass(now time.Duration, p *wire.Packet, fromHost bool) (*flow, w
 	s := t.shardOf(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.flows[k]
+	f := t.find(s, k)
 	if f == nil {
 		return t.admit(s, now, p, k, fromB, fromHost)
 	}
@@ -222,7 +225,16 @@ func (t *Table) room(s *shard, from int) wire.Reason {
 			return wire.OK
 		}
 		if tries--; tries == 0 {
-			break
+			return r
+		}
+	}
+	for k, d := range s.dormant {
+		if f := d.outline(&k); f.spare() && (r == wire.TableFull || t.dormantOpener(&k, &d) == from) {
+			t.forgetDormant(s, k)
+			return wire.OK
+		}
+		if tries--; tries == 0 {
+			return r
 		}
 	}
 	return r
@@ -282,7 +294,7 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 	s := t.shardOf(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.flows[k]
+	f := t.find(s, k)
 	if f == nil || (fromB == f.localB) == fromHost || q.Src != dst {
 		return nil, wire.Unmatched
 	}
@@ -293,7 +305,38 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 // the direction in which the flow was opened; one that policy no longer allows,
 // or that concerns no link of this node, is refused with a reason. A flow that
 // the table has already is left alone.
-func (t *Table) Take(k, v []byte) (wire.Reason, error) { return t.take(k, v, false) }
+func (t *Table) Take(k, v []byte) (wire.Reason, error) {
+	f, err := parseRecord(k, v)
+	if err != nil {
+		return 0, err
+	}
+	from, r := t.place(&f)
+	if r != wire.OK {
+		return r, nil
+	}
+	s := t.shardOf(&f.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.has(f.key) {
+		return wire.OK, nil
+	}
+	if r := t.room(s, from); r != wire.OK {
+		return r, nil
+	}
+	t.restored.Add(1)
+	if t.standby.Load() {
+		t.lay(s, f.key, dormant(v))
+		if t.cfg.Recorder != nil {
+			t.cfg.Recorder.Put(k, v)
+		}
+		return wire.OK, nil
+	}
+	kept := f
+	kept.last = t.cfg.Now()
+	t.insert(s, &kept, from)
+	t.note(s, &kept)
+	return wire.OK, nil
+}
 
 // TakeForeign is Take for a record that another site's gateway gave. Only TCP is
 // taken: a connection still has to be spoken by both ends, near what the record
@@ -307,56 +350,32 @@ func (t *Table) TakeForeign(k, v []byte) (wire.Reason, error) {
 	if id.proto != wire.ProtoTCP {
 		return wire.NoFlow, nil
 	}
-	return t.take(k, v, false)
+	return t.Take(k, v)
 }
 
-func (t *Table) take(k, v []byte, replace bool) (wire.Reason, error) {
-	f, err := parseRecord(k, v)
-	if err != nil {
-		return 0, err
-	}
+// place finds the sites and the rule of a flow that comes from a record, and
+// returns the site that opened it.
+func (t *Table) place(f *flow) (from int, r wire.Reason) {
 	src, dst := f.key.ends(f.openerB)
-	from, to := t.siteOf(src.Addr()), t.siteOf(dst.Addr())
-	fromHost := from == t.cfg.Self
+	from = t.siteOf(src.Addr())
+	to, fromHost := t.siteOf(dst.Addr()), from == t.cfg.Self
 	if _, _, r := t.ends(src.Addr(), dst.Addr(), fromHost); r != wire.OK {
-		return r, nil
+		return from, r
 	}
 	port := dst.Port()
 	if f.key.proto != wire.ProtoTCP && f.key.proto != wire.ProtoUDP {
 		port = 0
 	}
 	if f.rule = (*t.judge.Load()).Judge(src.Addr(), dst.Addr(), f.key.proto, port); f.rule == nil {
-		return wire.Denied, nil
+		return from, wire.Denied
 	}
 	f.localB = f.openerB == fromHost
 	f.site = to
 	if !fromHost {
 		f.site = from
 	}
-	now := t.cfg.Now()
-	f.last = now
-	f.opened = now - max(0, time.Since(f.openedW))
-
-	s := t.shardOf(&f.key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old := s.flows[f.key]; old != nil {
-		if !replace {
-			return wire.OK, nil
-		}
-		t.remove(s, old)
-	}
-	if r := t.room(s, from); r != wire.OK {
-		return r, nil
-	}
-	t.insert(s, f, from)
-	if replace {
-		s.note = f.appendRecord(s.note[:0]) // the caller has the record already
-		return wire.OK, nil
-	}
-	t.restored.Add(1)
-	t.note(s, f)
-	return wire.OK, nil
+	f.opened = t.cfg.Now() - max(0, time.Since(f.openedW))
+	return from, wire.OK
 }
 
 // Run forgets flows that have timed out, until ctx ends.
@@ -382,6 +401,11 @@ func (t *Table) sweep(now time.Duration) {
 		for _, f := range s.flows {
 			if now-f.last > f.timeout() {
 				t.forget(s, f)
+			}
+		}
+		for k, d := range s.dormant {
+			if f := d.outline(&k); now-t.roused() > f.timeout() {
+				t.forgetDormant(s, k)
 			}
 		}
 		s.mu.Unlock()

@@ -1,0 +1,109 @@
+package flow
+
+import (
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// dormant is a flow of which nothing is known but its record: the record's value.
+// A standby holds its sibling's flows like that, in a fifth of the memory,
+// and a flow is made of one when its first packet comes.
+type dormant [recordSize]byte
+
+// has reports whether the shard has a flow, dormant or not.
+func (s *shard) has(k key) bool {
+	_, ok := s.dormant[k]
+	return ok || s.flows[k] != nil
+}
+
+// find returns the flow of a key, roused if it was dormant, or nil.
+func (t *Table) find(s *shard, k key) *flow {
+	if f := s.flows[k]; f != nil {
+		return f
+	}
+	d, ok := s.dormant[k]
+	if !ok {
+		return nil
+	}
+	t.unlay(s, k)
+	f := t.rouse(s, k, &d)
+	if f != nil {
+		t.insert(s, f, t.openerSite(f))
+	}
+	return f
+}
+
+// rouse makes a flow of a dormant one. It returns nil where the table would no
+// longer take in the record.
+func (t *Table) rouse(s *shard, k key, d *dormant) *flow {
+	f := flow{key: k}
+	if f.parse(d[:]) != nil {
+		return nil
+	}
+	if _, r := t.place(&f); r != wire.OK {
+		return nil
+	}
+	f.last = t.roused()
+	s.note = f.appendRecord(s.note[:0]) // the Recorder has it
+	return &f
+}
+
+// roused is the time from which dormant flows age: that of the takeover.
+func (t *Table) roused() time.Duration { return time.Duration(t.since.Load()) }
+
+// lay puts a dormant flow into a shard that has no flow of its key.
+func (t *Table) lay(s *shard, k key, d dormant) {
+	if s.dormant == nil {
+		s.dormant = make(map[key]dormant)
+	}
+	s.dormant[k] = d
+	t.count.Add(1)
+	t.opener[t.dormantOpener(&k, &d)].Add(1)
+}
+
+// unlay takes a dormant flow out, if there is one.
+func (t *Table) unlay(s *shard, k key) {
+	if d, ok := s.dormant[k]; ok {
+		delete(s.dormant, k)
+		t.count.Add(-1)
+		t.opener[t.dormantOpener(&k, &d)].Add(-1)
+	}
+}
+
+// dormantOpener is the site that opened a dormant flow.
+func (t *Table) dormantOpener(k *key, d *dormant) int {
+	src, _ := k.ends(d[1]&recOpenerB != 0)
+	return t.siteOf(src.Addr())
+}
+
+// outline is what a dormant flow's time-out is seen from.
+func (d *dormant) outline(k *key) flow {
+	return flow{key: *k, replied: d[1]&recReplied != 0, tcp: tracker{phase: phase(d[2])}}
+}
+
+// forgetDormant removes a dormant flow and its record.
+func (t *Table) forgetDormant(s *shard, k key) {
+	t.unlay(s, k)
+	if t.cfg.Recorder != nil {
+		s.note = k.append(s.note[:0])
+		t.cfg.Recorder.Delete(s.note)
+	}
+}
+
+// settle makes those flows dormant of which only the record is known.
+func (t *Table) settle() {
+	for i := range t.shard {
+		s := &t.shard[i]
+		s.mu.Lock()
+		for k, f := range s.flows {
+			if !f.noted.kept || !f.tcp.untouched() {
+				continue
+			}
+			s.note = f.appendRecord(s.note[:0])
+			t.remove(s, f)
+			t.lay(s, k, dormant(s.note))
+		}
+		s.mu.Unlock()
+	}
+}
