@@ -4,6 +4,12 @@ import "time"
 
 // follow is what a node does that doesn't lead.
 func (m *Machine) follow() {
+	if m.ready.on {
+		if m.now >= m.ready.at {
+			m.claim(m.ready.why)
+		}
+		return
+	}
 	m.inquire()
 	v := m.view()
 	if v != viewIdle {
@@ -123,7 +129,7 @@ func (m *Machine) claim(why Reason) {
 	own.claim, own.direct = Claim{Epoch: m.seen, Node: m.cfg.Self}, true
 	m.emit(Output{Kind: Persist, Epoch: m.seen})
 	m.record(why)
-	m.doubt, m.vacant, m.better, m.hand = doubt{}, 0, 0, handover{}
+	m.doubt, m.vacant, m.better, m.hand, m.ready = doubt{}, 0, 0, handover{}, prepared{}
 	m.changed = m.now
 	if m.role != Active {
 		m.become(Active, why)
@@ -145,6 +151,9 @@ func (m *Machine) record(why Reason) {
 	if m.sib >= 0 && m.sibling().ever && m.doubt.on {
 		from = m.sibling().heard
 		f.Asked = m.doubt.asked - from
+	}
+	if m.ready.on {
+		from = m.ready.at - m.quick()
 	}
 	f.Detected, f.Claimed = m.now-from, m.now-from
 	m.last, m.pending = f, true

@@ -26,6 +26,13 @@ type handover struct {
 	nextAt time.Duration
 }
 
+// prepared is a handover that this node has accepted.
+type prepared struct {
+	on  bool
+	at  time.Duration // when it claims
+	why Reason
+}
+
 // Drain asks the sibling to take over while both are alive. What prevents it
 // comes back as an error at once; forced says to ask all the same while the
 // sibling is heard. How it ends, an Event tells: this node's role changes, or
@@ -126,6 +133,8 @@ func (m *Machine) takeYield(p *peer, msg *message) {
 	case m.leading():
 		m.beatTo(m.sib)
 		return
+	case m.ready.on:
+		return
 	case msg.epoch < m.sites[m.home].claim.Epoch:
 		no = ReasonStale
 	case m.role != Standby:
@@ -140,7 +149,12 @@ func (m *Machine) takeYield(p *peer, msg *message) {
 		m.send(p, &message{kind: msgRefuse, epoch: msg.epoch, reasonNum: no.code()})
 		return
 	}
-	m.claim(why)
+	if why != ReasonDrain {
+		m.claim(why)
+		return
+	}
+	m.ready = prepared{on: true, at: m.now + m.quick(), why: why}
+	m.emit(Output{Kind: Prepare, Site: m.sites[m.home].name, Node: m.cfg.Self})
 }
 
 func (m *Machine) takeRefuse(p *peer, msg *message) {

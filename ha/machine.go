@@ -138,6 +138,7 @@ type Machine struct {
 	better  time.Duration // since when the better node is not the active one; 0: it is
 	frozen  time.Duration // when Suspended began
 	hand    handover
+	ready   prepared
 	last    Failover
 	pending bool // last waits for its first acknowledgement
 
@@ -251,6 +252,9 @@ func (m *Machine) Next() time.Duration {
 			}
 		}
 		return next
+	}
+	if m.ready.on {
+		until(m.ready.at)
 	}
 	if m.doubt.on || m.vacant != 0 {
 		until(m.now + m.quick())

@@ -12,6 +12,10 @@ const (
 	// Persist stores Epoch where a restart finds it, before anything that follows
 	// is carried out; it comes back as Config.Seen.
 	Persist
+	// Prepare: the active node hands over. Take the address and announce it, and let
+	// what the hosts send here wait: an Activate follows a moment later, when what
+	// they sent to the former one has left it.
+	Prepare
 	// Activate makes this node the active one, from Epoch on: records, address,
 	// announcement. It may be repeated with a higher Epoch.
 	Activate
@@ -32,7 +36,7 @@ const (
 
 // String names the kind for logs and traces.
 func (k Kind) String() string {
-	return [...]string{"none", "send", "persist", "activate", "deactivate", "suspend", "resume", "assign", "report"}[k]
+	return [...]string{"none", "send", "persist", "prepare", "activate", "deactivate", "suspend", "resume", "assign", "report"}[k]
 }
 
 // Output is one thing to do. Which fields mean something, Kind says.
