@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"sync/atomic"
+	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
 )
@@ -19,6 +20,9 @@ const maxStray = 1280 - wire.IPv6Header - wire.UDPHeader
 type pairing struct {
 	pass   atomic.Pointer[func([]byte)]
 	strays outbox // for Read, which alone may cut up what is too large
+
+	paused atomic.Bool
+	kick   chan struct{} // holds a token when Read is to look while it is paused
 }
 
 func (t *Table) alive() bool { return t.cfg.Alive == nil || t.cfg.Alive() }
@@ -104,6 +108,28 @@ func (t *Table) Remove(k []byte) {
 	t.unlay(s, id)
 	if f := s.flows[id]; f != nil {
 		t.remove(s, f)
+	}
+}
+
+// Pause makes the packets of the host wait where they are, in its device, or lets
+// them go on. What comes from the link is delivered all the same. Whoever pauses
+// does so for milliseconds: the device holds only so much.
+func (p *Path) Pause(on bool) {
+	p.pair.paused.Store(on)
+	p.Wake()
+}
+
+// pauseLook is how often a paused Read looks, for a Wake that came just before
+// the pause.
+const pauseLook = time.Millisecond
+
+// wait is what Read does while it is paused.
+func (p *Path) wait() {
+	t := time.NewTimer(pauseLook)
+	defer t.Stop()
+	select {
+	case <-p.pair.kick:
+	case <-t.C:
 	}
 }
 

@@ -178,6 +178,46 @@ func TestWake(t *testing.T) {
 	}
 }
 
+// TestPause: what the host sends waits in its device, what others have put aside
+// does not, and nothing is lost.
+func TestPause(t *testing.T) {
+	g := newGW(t, allow)
+	talk := newTalk(redDB, grayDB)
+	g.handshake(talk)
+	g.path.Pause(true)
+	g.host.send(talk.call(wiretest.ACK, 'x'), wire.Offload{})
+	bufs, sizes := [][]byte{make([]byte, 2048)}, make([]int, 1)
+	read := func() int {
+		t.Helper()
+		n, err := g.path.Read(bufs, sizes, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for range 3 {
+		if n := read(); n != 0 {
+			t.Fatalf("a paused Read gives %d packets", n)
+		}
+	}
+	g.path.Stray(newTalk(redDB, grayDB).call(wiretest.SYN))
+	if n := read(); n != 1 {
+		t.Errorf("a paused Read gives %d packets of the sibling, want 1", n)
+	}
+	g.path.Pause(false)
+	n := 0
+	for range 3 { // Wakes are read first
+		n += read()
+		if n > 0 {
+			break
+		}
+	}
+	var p wire.Packet
+	if r := wire.Parse(&p, bufs[0][:sizes[0]]); n != 1 || r != wire.OK || string(p.Payload()) != "x" {
+		t.Errorf("after the pause Read gives %d packets, %v %q", n, r, p.Payload())
+	}
+}
+
 func TestStuck(t *testing.T) {
 	g := newGW(t, allow)
 	for range 2 * stuckAfter {

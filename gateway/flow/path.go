@@ -58,6 +58,7 @@ func NewPath(t *Table, host Host) *Path {
 	for i := range p.sites {
 		p.sites[i].Store(&SiteState{})
 	}
+	p.pair.kick = make(chan struct{}, 1)
 	p.joins.New = func() any { return new(joiner) }
 	return p
 }
@@ -70,6 +71,10 @@ func (p *Path) Wake() {
 	// A deadline in the past wakes a reader that waits in the poller. It fails
 	// only once the device is closed, and then there is no reader.
 	_ = p.host.SetReadDeadline(time.Unix(1, 0))
+	select {
+	case p.pair.kick <- struct{}{}:
+	default:
+	}
 }
 
 // Read gives packets for the link, as wireguard's tun.Device does: up to
@@ -87,6 +92,10 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 				return n, nil
 			}
 			continue
+		}
+		if p.pair.paused.Load() {
+			p.wait()
+			return p.box.take(bufs, sizes, offset), nil
 		}
 		n, o, err := p.host.Read(p.buf[:])
 		p.watch.reads.Add(1)

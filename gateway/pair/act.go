@@ -19,6 +19,8 @@ func (p *Pair) act(out []ha.Output) error {
 			if err := storeEpoch(p.cfg.StateDir, o.Epoch); err != nil {
 				return err
 			}
+		case ha.Prepare:
+			p.prepare()
 		case ha.Activate:
 			p.activate(o.Epoch)
 		case ha.Deactivate:
@@ -36,6 +38,32 @@ func (p *Pair) act(out []ha.Output) error {
 	return nil
 }
 
+const (
+	// prepareWait bounds how long the claim after a Prepare may take, and settleWait
+	// how long after it the other sites are waited for: until then they refuse what
+	// comes from this node.
+	prepareWait = 100 * time.Millisecond
+	settleWait  = 10 * time.Millisecond
+)
+
+// prepare draws the LAN's packets to this node, and has them wait here. Until the
+// claim the other sites take nothing from it, so the sibling goes on with what
+// it has got.
+func (p *Pair) prepare() {
+	p.pausedUntil = p.now() + prepareWait
+	p.cfg.Path.Pause(true)
+	p.cfg.Path.SetPass(nil)
+	if p.cfg.Address != nil {
+		p.cfg.Address.Hold()
+	}
+}
+
+// resume ends the pause of prepare.
+func (p *Pair) resume() {
+	p.pausedUntil = 0
+	p.cfg.Path.Pause(false)
+}
+
 // activate makes this node carry the site: first its state, then the address,
 // then the word to the LAN. The claim to the other sites left before.
 func (p *Pair) activate(epoch uint64) {
@@ -43,6 +71,9 @@ func (p *Pair) activate(epoch uint64) {
 	p.seen.activating = p.now()
 	if p.sib == "" {
 		return
+	}
+	if p.pausedUntil != 0 {
+		p.pausedUntil = p.now() + settleWait
 	}
 	p.send(p.r.Lead(p.now(), epoch))
 	p.cfg.Flows.SetStandby(false)
@@ -70,6 +101,9 @@ func (p *Pair) deactivate() {
 		return
 	}
 	p.passStrays()
+	if p.pausedUntil != 0 {
+		p.resume()
+	}
 	led := p.leads.Swap(false)
 	if p.cfg.Address != nil {
 		p.cfg.Address.Drop()
@@ -146,6 +180,9 @@ func (p *Pair) report(e *ha.Event) {
 		f := e.Failover
 		args = append(args, "reason", f.Reason, "detected", f.Detected.Round(time.Microsecond),
 			"claimed", f.Claimed.Round(time.Microsecond), "acknowledged", f.Acknowledged.Round(time.Microsecond))
+	}
+	if e.Kind == ha.EventFailover && p.pausedUntil != 0 {
+		p.resume()
 	}
 	log(e.Kind.String(), args...)
 	p.seen.note(p, e)

@@ -37,6 +37,8 @@ type Flows interface {
 type Path interface {
 	SetPass(func(pkt []byte))
 	Stray(pkt []byte)
+	// Pause makes packets of the hosts wait where they are, or lets them go on.
+	Pause(bool)
 }
 
 // Address is the LAN's next hop.
@@ -115,10 +117,12 @@ type Pair struct {
 
 	changes changes
 
-	mu   sync.Mutex // the machines, and what view.go shows
+	mu   sync.Mutex // the machines, what view.go shows, and the pause
 	m    *ha.Machine
 	r    *ha.Replicator
 	seen view
+	// pausedUntil is the latest end of a pause; 0: there is none.
+	pausedUntil time.Duration
 }
 
 // datagram is what another node has said.
@@ -304,6 +308,13 @@ func (p *Pair) loop(ctx context.Context) error {
 		}
 		p.send(p.r.Tick(p.now()))
 		next := min(p.m.Next(), p.r.Next())
+		if p.pausedUntil != 0 {
+			if p.now() >= p.pausedUntil {
+				p.resume()
+			} else {
+				next = min(next, p.pausedUntil)
+			}
+		}
 		p.mu.Unlock()
 		if err != nil {
 			return err

@@ -76,6 +76,7 @@ func (n *node) MoveSubnets(to string, prefixes []netip.Prefix) error {
 
 func (n *node) SetStandby(on bool)        { n.set(func() { n.standby = on }) }
 func (n *node) SetPass(pass func([]byte)) { n.set(func() { n.passing = pass != nil }) }
+func (n *node) Pause(bool)                {}
 func (n *node) Stray(b []byte)            { n.set(func() { n.strays = append(n.strays, string(b)) }) }
 func (n *node) Hold()                     { n.set(func() { n.held = true }) }
 func (n *node) Drop()                     { n.set(func() { n.held = false }) }
