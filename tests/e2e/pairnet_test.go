@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -125,23 +126,24 @@ func (n *pairNetwork) settled(site []*node) {
 	}
 }
 
-// active returns the active node of a site and the other one.
+// active returns the active node of a site and the other one. While the role
+// passes from one to the other both may take themselves for active.
 func active(t testing.TB, site []*node) (active, standby *node) {
 	t.Helper()
-	for i, nd := range site {
-		s, err := nd.status()
-		if err != nil {
-			continue
-		}
-		if s.HA.Role == status.RoleActive {
-			if active != nil {
-				t.Fatal("two nodes are active")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := lab.Until(ctx, "one node is active", func() (bool, error) {
+		n := 0
+		for i, nd := range site {
+			if s, err := nd.status(); err == nil && s.HA.Role == status.RoleActive {
+				active, standby = nd, site[1-i]
+				n++
 			}
-			active, standby = nd, site[1-i]
 		}
-	}
-	if active == nil {
-		t.Fatal("no node is active")
+		return n == 1, nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return active, standby
 }
