@@ -143,6 +143,13 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		return err
 	}
 	g.restorer = newRestorer(g.log, cfg, g.table, g.store, g.streams)
+	if paired(cfg) {
+		if err = g.newPair(rand.Uint64() | 1); err != nil {
+			return err
+		}
+	}
+	// The pair has made the table a standby's, which it is until the election, so
+	// that records stay records.
 	if err = g.restorer.fromFile(); err != nil {
 		return err
 	}
@@ -152,10 +159,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		Peers: linkPeers(cfg), Path: g.path, Streams: g.streams, TUNMTU: cfg.Local.TUN.MTU,
 		Version: g.version, Logger: g.log, OnChange: g.linkChanged, Alive: g.pulse.Alive,
 	}
-	if paired(cfg) {
-		if err = g.newPair(rand.Uint64() | 1); err != nil {
-			return err
-		}
+	if g.pair != nil {
 		keep.pair, lc.Datagrams = g.pair, g.pair.Receive
 	}
 	g.link, err = link.New(lc)

@@ -90,20 +90,3 @@ func (t *Table) forgetDormant(s *shard, k key) {
 		t.cfg.Recorder.Delete(s.note)
 	}
 }
-
-// settle makes those flows dormant of which only the record is known.
-func (t *Table) settle() {
-	for i := range t.shard {
-		s := &t.shard[i]
-		s.mu.Lock()
-		for k, f := range s.flows {
-			if !f.noted.kept || !f.tcp.untouched() {
-				continue
-			}
-			s.note = f.appendRecord(s.note[:0])
-			t.remove(s, f)
-			t.lay(s, k, dormant(s.note))
-		}
-		s.mu.Unlock()
-	}
-}

@@ -37,6 +37,11 @@ func TestDormant(t *testing.T) {
 		{"removed and taken from elsewhere", func(g *gw) { g.table.Remove(k); g.table.TakeForeign(k, v) }, 1, 1},
 		{"takeover", func(g *gw) { g.table.SetStandby(false); g.now += time.Hour; g.table.sweep(g.now); packet(g) }, 1, 0},
 		{"takeover and a long silence", func(g *gw) { g.table.SetStandby(false); g.now += 2 * timeoutOpen; g.table.sweep(g.now) }, 0, 0},
+		{"taken from the file before", func(g *gw) {
+			g.table.Remove(k)
+			g.table.Take(k, v)
+			g.table.each(func(*flow) bool { t.Error("it is not dormant"); return true })
+		}, 1, 1},
 		{"the tuple opened anew", func(g *gw) { g.out(newTalk(redDB, grayDB).call(wiretest.SYN)) }, 1, 0},
 		{"denied meanwhile", func(g *gw) {
 			j := Judge(judge(deny))
@@ -112,30 +117,5 @@ func TestDormantMakeRoom(t *testing.T) {
 		if n := g.table.Stats().TCP; n != 1 {
 			t.Errorf("%d flows, want 1", n)
 		}
-	}
-}
-
-// TestSettle: what a restart has brought back is dormant in a standby, unless
-// more is known of it.
-func TestSettle(t *testing.T) {
-	active := newGW(t, allow)
-	for i := range uint16(3) {
-		active.handshake(newTalk(netip.AddrPortFrom(redDB.Addr(), 40000+i), grayDB))
-	}
-	g := newGW(t, allow)
-	for k, v := range active.table.Records("") {
-		g.table.Take(k, v)
-	}
-	c := newTalk(redDB, grayDB)
-	c.a, c.b = c.a+1, c.b+1
-	g.want("data", g.out(c.call(wiretest.ACK, 'x')), wire.OK)
-	g.table.SetStandby(true)
-	flows, dormants := 0, 0
-	g.table.eachOf(func(*flow) bool { flows++; return true }, func(*shard, key, dormant) bool { dormants++; return true })
-	if flows != 1 || dormants != 2 {
-		t.Errorf("%d flows and %d dormant ones, want 1 and 2", flows, dormants)
-	}
-	if n := g.table.Stats().Records; n != 3 {
-		t.Errorf("%d records, want 3", n)
 	}
 }

@@ -33,7 +33,6 @@ func (t *Table) alive() bool { return t.cfg.Alive == nil || t.cfg.Alive() }
 func (t *Table) SetStandby(standby bool) {
 	t.standby.Store(standby)
 	if standby {
-		t.settle()
 		return
 	}
 	// Taking over: what was silent here was not silent, and where this node was

@@ -34,11 +34,6 @@ func (t *tracker) unsettle() {
 	}
 }
 
-// untouched reports whether nothing is known of the connection but its record.
-func (t *tracker) untouched() bool {
-	return t.loose && !t.reopening && !t.doubted && t.heard == [2]bool{} && !t.side[0].begun && !t.side[1].begun
-}
-
 // recordTrusted is whether a record may say that both scales are known, and
 // positions what it tells of the ends.
 func (t *tracker) recordTrusted() bool { return t.trusted && t.phase != phaseSyn }
