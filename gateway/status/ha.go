@@ -115,8 +115,8 @@ type Records struct {
 	Held int `json:"held"`
 	// Lag is how many updates the sibling has not acknowledged yet; zero on a standby, which sends none.
 	Lag int `json:"lag_updates"`
-	// Sent is how many updates were sent to the sibling since the start, and SentBytes their size on the sibling's tunnel, in bytes of
-	// IP packets.
+	// Sent is how many updates were sent to the sibling since the start. SentBytes is the size of all messages about records that were,
+	// acknowledgements and digests included, without the headers of IP, UDP and WireGuard.
 	Sent      uint64 `json:"sent_updates_total"`
 	SentBytes uint64 `json:"sent_bytes_total"`
 	// InSync is true when a takeover now would lose no record older than the lag.

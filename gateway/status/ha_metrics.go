@@ -8,7 +8,7 @@ var (
 	descHARecords   = desc("ha_records", "Records of connections on this node.")
 	descHALag       = desc("ha_records_lag", "Updates of records that the sibling has not acknowledged yet.")
 	descHASent      = desc("ha_records_sent_total", "Updates of records sent to the sibling.")
-	descHASentBytes = desc("ha_records_sent_bytes_total", "Bytes of IP packets that carried records to the sibling.")
+	descHASentBytes = desc("ha_records_sent_bytes_total", "Bytes of messages about records sent to the sibling, without headers.")
 	descHAInSync    = desc("ha_records_in_sync", "1 when a takeover would lose no record older than the lag.")
 	descHADigest    = desc("ha_records_digest_equal", "1 when the last comparison found the same records on both nodes.")
 	descHAVIP       = desc("ha_vip_held", "1 while this node answers for the pair's LAN address.")
