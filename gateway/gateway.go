@@ -147,6 +147,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		if err = g.newPair(rand.Uint64() | 1); err != nil {
 			return err
 		}
+		g.restorer.follows = g.pair.Follows
 	}
 	// The pair has made the table a standby's, which it is until the election, so
 	// that records stay records.

@@ -31,6 +31,9 @@ type restorer struct {
 	table *flow.Table
 	store *records.Store
 	host  *netstack.Host
+	// follows reports whether the sibling carries the site: then its records come
+	// from there. nil is never.
+	follows func() bool
 
 	mu   sync.Mutex
 	done map[string]bool       // sites whose records have been fetched
@@ -77,18 +80,19 @@ func (r *restorer) took(reason wire.Reason, err error) bool {
 }
 
 // linkUp asks for the records of a site whose gateway has come within reach for
-// the first time.
+// the first time. A standby asks when it takes over: what it learns before, it
+// learns from its sibling.
 func (r *restorer) linkUp(site string, node netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.near[site] = node
-	if !r.done[site] {
+	if !r.done[site] && (r.follows == nil || !r.follows()) {
 		r.ask(node)
 	}
 }
 
-// again asks all sites within reach anew: this node has taken over from its
-// sibling, which may have died before it passed on what it knew.
+// again asks all sites within reach anew: this node has taken over, and its
+// sibling may have died before it passed on what it knew.
 func (r *restorer) again() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

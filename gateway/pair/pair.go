@@ -200,6 +200,9 @@ func (p *Pair) now() time.Duration { return time.Since(p.start) }
 // other node has taken its place: nothing may be written to anybody then.
 func (p *Pair) MayWrite() bool { return !p.suspended.Load() }
 
+// Follows reports whether this node leaves its site to its sibling.
+func (p *Pair) Follows() bool { return p.sib != "" && !p.leads.Load() }
+
 // Receive takes what arrived through a node's tunnel on one of the ports. It
 // doesn't block and keeps nothing of payload.
 func (p *Pair) Receive(node string, port uint16, payload []byte) {
