@@ -39,6 +39,7 @@ func (c *upCmd) Run(env *env) error {
 	group, ctx := errgroup.WithContext(env.ctx)
 	running, stop := context.WithCancel(ctx)
 	group.Go(func() error { return process.Run(running) })
+	group.Go(func() error { return process.Tidy(running) })
 	group.Go(func() error {
 		defer stop()
 		return g.Run(ctx)
