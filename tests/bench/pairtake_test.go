@@ -34,7 +34,7 @@ func BenchmarkPairRecords(b *testing.B) {
 	t := newTable("A pair that remembers 100,000 connections, and one without any", all)
 
 	b.Run("memory", func(b *testing.B) {
-		time.Sleep(calm / 3)
+		time.Sleep(calm / 2)
 		rss, heap := samples{}, samples{}
 		each(b, all, func(_ context.Context, c *contestant) {
 			_, standby := of[c].roles(b)
