@@ -46,7 +46,7 @@ func under(path, dir string) bool { return path == dir || strings.HasPrefix(path
 func isTest(path string) bool { return under(path, module+"/tests") }
 
 // sole names the libraries that only one part of the house may touch.
-var sole = []struct{ library, owner string }{
+var sole = []struct{ path, owner string }{
 	{"github.com/alecthomas/kong", "cmd/gw"},
 	{"github.com/hashicorp/hcl/v2", "configs"},
 	{"github.com/zclconf/go-cty", "configs"},
@@ -65,7 +65,7 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 		}
 		for _, i := range p.Imports {
 			for _, s := range sole {
-				if under(i, s.library) && !under(p.ImportPath, module+"/"+s.owner) {
+				if under(i, s.path) && !under(p.ImportPath, module+"/"+s.owner) {
 					t.Errorf("%s imports %s, which is %s's alone", p.ImportPath, i, s.owner)
 				}
 			}
