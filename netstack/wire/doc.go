@@ -1,5 +1,6 @@
 // Package wire holds packets as values: it parses, verifies, edits, cuts and
-// joins IP packets, and builds the few that a gateway says in its own name.
+// joins IP packets, and builds the few that a gateway says in its own name. It
+// also holds the frames in which a relayed connection crosses between gateways.
 //
 // It does no I/O, keeps no clock and starts no goroutine. Functions that work
 // on a packet work in place on the bytes that they are given and allocate
