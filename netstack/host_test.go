@@ -24,8 +24,8 @@ var (
 	red6, gray6 = netip.MustParseAddr("fd77:1::1"), netip.MustParseAddr("fd77:2::1")
 )
 
-// wire carries packets to another host and loses some.
-type wire struct {
+// cable carries packets to another host and loses some.
+type cable struct {
 	to      atomic.Pointer[Host]
 	loss    float64
 	rng     *rand.Rand
@@ -33,7 +33,7 @@ type wire struct {
 	lost    atomic.Int64
 }
 
-func (w *wire) SendPacket(pkt []byte) {
+func (w *cable) SendPacket(pkt []byte) {
 	w.largest.Store(max(w.largest.Load(), int64(len(pkt))))
 	if w.rng.Float64() < w.loss {
 		w.lost.Add(1)
@@ -46,11 +46,11 @@ func (w *wire) SendPacket(pkt []byte) {
 }
 
 // connect returns two hosts wired together and running, and what stops them.
-func connect(t testing.TB, loss float64) (red, gray *Host, wires [2]*wire, stop func()) {
+func connect(t testing.TB, loss float64) (red, gray *Host, wires [2]*cable, stop func()) {
 	t.Helper()
 	var hosts [2]*Host
 	for i, addrs := range [][]netip.Addr{{red4, red6}, {gray4, gray6}} {
-		wires[i] = &wire{loss: loss, rng: rand.New(rand.NewPCG(uint64(i), 4))}
+		wires[i] = &cable{loss: loss, rng: rand.New(rand.NewPCG(uint64(i), 4))}
 		h, err := New(Config{Addresses: addrs, MTU: 1400, Output: wires[i], Logger: hclog.NewNullLogger()})
 		if err != nil {
 			t.Fatal(err)
@@ -357,7 +357,7 @@ func TestNewRefuses(t *testing.T) {
 		"v4 mapped":    {MTU: 1400, Addresses: []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")}},
 		"no mtu":       {MTU: 0, Addresses: []netip.Addr{red6}},
 	} {
-		c.Logger, c.Output = hclog.NewNullLogger(), &wire{}
+		c.Logger, c.Output = hclog.NewNullLogger(), &cable{}
 		if h, err := New(c); err == nil {
 			t.Errorf("%s: accepted", name)
 			h.Close()
@@ -367,7 +367,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestInjectDropsWhenFull(t *testing.T) {
-	h, err := New(Config{Addresses: []netip.Addr{red4}, MTU: 1400, Output: &wire{}, Logger: hclog.NewNullLogger()})
+	h, err := New(Config{Addresses: []netip.Addr{red4}, MTU: 1400, Output: &cable{}, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,13 +2,6 @@ package wire
 
 import "encoding/binary"
 
-// TCP option kinds (RFC 9293 section 3.1).
-const (
-	optEnd = 0
-	optNop = 1
-	optMSS = 2
-)
-
 // ClampMSS lowers the MSS option of a SYN or SYN-ACK to mss, and reports whether
 // it changed anything (RFC 4459 section 3.4). With partial the checksum field
 // holds only the pseudo-header's sum and stays as it is. A SYN without the
@@ -18,31 +11,14 @@ func (p *Packet) ClampMSS(mss uint16, partial bool) bool {
 	if p.Proto != ProtoTCP || p.Flags&SYN == 0 {
 		return false
 	}
-	for at := p.L4 + TCPHeader; at < p.Data; {
-		kind := p.B[at]
-		if kind == optEnd {
-			return false
-		}
-		if kind == optNop {
-			at++
-			continue
-		}
-		if at+1 >= p.Data {
-			return false
-		}
-		n := int(p.B[at+1])
-		if n < 2 || at+n > p.Data {
-			return false
-		}
-		if kind == optMSS && n == 4 {
-			old := binary.BigEndian.Uint16(p.B[at+2:])
-			if old <= mss {
+	for o := p.options(); o.next(); {
+		if o.kind == optMSS && o.n == 4 {
+			if binary.BigEndian.Uint16(o.value()) <= mss {
 				return false
 			}
-			p.put16(at+2, mss, partial)
+			p.put16(o.at+2, mss, partial)
 			return true
 		}
-		at += n
 	}
 	return false
 }
@@ -64,25 +40,4 @@ func (p *Packet) put16(at int, v uint16, partial bool) {
 	for i := 0; i < 4; i += 2 {
 		replace16(p.B, p.L4+16, binary.BigEndian.Uint16(before[i:]), binary.BigEndian.Uint16(after[i:]))
 	}
-}
-
-// WindowScale returns the shift of the window scale option of a SYN or SYN-ACK
-// (RFC 7323 section 2.2), at most 14 (section 2.3), and whether there is one.
-func (p *Packet) WindowScale() (shift uint8, ok bool) {
-	const optWScale = 3
-	opts := p.B[p.L4+TCPHeader : p.Data]
-	for len(opts) > 0 && opts[0] != optEnd {
-		if opts[0] == optNop {
-			opts = opts[1:]
-			continue
-		}
-		if len(opts) < 2 || opts[1] < 2 || int(opts[1]) > len(opts) {
-			return 0, false
-		}
-		if opts[0] == optWScale && opts[1] == 3 {
-			return min(opts[2], 14), true
-		}
-		opts = opts[opts[1]:]
-	}
-	return 0, false
 }

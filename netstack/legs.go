@@ -1,0 +1,255 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+const (
+	// legBuffer is what a leg may hold each way, in bytes. Half of it is the largest
+	// window that it takes part in; the far database's own window is mostly smaller.
+	legBuffer = 8 << 20
+	// legMaxRTO bounds the pause between two retransmissions to the near database.
+	legMaxRTO = time.Second
+	// maxMaking is how many legs may be in the making at once.
+	maxMaking = 1024
+	// watchEvery is how often the relays are looked at.
+	watchEvery = 100 * time.Millisecond
+)
+
+// Near is the way to the near databases.
+type Near interface {
+	// WriteHost writes a packet to the host, of which vec are the parts. It may be
+	// called by several goroutines.
+	WriteHost(vec [][]byte, o wire.Offload)
+	// SendLink sends a packet of a near database to the other site, as it is.
+	SendLink(pkt []byte)
+}
+
+// Tracker is the flow table's view of a relayed connection. None of its methods
+// calls back.
+type Tracker interface {
+	// Heard is told what the far database has said, so far as the trunk has brought
+	// it: End is what it has sent; and whether its FIN follows.
+	Heard(said wire.Position, fin bool)
+	// Detach says that the connection goes on raw, and why.
+	Detach(End)
+}
+
+// End is why a relay has ended.
+type End struct {
+	// Why is a phrase for people: "the trunk has ended".
+	Why string
+	// Clean says that nothing is wrong: the connection has ended or is idle.
+	Clean bool
+	// Never says that the connection is not to be relayed again.
+	Never bool
+}
+
+// Trunk carries one connection between two gateways. Receive has one caller.
+type Trunk interface {
+	// Send sends a frame, and waits for room.
+	Send(*wire.Frame) error
+	// Receive reads the next frame, whose payload is valid until the one after it.
+	Receive(*wire.Frame) error
+	// Close ends the trunk at once and discards what is under way; Finish delivers
+	// it first.
+	Close() error
+	Finish() error
+	// Quality is the round trip time and the bytes a second that the trunk has
+	// delivered lately; 0 where it is not known.
+	Quality() (rtt time.Duration, rate uint64)
+}
+
+// LegsConfig is what Legs need.
+type LegsConfig struct {
+	Near Near
+	// Offload says that WriteHost takes super-segments and unfinished checksums.
+	Offload bool
+	// Now is a monotonic clock; Alive reports whether the process has been running
+	// (see package pulse): nothing is written while it says no.
+	Now    func() time.Duration
+	Alive  func() bool
+	Logger hclog.Logger
+}
+
+// Legs makes the endpoints that stand in for the far databases toward the near
+// ones, and relays between them and the trunks. Its methods may be called
+// concurrently.
+type Legs struct {
+	cfg   LegsConfig
+	log   hclog.Logger
+	stack *stack.Stack
+	tap   *tap
+
+	mu     sync.RWMutex
+	relays map[legID]*Relay
+	closed bool
+	wg     sync.WaitGroup
+
+	made, failed atomic.Uint64
+}
+
+// NewLegs makes a stack for legs. gVisor starts its workers here already; they end
+// with Run.
+func NewLegs(cfg LegsConfig) (*Legs, error) {
+	l := &Legs{cfg: cfg, log: cfg.Logger.Named("relay"), relays: make(map[legID]*Relay)}
+	l.tap = &tap{legs: l, offload: cfg.Offload}
+	l.stack = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
+	})
+	if err := l.configure(); err != nil {
+		l.stack.Destroy()
+		return nil, fmt.Errorf("stack for legs: %w", err)
+	}
+	return l, nil
+}
+
+func (l *Legs) configure() error {
+	// RACK is broken after an RTO with a lost flight: two segments per doubling
+	// timer from then on.
+	recovery := tcpip.TCPRecovery(0)
+	rto := tcpip.TCPMaxRTOOption(legMaxRTO)
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: legBuffer, Max: legBuffer}
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: legBuffer, Max: legBuffer}
+	moderate := tcpip.TCPModerateReceiveBufferOption(false)
+	sack := tcpip.TCPSACKEnabled(true)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&recovery, &rto, &send, &receive, &moderate, &sack} {
+		if err := l.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return fmt.Errorf("set %T: %s", o, err)
+		}
+	}
+	if err := l.stack.CreateNIC(nicID, l.tap); err != nil {
+		return fmt.Errorf("create interface: %s", err)
+	}
+	if err := l.stack.SetPromiscuousMode(nicID, true); err != nil {
+		return fmt.Errorf("set promiscuous: %s", err)
+	}
+	if err := l.stack.SetSpoofing(nicID, true); err != nil {
+		return fmt.Errorf("set spoofing: %s", err)
+	}
+	l.stack.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+	})
+	f := tcp.NewForwarder(l.stack, legBuffer, maxMaking, l.handshake)
+	l.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, f.HandlePacket)
+	return nil
+}
+
+// find returns the relay of a leg, or nil.
+func (l *Legs) find(id legID) *Relay {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.relays[id]
+}
+
+var (
+	errClosed = errors.New("the gateway is being closed")
+	errTaken  = errors.New("the connection's last leg is not gone yet")
+)
+
+// enter takes a relay in and starts its task.
+func (l *Legs) enter(r *Relay, task func()) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return errClosed
+	case l.relays[r.id] != nil:
+		return errTaken
+	case len(l.relays) >= maxRelays:
+		return fmt.Errorf("%d connections are relayed, and no more may be", maxRelays)
+	}
+	l.relays[r.id] = r
+	l.wg.Go(task)
+	return nil
+}
+
+// maxRelays bounds the legs, and with them memory.
+const maxRelays = 4096
+
+func (l *Legs) leave(r *Relay) {
+	l.mu.Lock()
+	delete(l.relays, r.id)
+	l.mu.Unlock()
+}
+
+// Run watches over the relays until ctx ends, and ends them all.
+func (l *Legs) Run(ctx context.Context) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for done := false; !done; {
+		select {
+		case <-ctx.Done():
+			done = true
+		case <-tick.C:
+			now := l.cfg.Now()
+			for _, r := range l.all() {
+				r.watch(now)
+			}
+		}
+	}
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.ReleaseAll("the gateway is being closed")
+	l.wg.Wait()
+	// The stack goes last: nothing of it is left that could send.
+	l.stack.Destroy()
+	return nil
+}
+
+func (l *Legs) all() []*Relay {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	list := make([]*Relay, 0, len(l.relays))
+	for _, r := range l.relays {
+		list = append(list, r)
+	}
+	return list
+}
+
+// ReleaseAll makes every relayed connection raw at once: what the legs hold is
+// discarded before it returns, and nothing of it is written any more.
+func (l *Legs) ReleaseAll(why string) { l.Release(why, func(Trunk) bool { return true }) }
+
+// Release does that for the connections whose trunks are chosen.
+func (l *Legs) Release(why string, chosen func(Trunk) bool) {
+	for _, r := range l.all() {
+		if chosen(r.trunk) {
+			r.release(End{Why: why})
+		}
+	}
+}
+
+// LegStats is a snapshot.
+type LegStats struct {
+	// Relayed is how many connections are relayed now, Made how many legs were made
+	// since the start, Failed how many could not be.
+	Relayed      int
+	Made, Failed uint64
+}
+
+// Stats returns a snapshot.
+func (l *Legs) Stats() LegStats {
+	l.mu.RLock()
+	n := len(l.relays)
+	l.mu.RUnlock()
+	return LegStats{Relayed: n, Made: l.made.Load(), Failed: l.failed.Load()}
+}

@@ -1,0 +1,264 @@
+package netstack
+
+import (
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// Relay is one connection as this node relays it: a leg toward the near database,
+// and a trunk to the gateway of the far one. It begins and ends raw, and whatever
+// is wrong ends it: the source of each byte holds it until the other database has
+// acknowledged it, so nothing is lost.
+//
+//	near database ⇄ FromHost, fromLeg ⇄ leg ⇄ pump, receive ⇄ trunk
+type Relay struct {
+	legs   *Legs
+	id     legID
+	conn   wire.Connection // as it was when the relay began
+	track  Tracker
+	trunk  Trunk
+	asks   bool          // this node has asked the other to take part
+	patent time.Duration // how long it waits for the answer
+	began  time.Duration
+
+	toLeg, toNear wire.Template
+	leg           leg
+
+	kick     chan struct{} // holds a token when pump is to look
+	writable chan struct{} // holds a token when the leg may have room
+	done     chan struct{} // closed when the relay has ended
+	spaced   *time.Timer   // tells the near database what waits
+
+	mu    sync.Mutex
+	end   *End // why it has ended
+	gate  wire.Gate
+	begun bool // the gate knows the leg's numbers
+	live  bool // what comes from the near database goes to the leg at once
+	early []early
+
+	read     uint32 // the next byte of the near database that goes into the trunk
+	fin      bool   // the near database has said FIN,
+	finGone  bool   // and it is in the trunk
+	farFin   bool   // the far database has said FIN,
+	farFinAt uint32 // which has this number,
+	finTold  bool   // and the near one has been told
+
+	rst   []byte // the near database's RST, which waits
+	rstAt time.Duration
+
+	sack    [wire.MaxBlocks]wire.Block // the near database's last SACK blocks
+	again   uint32                     // the last duplicate that went to the leg alone
+	hasSeen bool
+
+	saidAck, saidEdge uint32 // what the other gateway has been told
+
+	// For the watch.
+	moved    time.Duration // when a database last said something new
+	farMoved time.Duration // when the far acknowledgement last moved, or nothing was held
+	farSeen  uint32
+	beyond   time.Duration // since when the far acknowledgement is above what the leg has
+}
+
+// early is a segment that came while the leg was made.
+type early struct {
+	seq     uint32
+	flags   uint8
+	payload []byte
+}
+
+// maxEarly bounds what waits for the leg to be made, in bytes.
+const maxEarly = 1 << 20
+
+// newRelay makes the relay of a connection, which does nothing yet.
+func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay {
+	now := l.cfg.Now()
+	r := &Relay{
+		legs: l, id: legID{near: conn.Near, far: conn.Far}, conn: conn, track: track, trunk: trunk,
+		toLeg: wire.NewTemplate(conn.Near, conn.Far), toNear: wire.NewTemplate(conn.Far, conn.Near),
+		leg: newLeg(), gate: wire.NewGate(&conn),
+		kick: make(chan struct{}, 1), writable: make(chan struct{}, 1), done: make(chan struct{}),
+		began: now, moved: now, farMoved: now, farSeen: conn.FarSaid.Ack,
+		read: conn.NearSaid.End, saidAck: conn.NearSaid.Ack, saidEdge: conn.NearSaid.Edge,
+	}
+	r.spaced = time.AfterFunc(time.Hour, r.tell)
+	r.spaced.Stop()
+	return r
+}
+
+// notify is called by the stack, with its locks held.
+func (r *Relay) notify(mask waiter.EventMask) {
+	if mask&(waiter.EventHUp|waiter.EventErr) != 0 {
+		r.finish(End{Why: "the leg has failed"})
+	}
+	if mask&waiter.ReadableEvents != 0 {
+		r.wake()
+	}
+	if mask&waiter.WritableEvents != 0 {
+		signal(r.writable)
+	}
+}
+
+func (r *Relay) wake() { signal(r.kick) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// finish marks the relay as ended, which stops the gate, and reports whether it
+// was this call that did. The pump cleans up.
+func (r *Relay) finish(e End) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end != nil {
+		return false
+	}
+	r.end = &e
+	close(r.done)
+	return true
+}
+
+// release ends the relay: from now on all goes raw.
+func (r *Relay) release(e End) {
+	if r.finish(e) {
+		r.track.Detach(e)
+	}
+}
+
+// Forget ends the relay of a connection that the flow table has forgotten. It may
+// be called with the table's locks held.
+func (r *Relay) Forget() { r.finish(End{Why: "the flow has ended", Clean: true}) }
+
+// Ended reports why the relay has ended; nil while it has not.
+func (r *Relay) Ended() *End {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.end
+}
+
+// fromLeg takes a segment of the leg to the near database, if the gate lets it.
+func (r *Relay) fromLeg(tcp header.TCP, payload int, o *outgoing) {
+	flags := uint8(tcp.Flags())
+	if flags&(wire.SYN|wire.ACK) == wire.SYN|wire.ACK {
+		r.answered(tcp)
+		return
+	}
+	s := wire.Segment{Seq: tcp.SequenceNumber(), Ack: tcp.AckNumber(), Window: tcp.WindowSize(), Flags: flags}
+	blocks := o.blocks[:sackOf(tcp, &o.blocks)]
+	r.mu.Lock()
+	if r.end != nil || flags&wire.ACK == 0 || flags&wire.RST != 0 {
+		r.mu.Unlock()
+		return
+	}
+	r.heardLeg(s.Ack, s.Window)
+	if !r.begun || r.rst != nil {
+		r.mu.Unlock()
+		return
+	}
+	keep, ok := r.gate.Out(r.legs.cfg.Now(), &s, payload, blocks)
+	r.mu.Unlock()
+	if !ok {
+		return
+	}
+	if keep > 0 {
+		s.Options = wire.AppendSACK(o.opts[:0], blocks[:keep])
+	}
+	r.write(&s, payload, o)
+}
+
+// heardLeg takes what the leg says of its receiving side.
+func (r *Relay) heardLeg(ack uint32, window uint16) {
+	select {
+	case <-r.leg.done:
+	default:
+		return // its window is not scaled yet
+	}
+	r.gate.LegHas(ack, window)
+	select {
+	case <-r.leg.opened:
+	default:
+		close(r.leg.opened)
+	}
+}
+
+// write sends a segment to the near database. Its payload is in o.vec[1:].
+func (r *Relay) write(s *wire.Segment, payload int, o *outgoing) {
+	if !r.legs.cfg.Alive() {
+		return
+	}
+	hdr := r.toNear.Put(o.hdr[:], s, payload)
+	o.vec[0] = o.hdr[:hdr]
+	var off wire.Offload
+	if r.legs.tap.offload {
+		var p wire.Packet
+		off = p.Headers(o.hdr[:hdr], payload)
+		if mss := r.conn.NearSaid.MSS; payload > int(mss) {
+			off.GSOSize, off.HdrLen = mss, uint16(hdr)
+		}
+	} else {
+		flat := make([]byte, 0, hdr+payload)
+		for _, b := range o.vec {
+			flat = append(flat, b...)
+		}
+		var p wire.Packet
+		if wire.Parse(&p, flat) != wire.OK {
+			return
+		}
+		p.FinishChecksum()
+		o.vec = append(o.vec[:0], flat)
+	}
+	r.legs.cfg.Near.WriteHost(o.vec, off)
+}
+
+// say sends a segment without payload, made by the gate.
+func (r *Relay) say(s *wire.Segment) {
+	o := outgoings.Get().(*outgoing)
+	o.vec = append(o.vec[:0], nil)
+	r.write(s, 0, o)
+	clear(o.vec)
+	outgoings.Put(o)
+}
+
+// tell tells the near database what there is to tell, now or when it is time.
+func (r *Relay) tell() {
+	r.mu.Lock()
+	if r.end != nil || !r.begun || r.rst != nil {
+		r.mu.Unlock()
+		return
+	}
+	now := r.legs.cfg.Now()
+	wait, news := r.gate.Due(now)
+	var s wire.Segment
+	switch {
+	case news && wait > 0:
+		r.spaced.Reset(wait)
+	case news:
+		s = r.gate.Tell(now)
+	}
+	r.mu.Unlock()
+	if news && wait == 0 {
+		r.say(&s)
+	}
+}
+
+// sackOf reads the SACK blocks of a segment of the leg.
+func sackOf(tcp header.TCP, to *[wire.MaxBlocks]wire.Block) int {
+	if len(tcp) <= header.TCPMinimumSize {
+		return 0
+	}
+	n := 0
+	for _, b := range header.ParseTCPOptions(tcp.Options()).SACKBlocks {
+		if n < len(to) {
+			to[n] = wire.Block{Start: uint32(b.Start), End: uint32(b.End)}
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,206 @@
+package netstack
+
+import (
+	"bytes"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// FromHost takes a segment of the near database, and reports whether it is to be
+// forwarded raw. It is called by one goroutine at a time and keeps nothing of p.
+// partial says that the checksum of p is not finished.
+func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
+	switch {
+	case p.Flags&wire.SYN != 0:
+		return true
+	case p.Flags&wire.RST != 0:
+		return r.reset(p, partial)
+	case p.Flags&wire.URG != 0:
+		r.release(End{Why: "urgent data", Never: true})
+		return true
+	}
+	payload := p.Payload()
+	end := p.Seq + uint32(len(payload))
+	fin := p.Flags&wire.FIN != 0
+	now := r.legs.cfg.Now()
+
+	r.mu.Lock()
+	if r.end != nil || r.rst != nil {
+		raw = r.rst == nil
+		r.mu.Unlock()
+		return raw
+	}
+	edge := p.Ack + uint32(p.Window)<<r.conn.NearSaid.Scale
+	news := r.gate.HeardNear(p.Ack, edge)
+	r.gate.SentNear(end)
+	if len(payload) > 0 || news {
+		r.moved = now
+	}
+	fresh := fin && !r.fin
+	if fresh {
+		r.fin = true
+		r.gate.FinNear(end)
+	}
+	mark := r.conn.NearSaid.End
+	toLeg := r.begun
+	switch {
+	case len(payload) > 0 && !wire.SeqLess(mark, end) && !fin:
+		// Below the mark: sent before the relay began, and repeated as before.
+		raw, toLeg = true, false
+	case len(payload) > 0:
+		raw = r.repeated(p.Seq, end)
+		toLeg = true
+	case fin:
+		raw = !fresh // it goes into the trunk once; said again, as it is
+	default:
+		blocks := r.sack
+		n := p.SACK(&blocks)
+		sacked := n > 0 && blocks != r.sack
+		r.sack = blocks
+		// What acknowledges bytes that passed before the leg's is for their sender
+		// to see. What says nothing new is a probe or the answer to one: neither is
+		// the gateway's to give.
+		catching := !r.begun || wire.SeqLess(p.Ack, r.gate.Mark())
+		raw = catching || !news && !sacked
+	}
+	wait := toLeg && !r.live
+	if wait && len(payload) > 0 && len(r.early) < 512 {
+		r.early = append(r.early, early{p.Seq, p.Flags, bytes.Clone(payload)})
+	}
+	var s wire.Segment
+	var opts [40]byte
+	if toLeg && !wait {
+		s = r.segment(p, opts[:0])
+	}
+	finNow := r.finDue()
+	r.mu.Unlock()
+
+	if toLeg && !wait && (len(payload) > 0 || !fin) {
+		r.inject(&s, payload)
+	}
+	if news || fresh {
+		r.wake()
+	}
+	if finNow {
+		r.sayFin()
+	}
+	return raw
+}
+
+// segment is a segment of the near database in the leg's terms. A FIN is not shown
+// to the leg, which would send no SACK from then on.
+func (r *Relay) segment(p *wire.Packet, opts []byte) wire.Segment {
+	s := wire.Segment{Seq: p.Seq, Ack: p.Ack, Window: p.Window, Flags: p.Flags & (wire.ACK | wire.PSH)}
+	if !r.begun {
+		s.Ack, s.Window = r.leg.iss+1, r.nearWindow()
+		return s
+	}
+	var blocks [wire.MaxBlocks]wire.Block
+	n := p.SACK(&blocks)
+	s.Options = wire.AppendSACK(opts, blocks[:r.gate.In(&s, blocks[:n])])
+	return s
+}
+
+// repeated decides whether a segment goes raw too. What the leg has already is for
+// the leg alone: a duplicate that overtakes the trunk makes its sender go back N.
+// But when it comes again, something is wrong with the trunk.
+func (r *Relay) repeated(seq, end uint32) (raw bool) {
+	if wire.SeqLess(r.gate.Received(), end) {
+		return false
+	}
+	raw = r.hasSeen && r.again == seq
+	r.again, r.hasSeen = seq, true
+	return raw
+}
+
+// reset handles the near database's RST. It waits for the bytes before it to be
+// acknowledged, as it would on a path without a gateway, where it can't overtake
+// them; the watch bounds that. From then on the near database is told nothing.
+func (r *Relay) reset(p *wire.Packet, partial bool) (raw bool) {
+	now := r.legs.cfg.Now()
+	r.mu.Lock()
+	if r.end != nil {
+		r.mu.Unlock()
+		return true
+	}
+	if r.rst != nil {
+		r.mu.Unlock()
+		return false // said again
+	}
+	if wire.SeqLess(r.gate.FarAck(), p.Seq) && wire.SeqLess(r.gate.FarAck(), r.gate.NearEnd()) {
+		c := *p
+		c.B = bytes.Clone(p.B)
+		if partial {
+			c.FinishChecksum()
+		}
+		r.rst, r.rstAt = c.B, now
+		r.mu.Unlock()
+		return false
+	}
+	r.mu.Unlock()
+	r.release(End{Why: "reset", Clean: true})
+	return true
+}
+
+// resetDue reports whether the RST that waits may go.
+func (r *Relay) resetDue() bool {
+	return r.rst != nil && !wire.SeqLess(r.gate.FarAck(), r.gate.NearEnd())
+}
+
+// sendReset sends the RST that waits.
+func (r *Relay) sendReset() {
+	if r.finish(End{Why: "reset", Clean: true}) {
+		r.track.Detach(*r.end)
+		r.legs.cfg.Near.SendLink(r.rst)
+	}
+}
+
+// FromLink takes notice of a segment of the far database that passes raw.
+func (r *Relay) FromLink(p *wire.Packet) {
+	if p.Flags&wire.RST != 0 {
+		r.release(End{Why: "reset", Clean: true})
+		return
+	}
+	if p.Flags&wire.SYN != 0 || p.Flags&wire.ACK == 0 {
+		return
+	}
+	r.mu.Lock()
+	edge := p.Ack + uint32(p.Window)<<r.conn.FarSaid.Scale
+	r.gate.HeardFar(p.Ack, edge)
+	r.gate.Told(p.Ack, edge)
+	var blocks [wire.MaxBlocks]wire.Block
+	r.gate.Shown(blocks[:p.SACK(&blocks)])
+	due := r.resetDue()
+	r.mu.Unlock()
+	if due {
+		r.sendReset()
+	}
+}
+
+// Error takes notice of an ICMP error about a segment that the leg may have sent. It
+// goes to the far database, whose segment it was; the leg can't follow, so the
+// connection stays raw.
+func (r *Relay) Error() {
+	r.release(End{Why: "the path to the near database has changed", Never: true})
+}
+
+// finDue reports whether the far database's FIN is to be told: when all before it
+// has been acknowledged. It reports true once.
+func (r *Relay) finDue() bool {
+	if !r.farFin || r.finTold || wire.SeqLess(r.gate.NearAck(), r.farFinAt) {
+		return false
+	}
+	r.finTold = true
+	return true
+}
+
+func (r *Relay) sayFin() {
+	r.mu.Lock()
+	if r.end != nil || r.rst != nil {
+		r.mu.Unlock()
+		return
+	}
+	s := r.gate.Fin(r.legs.cfg.Now())
+	r.mu.Unlock()
+	r.say(&s)
+}

@@ -1,0 +1,329 @@
+package netstack
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+const (
+	// pumpBytes is how much of the near database's payload goes into one frame.
+	pumpBytes = 64 << 10
+	// ackEvery is how often progress is told that comes without payload. The other
+	// gateway spaces it further.
+	ackEvery = time.Millisecond
+	// patience is the least that an answer from the other gateway is waited for.
+	patience = 200 * time.Millisecond
+)
+
+// Offer begins to relay a connection and asks the other gateway, at the far end of
+// the trunk, to take part; rtt is the round trip to it. What the near database says
+// from now on has to be given to the Relay, in the order in which it comes. Where
+// there is an error, the trunk is closed, and nothing has begun.
+func (l *Legs) Offer(conn wire.Connection, track Tracker, trunk Trunk, rtt time.Duration) (*Relay, error) {
+	r := l.newRelay(conn, track, trunk)
+	r.asks, r.patent = true, max(patience, 3*rtt)
+	return r, l.start(r, func() error {
+		return r.trunk.Send(&wire.Frame{
+			Kind: wire.FrameOpen, Seq: conn.NearSaid.End, Ack: conn.NearSaid.Ack, Edge: conn.NearSaid.Edge,
+			Payload: appendOpening(nil, &conn),
+		})
+	})
+}
+
+// Accept takes part in relaying a connection that the other gateway has opened by
+// the frame open, the first of the trunk.
+func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wire.Frame, o *Opening) (*Relay, error) {
+	if why := o.fits(&conn); why != "" {
+		return nil, errors.Join(errors.New(why), Refuse(trunk, why))
+	}
+	r := l.newRelay(conn, track, trunk)
+	mark := open.Seq
+	r.gate.HeardFar(open.Ack, open.Edge)
+	return r, l.start(r, func() error {
+		r.begin(mark)
+		return r.trunk.Send(&wire.Frame{
+			Kind: wire.FrameAccept, Seq: conn.NearSaid.End, Ack: conn.NearSaid.Ack, Edge: conn.NearSaid.Edge,
+		})
+	})
+}
+
+// Refuse answers an open frame by no, says why, and closes the trunk.
+func Refuse(t Trunk, why string) error {
+	return errors.Join(t.Send(&wire.Frame{Kind: wire.FrameRefuse, Payload: []byte(why)}), t.Finish())
+}
+
+// start makes the leg in a task of its own, which then moves what comes from the
+// near database into the trunk.
+func (l *Legs) start(r *Relay, hello func() error) error {
+	err := l.enter(r, func() {
+		defer l.leave(r)
+		err := r.make()
+		if err == nil {
+			err = hello()
+		}
+		if err != nil {
+			r.release(End{Why: err.Error()})
+		} else {
+			r.goLive()
+			l.wg.Go(r.receive)
+			r.pump()
+		}
+		r.close()
+	})
+	if err != nil {
+		return errors.Join(err, r.trunk.Close())
+	}
+	return nil
+}
+
+// close gives back what an ended relay has. The trunk has to end first: the other
+// gateway releases the connection by that.
+func (r *Relay) close() {
+	r.spaced.Stop()
+	if r.end.Clean {
+		_ = r.trunk.Send(&wire.Frame{Kind: wire.FrameClose})
+		_ = r.trunk.Finish()
+	} else {
+		_ = r.trunk.Close()
+	}
+	r.destroy()
+}
+
+// begin tells the gate from which number on the far database's bytes are the leg's.
+func (r *Relay) begin(mark uint32) {
+	r.mu.Lock()
+	r.gate.Begin(mark, r.leg.iss)
+	r.begun = true
+	r.mu.Unlock()
+}
+
+// goLive gives the leg what has come while it was made, in order, and from then on
+// FromHost does.
+func (r *Relay) goLive() {
+	for {
+		r.mu.Lock()
+		list := r.early
+		r.early = nil
+		if len(list) == 0 {
+			r.live = true
+			r.mu.Unlock()
+			return
+		}
+		ack, window := r.leg.iss+1, r.nearWindow()
+		r.mu.Unlock()
+		for _, e := range list {
+			r.inject(&wire.Segment{Seq: e.seq, Ack: ack, Window: window, Flags: e.flags & (wire.ACK | wire.PSH)}, e.payload)
+		}
+	}
+}
+
+// pump moves what the leg has received into the trunk, and tells the other gateway
+// what the near database says, until the relay ends.
+func (r *Relay) pump() {
+	buf := make([]byte, pumpBytes)
+	pause := time.NewTimer(time.Hour)
+	defer pause.Stop()
+	var alone time.Duration // when a frame without payload was sent last
+	for {
+		select {
+		case <-r.done:
+			return
+		case <-r.kick:
+		case <-pause.C:
+		}
+		for {
+			n, err := r.readLeg(buf)
+			if err != nil {
+				r.release(End{Why: err.Error()})
+				return
+			}
+			now := r.legs.cfg.Now()
+			f, news := r.next(buf[:n])
+			if !news {
+				break
+			}
+			if n == 0 && !f.Fin {
+				if wait := alone + ackEvery - now; wait > 0 {
+					pause.Reset(wait)
+					break
+				}
+				alone = now
+			}
+			r.said(&f)
+			if err := r.trunk.Send(&f); err != nil {
+				r.release(End{Why: "the trunk has ended"})
+				return
+			}
+		}
+	}
+}
+
+// readLeg reads what the leg has received; 0 when there is nothing.
+func (r *Relay) readLeg(buf []byte) (int, error) {
+	w := tcpip.SliceWriter(buf)
+	res, err := r.leg.ep.Read(&w, tcpip.ReadOptions{})
+	switch err.(type) {
+	case nil:
+		return res.Count, nil
+	case *tcpip.ErrWouldBlock:
+		return 0, nil
+	case *tcpip.ErrBadBuffer:
+		return res.Count, nil // the buffer is full
+	}
+	return 0, errors.New("the leg has failed")
+}
+
+// next is the next frame for the other gateway, and whether there is anything new
+// in it.
+func (r *Relay) next(payload []byte) (wire.Frame, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := wire.Frame{
+		Kind: wire.FrameData, Seq: r.read, Ack: r.gate.NearAck(), Edge: r.gate.NearEdge(), Payload: payload,
+		Fin: r.fin && !r.finGone && r.read+uint32(len(payload)) == r.gate.FinAt(),
+	}
+	return f, len(payload) > 0 || f.Fin || f.Ack != r.saidAck || f.Edge != r.saidEdge
+}
+
+// said notes what the frame tells.
+func (r *Relay) said(f *wire.Frame) {
+	r.mu.Lock()
+	r.read += uint32(len(f.Payload))
+	r.saidAck, r.saidEdge = f.Ack, f.Edge
+	r.finGone = r.finGone || f.Fin
+	r.mu.Unlock()
+}
+
+// receive takes what comes by the trunk until it or the relay ends.
+func (r *Relay) receive() {
+	answered := !r.asks
+	var f wire.Frame
+	for {
+		if err := r.trunk.Receive(&f); err != nil {
+			r.release(End{Why: "the trunk has ended", Clean: errors.Is(err, io.EOF) && r.over()})
+			return
+		}
+		switch {
+		case f.Kind == wire.FrameRefuse:
+			r.release(End{Why: "the other gateway won't: " + string(f.Payload)})
+			return
+		case f.Kind == wire.FrameClose:
+			r.release(End{Why: "idle", Clean: true})
+			return
+		case f.Kind == wire.FrameAccept && !answered:
+			answered = true
+			r.begin(f.Seq)
+			r.heard(&f)
+			r.catchUp()
+			r.tell()
+		case f.Kind == wire.FrameData && answered:
+			if !r.data(&f) {
+				return
+			}
+		default:
+			r.release(End{Why: "the other gateway says what makes no sense"})
+			return
+		}
+	}
+}
+
+// catchUp tells the leg of the window that the near database has opened meanwhile:
+// it was made before its numbers were known.
+func (r *Relay) catchUp() {
+	r.mu.Lock()
+	ack, edge := r.gate.NearAck(), r.gate.NearEdge()
+	s := wire.Segment{Seq: r.gate.NearEnd(), Ack: ack, Flags: wire.ACK}
+	s.Window = uint16(min(uint32(max(int32(edge-ack), 0))>>r.conn.NearSaid.Scale, 0xffff))
+	r.gate.In(&s, nil)
+	r.mu.Unlock()
+	r.inject(&s, nil)
+}
+
+// data handles a frame of the connection, and reports whether the relay goes on.
+func (r *Relay) data(f *wire.Frame) bool {
+	r.mu.Lock()
+	if f.Seq != r.gate.Fed() {
+		r.mu.Unlock()
+		r.release(End{Why: "a frame was out of sequence"})
+		return false
+	}
+	r.mu.Unlock()
+	if due := r.heard(f); due {
+		r.sendReset()
+		return false
+	}
+	if !r.feed(f.Payload) {
+		return false
+	}
+	r.tell()
+	if f.Fin {
+		r.mu.Lock()
+		r.farFin, r.farFinAt = true, r.gate.Fed()
+		now := r.finDue()
+		r.mu.Unlock()
+		if now {
+			r.sayFin()
+		}
+	}
+	return true
+}
+
+// heard takes the progress that a frame tells of, before its payload. It reports
+// whether the RST that waits is due.
+func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
+	now := r.legs.cfg.Now()
+	r.mu.Lock()
+	if r.gate.HeardFar(f.Ack, f.Edge) || len(f.Payload) > 0 {
+		r.moved = now
+	}
+	r.gate.Feed(len(f.Payload))
+	end := r.gate.Fed()
+	due := r.resetDue()
+	r.mu.Unlock()
+	r.track.Heard(wire.Position{End: end, Ack: f.Ack, Edge: f.Edge}, f.Fin)
+	return due
+}
+
+// feed gives payload to the leg, and waits for room.
+func (r *Relay) feed(payload []byte) bool {
+	for len(payload) > 0 {
+		src := slice(payload)
+		n, err := r.leg.ep.Write(&src, tcpip.WriteOptions{})
+		switch err.(type) {
+		case nil:
+			payload = payload[n:]
+			continue
+		case *tcpip.ErrWouldBlock:
+		default:
+			r.release(End{Why: "the leg has failed"})
+			return false
+		}
+		select {
+		case <-r.writable:
+		case <-r.done:
+			return false
+		}
+	}
+	return true
+}
+
+// slice is a tcpip.Payloader.
+type slice []byte
+
+func (s *slice) Read(b []byte) (int, error) {
+	if len(*s) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, *s)
+	*s = (*s)[n:]
+	return n, nil
+}
+
+func (s *slice) Len() int { return len(*s) }
+
+var _ tcpip.Payloader = (*slice)(nil)

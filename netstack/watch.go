@@ -1,0 +1,91 @@
+package netstack
+
+import (
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+const (
+	// stallAfter is the least time for which nothing is acknowledged while something
+	// is held, before the relay is taken to be broken. The source then sends it raw.
+	stallAfter = time.Second
+	// idleAfter is how long a relay may have nothing to do. A last acknowledgement
+	// may be delayed by 40 ms, and repeated after 200.
+	idleAfter = 500 * time.Millisecond
+	// beyondFor is how long the far database may acknowledge what the leg doesn't
+	// have: a segment that went raw may be ahead of its copy for that long.
+	beyondFor = 50 * time.Millisecond
+	// resetAfter bounds how long a RST waits.
+	resetAfter = time.Second
+	// minReach is the least that the right edge may be beyond the far
+	// acknowledgement, and reachFactor how many times what the trunk holds.
+	minReach    = 1 << 20
+	reachFactor = 3
+)
+
+// watch looks at a relay from time to time, and ends it when it is idle, over, or
+// not as it should be.
+func (r *Relay) watch(now time.Duration) {
+	rtt, rate := r.trunk.Quality()
+	r.mu.Lock()
+	if reach := rate * uint64(rtt) / uint64(time.Second) * reachFactor; reach > 0 && reach < 1<<30 {
+		r.gate.SetReach(uint32(max(reach, minReach)))
+	}
+	e := r.judge(now, rtt)
+	rst := r.rst != nil && now-r.rstAt > resetAfter
+	r.mu.Unlock()
+	switch {
+	case rst:
+		r.sendReset()
+	case e.Why != "":
+		r.release(e)
+	}
+}
+
+// judge finds a reason to end the relay.
+func (r *Relay) judge(now time.Duration, rtt time.Duration) End {
+	far, got := r.gate.FarAck(), r.gate.Received()
+	held := wire.SeqLess(far, got)
+	if far != r.farSeen || !held {
+		r.farSeen, r.farMoved = far, now
+	}
+	if !wire.SeqLess(got, far) {
+		r.beyond = now
+	}
+	switch {
+	case r.end != nil:
+		return End{}
+	case !r.begun:
+		if r.asks && now-r.began > r.patent {
+			return End{Why: "the other gateway has not answered"}
+		}
+		return End{}
+	case now-r.farMoved > max(stallAfter, 4*rtt):
+		return End{Why: "nothing was acknowledged for a second"}
+	case now-r.beyond > beyondFor+watchEvery:
+		return End{Why: "the far database has acknowledged what the leg does not have"}
+	case r.overLocked():
+		return End{Why: "the connection has ended", Clean: true}
+	case now-r.moved > idleAfter && !held && !r.fin && !r.farFin && r.quiet():
+		return End{Why: "idle", Clean: true}
+	}
+	return End{}
+}
+
+// quiet reports whether nothing is under way in either direction.
+func (r *Relay) quiet() bool {
+	return !wire.SeqLess(r.gate.NearAck(), r.gate.Fed()) && !wire.SeqLess(r.gate.FarAck(), r.gate.NearEnd()) &&
+		!wire.SeqLess(r.read, r.gate.NearEnd())
+}
+
+// over reports whether both databases have said FIN and know it of each other.
+func (r *Relay) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.overLocked()
+}
+
+func (r *Relay) overLocked() bool {
+	return r.fin && r.farFin && r.gate.FarAck() == r.gate.FinAt()+1 && r.gate.NearAck() == r.farFinAt+1 && r.saidAck == r.gate.NearAck()
+}

@@ -1,0 +1,26 @@
+package wire
+
+import "net/netip"
+
+// Position is what one end of a TCP connection has said, as heard on the way.
+type Position struct {
+	// End is the highest sequence number that it has sent, plus one: its SND.NXT.
+	End uint32
+	// Ack is its highest acknowledgement, its RCV.NXT as far as heard.
+	Ack uint32
+	// Edge is the highest right edge of its window: the other end may send what
+	// lies before it.
+	Edge uint32
+	// Scale shifts its windows (RFC 7323), MSS is the largest segment that it takes.
+	Scale uint8
+	MSS   uint16
+}
+
+// Connection is what the middle knows of an established TCP connection.
+type Connection struct {
+	// Near is the end on this node's side.
+	Near, Far         netip.AddrPort
+	NearSaid, FarSaid Position
+	// SACK says that both ends permit selective acknowledgements.
+	SACK bool
+}
