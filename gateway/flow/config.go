@@ -11,6 +11,8 @@ import (
 type Rule struct {
 	// Name is the rule's name in the configuration, Pos its file:line.
 	Name, Pos string
+	// Mode is how it wants TCP connections to be carried.
+	Mode Mode
 }
 
 // Judge decides who may open a flow to whom. It is asked once for each flow, in

@@ -11,6 +11,13 @@ import (
 // and a flow is made of one when its first packet comes.
 type dormant [recordSize]byte
 
+// newDormant makes one of a record's value, which has been parsed.
+func newDormant(v []byte) (d dormant) {
+	copy(d[:], v)
+	d[0] = recordVersion
+	return d
+}
+
 // has reports whether the shard has a flow, dormant or not.
 func (s *shard) has(k key) bool {
 	_, ok := s.dormant[k]
@@ -37,16 +44,16 @@ func (t *Table) find(s *shard, k key) *flow {
 // rouse makes a flow of a dormant one. It returns nil where the table would no
 // longer take in the record.
 func (t *Table) rouse(s *shard, k key, d *dormant) *flow {
-	f := flow{key: k}
+	f := &flow{key: k}
 	if f.parse(d[:]) != nil {
 		return nil
 	}
-	if _, r := t.place(&f); r != wire.OK {
+	if _, r := t.place(f); r != wire.OK {
 		return nil
 	}
 	f.last = t.roused()
 	s.note = f.appendRecord(s.note[:0]) // the Recorder has it
-	return &f
+	return f
 }
 
 // roused is the time from which dormant flows age: that of the takeover.
@@ -78,8 +85,8 @@ func (t *Table) dormantOpener(k *key, d *dormant) int {
 }
 
 // outline is what a dormant flow's time-out is seen from.
-func (d *dormant) outline(k *key) flow {
-	return flow{key: *k, replied: d[1]&recReplied != 0, tcp: tracker{phase: phase(d[2])}}
+func (d *dormant) outline(k *key) *flow {
+	return &flow{key: *k, replied: d[1]&recReplied != 0, tcp: tracker{phase: phase(d[2])}}
 }
 
 // forgetDormant removes a dormant flow and its record.

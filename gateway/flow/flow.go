@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
@@ -19,6 +20,14 @@ type flow struct {
 	rule    *Rule
 	gone    bool // the table has forgotten it
 	tcp     tracker
+	// carriage is how it is carried. relay is that of it for the Path, which may
+	// look a moment later; wants says that a relay is to be tried.
+	carriage carriage
+	relay    atomic.Pointer[Relay]
+	wants    atomic.Bool
+	// restored says that it comes from a record, began when that was.
+	restored bool
+	began    time.Duration
 	// replied says that the end that was called has answered.
 	replied bool
 	opened  time.Duration
@@ -100,6 +109,7 @@ func (f *flow) packet(now time.Duration, p *wire.Packet, fromB bool) wire.Reason
 }
 
 func (f *flow) count(now time.Duration, bytes int, fromB bool) {
+	f.carriage.moved(now-f.last, bytes)
 	f.last = now
 	t := &f.in
 	if fromB == f.localB {

@@ -19,6 +19,8 @@ type joiner struct {
 	turn int       // whose run makes room for that of another flow
 	last cursor    // the flow of the packet before
 	one  [1][]byte // what a single packet is written from, so that it need not be allocated
+	// relayed is the packet that a Relay looks at.
+	relayed wire.Packet
 }
 
 // Write takes packets from the link to the host, as wireguard's tun.Device does.
@@ -43,7 +45,7 @@ func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
 	for i := range j.n {
 		p.flush(j, i)
 	}
-	j.n, j.one[0] = 0, nil
+	j.n, j.one[0], j.relayed.B = 0, nil, nil
 	p.joins.Put(j)
 	return len(bufs), nil
 }
@@ -83,7 +85,11 @@ func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
 		if site.MTU > 0 {
 			mtu = min(mtu, site.MTU)
 		}
-		pkt.ClampMSS(mssFor(mtu, pkt.V6), partial)
+		f.editSYN(&pkt, mssFor(mtu, pkt.V6), partial)
+	}
+	if r := f.relay.Load(); r != nil {
+		j.relayed = pkt // the Relay makes what it is given escape
+		(*r).FromLink(&j.relayed)
 	}
 	return p.deliver(j, f, &pkt, partial)
 }

@@ -51,6 +51,20 @@ func keyOfQuoted(q *wire.Quoted) (k key, fromB bool) {
 	return k, fromB
 }
 
+// keyBetween returns the key of a TCP connection, and whether x is the end b.
+func keyBetween(x, y netip.AddrPort) (k key, xB bool) {
+	k.v6 = x.Addr().Is6()
+	if k.v6 {
+		k.a, k.b = x.Addr().As16(), y.Addr().As16()
+	} else {
+		a, b := x.Addr().As4(), y.Addr().As4()
+		copy(k.a[:], a[:])
+		copy(k.b[:], b[:])
+	}
+	k.pa, k.pb, k.proto = x.Port(), y.Port(), wire.ProtoTCP
+	return k, k.order()
+}
+
 // order swaps the ends when the second sorts before the first, and reports
 // whether it did.
 func (k *key) order() bool {

@@ -42,6 +42,7 @@ func (t *Table) SetStandby(standby bool) {
 	t.each(func(f *flow) bool {
 		f.last = now
 		f.tcp.unsettle()
+		f.restored, f.began = true, now
 		return true
 	})
 }
@@ -53,7 +54,7 @@ func (t *Table) Replace(k, v []byte) (wire.Reason, error) {
 	if err != nil {
 		return 0, err
 	}
-	from, r := t.place(&f)
+	from, r := t.place(f)
 	if r != wire.OK {
 		return r, nil
 	}
@@ -67,7 +68,7 @@ func (t *Table) Replace(k, v []byte) (wire.Reason, error) {
 	if r := t.room(s, from); r != wire.OK {
 		return r, nil
 	}
-	t.lay(s, f.key, dormant(v))
+	t.lay(s, f.key, newDormant(v))
 	return wire.OK, nil
 }
 

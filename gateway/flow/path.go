@@ -23,6 +23,8 @@ type SiteState struct {
 	MTU int
 	// Partial says that the far gateway finishes checksums.
 	Partial bool
+	// WAN says that bulk is worth a relay: the way is long or loses packets.
+	WAN bool
 }
 
 // Path moves packets between the host's device and the link, as the Table says.
@@ -37,10 +39,13 @@ type Path struct {
 	buf  [65536]byte
 	cut  wire.Cutter
 	last cursor // the flow of the packet before
+	// relayed is the packet that a Relay looks at.
+	relayed wire.Packet
 
-	joins sync.Pool // *joiner
-	pair  pairing
-	watch watchdog
+	joins   sync.Pool // *joiner
+	relayer atomic.Pointer[Relayer]
+	pair    pairing
+	watch   watchdog
 
 	fragMu  sync.Mutex
 	fragOut *wire.Reassembler // of fragments from the host
@@ -199,8 +204,23 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 	if site.MTU > 0 {
 		mtu = min(mtu, site.MTU)
 	}
-	if pkt.Flags&wire.SYN != 0 {
-		pkt.ClampMSS(mssFor(mtu, pkt.V6), o.NeedsCsum)
+	if pkt.IsPacketTooBig() {
+		if r := f.relay.Load(); r != nil {
+			(*r).Error()
+		}
+	}
+	if pkt.Proto == wire.ProtoTCP {
+		if pkt.Flags&wire.SYN != 0 {
+			f.editSYN(&pkt, mssFor(mtu, pkt.V6), o.NeedsCsum)
+		}
+		if r := f.relay.Load(); r != nil {
+			p.relayed = pkt // the Relay makes what it is given escape
+			if !(*r).FromHost(&p.relayed, o.NeedsCsum) {
+				return 0, wire.OK
+			}
+		} else if f.wants.Load() {
+			p.adopt(f, site)
+		}
 	}
 	switch {
 	case whole.Packet != nil:

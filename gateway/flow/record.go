@@ -13,15 +13,19 @@ import (
 // after a restart, by its sibling, by the gateway of the other site. It says
 // the same on all of them, so that no node's view (near, far) is in it.
 //
-// Version 1, big endian, 21 bytes, and its key is the 38 bytes in front:
+// Version 2, big endian, 25 bytes, and its key is the 38 bytes in front:
 //
 //	a 16 | b 16 | port a 2 | port b 2 | protocol 1 | IPv6 1
 //	version 1 | flags 1 | phase 1 | opened, ms since 1970 8
 //	opener: scale 1, end 4 | called: scale 1, end 4
+//	opener: mss 2 | called: mss 2
+//
+// Version 1 lacks the last line, and its connections are never relayed.
 const (
-	recordVersion = 1
+	recordVersion = 2
 	keySize       = 38
-	recordSize    = 21
+	recordSize    = 25
+	recordSize1   = 21
 )
 
 const (
@@ -30,6 +34,8 @@ const (
 	recTrusted              // both scales are known
 	recKnown0               // the opener's position is known
 	recKnown1               // the called end's
+	recPlain                // it may be relayed
+	recSACK                 // both ends permit SACK
 	recAllFlags = 1<<iota - 1
 )
 
@@ -86,6 +92,8 @@ func (f *flow) appendRecord(b []byte) []byte {
 		set(t.recordTrusted(), recTrusted)
 		set(at[0].known, recKnown0)
 		set(at[1].known, recKnown1)
+		set(f.carriage.plain && t.recordTrusted(), recPlain)
+		set(t.side[0].sack && t.side[1].sack && t.recordTrusted(), recSACK)
 		f.noted.end = [2]uint32{t.side[0].end, t.side[1].end}
 	}
 	b = append(b, recordVersion, flags, byte(f.tcp.lasting()))
@@ -94,26 +102,32 @@ func (f *flow) appendRecord(b []byte) []byte {
 		b = append(b, f.tcp.side[i].scale)
 		b = binary.BigEndian.AppendUint32(b, f.tcp.side[i].end)
 	}
+	for i := range f.tcp.side {
+		b = binary.BigEndian.AppendUint16(b, f.tcp.side[i].mss)
+	}
 	return b
 }
 
 // parseRecord reads key and value of a record into a flow. Which side is the
 // local one, the rule and the site are left to the table that takes it in.
-func parseRecord(kb, b []byte) (f flow, err error) {
+func parseRecord(kb, b []byte) (*flow, error) {
 	k, err := parseKey(kb)
 	if err != nil {
-		return flow{}, err
+		return nil, err
 	}
-	f = flow{key: k}
+	f := &flow{key: k}
 	return f, f.parse(b)
 }
 
 // parse reads the value of a record.
 func (f *flow) parse(b []byte) error {
-	if len(b) < 1 || b[0] != recordVersion {
+	old := len(b) == recordSize1 && b[0] == 1
+	switch {
+	case old && b[1]&(recPlain|recSACK) == 0:
+		b = append(b[:recordSize1:recordSize1], 0, 0, 0, 0)
+	case old || len(b) < 1 || b[0] != recordVersion:
 		return fmt.Errorf("%w: of another version", ErrRecord)
-	}
-	if len(b) != recordSize || b[1]&^recAllFlags != 0 {
+	case len(b) != recordSize || b[1]&^recAllFlags != 0:
 		return fmt.Errorf("%w: of %d bytes", ErrRecord, len(b))
 	}
 	f.openerB, f.replied = b[1]&recOpenerB != 0, b[1]&recReplied != 0
@@ -123,7 +137,7 @@ func (f *flow) parse(b []byte) error {
 	}
 	f.openedW = time.UnixMilli(int64(ms))
 	if f.key.proto != wire.ProtoTCP {
-		if b[1]&^(recOpenerB|recReplied) != 0 || b[2] != 0 || [10]byte(b[11:]) != [10]byte{} {
+		if b[1]&^(recOpenerB|recReplied) != 0 || b[2] != 0 || [14]byte(b[11:]) != [14]byte{} {
 			return fmt.Errorf("%w: what only TCP has, for protocol %d", ErrRecord, f.key.proto)
 		}
 		return nil
@@ -136,10 +150,19 @@ func (f *flow) parse(b []byte) error {
 		return fmt.Errorf("%w: window scales %d and %d, at most 14 can be", ErrRecord, b[11], b[16])
 	case ph == phaseSyn && b[1]&(recTrusted|recKnown1) != 0:
 		return fmt.Errorf("%w: more than a SYN tells", ErrRecord)
+	case b[1]&(recPlain|recSACK) != 0 && b[1]&recTrusted == 0:
+		return fmt.Errorf("%w: options without scales", ErrRecord)
 	}
+	f.carriage.plain = b[1]&recPlain != 0
 	f.tcp.resume(ph, b[1]&recTrusted != 0, [2]position{
-		{known: b[1]&recKnown0 != 0, scale: b[11], end: binary.BigEndian.Uint32(b[12:])},
-		{known: b[1]&recKnown1 != 0, scale: b[16], end: binary.BigEndian.Uint32(b[17:])},
+		{
+			known: b[1]&recKnown0 != 0, scale: b[11], end: binary.BigEndian.Uint32(b[12:]),
+			mss: binary.BigEndian.Uint16(b[21:]), sack: b[1]&recSACK != 0,
+		},
+		{
+			known: b[1]&recKnown1 != 0, scale: b[16], end: binary.BigEndian.Uint32(b[17:]),
+			mss: binary.BigEndian.Uint16(b[23:]), sack: b[1]&recSACK != 0,
+		},
 	})
 	return nil
 }

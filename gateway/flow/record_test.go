@@ -224,8 +224,10 @@ func TestParseRecordRefuses(t *testing.T) {
 		"half an address":      {change(k, 5, 1), v},
 		"icmp":                 {change(k, 36, 1), v},
 		"no value":             {k, nil},
-		"a later version":      {k, change(v, 0, 2)},
-		"a short value":        {k, v[:20]},
+		"a later version":      {k, change(v, 0, 3)},
+		"an earlier, too long": {k, change(v, 0, 1)},
+		"options, no scales":   {k, change(v, 1, v[1]&^recTrusted|recPlain)},
+		"a short value":        {k, v[:24]},
 		"a long value":         {k, append(bytes.Clone(v), 0)},
 		"an unknown flag":      {k, change(v, 1, 0x80)},
 		"no phase":             {k, change(v, 2, 0)},
@@ -264,7 +266,12 @@ func FuzzParseRecord(f *testing.F) {
 			t.Fatalf("key %x becomes %x", k, k2)
 		}
 		v2 := fl.appendRecord(nil)
-		if !bytes.Equal(v2, v) {
+		want := v
+		if v[0] == 1 {
+			want = append(bytes.Clone(v), 0, 0, 0, 0)
+			want[0] = recordVersion
+		}
+		if !bytes.Equal(v2, want) {
 			t.Fatalf("record %x becomes %x", v, v2)
 		}
 		n := newGW(t, allow)

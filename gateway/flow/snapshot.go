@@ -18,6 +18,9 @@ type Conn struct {
 	Site  string
 	State string
 	Rule  Rule
+	// Relayed says that it is carried by a relay, and Why explains that, or why not.
+	Relayed bool
+	Why     string
 	// Out is what left this site, In what came into it; bytes of whole IP packets.
 	PacketsOut, BytesOut, PacketsIn, BytesIn uint64
 	Age, Idle                                time.Duration
@@ -30,7 +33,9 @@ func (t *Table) Conns() iter.Seq[Conn] {
 		now := t.cfg.Now()
 		conn := func(f *flow) bool {
 			src, dst := f.key.ends(f.openerB)
+			relayed, why := f.how()
 			return yield(Conn{
+				Relayed: relayed, Why: why,
 				Proto: f.key.proto, Source: src, Destination: dst,
 				Local: f.openerB == f.localB, Site: t.cfg.Sites[f.site].Name,
 				State: f.state(), Rule: *f.rule,
@@ -113,6 +118,8 @@ type Stats struct {
 	TCP, UDP, ICMP, Other    int
 	Records, Limit           int
 	Opened, Denied, Restored uint64
+	// Relayed is how often a connection has begun to be relayed.
+	Relayed uint64
 	// Drops are dropped packets by reason.
 	Drops [wire.NumReasons]uint64
 }
@@ -120,8 +127,9 @@ type Stats struct {
 // Stats returns a snapshot.
 func (t *Table) Stats() Stats {
 	st := Stats{
-		Limit:  t.cfg.MaxFlows,
-		Opened: t.opened.Load(), Denied: t.denied.Load(), Restored: t.restored.Load(),
+		Limit:   t.cfg.MaxFlows,
+		Relayed: t.relayed.Load(),
+		Opened:  t.opened.Load(), Denied: t.denied.Load(), Restored: t.restored.Load(),
 	}
 	for r := range st.Drops {
 		st.Drops[r] = t.drops[r].Load()

@@ -26,6 +26,7 @@ type Table struct {
 	standby                  atomic.Bool
 	since                    atomic.Int64 // see roused
 	opened, denied, restored atomic.Uint64
+	relayed                  atomic.Uint64
 }
 
 type shard struct {
@@ -114,6 +115,9 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 		return nil, r
 	}
 	t.note(s, f)
+	if !f.wants.Load() && t.ready(f, now) {
+		f.wants.Store(true)
+	}
 	return f, wire.OK
 }
 
@@ -173,6 +177,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 	}
 	if p.Proto == wire.ProtoTCP {
 		f.tcp.open(p)
+		f.carriage.plain = rule.Mode != ModeRoute && !p.Signed()
 	}
 	f.count(now, len(p.B), fromB)
 	t.insert(s, f, from)
@@ -257,6 +262,10 @@ func (t *Table) insert(s *shard, f *flow, from int) {
 func (t *Table) remove(s *shard, f *flow) {
 	delete(s.flows, f.key)
 	f.gone = true
+	if r := f.carriage.relay; r != nil {
+		f.unrelay()
+		r.Forget()
+	}
 	t.count.Add(-1)
 	t.opener[t.openerSite(f)].Add(-1)
 }
@@ -310,7 +319,7 @@ func (t *Table) Take(k, v []byte) (wire.Reason, error) {
 	if err != nil {
 		return 0, err
 	}
-	from, r := t.place(&f)
+	from, r := t.place(f)
 	if r != wire.OK {
 		return r, nil
 	}
@@ -325,16 +334,15 @@ func (t *Table) Take(k, v []byte) (wire.Reason, error) {
 	}
 	t.restored.Add(1)
 	if t.standby.Load() {
-		t.lay(s, f.key, dormant(v))
+		t.lay(s, f.key, newDormant(v))
 		if t.cfg.Recorder != nil {
 			t.cfg.Recorder.Put(k, v)
 		}
 		return wire.OK, nil
 	}
-	kept := f
-	kept.last = t.cfg.Now()
-	t.insert(s, &kept, from)
-	t.note(s, &kept)
+	f.last = t.cfg.Now()
+	t.insert(s, f, from)
+	t.note(s, f)
 	return wire.OK, nil
 }
 
@@ -374,7 +382,8 @@ func (t *Table) place(f *flow) (from int, r wire.Reason) {
 	if !fromHost {
 		f.site = from
 	}
-	f.opened = t.cfg.Now() - max(0, time.Since(f.openedW))
+	f.restored, f.began = true, t.cfg.Now()
+	f.opened = f.began - max(0, time.Since(f.openedW))
 	return from, wire.OK
 }
 

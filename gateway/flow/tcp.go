@@ -68,6 +68,13 @@ type side struct {
 	// acked says that ack holds the highest acknowledgement of this end.
 	acked bool
 	ack   uint32
+	// opened says that right is the highest right edge that this end has opened for
+	// the other, exactly. edge is that of the other way, with some room for error.
+	opened bool
+	right  uint32
+	// mss and sack are what its SYN offered.
+	mss  uint16
+	sack bool
 	// fin says that finEnd, one past the FIN, is known, and finAcked that the
 	// other end has acknowledged it.
 	fin, finAcked bool
@@ -148,6 +155,46 @@ func (t *tracker) step(i int, p *wire.Packet) {
 		t.phase = phaseOpen
 		t.again, t.reopening = side{}, false // the opener has agreed to the answer
 	}
+	t.fins(s, o)
+}
+
+// said is what the side i has said.
+func (t *tracker) said(i int) wire.Position {
+	s := &t.side[i]
+	return wire.Position{End: s.end, Ack: s.ack, Edge: s.right, Scale: s.scale, MSS: s.mss}
+}
+
+// hear takes what side i has said, of which no packet has come. It returns how
+// many bytes are new.
+func (t *tracker) hear(i int, said wire.Position, fin bool) (n uint32) {
+	s, o := &t.side[i], &t.side[1-i]
+	if wire.SeqLess(s.end, said.End) {
+		n = said.End - s.end
+		s.end = said.End
+	}
+	if fin {
+		s.fin, s.finEnd = true, said.End+1
+		s.end = wire.SeqMax(s.end, s.finEnd)
+	}
+	if wire.SeqLess(s.edge, s.end) {
+		s.edge = s.end
+	}
+	if wire.SeqLess(o.end, said.Ack) {
+		o.end = said.Ack // see maySent
+	}
+	o.edge = wire.SeqMax(o.edge, said.Edge)
+	s.window = max(s.window, said.Edge-said.Ack)
+	s.acks(said.Ack)
+	s.opens(said.Edge)
+	if o.fin && !wire.SeqLess(said.Ack, o.finEnd) {
+		o.finAcked = true
+	}
+	t.fins(s, o)
+	return n
+}
+
+// fins moves the phase by the FINs of both sides.
+func (t *tracker) fins(s, o *side) {
 	switch {
 	case s.finAcked && o.finAcked:
 		t.phase = phaseTomb

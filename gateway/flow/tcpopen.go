@@ -7,8 +7,10 @@ func (s *side) begin(p *wire.Packet) {
 	end := p.Seq + p.SegLen()
 	*s = side{isn: p.Seq, begun: true, end: end, edge: end, window: max(uint32(p.Window), 1)}
 	s.scale, s.scales = p.WindowScale()
+	s.mss, s.sack = p.MSS(), p.SACKPermitted()
 	if p.Flags&wire.ACK != 0 {
 		s.acked, s.ack = true, p.Ack
+		s.opens(p.Ack + uint32(p.Window)) // never scaled in a SYN
 	}
 }
 

@@ -7,6 +7,8 @@ type position struct {
 	known bool
 	end   uint32
 	scale uint8
+	mss   uint16
+	sack  bool
 }
 
 // resumeWindow bounds the window that an end is taken to have offered before a
@@ -21,6 +23,7 @@ func (t *tracker) resume(ph phase, trusted bool, at [2]position) {
 	for i := range t.side {
 		s := &t.side[i]
 		s.end, s.scale = at[i].end, at[i].scale
+		s.mss, s.sack = at[i].mss, at[i].sack
 		s.window = min(uint32(65535)<<s.scale, resumeWindow)
 		t.hint[i] = at[i].known
 	}
@@ -44,7 +47,8 @@ func (t *tracker) positions() (at [2]position) {
 		if i == 1 {
 			known = known && t.phase != phaseSyn
 		}
-		at[i] = position{known: known, end: t.side[i].end, scale: t.side[i].scale}
+		s := &t.side[i]
+		at[i] = position{known: known, end: s.end, scale: s.scale, mss: s.mss, sack: s.sack}
 	}
 	return at
 }
@@ -71,6 +75,7 @@ func (t *tracker) relearn(i int, p *wire.Packet) wire.Reason {
 	t.heard[i], t.hint[i] = true, true
 	s.window = max(s.window, uint32(p.Window)<<s.scale, 1)
 	s.acks(p.Ack)
+	s.opens(p.Ack + uint32(p.Window)<<s.scale)
 	if t.heard[1-i] && fits(s, o) && fits(o, s) {
 		t.loose = false
 		s.assume(o)

@@ -68,6 +68,14 @@ func (t *tracker) advance(i int, p *wire.Packet) {
 		o.edge = p.Ack + win
 	}
 	s.acks(p.Ack)
+	s.opens(p.Ack + uint32(p.Window)<<s.scale)
+}
+
+// opens notes a right edge that this end has opened.
+func (s *side) opens(edge uint32) {
+	if !s.opened || wire.SeqLess(s.right, edge) {
+		s.opened, s.right = true, edge
+	}
 }
 
 // acks notes an acknowledgement of this end.

@@ -345,6 +345,15 @@ func (p *Packet) isEchoReply() bool {
 	return p.Proto == ProtoICMP && p.ICMPType == icmp4EchoReply
 }
 
+// IsPacketTooBig reports whether the packet is the ICMP error by which a router
+// asks for smaller packets (RFC 1191, RFC 8201).
+func (p *Packet) IsPacketTooBig() bool {
+	if p.V6 {
+		return p.Proto == ProtoICMPv6 && p.ICMPType == icmp6PacketTooBig
+	}
+	return p.Proto == ProtoICMP && p.ICMPType == icmp4Unreachable && p.ICMPCode == 4
+}
+
 // IsICMPError reports whether the packet is an ICMP error: one that quotes the
 // packet that it is about, and that must never be answered by another error.
 func (p *Packet) IsICMPError() bool {

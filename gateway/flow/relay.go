@@ -1,0 +1,277 @@
+package flow
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// Mode is how a rule wants TCP connections to be carried.
+type Mode uint8
+
+const (
+	// ModeRoute is raw, always.
+	ModeRoute Mode = iota
+	// ModeAuto is raw while a connection is small or chatty, and relayed while it
+	// moves bulk over a WAN.
+	ModeAuto
+	// ModeRelay is relayed from the first byte.
+	ModeRelay
+)
+
+// Relay carries a connection in place of the Path: by an endpoint that stands in
+// for the far end, and by a trunk. It begins with Table.Attach and ends with
+// Handle.Detach. Its methods must not call the Table's, but FromHost and FromLink
+// may call those of the Handle.
+type Relay interface {
+	// FromHost takes a segment of the near end and reports whether it is to be
+	// forwarded raw, too. partial says that its checksum is not finished.
+	FromHost(p *wire.Packet, partial bool) (raw bool)
+	// FromLink takes notice of a segment of the far end that came raw.
+	FromLink(p *wire.Packet)
+	// Error takes notice of an ICMP error about a segment for the near end.
+	Error()
+	// Forget says that the table has forgotten the connection.
+	Forget()
+}
+
+// Relayer begins to relay connections. Adopt may call Table.Attach; it must not
+// block. When it does nothing, it is asked again later.
+type Relayer interface {
+	Adopt(near, far netip.AddrPort, site int)
+}
+
+const (
+	// bulk is how much a connection has to move, without a pause of bulkPause, to be
+	// worth a relay, and bulkSize the least mean size of its packets, in bytes:
+	// small messages only wait for a relay.
+	bulk      = 256 << 10
+	bulkPause = 200 * time.Millisecond
+	bulkSize  = 700
+	// askAgain is how long after a try that led to nothing the Relayer is asked
+	// again; after a relay that has failed it is as long at first, and doubles.
+	askAgain    = 250 * time.Millisecond
+	maxAskAgain = time.Minute
+	// restoredFor is how long a connection that comes from a record is raw: so long
+	// it may have bytes under way that this node has not seen.
+	restoredFor = time.Second
+)
+
+// carriage is how a flow is carried, and why.
+type carriage struct {
+	relay Relay
+	h     *Handle
+	// plain says that both SYNs go without what a relay can't keep up. It never
+	// changes.
+	plain bool
+	never bool // not to be relayed again
+	// what moved without a pause
+	burstBytes, burstPackets uint64
+	// notBefore is when a relay may be tried (again), wait how long after a failure.
+	notBefore, wait time.Duration
+	why             string // why it was released, or relayed
+}
+
+// moved counts a packet toward bulk.
+func (c *carriage) moved(idle time.Duration, bytes int) {
+	if idle > bulkPause {
+		c.burstBytes, c.burstPackets = 0, 0
+	}
+	c.burstBytes += uint64(bytes)
+	c.burstPackets++
+}
+
+func (c *carriage) isBulk() bool {
+	return c.burstBytes >= bulk && c.burstBytes >= bulkSize*c.burstPackets
+}
+
+// ready reports whether the flow may be relayed now, apart from what its site says.
+func (t *Table) ready(f *flow, now time.Duration) bool {
+	c := &f.carriage
+	switch {
+	case f.key.proto != wire.ProtoTCP || f.rule.Mode == ModeRoute || !c.plain || c.never || c.relay != nil || now < c.notBefore:
+		return false
+	case f.rule.Mode == ModeAuto && !c.isBulk():
+		return false
+	case f.openerB != f.localB:
+		return false // its opener's gateway decides, so that both don't ask at once
+	}
+	return f.relayable()
+}
+
+// relayable reports whether all is known that a relay has to know.
+func (f *flow) relayable() bool {
+	t := &f.tcp
+	return f.carriage.plain && t.phase == phaseOpen && t.trusted && !t.loose &&
+		t.side[0].acked && t.side[1].acked && t.side[0].opened && t.side[1].opened
+}
+
+// Handle is a relayed connection, as its Relay reaches it in the table.
+type Handle struct {
+	t *Table
+	s *shard
+	f *flow
+}
+
+// Why Attach refuses.
+var (
+	ErrNoFlow    = errors.New("no such connection")
+	ErrNotNow    = errors.New("the connection is in no state to be relayed")
+	ErrRuleRoute = errors.New("the rule says route")
+)
+
+// Attach puts a Relay in charge of the connection between a host of this site and
+// one of another. make is given what is known of the connection, at a moment at
+// which no packet passes; it must not block, nor call the table. why is what is
+// told to people.
+func (t *Table) Attach(near, far netip.AddrPort, why string, make func(wire.Connection, *Handle) (Relay, error)) error {
+	k, nearB := keyBetween(near, far)
+	s := t.shardOf(&k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := t.find(s, k)
+	now := t.cfg.Now()
+	switch {
+	case f == nil || f.localB != nearB:
+		return ErrNoFlow
+	case f.rule.Mode == ModeRoute:
+		return ErrRuleRoute
+	case f.carriage.relay != nil || f.carriage.never || !f.relayable() || f.restored && now-f.began < restoredFor:
+		return ErrNotNow
+	}
+	i := f.end(nearB)
+	c := wire.Connection{
+		Near: near, Far: far, NearSaid: f.tcp.said(i), FarSaid: f.tcp.said(1 - i),
+		SACK: f.tcp.side[0].sack && f.tcp.side[1].sack,
+	}
+	most := mssFor(t.cfg.MTU, k.v6)
+	c.NearSaid.MSS, c.FarSaid.MSS = min(c.NearSaid.MSS, most), min(c.FarSaid.MSS, most)
+	h := &Handle{t: t, s: s, f: f}
+	r, err := make(c, h)
+	if err != nil {
+		return err
+	}
+	f.carriage.relay, f.carriage.h, f.carriage.why = r, h, why
+	f.relay.Store(&r)
+	t.relayed.Add(1)
+	return nil
+}
+
+// Heard takes what the far end has said, so far as a trunk has brought it: the
+// number after its last byte, its acknowledgement and right edge; and whether its
+// FIN follows.
+func (h *Handle) Heard(said wire.Position, fin bool) {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	f := h.f
+	if f.gone || f.carriage.h != h {
+		return
+	}
+	far := 1 - f.end(f.localB)
+	n := f.tcp.hear(far, said, fin)
+	now := h.t.cfg.Now()
+	f.last = now
+	f.in.bytes += uint64(n)
+	f.in.packets++
+	h.t.note(h.s, f)
+}
+
+// Detach makes the connection raw again. clean says that nothing was wrong, never
+// that it is to stay raw.
+func (h *Handle) Detach(why string, clean, never bool) {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	c := &h.f.carriage
+	if c.h != h {
+		return
+	}
+	h.f.unrelay()
+	c.why, c.never = why, never
+	c.burstBytes, c.burstPackets = 0, 0
+	if clean {
+		c.wait = 0
+		return
+	}
+	c.wait = min(max(2*c.wait, askAgain), maxAskAgain)
+	c.notBefore = h.t.cfg.Now() + c.wait
+}
+
+func (f *flow) unrelay() {
+	f.relay.Store(nil)
+	f.carriage.relay, f.carriage.h = nil, nil
+}
+
+// adopt asks the Relayer to relay a flow that is ready. Only Read calls it.
+func (p *Path) adopt(f *flow, site *SiteState) {
+	relayer := p.relayer.Load()
+	if relayer == nil || f.rule.Mode == ModeAuto && !site.WAN {
+		return
+	}
+	f.asked(p.table)
+	near, far := f.key.ends(f.localB)
+	(*relayer).Adopt(near, far, f.site)
+}
+
+// asked puts off the next try.
+func (f *flow) asked(t *Table) {
+	s := t.shardOf(&f.key)
+	s.mu.Lock()
+	f.carriage.notBefore = t.cfg.Now() + askAgain
+	f.wants.Store(false)
+	s.mu.Unlock()
+}
+
+// SetRelayer makes the Path ask r to relay connections; without one all are raw.
+func (p *Path) SetRelayer(r Relayer) { p.relayer.Store(&r) }
+
+// WriteHost writes a packet of a relay to the host.
+func (p *Path) WriteHost(vec [][]byte, o wire.Offload) {
+	if err := p.host.Write(vec, o); err != nil {
+		p.table.drop(wire.HostWrite)
+	}
+}
+
+// SendLink sends a packet that a relay has kept to the link, as it is. It takes
+// the packet over.
+func (p *Path) SendLink(pkt []byte) {
+	if !p.box.put(pkt) {
+		p.table.drop(wire.QueueFull)
+		return
+	}
+	p.Wake()
+}
+
+// how says how a flow is carried, and why, in words for people.
+func (f *flow) how() (relayed bool, why string) {
+	c := &f.carriage
+	switch {
+	case c.relay != nil:
+		return true, c.why
+	case f.key.proto != wire.ProtoTCP:
+		return false, "only tcp is relayed"
+	case f.rule.Mode == ModeRoute:
+		return false, "its rule says so"
+	case !c.plain:
+		return false, "opened with options that no relay keeps up"
+	case c.why != "":
+		return false, c.why
+	case f.rule.Mode == ModeAuto && !c.isBulk():
+		return false, "small or chatty"
+	}
+	return false, "the link is short and loses nothing, or no trunk is free"
+}
+
+// editSYN makes a SYN or SYN-ACK fit the path, and takes out of it what no relay
+// can keep up where the connection may ever be relayed. One that is signed passes
+// as it is.
+func (f *flow) editSYN(p *wire.Packet, mss uint16, partial bool) {
+	if p.Signed() {
+		return
+	}
+	p.ClampMSS(mss, partial)
+	if f.carriage.plain {
+		p.Plain(partial)
+	}
+}
