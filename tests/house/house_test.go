@@ -86,6 +86,7 @@ var below = map[string][]string{
 	"gateway/hostnet": {"netstack/wire"},
 	"gateway/link":    {"gateway/link/bind", "gateway/link/hello", "netstack/wire"},
 	"gateway/pair":    {"gateway/control", "gateway/status", "ha"},
+	"gateway/trunk":   {"netstack/wire"},
 	"netstack":        {"netstack/wire"},
 }
 

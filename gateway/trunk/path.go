@@ -1,0 +1,70 @@
+package trunk
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Path is what the kernel knows of the way to the other end.
+type Path struct {
+	// RTT is the smoothed round trip, MinRTT the least one seen lately.
+	RTT, MinRTT time.Duration
+	// Bandwidth is what bbr takes the way to carry, in bytes per second, also while
+	// little is sent; 0 without bbr.
+	Bandwidth uint64
+	// DeliveryRate is what was last seen to arrive, in bytes per second. A sender
+	// that had little to say has seen little.
+	DeliveryRate uint64
+	// Window is the congestion window in bytes.
+	Window int
+	// Queued are bytes that the other end has not acknowledged, Unsent those of them
+	// that have not been sent.
+	Queued, Unsent int
+	// Retransmits counts segments sent again.
+	Retransmits uint64
+	// Congestion is the name of the congestion control.
+	Congestion string
+}
+
+// Path asks the kernel. It fails once the connection is closed.
+func (c *Conn) Path() (p Path, err error) {
+	cerr := c.raw.Control(func(fd uintptr) { p, err = pathOf(int(fd)) })
+	if cerr != nil {
+		err = cerr
+	}
+	return p, err
+}
+
+func pathOf(fd int) (Path, error) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return Path{}, wrapSyscall("get TCP_INFO", err)
+	}
+	queued, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return Path{}, wrapSyscall("get SIOCOUTQ", err)
+	}
+	name, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	if err != nil {
+		return Path{}, wrapSyscall("get TCP_CONGESTION", err)
+	}
+	p := Path{
+		RTT:          time.Duration(info.Rtt) * time.Microsecond,
+		DeliveryRate: info.Delivery_rate,
+		Window:       int(info.Snd_cwnd) * int(info.Snd_mss),
+		Queued:       queued, Unsent: int(info.Notsent_bytes),
+		Retransmits: uint64(info.Total_retrans),
+		Congestion:  name,
+	}
+	// The kernel says ~0 before the first sample.
+	if info.Min_rtt != ^uint32(0) {
+		p.MinRTT = time.Duration(info.Min_rtt) * time.Microsecond
+	}
+	if name == congestion {
+		if bbr, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO); err == nil {
+			p.Bandwidth = uint64(bbr.Bw_hi)<<32 | uint64(bbr.Bw_lo)
+		}
+	}
+	return p, nil
+}
