@@ -134,6 +134,9 @@ func hostConfig(c configs.Config) hostnet.Config {
 			}
 			hc.Routes = append(hc.Routes, r)
 		}
+		for _, n := range site.Nodes {
+			hc.Nodes = append(hc.Nodes, n.Addresses...)
+		}
 	}
 	return hc
 }

@@ -27,6 +27,9 @@ type Config struct {
 	LAN  string
 	// Routes are the ways to the other sites.
 	Routes []Route
+	// Nodes are the other sites' nodes' own addresses, to which connections of
+	// this node's own address start with trunkCwnd.
+	Nodes []netip.Addr
 	// Persist says that the device was opened so; Remove then leaves it all in
 	// place.
 	Persist bool
