@@ -29,6 +29,9 @@ func (g *Gateway) linkChanged(p link.PeerState) {
 		g.pair.SetSibling("")
 	case carries:
 		g.showPath(p)
+		if !p.Up {
+			g.releaseAllBut(p.Site, "", "the link is down")
+		}
 	}
 	if !p.Up {
 		return
@@ -53,6 +56,8 @@ func (g *Gateway) setCarrier(site, node string) {
 	g.carriers[site] = node
 	p, known := g.nodes[node]
 	g.nodesMu.Unlock()
+	g.setWay(site, way{})
+	g.releaseAllBut(site, node, "another node carries the other site")
 	if !known {
 		p = link.PeerState{Site: site, Node: node}
 	}
@@ -66,8 +71,9 @@ func (g *Gateway) setCarrier(site, node string) {
 func (g *Gateway) showPath(p link.PeerState) {
 	g.nodesMu.Lock()
 	open := p.Up || g.everUp[p.Node]
+	wan := g.ways[p.Site].wan
 	g.nodesMu.Unlock()
-	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: open, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums})
+	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: open, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums, WAN: wan})
 }
 
 // wake has the senders of this site woken whose bytes toward a site are in

@@ -52,6 +52,7 @@ type Gateway struct {
 	nodes    map[string]link.PeerState // by name
 	everUp   map[string]bool           // nodes whose link has been up
 	carriers map[string]string         // site to the node that carries it
+	ways     map[string]way            // by site
 
 	wakes chan string // sites whose senders are to be woken; nil wakes none
 
@@ -62,6 +63,7 @@ type Gateway struct {
 	store    *records.Store
 	streams  *netstack.Host
 	restorer *restorer
+	relaying *relaying
 	link     *link.Link
 	pulse    *pulse.Pulse
 	pair     *pair.Pair  // nil in a network without pairs
@@ -80,6 +82,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		cfg: cfg, version: opt.Version, log: opt.Logger, started: time.Now(),
 		milestone: opt.Milestone,
 		nodes:     make(map[string]link.PeerState), everUp: make(map[string]bool), carriers: make(map[string]string),
+		ways: make(map[string]way),
 	}
 	for _, s := range cfg.Sites {
 		g.carriers[s.Name] = s.Nodes[0].Name
@@ -134,9 +137,12 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: flowSites(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: now,
-		Alive: func() bool { return g.pulse.Alive() && (g.pair == nil || g.pair.MayWrite()) },
+		Alive: g.alive,
 	})
 	g.path = flow.NewPath(g.table, g.tun)
+	if err = g.newRelaying(); err != nil {
+		return err
+	}
 	if g.streams, err = netstack.New(netstack.Config{
 		Addresses: node.Addresses, MTU: streamMTU, Output: (*streamOutput)(g), Logger: g.log,
 	}); err != nil {
@@ -175,6 +181,7 @@ const discardWait = 500 * time.Millisecond
 // pair has taken notice of the gap. Everything that is read meanwhile is dropped.
 func (g *Gateway) discard() {
 	start := time.Now()
+	g.relaying.legs.ReleaseAll("this process was frozen")
 	for g.link.Pending() || g.tun.Pending() {
 		if time.Since(start) > discardWait {
 			break
@@ -254,6 +261,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		run("lan address lease", g.address.run)
 	}
 	run("flows", g.table.Run)
+	run("legs", g.relaying.legs.Run)
+	run("trunks", g.relaying.pool.Run)
+	run("relaying", g.relaying.run)
 	run("records", g.store.Run)
 	run("control streams", g.streams.Run)
 	run("record requests", g.restorer.run)

@@ -103,7 +103,13 @@ func (t *tunnels) MoveSubnets(node string, prefixes []netip.Prefix) error {
 // goes into the file too.
 type pairFlows Gateway
 
-func (f *pairFlows) SetStandby(on bool)                  { f.table.SetStandby(on) }
+func (f *pairFlows) SetStandby(on bool) {
+	f.table.SetStandby(on)
+	if on {
+		f.relaying.legs.ReleaseAll("the sibling has taken over")
+	}
+}
+
 func (f *pairFlows) Record(b, key []byte) ([]byte, bool) { return f.table.Record(b, key) }
 func (f *pairFlows) Records(yield func(k, v []byte) bool) {
 	f.table.Records("")(yield)

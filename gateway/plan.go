@@ -36,11 +36,22 @@ func newJudge(rules []configs.Rule) (*judge, error) {
 			pr.Ports = append(pr.Ports, policy.Ports{Proto: p.Proto, Lo: p.Lo, Hi: p.Hi})
 		}
 		list = append(list, pr)
-		j.rules[r.Name] = &flow.Rule{Name: r.Name, Pos: pr.Pos}
+		j.rules[r.Name] = &flow.Rule{Name: r.Name, Pos: pr.Pos, Mode: flowMode(mode)}
 	}
 	var err error
 	j.policy, err = policy.New(list)
 	return j, err
+}
+
+// flowMode is a rule's mode as the flow table knows it.
+func flowMode(m policy.Mode) flow.Mode {
+	switch m {
+	case policy.ModeRelay:
+		return flow.ModeRelay
+	case policy.ModeRoute:
+		return flow.ModeRoute
+	}
+	return flow.ModeAuto
 }
 
 // Judge answers for the flow table.

@@ -91,6 +91,10 @@ func (s *source) Conns() iter.Seq[status.Conn] {
 }
 
 func connStatus(c flow.Conn) status.Conn {
+	mode := "raw"
+	if c.Relayed {
+		mode = "relayed"
+	}
 	by := status.OpenedRemote
 	if c.Local {
 		by = status.OpenedLocal
@@ -99,7 +103,7 @@ func connStatus(c flow.Conn) status.Conn {
 		Proto:  protoName(c.Proto),
 		Source: c.Source.Addr(), Destination: c.Destination.Addr(),
 		SourcePort: c.Source.Port(), DestinationPort: c.Destination.Port(),
-		Site: c.Site, OpenedBy: by, Mode: "raw", State: c.State, Rule: c.Rule.Name, RulePos: c.Rule.Pos,
+		Site: c.Site, OpenedBy: by, Mode: mode, Why: c.Why, State: c.State, Rule: c.Rule.Name, RulePos: c.Rule.Pos,
 		BytesOut: c.BytesOut, BytesIn: c.BytesIn, PacketsOut: c.PacketsOut, PacketsIn: c.PacketsIn,
 		Age: status.Seconds(c.Age), Idle: status.Seconds(c.Idle),
 	}

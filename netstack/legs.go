@@ -67,9 +67,9 @@ type Trunk interface {
 	// Receive reads the next frame, whose payload is valid until the one after it.
 	Receive(*wire.Frame) error
 	// Close ends the trunk at once and discards what is under way; Finish delivers
-	// it first.
-	Close() error
-	Finish() error
+	// it first. Neither waits.
+	Close()
+	Finish()
 	// Quality is the round trip time and the bytes a second that the trunk has
 	// delivered lately; 0 where it is not known.
 	Quality() (rtt time.Duration, rate uint64)

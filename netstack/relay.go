@@ -35,7 +35,8 @@ type Relay struct {
 	spaced   *time.Timer   // tells the near database what waits
 
 	mu    sync.Mutex
-	end   *End // why it has ended
+	end   *End // why it has ended,
+	endAt time.Duration
 	gate  wire.Gate
 	begun bool // the gate knows the leg's numbers
 	live  bool // what comes from the near database goes to the leg at once
@@ -92,11 +93,8 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 
 // notify is called by the stack, with its locks held.
 func (r *Relay) notify(mask waiter.EventMask) {
-	if mask&(waiter.EventHUp|waiter.EventErr) != 0 {
-		r.finish(End{Why: "the leg has failed"})
-	}
-	if mask&waiter.ReadableEvents != 0 {
-		r.wake()
+	if mask&(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
+		r.wake() // pump finds out about a failure
 	}
 	if mask&waiter.WritableEvents != 0 {
 		signal(r.writable)
@@ -120,8 +118,11 @@ func (r *Relay) finish(e End) bool {
 	if r.end != nil {
 		return false
 	}
-	r.end = &e
+	r.end, r.endAt = &e, r.legs.cfg.Now()
 	close(r.done)
+	if !e.Clean {
+		r.trunk.Close() // pump may wait for room in it
+	}
 	return true
 }
 
@@ -134,7 +135,7 @@ func (r *Relay) release(e End) {
 
 // Forget ends the relay of a connection that the flow table has forgotten. It may
 // be called with the table's locks held.
-func (r *Relay) Forget() { r.finish(End{Why: "the flow has ended", Clean: true}) }
+func (r *Relay) Forget() { r.finish(End{Why: "the flow has ended"}) }
 
 // Ended reports why the relay has ended; nil while it has not.
 func (r *Relay) Ended() *End {

@@ -23,7 +23,7 @@ const (
 // Offer begins to relay a connection and asks the other gateway, at the far end of
 // the trunk, to take part; rtt is the round trip to it. What the near database says
 // from now on has to be given to the Relay, in the order in which it comes. Where
-// there is an error, the trunk is closed, and nothing has begun.
+// there is an error nothing has begun, and the trunk is still the caller's.
 func (l *Legs) Offer(conn wire.Connection, track Tracker, trunk Trunk, rtt time.Duration) (*Relay, error) {
 	r := l.newRelay(conn, track, trunk)
 	r.asks, r.patent = true, max(patience, 3*rtt)
@@ -36,10 +36,10 @@ func (l *Legs) Offer(conn wire.Connection, track Tracker, trunk Trunk, rtt time.
 }
 
 // Accept takes part in relaying a connection that the other gateway has opened by
-// the frame open, the first of the trunk.
+// the frame open, the first of the trunk. It is as Offer otherwise.
 func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wire.Frame, o *Opening) (*Relay, error) {
 	if why := o.fits(&conn); why != "" {
-		return nil, errors.Join(errors.New(why), Refuse(trunk, why))
+		return nil, errors.New(why)
 	}
 	r := l.newRelay(conn, track, trunk)
 	mark := open.Seq
@@ -52,15 +52,16 @@ func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wi
 	})
 }
 
-// Refuse answers an open frame by no, says why, and closes the trunk.
-func Refuse(t Trunk, why string) error {
-	return errors.Join(t.Send(&wire.Frame{Kind: wire.FrameRefuse, Payload: []byte(why)}), t.Finish())
+// Refuse answers an open frame by no, says why, and ends the trunk.
+func Refuse(t Trunk, why string) {
+	_ = t.Send(&wire.Frame{Kind: wire.FrameRefuse, Payload: []byte(why)}) // it fails where it need not be said any more
+	t.Finish()
 }
 
 // start makes the leg in a task of its own, which then moves what comes from the
 // near database into the trunk.
 func (l *Legs) start(r *Relay, hello func() error) error {
-	err := l.enter(r, func() {
+	return l.enter(r, func() {
 		defer l.leave(r)
 		err := r.make()
 		if err == nil {
@@ -75,22 +76,14 @@ func (l *Legs) start(r *Relay, hello func() error) error {
 		}
 		r.close()
 	})
-	if err != nil {
-		return errors.Join(err, r.trunk.Close())
-	}
-	return nil
 }
 
-// close gives back what an ended relay has. The trunk has to end first: the other
-// gateway releases the connection by that.
+// close gives back what an ended relay has. The trunk ends first: the other gateway
+// releases the connection by that.
 func (r *Relay) close() {
 	r.spaced.Stop()
-	if r.end.Clean {
-		_ = r.trunk.Send(&wire.Frame{Kind: wire.FrameClose})
-		_ = r.trunk.Finish()
-	} else {
-		_ = r.trunk.Close()
-	}
+	_ = r.trunk.Send(&wire.Frame{Kind: wire.FrameClose}) // it fails where the trunk has ended
+	r.trunk.Finish()
 	r.destroy()
 }
 
@@ -136,7 +129,7 @@ func (r *Relay) pump() {
 		case <-r.kick:
 		case <-pause.C:
 		}
-		for {
+		for r.Ended() == nil {
 			n, err := r.readLeg(buf)
 			if err != nil {
 				r.release(End{Why: err.Error()})

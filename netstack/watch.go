@@ -34,8 +34,11 @@ func (r *Relay) watch(now time.Duration) {
 	}
 	e := r.judge(now, rtt)
 	rst := r.rst != nil && now-r.rstAt > resetAfter
+	stuck := r.end != nil && now-r.endAt > stallAfter
 	r.mu.Unlock()
 	switch {
+	case stuck:
+		r.trunk.Close() // the other gateway takes no last word
 	case rst:
 		r.sendReset()
 	case e.Why != "":

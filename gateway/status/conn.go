@@ -41,6 +41,8 @@ type Conn struct {
 	Site string `json:"site"`
 	// Mode is how the flow travels now: raw or relayed.
 	Mode string `json:"mode"`
+	// Why explains that.
+	Why string `json:"why"`
 	// State is the flow table's word, like established.
 	State string `json:"state"`
 	// Rule is the policy rule that allowed the flow, and RulePos the file:line where it stands.

@@ -1,0 +1,242 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/trunk"
+	"github.com/onewaylink/gw/netstack"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+const (
+	// wanRTT is the round trip from which on bulk is worth a relay where nothing is
+	// lost, wanLoss the share of lost packets from which on it is in any case. The
+	// link measures loss by a few packets a second, so that less is chance.
+	wanRTT  = 5 * time.Millisecond
+	wanLoss = 0.001
+	// gaugeEvery is how often the ways to the other sites are judged.
+	gaugeEvery = 500 * time.Millisecond
+)
+
+// relaying joins the flow table, the legs and the trunks.
+type relaying struct {
+	gw   *Gateway
+	legs *netstack.Legs
+	pool *trunk.Pool
+}
+
+var _ flow.Relayer = (*relaying)(nil)
+
+func (g *Gateway) newRelaying() error {
+	node := g.cfg.SelfNode()
+	r := &relaying{gw: g}
+	var err error
+	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
+		Near: g.path, Offload: g.tun.Offload(), Now: func() time.Duration { return time.Since(g.started) },
+		Alive: g.alive, Logger: g.log,
+	}); err != nil {
+		return err
+	}
+	var peers []netip.Addr
+	for _, p := range linkPeers(g.cfg) {
+		if p.Site != g.cfg.SelfSite().Name {
+			peers = append(peers, p.Addresses...)
+		}
+	}
+	r.pool = trunk.New(trunk.Config{
+		Self: node.Addresses[0], Device: g.cfg.Local.TUN.Name, Peers: peers, Accept: r.accept, Logger: g.log,
+	})
+	g.relaying = r
+	g.path.SetRelayer(r)
+	return nil
+}
+
+// alive reports whether the process has been running, and may write.
+func (g *Gateway) alive() bool {
+	return g.pulse.Alive() && (g.pair == nil || g.pair.MayWrite())
+}
+
+// way is what is known of the way to a site, as far as relaying is concerned.
+type way struct {
+	node netip.Addr // that carries it; invalid while none is within reach
+	rtt  time.Duration
+	wan  bool
+	why  string // why bulk is worth a relay
+}
+
+// Adopt implements flow.Relayer: it takes a trunk and begins.
+func (r *relaying) Adopt(near, far netip.AddrPort, site int) {
+	w := r.gw.way(r.gw.cfg.Sites[site].Name)
+	if !w.node.IsValid() {
+		return
+	}
+	c := r.pool.Take(w.node)
+	if c == nil {
+		return
+	}
+	why := w.why
+	if why == "" {
+		why = "its rule says so"
+	}
+	err := r.gw.table.Attach(near, far, why, func(conn wire.Connection, h *flow.Handle) (flow.Relay, error) {
+		return r.legs.Offer(conn, tracker{h}, &relayTrunk{c}, w.rtt)
+	})
+	if err != nil {
+		c.Close()
+		r.gw.log.Debug("connection not relayed", "near", near, "far", far, "error", err)
+	}
+}
+
+// accept handles a trunk on which another gateway has opened a connection.
+func (r *relaying) accept(c *trunk.Conn) {
+	t := &relayTrunk{c}
+	var open wire.Frame
+	err := t.Receive(&open)
+	if err != nil {
+		c.Close()
+		return
+	}
+	if err = r.takePart(t, &open); err != nil {
+		netstack.Refuse(t, err.Error())
+		r.gw.log.Debug("another gateway's wish to relay a connection was refused", "error", err)
+	}
+}
+
+var errNotActive = errors.New("this node does not carry its site")
+
+func (r *relaying) takePart(t *relayTrunk, open *wire.Frame) error {
+	o, err := netstack.ParseOpening(open)
+	if err != nil {
+		return err
+	}
+	if g := r.gw; g.pair != nil && g.pair.Follows() {
+		return errNotActive
+	}
+	return r.gw.table.Attach(o.Near, o.Far, "the other gateway has asked for it", func(conn wire.Connection, h *flow.Handle) (flow.Relay, error) {
+		return r.legs.Accept(conn, tracker{h}, t, open, &o)
+	})
+}
+
+// run judges the ways to the other sites until ctx ends.
+func (r *relaying) run(ctx context.Context) error {
+	tick := time.NewTicker(gaugeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			r.gauge()
+		}
+	}
+}
+
+// gauge tells the data path and the pool what has become of the ways.
+func (r *relaying) gauge() {
+	g := r.gw
+	var near []netip.Addr
+	for _, p := range g.link.Snapshot() {
+		if p.Site == g.cfg.SelfSite().Name {
+			continue
+		}
+		g.nodesMu.Lock()
+		st := g.nodes[p.Node]
+		carries := g.carriers[p.Site] == p.Node
+		g.nodesMu.Unlock()
+		if !st.Up || !st.GW {
+			if carries {
+				g.setWay(p.Site, way{})
+			}
+			continue
+		}
+		node := g.addressOf(p.Site, p.Node)
+		near = append(near, node)
+		if !carries {
+			continue
+		}
+		w := way{node: node, rtt: p.RTT}
+		switch loss := max(p.LossOut, p.LossIn); {
+		case loss >= wanLoss:
+			w.wan, w.why = true, fmt.Sprintf("the link loses %.1f %%", 100*loss)
+		case p.RTT >= wanRTT:
+			w.wan, w.why = true, fmt.Sprintf("the link has a round trip of %d ms", p.RTT.Milliseconds())
+		}
+		if g.setWay(p.Site, w) {
+			g.showPath(st)
+		}
+	}
+	r.pool.SetPeers(near)
+}
+
+// way and setWay hold what is known of the way to a site; setWay reports whether
+// the data path has to know of the change.
+func (g *Gateway) way(site string) way {
+	g.nodesMu.Lock()
+	defer g.nodesMu.Unlock()
+	return g.ways[site]
+}
+
+func (g *Gateway) setWay(site string, w way) (changed bool) {
+	g.nodesMu.Lock()
+	defer g.nodesMu.Unlock()
+	changed = g.ways[site].wan != w.wan
+	g.ways[site] = w
+	return changed
+}
+
+// addressOf is the address of another site's node that trunks lead to.
+func (g *Gateway) addressOf(site, node string) netip.Addr {
+	s, _ := g.cfg.Site(site)
+	for _, n := range s.Nodes {
+		if n.Name == node {
+			v4 := g.cfg.SelfNode().Addresses[0].Is4()
+			if i := slices.IndexFunc(n.Addresses, func(a netip.Addr) bool { return a.Is4() == v4 }); i >= 0 {
+				return n.Addresses[i]
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// releaseAllBut makes raw what is relayed with a site, but for the connections whose
+// trunks lead to a node; an empty name spares none.
+func (g *Gateway) releaseAllBut(site, node, why string) {
+	if g.relaying == nil {
+		return
+	}
+	s, _ := g.cfg.Site(site)
+	gone := make(map[netip.Addr]bool)
+	for _, n := range s.Nodes {
+		for _, a := range n.Addresses {
+			gone[a] = n.Name != node
+		}
+	}
+	g.relaying.legs.Release(why, func(t netstack.Trunk) bool { return gone[t.(*relayTrunk).Remote()] })
+}
+
+// tracker is the flow table as a relay sees it.
+type tracker struct{ *flow.Handle }
+
+var _ netstack.Tracker = tracker{}
+
+func (t tracker) Detach(e netstack.End) { t.Handle.Detach(e.Why, e.Clean, e.Never) }
+
+// relayTrunk is a trunk as a relay sees it.
+type relayTrunk struct{ *trunk.Conn }
+
+var _ netstack.Trunk = (*relayTrunk)(nil)
+
+// Quality prefers bbr's view of the way, which does not shrink while little is sent.
+func (t *relayTrunk) Quality() (time.Duration, uint64) {
+	p, err := t.Path()
+	if err != nil {
+		return 0, 0
+	}
+	return max(p.MinRTT, time.Microsecond), max(p.Bandwidth, p.DeliveryRate)
+}
