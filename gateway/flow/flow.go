@@ -46,8 +46,14 @@ type flow struct {
 // tally counts packets and the bytes of the whole IP packets.
 type tally struct{ packets, bytes uint64 }
 
+// own reports whether the flow is the gateways' own.
+func (f *flow) own() bool { return f.rule != nil && f.rule.Own }
+
 // timeout is how long the flow may be silent before it is forgotten.
 func (f *flow) timeout() time.Duration {
+	if f.own() {
+		return timeoutOwn
+	}
 	switch f.key.proto {
 	case wire.ProtoTCP:
 		return f.tcp.phase.timeout()
@@ -121,6 +127,9 @@ func (f *flow) count(now time.Duration, bytes int, fromB bool) {
 
 // stale reports whether the flow's record has to be written (again).
 func (f *flow) stale() bool {
+	if f.own() {
+		return false
+	}
 	switch f.key.proto {
 	case wire.ProtoTCP:
 		if !f.noted.kept || f.noted.phase != f.tcp.lasting() {

@@ -26,12 +26,15 @@ type Conn struct {
 	Age, Idle                                time.Duration
 }
 
-// Conns gives all flows, each as it was at one moment. It holds the lock of a
+// Conns gives all flows but the gateways' own, each as it was at one moment. It holds the lock of a
 // part of the table between two of them: the consumer must not block.
 func (t *Table) Conns() iter.Seq[Conn] {
 	return func(yield func(Conn) bool) {
 		now := t.cfg.Now()
 		conn := func(f *flow) bool {
+			if f.own() {
+				return true
+			}
 			src, dst := f.key.ends(f.openerB)
 			relayed, why := f.how()
 			return yield(Conn{
@@ -113,7 +116,8 @@ func (t *Table) between(k key, site string) bool {
 	return i >= 0 && t.cfg.Sites[i].Name == site || j >= 0 && t.cfg.Sites[j].Name == site
 }
 
-// Stats counts what the table holds and has done since the start.
+// Stats counts what the table holds and has done since the start. The gateways' own
+// flows count only toward the bound of the table, and their dropped packets.
 type Stats struct {
 	TCP, UDP, ICMP, Other    int
 	Records, Limit           int
@@ -135,6 +139,9 @@ func (t *Table) Stats() Stats {
 		st.Drops[r] = t.drops[r].Load()
 	}
 	t.eachOf(func(f *flow) bool {
+		if f.own() {
+			return true
+		}
 		switch f.key.proto {
 		case wire.ProtoTCP:
 			st.TCP++

@@ -181,7 +181,9 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 	}
 	f.count(now, len(p.B), fromB)
 	t.insert(s, f, from)
-	t.opened.Add(1)
+	if !rule.Own {
+		t.opened.Add(1)
+	}
 	t.note(s, f)
 	return f, wire.OK
 }
@@ -376,6 +378,9 @@ func (t *Table) place(f *flow) (from int, r wire.Reason) {
 	}
 	if f.rule = (*t.judge.Load()).Judge(src.Addr(), dst.Addr(), f.key.proto, port); f.rule == nil {
 		return from, wire.Denied
+	}
+	if f.rule.Own {
+		return from, wire.NoFlow // nobody keeps a record of one
 	}
 	f.localB = f.openerB == fromHost
 	f.site = to
