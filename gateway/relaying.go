@@ -84,7 +84,7 @@ func (r *relaying) Adopt(near, far netip.AddrPort, site int) {
 	if why == "" {
 		why = "its rule says so"
 	}
-	err := r.gw.table.Attach(near, far, why, func(conn wire.Connection, h *flow.Handle) (flow.Relay, error) {
+	err := r.gw.table.Attach(near, far, why, nil, func(conn wire.Connection, h *flow.Handle) (flow.Relay, error) {
 		return r.legs.Offer(conn, tracker{h}, &relayTrunk{c}, w.rtt)
 	})
 	if err != nil {
@@ -118,7 +118,8 @@ func (r *relaying) takePart(t *relayTrunk, open *wire.Frame) error {
 	if g := r.gw; g.pair != nil && g.pair.Follows() {
 		return errNotActive
 	}
-	return r.gw.table.Attach(o.Near, o.Far, "the other gateway has asked for it", func(conn wire.Connection, h *flow.Handle) (flow.Relay, error) {
+	said := wire.Position{End: open.Seq, Ack: open.Ack, Edge: open.Edge}
+	return r.gw.table.Attach(o.Near, o.Far, "the other gateway has asked for it", &said, func(conn wire.Connection, h *flow.Handle) (flow.Relay, error) {
 		return r.legs.Accept(conn, tracker{h}, t, open, &o)
 	})
 }

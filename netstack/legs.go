@@ -44,8 +44,8 @@ type Near interface {
 // calls back.
 type Tracker interface {
 	// Heard is told what the far database has said, so far as the trunk has brought
-	// it: End is what it has sent; and whether its FIN follows.
-	Heard(said wire.Position, fin bool)
+	// it.
+	Heard(said wire.Position)
 	// Detach says that the connection goes on raw, and why.
 	Detach(End)
 }

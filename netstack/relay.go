@@ -86,6 +86,14 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 		began: now, moved: now, farMoved: now, farSeen: conn.FarSaid.Ack,
 		read: conn.NearSaid.End, saidAck: conn.NearSaid.Ack, saidEdge: conn.NearSaid.Edge,
 	}
+	// A FIN that was said before is none of the relay's business.
+	if conn.NearSaid.Fin {
+		r.fin, r.finGone = true, true
+		r.gate.FinNear(conn.NearSaid.End - 1)
+	}
+	if conn.FarSaid.Fin {
+		r.farFin, r.farFinAt, r.finTold = true, conn.FarSaid.End-1, true
+	}
 	r.spaced = time.AfterFunc(time.Hour, r.tell)
 	r.spaced.Stop()
 	return r

@@ -51,7 +51,8 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 		raw = r.repeated(p.Seq, end)
 		toLeg = true
 	case fin:
-		raw = !fresh // it goes into the trunk once; said again, as it is
+		// It goes into the trunk once; said again, it goes as it is.
+		raw, toLeg = !fresh, false
 	default:
 		blocks := r.sack
 		n := p.SACK(&blocks)
@@ -75,7 +76,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 	finNow := r.finDue()
 	r.mu.Unlock()
 
-	if toLeg && !wait && (len(payload) > 0 || !fin) {
+	if toLeg && !wait {
 		r.inject(&s, payload)
 	}
 	if news || fresh {

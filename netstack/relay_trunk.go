@@ -278,7 +278,10 @@ func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
 	end := r.gate.Fed()
 	due := r.resetDue()
 	r.mu.Unlock()
-	r.track.Heard(wire.Position{End: end, Ack: f.Ack, Edge: f.Edge}, f.Fin)
+	if f.Fin {
+		end++
+	}
+	r.track.Heard(wire.Position{End: end, Fin: f.Fin, Ack: f.Ack, Edge: f.Edge})
 	return due
 }
 

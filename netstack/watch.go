@@ -70,7 +70,7 @@ func (r *Relay) judge(now time.Duration, rtt time.Duration) End {
 		return End{Why: "the far database has acknowledged what the leg does not have"}
 	case r.overLocked():
 		return End{Why: "the connection has ended", Clean: true}
-	case now-r.moved > idleAfter && !held && !r.fin && !r.farFin && r.quiet():
+	case now-r.moved > idleAfter && r.quiet():
 		return End{Why: "idle", Clean: true}
 	}
 	return End{}
@@ -78,7 +78,14 @@ func (r *Relay) judge(now time.Duration, rtt time.Duration) End {
 
 // quiet reports whether nothing is under way in either direction.
 func (r *Relay) quiet() bool {
-	return !wire.SeqLess(r.gate.NearAck(), r.gate.Fed()) && !wire.SeqLess(r.gate.FarAck(), r.gate.NearEnd()) &&
+	fed, end := r.gate.Fed(), r.gate.NearEnd()
+	if r.farFin {
+		fed = r.farFinAt + 1
+	}
+	if r.fin {
+		end = r.gate.FinAt() + 1
+	}
+	return !wire.SeqLess(r.gate.NearAck(), fed) && !wire.SeqLess(r.gate.FarAck(), end) && (!r.fin || r.finGone) &&
 		!wire.SeqLess(r.read, r.gate.NearEnd())
 }
 

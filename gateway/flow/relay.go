@@ -104,7 +104,7 @@ func (t *Table) ready(f *flow, now time.Duration) bool {
 // relayable reports whether all is known that a relay has to know.
 func (f *flow) relayable() bool {
 	t := &f.tcp
-	return f.carriage.plain && t.phase == phaseOpen && t.trusted && !t.loose &&
+	return f.carriage.plain && (t.phase == phaseOpen || t.phase == phaseHalf) && t.trusted && !t.loose &&
 		t.side[0].acked && t.side[1].acked && t.side[0].opened && t.side[1].opened
 }
 
@@ -125,17 +125,24 @@ var (
 // Attach puts a Relay in charge of the connection between a host of this site and
 // one of another. make is given what is known of the connection, at a moment at
 // which no packet passes; it must not block, nor call the table. why is what is
-// told to people.
-func (t *Table) Attach(near, far netip.AddrPort, why string, make func(wire.Connection, *Handle) (Relay, error)) error {
+// told to people. said, where it isn't nil, is what the far end has said, as its
+// gateway tells: that may be ahead of the packets that told so.
+func (t *Table) Attach(
+	near, far netip.AddrPort, why string, said *wire.Position, make func(wire.Connection, *Handle) (Relay, error),
+) error {
 	k, nearB := keyBetween(near, far)
 	s := t.shardOf(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := t.find(s, k)
 	now := t.cfg.Now()
-	switch {
-	case f == nil || f.localB != nearB:
+	if f == nil || f.localB != nearB {
 		return ErrNoFlow
+	}
+	if said != nil && f.end(!nearB) == 0 {
+		f.tcp.third(said)
+	}
+	switch {
 	case f.rule.Mode == ModeRoute:
 		return ErrRuleRoute
 	case f.carriage.relay != nil || f.carriage.never || !f.relayable() || f.restored && now-f.began < restoredFor:
@@ -159,10 +166,8 @@ func (t *Table) Attach(near, far netip.AddrPort, why string, make func(wire.Conn
 	return nil
 }
 
-// Heard takes what the far end has said, so far as a trunk has brought it: the
-// number after its last byte, its acknowledgement and right edge; and whether its
-// FIN follows.
-func (h *Handle) Heard(said wire.Position, fin bool) {
+// Heard takes what the far end has said, so far as a trunk has brought it.
+func (h *Handle) Heard(said wire.Position) {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	f := h.f
@@ -170,7 +175,7 @@ func (h *Handle) Heard(said wire.Position, fin bool) {
 		return
 	}
 	far := 1 - f.end(f.localB)
-	n := f.tcp.hear(far, said, fin)
+	n := f.tcp.hear(far, said)
 	now := h.t.cfg.Now()
 	f.last = now
 	f.in.bytes += uint64(n)

@@ -161,20 +161,21 @@ func (t *tracker) step(i int, p *wire.Packet) {
 // said is what the side i has said.
 func (t *tracker) said(i int) wire.Position {
 	s := &t.side[i]
-	return wire.Position{End: s.end, Ack: s.ack, Edge: s.right, Scale: s.scale, MSS: s.mss}
+	return wire.Position{
+		End: s.end, Fin: s.fin && s.end == s.finEnd, Ack: s.ack, Edge: s.right, Scale: s.scale, MSS: s.mss,
+	}
 }
 
 // hear takes what side i has said, of which no packet has come. It returns how
 // many bytes are new.
-func (t *tracker) hear(i int, said wire.Position, fin bool) (n uint32) {
+func (t *tracker) hear(i int, said wire.Position) (n uint32) {
 	s, o := &t.side[i], &t.side[1-i]
 	if wire.SeqLess(s.end, said.End) {
 		n = said.End - s.end
 		s.end = said.End
 	}
-	if fin {
-		s.fin, s.finEnd = true, said.End+1
-		s.end = wire.SeqMax(s.end, s.finEnd)
+	if said.Fin {
+		s.fin, s.finEnd = true, said.End
 	}
 	if wire.SeqLess(s.edge, s.end) {
 		s.edge = s.end

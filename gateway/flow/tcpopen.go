@@ -124,6 +124,16 @@ func (t *tracker) answer(p *wire.Packet) {
 	}
 }
 
+// third takes what the opener has said after its SYN, of which the packet may still
+// be on its way: the third of a connection.
+func (t *tracker) third(said *wire.Position) {
+	if t.phase == phaseSynAck && !t.loose && t.trusted && said.Ack == t.side[1].end {
+		t.hear(0, *said)
+		t.phase = phaseOpen
+		t.again, t.reopening = side{}, false
+	}
+}
+
 // agree takes the connection from two SYNs to phaseSynAck.
 func (t *tracker) agree() {
 	o, s := &t.side[0], &t.side[1]

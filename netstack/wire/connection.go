@@ -4,8 +4,10 @@ import "net/netip"
 
 // Position is what one end of a TCP connection has said, as heard on the way.
 type Position struct {
-	// End is the highest sequence number that it has sent, plus one: its SND.NXT.
+	// End is the highest sequence number that it has sent, plus one: its SND.NXT. Fin
+	// says that the last one is that of its FIN.
 	End uint32
+	Fin bool
 	// Ack is its highest acknowledgement, its RCV.NXT as far as heard.
 	Ack uint32
 	// Edge is the highest right edge of its window: the other end may send what
