@@ -118,7 +118,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if err = g.openHost(); err != nil {
 		return nil, err
 	}
-	j, err := newJudge(cfg.Rules)
+	j, err := newJudge(cfg)
 	if err != nil {
 		return nil, err
 	}

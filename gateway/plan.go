@@ -9,6 +9,8 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/gateway/trunk"
+	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/policy"
 )
 
@@ -16,14 +18,22 @@ import (
 type judge struct {
 	policy *policy.Policy
 	rules  map[string]*flow.Rule // by name, which is unique
+	self   []netip.Addr          // this node's own addresses
+	nodes  []netip.Addr          // those of the other sites' nodes
 }
+
+// ownRule allows trunks, whatever the policy says.
+var ownRule = &flow.Rule{Name: "trunk", Own: true}
 
 // newJudge makes the policy of the configuration's rules. They were checked when
 // the configuration was read; an error here is one that that check missed.
-func newJudge(rules []configs.Rule) (*judge, error) {
-	list := make([]policy.Rule, 0, len(rules))
-	j := &judge{rules: make(map[string]*flow.Rule, len(rules))}
-	for _, r := range rules {
+func newJudge(c configs.Config) (*judge, error) {
+	list := make([]policy.Rule, 0, len(c.Rules))
+	j := &judge{
+		rules: make(map[string]*flow.Rule, len(c.Rules)),
+		self:  c.SelfNode().Addresses, nodes: otherNodes(c),
+	}
+	for _, r := range c.Rules {
 		mode, err := policy.ParseMode(string(r.Mode))
 		if err != nil {
 			return nil, err
@@ -56,6 +66,9 @@ func flowMode(m policy.Mode) flow.Mode {
 
 // Judge answers for the flow table.
 func (j *judge) Judge(src, dst netip.Addr, proto uint8, port uint16) *flow.Rule {
+	if proto == wire.ProtoTCP && port == trunk.Port && (j.between(src, dst) || j.between(dst, src)) {
+		return ownRule
+	}
 	v := j.policy.Judge(src, dst, proto, port)
 	if !v.Allowed {
 		return nil
@@ -64,6 +77,26 @@ func (j *judge) Judge(src, dst netip.Addr, proto uint8, port uint16) *flow.Rule 
 }
 
 var _ flow.Judge = (*judge)(nil)
+
+// between reports whether a is this node, and b a node of another site.
+func (j *judge) between(a, b netip.Addr) bool {
+	return slices.Contains(j.self, a) && slices.Contains(j.nodes, b)
+}
+
+// otherNodes lists the own addresses of the nodes at the other ends of this node's
+// links.
+func otherNodes(c configs.Config) []netip.Addr {
+	self := c.SelfSite().Name
+	var out []netip.Addr
+	for _, l := range c.LinksOf(self) {
+		name, _ := l.Other(self)
+		site, _ := c.Site(name)
+		for _, n := range site.Nodes {
+			out = append(out, n.Addresses...)
+		}
+	}
+	return out
+}
 
 // flowSites tells the table who owns which addresses.
 func flowSites(c configs.Config) []flow.Site {
@@ -133,6 +166,7 @@ func hostConfig(c configs.Config) hostnet.Config {
 	hc := hostnet.Config{
 		Device: c.Local.TUN.Name, Addresses: c.SelfNode().Addresses,
 		Site: self.Subnets, LAN: c.Local.LAN, Persist: c.Local.TUN.Persist,
+		Nodes: otherNodes(c),
 	}
 	for _, l := range c.LinksOf(self.Name) {
 		name, _ := l.Other(self.Name)
@@ -144,9 +178,6 @@ func hostConfig(c configs.Config) hostnet.Config {
 				r.Src = ownAddress(c.SelfNode(), p.Addr().Is4())
 			}
 			hc.Routes = append(hc.Routes, r)
-		}
-		for _, n := range site.Nodes {
-			hc.Nodes = append(hc.Nodes, n.Addresses...)
 		}
 	}
 	return hc
