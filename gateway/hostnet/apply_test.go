@@ -212,7 +212,16 @@ func TestApplyNodes(t *testing.T) {
 	s.want("taken over", want, redAddresses)
 	s.apply(red())
 	s.want("without", redRoutes, redAddresses)
+	c.Addresses, c.Routes = c.Addresses[:1], c.Routes[:1]
 	s.apply(c)
+	s.want("without IPv6", []string{
+		"10.77.2.0/24 blackhole metric 12",
+		"10.77.2.0/24 dev gw0 src 10.77.1.1 congctl reno metric 10",
+		"10.77.2.1/32 blackhole metric 12",
+		"10.77.2.1/32 dev gw0 src 10.77.1.1 congctl reno initcwnd 200 metric 10",
+		"10.77.3.1/32 blackhole metric 12",
+		"10.77.3.1/32 dev gw0 src 10.77.1.1 initcwnd 200 metric 10",
+	}, redAddresses[:1])
 	s.do(func() {
 		if err := Remove(c); err != nil {
 			t.Error(err)

@@ -112,6 +112,9 @@ func planRoutes(l netlink.Link, c Config) ([]netlink.Route, error) {
 func withNodes(c Config) []Route {
 	routes := slices.Clone(c.Routes)
 	for _, n := range c.Nodes {
+		if !ownAddress(c.Addresses, n).IsValid() {
+			continue // no trunk leads there
+		}
 		p := netip.PrefixFrom(n, n.BitLen())
 		at := slices.IndexFunc(routes, func(r Route) bool { return r.Prefix == p })
 		if at < 0 {
