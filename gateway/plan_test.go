@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/trunk"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+func addrs(list ...string) (out []netip.Addr) {
+	for _, s := range list {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+// network is seen by red-1, whose site is a pair linked to gray and not to blue.
+func network() configs.Config {
+	return configs.Config{
+		Sites: []configs.Site{
+			{Name: "red", Subnets: prefixes("10.77.1.0/24", "fd77:1::/64"), Pair: &configs.Pair{}, Nodes: []configs.Node{
+				{Name: "red-1", Addresses: addrs("10.77.1.1", "fd77:1::1")}, {Name: "red-2", Addresses: addrs("10.77.1.2")},
+			}},
+			{Name: "gray", Subnets: prefixes("10.77.2.0/24"), Pair: &configs.Pair{}, Nodes: []configs.Node{
+				{Name: "gray-1", Addresses: addrs("10.77.2.1", "fd77:2::1")}, {Name: "gray-2", Addresses: addrs("10.77.2.2")},
+			}},
+			{Name: "blue", Subnets: prefixes("10.77.3.0/24"), Nodes: []configs.Node{{Name: "blue-1", Addresses: addrs("10.77.3.1")}}},
+		},
+		Links: []configs.Link{{A: "red", B: "gray", Initiator: "red"}, {A: "gray", B: "blue", Initiator: "gray"}},
+		Rules: []configs.Rule{{
+			Name: "replication", Mode: configs.ModeAuto,
+			From:  []configs.Endpoint{{Site: "gray", Whole: true, Prefixes: prefixes("10.77.2.0/24")}},
+			To:    []configs.Endpoint{{Site: "red", Prefixes: prefixes("10.77.1.10/32")}},
+			Ports: []configs.PortRange{{Proto: configs.ProtoTCP, Lo: 5432, Hi: 5432}},
+		}},
+		Local: configs.Local{TUN: configs.TUN{Name: "gw0", CongCtl: "bbr"}},
+		Self:  configs.Self{Known: true},
+	}
+}
+
+// TestJudge: the gateways' own connections need no rule, and nobody else gets by
+// as one of them.
+func TestJudge(t *testing.T) {
+	j, err := newJudge(network())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		src, dst string
+		proto    uint8
+		port     uint16
+		want     string // the rule; empty is denied
+	}{
+		{"somebody's", "10.77.2.10", "10.77.1.10", wire.ProtoTCP, 5432, "replication"},
+		{"nobody's", "10.77.2.10", "10.77.1.11", wire.ProtoTCP, 5432, ""},
+		{"trunk out", "10.77.1.1", "10.77.2.1", wire.ProtoTCP, trunk.Port, "trunk"},
+		{"trunk in", "10.77.2.2", "10.77.1.1", wire.ProtoTCP, trunk.Port, "trunk"},
+		{"trunk over IPv6", "fd77:1::1", "fd77:2::1", wire.ProtoTCP, trunk.Port, "trunk"},
+		{"another port", "10.77.1.1", "10.77.2.1", wire.ProtoTCP, trunk.Port + 1, ""},
+		{"another protocol", "10.77.1.1", "10.77.2.1", wire.ProtoUDP, trunk.Port, ""},
+		{"from a host", "10.77.2.10", "10.77.1.1", wire.ProtoTCP, trunk.Port, ""},
+		{"to a host", "10.77.1.1", "10.77.2.10", wire.ProtoTCP, trunk.Port, ""},
+		{"from the sibling", "10.77.1.2", "10.77.2.1", wire.ProtoTCP, trunk.Port, ""},
+		{"between the site's own", "10.77.1.1", "10.77.1.2", wire.ProtoTCP, trunk.Port, ""},
+		{"no link", "10.77.1.1", "10.77.3.1", wire.ProtoTCP, trunk.Port, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := ""
+			if r := j.Judge(netip.MustParseAddr(c.src), netip.MustParseAddr(c.dst), c.proto, c.port); r != nil {
+				got = r.Name
+				if r.Own != (c.want == "trunk") {
+					t.Errorf("own: %v", r.Own)
+				}
+			}
+			if got != c.want {
+				t.Errorf("allowed by %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestHostConfig(t *testing.T) {
+	got := hostConfig(network())
+	want := hostnet.Config{
+		Device: "gw0", Addresses: addrs("10.77.1.1", "fd77:1::1"), Site: prefixes("10.77.1.0/24", "fd77:1::/64"),
+		Routes: []hostnet.Route{{Prefix: netip.MustParsePrefix("10.77.2.0/24"), Src: netip.MustParseAddr("10.77.1.1"), Congctl: "bbr"}},
+		Nodes:  addrs("10.77.2.1", "fd77:2::1", "10.77.2.2"),
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
