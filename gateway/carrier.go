@@ -29,9 +29,13 @@ func (g *Gateway) linkChanged(p link.PeerState) {
 		g.pair.SetSibling("")
 	case carries:
 		g.showPath(p)
-		if !p.Up {
-			g.releaseAllBut(p.Site, "", "the link is down")
-		}
+	}
+	switch {
+	case sibling:
+	case !p.Up:
+		g.relaying.lost(p, "the link is down")
+	case before.Boot != 0 && before.Boot != p.Boot:
+		g.relaying.lost(p, "the other gateway was restarted")
 	}
 	if !p.Up {
 		return
@@ -56,8 +60,7 @@ func (g *Gateway) setCarrier(site, node string) {
 	g.carriers[site] = node
 	p, known := g.nodes[node]
 	g.nodesMu.Unlock()
-	g.setWay(site, way{})
-	g.releaseAllBut(site, node, "another node carries the other site")
+	g.relaying.moved(site, node)
 	if !known {
 		p = link.PeerState{Site: site, Node: node}
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/trunk"
 	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -29,6 +31,9 @@ type relaying struct {
 	gw   *Gateway
 	legs *netstack.Legs
 	pool *trunk.Pool
+
+	mu   sync.Mutex
+	near []netip.Addr // the nodes that trunks are kept to
 }
 
 var _ flow.Relayer = (*relaying)(nil)
@@ -141,26 +146,23 @@ func (r *relaying) run(ctx context.Context) error {
 // gauge tells the data path and the pool what has become of the ways.
 func (r *relaying) gauge() {
 	g := r.gw
+	// What a standby's kernel sends goes to its sibling, so that it has no trunks.
+	follows := g.pair != nil && g.pair.Follows()
 	var near []netip.Addr
 	for _, p := range g.link.Snapshot() {
-		if p.Site == g.cfg.SelfSite().Name {
-			continue
-		}
 		g.nodesMu.Lock()
 		st := g.nodes[p.Node]
 		carries := g.carriers[p.Site] == p.Node
 		g.nodesMu.Unlock()
-		if !st.Up || !st.GW {
-			if carries {
-				g.setWay(p.Site, way{})
-			}
+		if p.Site == g.cfg.SelfSite().Name || !carries {
 			continue
 		}
 		node := g.addressOf(p.Site, p.Node)
-		near = append(near, node)
-		if !carries {
+		if follows || !st.Up || !st.GW || !node.IsValid() {
+			g.setWay(p.Site, way{})
 			continue
 		}
+		near = append(near, node)
 		w := way{node: node, rtt: p.RTT}
 		switch loss := max(p.LossOut, p.LossIn); {
 		case loss >= wanLoss:
@@ -172,6 +174,9 @@ func (r *relaying) gauge() {
 			g.showPath(st)
 		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.near = near
 	r.pool.SetPeers(near)
 }
 
@@ -205,20 +210,36 @@ func (g *Gateway) addressOf(site, node string) netip.Addr {
 	return netip.Addr{}
 }
 
-// releaseAllBut makes raw what is relayed with a site, but for the connections whose
-// trunks lead to a node; an empty name spares none.
-func (g *Gateway) releaseAllBut(site, node, why string) {
-	if g.relaying == nil {
-		return
-	}
-	s, _ := g.cfg.Site(site)
-	gone := make(map[netip.Addr]bool)
-	for _, n := range s.Nodes {
-		for _, a := range n.Addresses {
-			gone[a] = n.Name != node
+// moved hears which node carries a site now. A node that does not any more takes
+// part in nothing.
+func (r *relaying) moved(site, node string) {
+	r.gw.setWay(site, way{})
+	r.release(site, "another node carries the other site", func(n string) bool { return n != node })
+	r.gauge()
+}
+
+// lost hears that another site's node can't be reached, or has forgotten what it was
+// part of. The trunks to it are worth nothing then, those that wait neither.
+func (r *relaying) lost(p link.PeerState, why string) {
+	r.release(p.Site, why, func(n string) bool { return n == p.Node })
+	gone := r.gw.addressOf(p.Site, p.Node)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.near = slices.DeleteFunc(r.near, func(a netip.Addr) bool { return a == gone })
+	r.pool.SetPeers(r.near)
+}
+
+// release makes raw what is relayed by way of a site's chosen nodes.
+func (r *relaying) release(site, why string, chosen func(node string) bool) {
+	s, _ := r.gw.cfg.Site(site)
+	r.legs.Release(why, func(t netstack.Trunk) bool {
+		for _, n := range s.Nodes {
+			if slices.Contains(n.Addresses, t.(*relayTrunk).Remote()) {
+				return chosen(n.Name)
+			}
 		}
-	}
-	g.relaying.legs.Release(why, func(t netstack.Trunk) bool { return gone[t.(*relayTrunk).Remote()] })
+		return false
+	})
 }
 
 // tracker is the flow table as a relay sees it.

@@ -8,6 +8,7 @@ command -v make >/dev/null || need+=(make)
 command -v git  >/dev/null || need+=(git)
 command -v gcc  >/dev/null || need+=(gcc libc6-dev)           # for the race detector
 command -v ip   >/dev/null || need+=(iproute2)
+command -v nft >/dev/null || need+=(nftables)
 command -v runuser >/dev/null || need+=(util-linux)
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need+=(postgresql)
 ls /usr/lib/postgresql/*/bin/pgbench  >/dev/null 2>&1 || need+=(postgresql-contrib)

@@ -96,8 +96,12 @@ func connText(p *printer, c *status.Conn) {
 	if c.OpenedBy == status.OpenedRemote {
 		opener = "from " + c.Site
 	}
+	mode := c.Mode
+	if c.Why != "" {
+		mode += ": " + c.Why
+	}
 	p.wrapped(len(margin), len(margin), normal, "",
-		fmt.Sprintf("%s, %s, opened %s, rule %s (%s)", c.Mode, c.State, opener, c.Rule, c.RulePos))
+		fmt.Sprintf("%s, %s, opened %s, rule %s (%s)", mode, c.State, opener, c.Rule, c.RulePos))
 }
 
 // addressText writes the port only where the protocol has one.

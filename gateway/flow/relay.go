@@ -255,7 +255,7 @@ func (f *flow) how() (relayed bool, why string) {
 	case c.relay != nil:
 		return true, c.why
 	case f.key.proto != wire.ProtoTCP:
-		return false, "only tcp is relayed"
+		return false, ""
 	case f.rule.Mode == ModeRoute:
 		return false, "its rule says so"
 	case !c.plain:

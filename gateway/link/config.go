@@ -102,6 +102,8 @@ type PeerState struct {
 	GW         bool // hellos are answered
 	Refused    bool // a difference or a version forbids data; not Up then
 	MTU        int  // largest packet that reaches the peer, in bytes
+	// Boot names the peer's process, so that a restart is seen; 0 until it was heard.
+	Boot uint64
 	// PartialChecksums: the peer takes packets whose checksum is unfinished.
 	PartialChecksums bool
 }

@@ -62,6 +62,6 @@ func (p *peer) state(now time.Duration) PeerState {
 	return PeerState{
 		Site: p.Site, Node: p.Node,
 		Up: gw || s.State == hello.Silent, GW: gw, Refused: s.State == hello.Refused,
-		MTU: s.MTUOut, PartialChecksums: gw && s.Capabilities&hello.PartialChecksums != 0,
+		MTU: s.MTUOut, Boot: s.Boot, PartialChecksums: gw && s.Capabilities&hello.PartialChecksums != 0,
 	}
 }

@@ -41,7 +41,7 @@ type Conn struct {
 	Site string `json:"site"`
 	// Mode is how the flow travels now: raw or relayed.
 	Mode string `json:"mode"`
-	// Why explains that.
+	// Why explains that; empty for what is never relayed, which is all but TCP.
 	Why string `json:"why"`
 	// State is the flow table's word, like established.
 	State string `json:"state"`

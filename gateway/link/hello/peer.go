@@ -298,8 +298,8 @@ func (p *Peer) hello(now time.Duration, out *Output, answer bool) {
 func (p *Peer) Snapshot(now time.Duration) Snapshot {
 	s := Snapshot{
 		State: p.state, Since: p.since, Reasons: p.reasons(),
-		Protocol: p.theirs,
-		RTT:      p.rtt.srtt, RTTVar: p.rtt.rttvar,
+		Protocol: p.theirs, Boot: p.last.boot,
+		RTT: p.rtt.srtt, RTTVar: p.rtt.rttvar,
 		LossOut: p.heardOut.loss(), LossIn: p.window.heard().loss(),
 		MTUOut: p.pmtu.mtu, Skew: p.skew,
 		Differences: slices.Clone(p.cmp.result),

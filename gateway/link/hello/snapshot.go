@@ -46,8 +46,10 @@ type Snapshot struct {
 	// What the peer says of itself; empty until it was heard.
 	Site, Node, Software string
 	Protocol             uint8 // 0 until it was heard
-	Capabilities         Capabilities
-	Keepalive            time.Duration
+	// Boot names the peer's process; 0 until it was heard.
+	Boot         uint64
+	Capabilities Capabilities
+	Keepalive    time.Duration
 
 	RTT, RTTVar time.Duration // smoothed (RFC 6298); 0 until measured
 	// LossOut and LossIn are the fractions of the latest hellos that were lost
