@@ -8,7 +8,7 @@ import (
 )
 
 // TCPPacket is an IP packet with a TCP segment and right checksums, for
-// [Namespace.SendIP]. Of s it takes all but Len.
+// [Namespace.SendIP]. Of s it takes all but Len and Payload.
 func TCPPacket(s Segment, payload []byte) []byte {
 	h := make([]byte, 20, 20+len(s.Options)+len(payload))
 	binary.BigEndian.PutUint16(h, s.Src.Port())

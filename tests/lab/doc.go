@@ -11,8 +11,9 @@
 // Besides the network the package holds what a test does on it: processes in a
 // namespace ([Namespace.Start]), bulk transfers and other traffic over the
 // kernel's TCP ([StartTransfer]), real PostgreSQL servers ([StartPostgres]), plain
-// wireguard-go as a peer and as a baseline ([StartWG]), and observers
-// ([Namespace.Capture], [Namespace.Nstat]).
+// wireguard-go as a peer and as a baseline ([StartWG]), observers
+// ([Namespace.Capture], [Namespace.Nstat]), and the checker of the one rule
+// ([WatchRepeats]).
 //
 // All of it needs root. Namespaces are called gwlab-<pid>-<n>-<name> and lie
 // where iproute2 looks for them, so that `ip netns exec` helps when a test hangs.

@@ -26,6 +26,8 @@ type Segment struct {
 	Window   uint16
 	// Len is the length of the payload in bytes.
 	Len int
+	// Payload is what the capture kept of it. It is part of the packet.
+	Payload []byte
 	// Options are the header's options as they are.
 	Options []byte
 }
@@ -71,6 +73,7 @@ func DecodeTCP(p Packet) (s Segment, ok bool) {
 		Seq: binary.BigEndian.Uint32(t[4:]), Ack: binary.BigEndian.Uint32(t[8:]),
 		Flags: t[13], Window: binary.BigEndian.Uint16(t[14:]),
 		Len: length - at - header, Options: t[20:min(header, len(t))],
+		Payload: t[min(header, len(t)):min(length-at, len(t))],
 	}, true
 }
 

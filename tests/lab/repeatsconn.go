@@ -1,0 +1,206 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// connection is one incarnation of a tuple, as two wires show it.
+type connection struct {
+	ends   [2]end    // by side
+	last   time.Time // when anything was said
+	closed time.Time
+}
+
+// end is what one end of a connection has said so far, and what of it has been
+// heard at the other end.
+type end struct {
+	opened   bool // it has said a SYN
+	isn      uint32
+	answered bool // it has said a SYN with an ACK
+	window   int  // the largest in a SYN
+	said     tcpOptions
+
+	bytes     stream
+	acks      bool  // it has acknowledged anything
+	ack, edge int64 // the highest; positions of the other end
+	fin       int64 // the position of its FIN; 0 is none
+	resets    []uint32
+	urgent    bool
+	stamp     uint32 // the latest
+	delivered ranges // of its bytes, at the other end
+}
+
+// unwrap turns a sequence number of this end into a position.
+func (e *end) unwrap(seq uint32) int64 { return e.bytes.top + int64(int32(seq-uint32(e.bytes.top))) }
+
+// behind is one past the last position that the end has used.
+func (e *end) behind() int64 {
+	if e.fin != 0 {
+		return e.fin + 1
+	}
+	return e.bytes.top
+}
+
+// epochs keeps positions positive, however far below its first a number may lie.
+const epochs = 1 << 33
+
+// say takes in what the end at side x has sent.
+func (c *connection) say(x int, s *Segment, at time.Time) {
+	e, o := &c.ends[x], &c.ends[1-x]
+	opts := parseOptions(s.Options)
+	c.last = at
+	if s.Flags&RST != 0 {
+		if !slices.Contains(e.resets, s.Seq) {
+			e.resets = append(e.resets, s.Seq)
+		}
+		c.close(at)
+	}
+	if s.Flags&SYN != 0 {
+		if !e.opened || e.isn != s.Seq {
+			*e = end{opened: true, isn: s.Seq, resets: e.resets}
+			e.bytes.start = epochs + int64(s.Seq) + 1
+			e.bytes.top = e.bytes.start
+		}
+		e.said = opts
+		e.window = max(e.window, int(s.Window))
+		e.answered = e.answered || s.Flags&ACK != 0
+	}
+	if s.Flags&ACK != 0 && o.opened {
+		ack := o.unwrap(s.Ack)
+		edge := ack + int64(s.Window)<<e.shift(s, o)
+		if !e.acks {
+			e.acks, e.ack, e.edge = true, ack, edge
+		}
+		e.ack, e.edge = max(e.ack, ack), max(e.edge, edge)
+		if e.fin != 0 && o.fin != 0 && o.ack > e.fin && e.ack > o.fin {
+			c.close(at)
+		}
+	}
+	if !e.opened {
+		return
+	}
+	pos := e.unwrap(s.Seq)
+	if s.Flags&SYN != 0 {
+		pos++ // its bytes come behind it
+	}
+	if s.Flags&RST == 0 { // what a reset carries is no part of the stream
+		e.bytes.write(pos, s.Payload)
+	}
+	if s.Flags&FIN != 0 {
+		e.fin = pos + int64(s.Len)
+	}
+	e.urgent = e.urgent || s.Flags&URG != 0
+	if opts.stamped && (e.stamp == 0 || int32(opts.stamp-e.stamp) > 0) {
+		e.stamp = opts.stamp
+	}
+}
+
+// close notes when the connection ended.
+func (c *connection) close(at time.Time) {
+	if c.closed.IsZero() {
+		c.closed = at
+	}
+}
+
+// shift is by how much the end's window is scaled: if both ends have said the
+// option, and never in a SYN (RFC 7323 section 2.2).
+func (e *end) shift(s *Segment, o *end) int {
+	if s.Flags&SYN != 0 || e.said.scale < 0 || o.said.scale < 0 {
+		return 0
+	}
+	return e.said.scale
+}
+
+// hear judges what has arrived as if the end at side x had sent it, and says what
+// is wrong with it. Empty is nothing.
+func (c *connection) hear(x int, s *Segment) string {
+	e, o := &c.ends[x], &c.ends[1-x]
+	opts := parseOptions(s.Options)
+	if s.Flags&RST != 0 {
+		if !slices.Contains(e.resets, s.Seq) {
+			return "a RST that the other had not said"
+		}
+		return ""
+	}
+	if !e.opened {
+		return "the other had not said a SYN"
+	}
+	pos := e.unwrap(s.Seq)
+	if s.Flags&SYN != 0 {
+		if why := e.hearSYN(s, opts); why != "" {
+			return why
+		}
+		pos++
+	}
+	if s.Flags&FIN != 0 && (e.fin == 0 || pos+int64(s.Len) != e.fin) {
+		return "a FIN that the other had not said"
+	}
+	if s.Flags&URG != 0 && !e.urgent {
+		return "urgent, and the other had said nothing urgent"
+	}
+	switch d := e.bytes.compare(pos, s.Payload); {
+	case d == different:
+		return "other bytes than the other had said there"
+	case d == unsent:
+		return fmt.Sprintf("bytes that the other had not said: its last was at %d", uint32(e.bytes.top-1))
+	case d == forgotten:
+		return fmt.Sprintf("bytes that lie %d behind the other's last", e.bytes.top-pos)
+	case pos+int64(s.Len) > e.behind():
+		return fmt.Sprintf("a sequence number beyond the other's, which was %d", uint32(e.behind()))
+	}
+	if opts.stamped && int32(opts.stamp-e.stamp) > 0 {
+		return fmt.Sprintf("a timestamp %d beyond the other's last", opts.stamp-e.stamp)
+	}
+	until := pos + int64(s.Len)
+	if s.Flags&FIN != 0 {
+		until++ // which may be selected, too
+	}
+	e.delivered.add(pos, until)
+	if s.Flags&ACK != 0 {
+		return e.hearACK(s, o, opts)
+	}
+	return ""
+}
+
+func (e *end) hearSYN(s *Segment, opts tcpOptions) string {
+	switch {
+	case s.Seq != e.isn:
+		return fmt.Sprintf("a SYN that the other had not said: its own began at %d", e.isn)
+	case s.Flags&ACK != 0 && !e.answered:
+		return "a SYN with an ACK, and the other had said one without"
+	case int(s.Window) > e.window:
+		return fmt.Sprintf("a window of %d in a SYN, the other's was %d", s.Window, e.window)
+	case opts.scale != e.said.scale:
+		return fmt.Sprintf("window scale %d, the other's was %d", opts.scale, e.said.scale)
+	case opts.mss > e.said.mss:
+		return fmt.Sprintf("an MSS of %d, the other's was %d", opts.mss, e.said.mss)
+	case opts.sackOK && !e.said.sackOK:
+		return "SACK permitted, and the other had not permitted it"
+	case opts.stamped && !e.said.stamped:
+		return "timestamps that the other had not offered"
+	}
+	return ""
+}
+
+func (e *end) hearACK(s *Segment, o *end, opts tcpOptions) string {
+	if !e.acks {
+		return "an ACK, and the other had acknowledged nothing"
+	}
+	ack := o.unwrap(s.Ack)
+	if ack > e.ack {
+		return fmt.Sprintf("acknowledges %d bytes beyond what the other had", ack-e.ack)
+	}
+	if edge := ack + int64(s.Window)<<e.shift(s, o); edge > e.edge {
+		return fmt.Sprintf("a right window edge %d bytes beyond the other's", edge-e.edge)
+	}
+	for _, b := range opts.selected {
+		lo := o.unwrap(b[0])
+		hi := lo + int64(b[1]-b[0])
+		if lo >= hi || !o.delivered.covers(lo, hi) {
+			return fmt.Sprintf("a SACK block from %d to %d, which the other had not received", b[0], b[1])
+		}
+	}
+	return ""
+}
