@@ -12,6 +12,7 @@ import (
 const (
 	counterRefused = "refused"
 	counterOpened  = "opened"
+	counterDropped = "dropped" // of a Drop
 )
 
 // firewall is the one-way rule in the WAN router.

@@ -142,9 +142,14 @@ func (n *Namespace) DialWith(ctx context.Context, d *net.Dialer, network, addres
 }
 
 // Listen listens in the namespace, without Multipath TCP.
-func (n *Namespace) Listen(ctx context.Context, network, address string) (l net.Listener, err error) {
+func (n *Namespace) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
+	return n.ListenWith(ctx, &lc, network, address)
+}
+
+// ListenWith is Listen with a configuration of the caller's, for socket options.
+func (n *Namespace) ListenWith(ctx context.Context, lc *net.ListenConfig, network, address string) (l net.Listener, err error) {
 	err = n.Do(func() error {
 		l, err = lc.Listen(ctx, network, address)
 		return err

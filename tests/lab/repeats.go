@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 // blocks, SYN, FIN and RST. It has to see connections from their SYN on.
 type Repeats struct {
 	captures [2]*Capture
+	hosts    [2]*Host
 	addrs    [2][]netip.Addr // by side: red, gray
 
 	mu     sync.Mutex
@@ -88,8 +90,9 @@ const (
 	// never late; but clocks of two processors differ a little, and several segments
 	// that a receiver's kernel joins have the time of the first.
 	tolerance = time.Millisecond
-	// maxViolations is how many are quoted.
+	// maxViolations and maxQuoted are how many violations and resets are quoted.
 	maxViolations = 10
+	maxQuoted     = 1000
 	// incarnations is how many connections of one tuple are known at once: late
 	// segments of an old one may come when the next is open.
 	incarnations = 3
@@ -121,7 +124,8 @@ type event struct {
 // each other. The caller calls Stop.
 func WatchRepeats(red, gray *Host) (*Repeats, error) {
 	r := newRepeats(red.Addrs(), gray.Addrs())
-	for side, h := range []*Host{red, gray} {
+	r.hosts = [2]*Host{red, gray}
+	for side, h := range r.hosts {
 		c, err := h.Capture("lan0", CaptureConfig{SnapLen: wholePackets, Each: func(p Packet) { r.take(side, p) }})
 		if err != nil {
 			if side == 1 {
@@ -145,6 +149,26 @@ func (r *Repeats) Stop() (RepeatsReport, error) {
 	return r.end(), err
 }
 
+// Settle is Report when all that was captured before has been judged. It sends a
+// datagram from each database to the other, by which time passes on both wires.
+func (r *Repeats) Settle(ctx context.Context) (RepeatsReport, error) {
+	now := time.Now()
+	err := Until(ctx, "packets on both wires", func() (bool, error) {
+		for i, h := range r.hosts {
+			const discard = 9
+			from, to := netip.AddrPortFrom(h.LAN4, discard), netip.AddrPortFrom(r.hosts[1-i].LAN4, discard)
+			if err := h.SendIP(UDPPacket(from, to, nil)); err != nil {
+				return false, err
+			}
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		until := now.Add(2 * tolerance)
+		return r.wires[0].latest.After(until) && r.wires[1].latest.After(until), nil
+	})
+	return r.Report(), err
+}
+
 // Report is what has been found so far. Segments of the last moments are missing.
 func (r *Repeats) Report() RepeatsReport {
 	r.mu.Lock()
@@ -164,30 +188,22 @@ func (r *Repeats) end() RepeatsReport {
 
 // take takes in a packet of a side's capture.
 func (r *Repeats) take(side int, p Packet) {
-	s, ok := DecodeTCP(p)
-	if !ok {
-		return
-	}
-	from := side
-	if !p.Outgoing {
-		from = 1 - side
-	}
-	if !slices.Contains(r.addrs[from], s.Src.Addr()) || !slices.Contains(r.addrs[1-from], s.Dst.Addr()) {
-		return
-	}
+	seg, ok := r.between(side, p)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := event{at: p.Time, seg: s}
-	if n := len(r.free); n > 0 {
-		e.buf, r.free = r.free[n-1], r.free[:n-1]
-	}
-	e.buf = append(append(e.buf[:0], s.Options...), s.Payload...)
-	e.seg.Options, e.seg.Payload = e.buf[:len(s.Options)], e.buf[len(s.Options):]
 	w := &r.wires[side]
-	if p.Outgoing {
-		w.said.push(e)
-	} else {
-		w.heard.push(e)
+	if ok {
+		e := event{at: p.Time, seg: seg}
+		if n := len(r.free); n > 0 {
+			e.buf, r.free = r.free[n-1], r.free[:n-1]
+		}
+		e.buf = append(append(e.buf[:0], seg.Options...), seg.Payload...)
+		e.seg.Options, e.seg.Payload = e.buf[:len(seg.Options)], e.buf[len(seg.Options):]
+		if p.Outgoing {
+			w.said.push(e)
+		} else {
+			w.heard.push(e)
+		}
 	}
 	if p.Time.After(w.latest) {
 		w.latest = p.Time
@@ -198,6 +214,18 @@ func (r *Repeats) take(side int, p Packet) {
 		until = r.wires[1].latest
 	}
 	r.merge(func(t time.Time) bool { return t.Before(until) })
+}
+
+// between says whether a packet is a segment between the two databases.
+func (r *Repeats) between(side int, p Packet) (s Segment, ok bool) {
+	if s, ok = DecodeTCP(p); !ok {
+		return s, false
+	}
+	from := side
+	if !p.Outgoing {
+		from = 1 - side
+	}
+	return s, slices.Contains(r.addrs[from], s.Src.Addr()) && slices.Contains(r.addrs[1-from], s.Dst.Addr())
 }
 
 // merge goes through the events of both wires in order of time, as far as due
@@ -296,7 +324,7 @@ func (r *Repeats) hear(x int, e *event) {
 // reset notes a reset, unless both ends had said all: then a segment that came
 // twice has found that the socket is gone, as happens on any path.
 func (r *Repeats) reset(c *connection, e *event) {
-	if e.seg.Flags&RST != 0 && (c.ends[0].fin == 0 || c.ends[1].fin == 0) && len(r.report.Resets) < maxResets {
+	if e.seg.Flags&RST != 0 && (c.ends[0].fin == 0 || c.ends[1].fin == 0) && len(r.report.Resets) < maxQuoted {
 		r.report.Resets = append(r.report.Resets, fmt.Sprintf("%s %v", e.at.Format("15:04:05.000000"), e.seg))
 	}
 }

@@ -38,6 +38,11 @@ type TransferConfig struct {
 	Unhashed bool
 	// Congestion is the kernel's congestion control; empty leaves its default.
 	Congestion string
+	// Socket, if set, sets options of the listening socket and of those that dial,
+	// before they do. Accepted ones inherit most of them.
+	Socket func(fd int) error
+	// Multipath leaves Multipath TCP to both ends (RFC 8684).
+	Multipath bool
 }
 
 // TransferResult is what a transfer came to.
@@ -97,7 +102,9 @@ func StartTransfer(ctx context.Context, cfg TransferConfig) (*Transfer, error) {
 	if cfg.Flows > 256 {
 		return nil, fmt.Errorf("transfer: %d flows, at most 256 have a number", cfg.Flows)
 	}
-	l, err := cfg.To.Listen(ctx, "tcp", cfg.Addr.String())
+	lc := net.ListenConfig{Control: control(cfg.Socket)}
+	lc.SetMultipathTCP(cfg.Multipath)
+	l, err := cfg.To.ListenWith(ctx, &lc, "tcp", cfg.Addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("transfer: %w", err)
 	}
@@ -129,6 +136,9 @@ func (t *Transfer) Wait() (TransferResult, error) {
 	}
 	return t.res, nil
 }
+
+// Addr is where the transfer's listening side listens.
+func (t *Transfer) Addr() netip.AddrPort { return t.cfg.Addr }
 
 // Done is closed when the transfer has ended.
 func (t *Transfer) Done() <-chan struct{} { return t.done }
@@ -233,8 +243,8 @@ func (t *Transfer) run(ctx context.Context, l net.Listener) error {
 			both(c, int(id[0]), 1, t.cfg.Back, t.cfg.Bytes)
 		})
 		wg.Go(func() {
-			var d net.Dialer
-			d.SetMultipathTCP(false)
+			d := net.Dialer{Control: control(t.cfg.Socket)}
+			d.SetMultipathTCP(t.cfg.Multipath)
 			if t.cfg.Source.IsValid() {
 				d.LocalAddr = &net.TCPAddr{IP: t.cfg.Source.AsSlice()}
 			}
@@ -352,6 +362,17 @@ func sum(h hash.Hash, n int64) string {
 		return fmt.Sprintf("%d bytes", n)
 	}
 	return fmt.Sprintf("%d bytes, sha256 %s", n, hex.EncodeToString(h.Sum(nil)))
+}
+
+// control makes a function on a socket what net wants.
+func control(set func(fd int) error) func(string, string, syscall.RawConn) error {
+	if set == nil {
+		return nil
+	}
+	return func(_, _ string, raw syscall.RawConn) error {
+		var inner error
+		return errors.Join(raw.Control(func(fd uintptr) { inner = set(int(fd)) }), inner)
+	}
 }
 
 // setCongestion chooses the kernel's congestion control; accepted connections

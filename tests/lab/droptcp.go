@@ -1,0 +1,95 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Drop makes a namespace lose TCP segments of one port, as if its network card
+// did. A capture sees what comes in, and not what would have gone out.
+type Drop struct {
+	ns    *Namespace
+	table *nftables.Table
+}
+
+// Way is a direction through a namespace's network card.
+type Way int
+
+// The ways in which a Drop may work.
+const (
+	In Way = iota
+	Out
+	InAndOut
+)
+
+var drops atomic.Int64
+
+// DropTCP drops segments from or to a port. If flags is not 0, only those with
+// exactly these flags are dropped; ACK alone is a pure acknowledgement, or bytes
+// that are not pushed. The caller calls Lift, or the lab's end makes do.
+func (n *Namespace) DropTCP(way Way, port uint16, flags uint8) (*Drop, error) {
+	c, err := nftables.New(nftables.WithNetNSFd(int(n.handle)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: nftables: %w", n.name, err)
+	}
+	d := &Drop{ns: n, table: c.AddTable(&nftables.Table{
+		Family: nftables.TableFamilyINet, Name: fmt.Sprintf("gwlab-drop-%d", drops.Add(1)),
+	})}
+	c.AddObj(&nftables.CounterObj{Table: d.table, Name: counterDropped})
+	for _, hook := range []struct {
+		name string
+		num  *nftables.ChainHook
+		not  Way
+	}{{"input", nftables.ChainHookInput, Out}, {"output", nftables.ChainHookOutput, In}} {
+		if way == hook.not {
+			continue
+		}
+		chain := c.AddChain(&nftables.Chain{
+			Table: d.table, Name: hook.name, Type: nftables.ChainTypeFilter,
+			Hooknum: hook.num, Priority: nftables.ChainPriorityFilter,
+		})
+		for _, offset := range []uint32{0, 2} { // of the source port and the destination port
+			exprs := []expr.Any{
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+				&expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2, DestRegister: 1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+			}
+			if flags != 0 {
+				exprs = append(exprs,
+					&expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1, DestRegister: 1},
+					&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}})
+			}
+			c.AddRule(&nftables.Rule{Table: d.table, Chain: chain, Exprs: append(exprs,
+				counter(counterDropped), &expr.Verdict{Kind: expr.VerdictDrop})})
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return nil, fmt.Errorf("%s: drop TCP port %d: %w", n.name, port, err)
+	}
+	return d, nil
+}
+
+// Count is how many segments have been dropped.
+func (d *Drop) Count() (uint64, error) {
+	return (&firewall{ns: d.ns, table: d.table}).count(counterDropped)
+}
+
+// Lift lets everything pass again.
+func (d *Drop) Lift() error {
+	c, err := nftables.New(nftables.WithNetNSFd(int(d.ns.handle)))
+	if err == nil {
+		c.DelTable(d.table)
+		err = c.Flush()
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%s: stop dropping TCP: %w", d.ns.name, err)
+	}
+	return nil
+}
