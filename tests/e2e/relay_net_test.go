@@ -1,0 +1,235 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/tests/lab"
+)
+
+// modes are the policy modes that the tests of the relay run with. What holds for
+// a relayed connection holds for a raw one, except that it is relayed and what
+// that is good for.
+var modes = flag.String("modes", "route", "policy modes of the relay's tests, with commas between")
+
+const (
+	modeRoute = "route"
+	modeRelay = "relay"
+)
+
+// eachMode runs a test with each of the modes.
+func eachMode(t *testing.T, test func(t *testing.T, mode string)) {
+	t.Helper()
+	for m := range strings.SplitSeq(*modes, ",") {
+		t.Run(m, func(t *testing.T) { test(t, m) })
+	}
+}
+
+// relayNet is a network over an impaired WAN whose rules have a mode, and on which
+// the one rule is checked all the while.
+type relayNet struct {
+	*network
+	mode  string
+	rules *lab.Repeats
+}
+
+// plainPort is a port whose connections are always raw, to be compared with.
+const plainPort = 7000
+
+// relayPolicy is everything, in a mode.
+func relayPolicy(mode string) string {
+	return fmt.Sprintf(`
+  rule "plain" {
+    from  = ["red", "gray"]
+    to    = ["red", "gray"]
+    ports = ["tcp/%d"]
+    mode  = "route"
+  }
+  rule "all" {
+    from  = ["red", "gray"]
+    to    = ["red", "gray"]
+    ports = ["any"]
+    mode  = %q
+  }`, plainPort, mode)
+}
+
+// farDelay is one way. A connection over it is worth being relayed.
+const farDelay = 5 * time.Millisecond
+
+// farWAN has room for more than the machine carries with the rule checked.
+var farWAN = lab.Impairment{Rate: 300e6, QueueBytes: 2 << 20, Delay: farDelay}
+
+// startRelay starts a network in a mode.
+func startRelay(t *testing.T, mode string, imp lab.Impairment) *relayNet {
+	t.Helper()
+	n := newRelay(t, mode, imp)
+	n.start()
+	return n
+}
+
+// newRelay is startRelay for who has more to say before the gateways start.
+func newRelay(t *testing.T, mode string, imp lab.Impairment) *relayNet {
+	t.Helper()
+	n := &relayNet{mode: mode, network: newNetwork(t, setup{lab: lab.Config{Impaired: true}, rules: relayPolicy(mode)})}
+	n.Box.SetBoth(imp)
+	var err error
+	if n.rules, err = lab.WatchRepeats(n.Red.DB(), n.Gray.DB()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r, err := n.rules.Stop()
+		if err := errors.Join(err, r.Err()); err != nil {
+			t.Error(err)
+		}
+		t.Logf("%d connections, %v segments and %d MB have been said before", r.Connections, r.Judged, r.Bytes>>20)
+		n.noneThrough(t)
+	})
+	return n
+}
+
+// relays says whether bulk is to be relayed at all.
+func (n *relayNet) relays() bool { return n.mode != modeRoute }
+
+// resets says what a scenario may do.
+type resets bool
+
+const (
+	noReset  resets = false
+	anyReset resets = true
+)
+
+// scenario is a test on a network that others use before and after it. It fails
+// if the one rule was broken meanwhile, or somebody saw a reset.
+func (n *relayNet) scenario(t *testing.T, name string, may resets, do func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		before := n.settle(t)
+		do(t)
+		after := n.settle(t)
+		if after.Broken != before.Broken {
+			t.Errorf("a segment was not said before: %v", after.Err())
+		}
+		if seen := after.Resets[len(before.Resets):]; len(seen) > 0 && may == noReset {
+			t.Errorf("%d resets, the first: %s", len(seen), seen[0])
+		}
+		if after.Judged == before.Judged {
+			t.Error("no segment arrived: the test shows nothing")
+		}
+	})
+}
+
+func (n *relayNet) settle(t *testing.T) lab.RepeatsReport {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r, err := n.rules.Settle(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// eachWay is a scenario in all ways.
+func (n *relayNet) eachWay(t *testing.T, name string, may resets, do func(t *testing.T, w way)) {
+	t.Helper()
+	for _, w := range n.ways() {
+		n.scenario(t, name+", "+w.name, may, func(t *testing.T) { do(t, w) })
+	}
+}
+
+// twoWays are one opened from each side and one in each family.
+func (n *relayNet) twoWays() []way {
+	w := n.ways()
+	return []way{w[0], w[3]}
+}
+
+// shown is a connection as a gateway shows it.
+type shown struct {
+	status.Conn
+	Why string `json:"why"`
+}
+
+// connsTo asks the node for its connections to a port.
+func (n *node) connsTo(port uint16) (found []shown, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := n.host.Command(ctx, n.bin, "conns", "--json", "--socket", n.socket).Output()
+	if err != nil {
+		return nil, err
+	}
+	var all struct {
+		Conns []shown `json:"conns"`
+	}
+	if err := json.Unmarshal(out, &all); err != nil {
+		return nil, err
+	}
+	for _, c := range all.Conns {
+		if c.Proto == "tcp" && c.DestinationPort == port {
+			found = append(found, c)
+		}
+	}
+	return found, nil
+}
+
+// carried waits until both gateways show all connections to a port in a way, raw
+// or relayed, and that there are any.
+func (n *relayNet) carried(t *testing.T, port uint16, mode string) {
+	t.Helper()
+	for _, nd := range []*node{n.red, n.gray} {
+		var last []shown
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		err := lab.Until(ctx, fmt.Sprintf("%s shows port %d as %s", nd.name, port, mode), func() (bool, error) {
+			var err error
+			if last, err = nd.connsTo(port); err != nil {
+				return false, err
+			}
+			for _, c := range last {
+				if c.Mode != mode {
+					return false, nil
+				}
+			}
+			return len(last) > 0, nil
+		})
+		cancel()
+		if err != nil {
+			t.Fatalf("%v; it shows %+v", err, last)
+		}
+	}
+}
+
+// relayed waits until the connections to a port are relayed, if the mode wants
+// that. Bytes must be moving.
+func (n *relayNet) relayed(t *testing.T, port uint16) {
+	t.Helper()
+	if n.relays() {
+		n.carried(t, port, "relayed")
+	} else {
+		n.carried(t, port, "raw")
+	}
+}
+
+// raw fails the test unless the connections to a port are raw now.
+func (n *relayNet) raw(t *testing.T, port uint16) {
+	t.Helper()
+	for _, nd := range []*node{n.red, n.gray} {
+		found, err := nd.connsTo(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range found {
+			if c.Mode != "raw" {
+				t.Errorf("%s shows %s:%d as %s (%s), want raw", nd.name, c.Source, c.SourcePort, c.Mode, c.Why)
+			}
+		}
+		if len(found) == 0 {
+			t.Errorf("%s shows no connection to port %d", nd.name, port)
+		}
+	}
+}
