@@ -7,6 +7,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/netstack"
 )
 
 // linkChanged hears from the link what has become of a node.
@@ -33,9 +34,9 @@ func (g *Gateway) linkChanged(p link.PeerState) {
 	switch {
 	case sibling:
 	case !p.Up:
-		g.relaying.lost(p, "the link is down")
+		g.relaying.lost(p, netstack.EndLinkDown)
 	case before.Boot != 0 && before.Boot != p.Boot:
-		g.relaying.lost(p, "the other gateway was restarted")
+		g.relaying.lost(p, netstack.EndRestarted)
 	}
 	if !p.Up {
 		return

@@ -181,7 +181,7 @@ const discardWait = 500 * time.Millisecond
 // pair has taken notice of the gap. Everything that is read meanwhile is dropped.
 func (g *Gateway) discard() {
 	start := time.Now()
-	g.relaying.legs.ReleaseAll("this process was frozen")
+	g.relaying.legs.ReleaseAll(netstack.EndFrozen)
 	for g.link.Pending() || g.tun.Pending() {
 		if time.Since(start) > discardWait {
 			break

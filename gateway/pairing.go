@@ -15,6 +15,7 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/ha"
 	"github.com/onewaylink/gw/ha/vip"
+	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -106,7 +107,7 @@ type pairFlows Gateway
 func (f *pairFlows) SetStandby(on bool) {
 	f.table.SetStandby(on)
 	if on {
-		f.relaying.legs.ReleaseAll("the sibling has taken over")
+		f.relaying.legs.ReleaseAll(netstack.EndStandby)
 	}
 }
 

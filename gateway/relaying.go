@@ -11,6 +11,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/trunk"
 	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -214,13 +215,13 @@ func (g *Gateway) addressOf(site, node string) netip.Addr {
 // part in nothing.
 func (r *relaying) moved(site, node string) {
 	r.gw.setWay(site, way{})
-	r.release(site, "another node carries the other site", func(n string) bool { return n != node })
+	r.release(site, netstack.EndMoved, func(n string) bool { return n != node })
 	r.gauge()
 }
 
 // lost hears that another site's node can't be reached, or has forgotten what it was
 // part of. The trunks to it are worth nothing then, those that wait neither.
-func (r *relaying) lost(p link.PeerState, why string) {
+func (r *relaying) lost(p link.PeerState, why netstack.End) {
 	r.release(p.Site, why, func(n string) bool { return n == p.Node })
 	gone := r.gw.addressOf(p.Site, p.Node)
 	r.mu.Lock()
@@ -230,7 +231,7 @@ func (r *relaying) lost(p link.PeerState, why string) {
 }
 
 // release makes raw what is relayed by way of a site's chosen nodes.
-func (r *relaying) release(site, why string, chosen func(node string) bool) {
+func (r *relaying) release(site string, why netstack.End, chosen func(node string) bool) {
 	s, _ := r.gw.cfg.Site(site)
 	r.legs.Release(why, func(t netstack.Trunk) bool {
 		for _, n := range s.Nodes {
@@ -240,6 +241,15 @@ func (r *relaying) release(site, why string, chosen func(node string) bool) {
 		}
 		return false
 	})
+}
+
+// status is what people see of it; begun is how many connections began to be relayed.
+func (r *relaying) status(begun uint64) status.Relay {
+	legs, pool := r.legs.Stats(), r.pool.Stats()
+	return status.Relay{
+		Relayed: legs.Relayed, Begun: begun, Ends: status.NewRelayEnds(legs.Ends),
+		TrunksWaiting: pool.Warm, TrunksInUse: pool.InUse, TrunksMissed: pool.Missed, Congestion: pool.Congestion,
+	}
 }
 
 // tracker is the flow table as a relay sees it.

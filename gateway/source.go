@@ -42,6 +42,7 @@ func (s *source) Status() status.Status {
 			Opened: st.Opened, Denied: st.Denied, Restored: st.Restored,
 			Records: st.Records, Limit: st.Limit,
 		},
+		Relay:  g.relaying.status(st.Relayed),
 		Drops:  status.NewDrops(drops),
 		Memory: status.ReadMemory(),
 	}

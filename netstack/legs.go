@@ -50,16 +50,6 @@ type Tracker interface {
 	Detach(End)
 }
 
-// End is why a relay has ended.
-type End struct {
-	// Why is a phrase for people: "the trunk has ended".
-	Why string
-	// Clean says that nothing is wrong: the connection has ended or is idle.
-	Clean bool
-	// Never says that the connection is not to be relayed again.
-	Never bool
-}
-
 // Trunk carries one connection between two gateways. Receive has one caller.
 type Trunk interface {
 	// Send sends a frame, and waits for room.
@@ -102,6 +92,7 @@ type Legs struct {
 	wg     sync.WaitGroup
 
 	made, failed atomic.Uint64
+	ended        [len(ends)]atomic.Uint64
 }
 
 // NewLegs makes a stack for legs. gVisor starts its workers here already; they end
@@ -208,7 +199,7 @@ func (l *Legs) Run(ctx context.Context) error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	l.ReleaseAll("the gateway is being closed")
+	l.ReleaseAll(EndClosing)
 	l.wg.Wait()
 	// The stack goes last: nothing of it is left that could send.
 	l.stack.Destroy()
@@ -227,29 +218,45 @@ func (l *Legs) all() []*Relay {
 
 // ReleaseAll makes every relayed connection raw at once: what the legs hold is
 // discarded before it returns, and nothing of it is written any more.
-func (l *Legs) ReleaseAll(why string) { l.Release(why, func(Trunk) bool { return true }) }
+func (l *Legs) ReleaseAll(e End) { l.Release(e, func(Trunk) bool { return true }) }
 
 // Release does that for the connections whose trunks are chosen.
-func (l *Legs) Release(why string, chosen func(Trunk) bool) {
+func (l *Legs) Release(e End, chosen func(Trunk) bool) {
 	for _, r := range l.all() {
 		if chosen(r.trunk) {
-			r.release(End{Why: why})
+			r.release(e)
 		}
 	}
 }
 
 // LegStats is a snapshot.
 type LegStats struct {
-	// Relayed is how many connections are relayed now, Made how many legs were made
-	// since the start, Failed how many could not be.
-	Relayed      int
+	// Relayed is how many connections are relayed now.
+	Relayed int
+	// Made is how many legs were made since the start, Failed how many could not be.
 	Made, Failed uint64
+	// Ends counts the relays that have ended, by End.Cause.
+	Ends map[string]uint64
 }
 
 // Stats returns a snapshot.
 func (l *Legs) Stats() LegStats {
+	s := LegStats{Made: l.made.Load(), Failed: l.failed.Load(), Ends: make(map[string]uint64, len(ends))}
+	for i, e := range ends {
+		s.Ends[e.Cause] = l.ended[i].Load()
+	}
 	l.mu.RLock()
-	n := len(l.relays)
+	s.Relayed = len(l.relays)
 	l.mu.RUnlock()
-	return LegStats{Relayed: n, Made: l.made.Load(), Failed: l.failed.Load()}
+	return s
+}
+
+// count counts an end.
+func (l *Legs) count(e *End) {
+	for i := range ends {
+		if ends[i].Cause == e.Cause {
+			l.ended[i].Add(1)
+			return
+		}
+	}
 }

@@ -127,6 +127,7 @@ func (r *Relay) finish(e End) bool {
 		return false
 	}
 	r.end, r.endAt = &e, r.legs.cfg.Now()
+	r.legs.count(&e)
 	close(r.done)
 	if !e.Clean {
 		r.trunk.Close() // pump may wait for room in it
@@ -143,7 +144,7 @@ func (r *Relay) release(e End) {
 
 // Forget ends the relay of a connection that the flow table has forgotten. It may
 // be called with the table's locks held.
-func (r *Relay) Forget() { r.finish(End{Why: "the flow has ended"}) }
+func (r *Relay) Forget() { r.finish(endForgotten) }
 
 // Ended reports why the relay has ended; nil while it has not.
 func (r *Relay) Ended() *End {

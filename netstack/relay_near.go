@@ -16,7 +16,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 	case p.Flags&wire.RST != 0:
 		return r.reset(p, partial)
 	case p.Flags&wire.URG != 0:
-		r.release(End{Why: "urgent data", Never: true})
+		r.release(endUrgent)
 		return true
 	}
 	payload := p.Payload()
@@ -139,7 +139,7 @@ func (r *Relay) reset(p *wire.Packet, partial bool) (raw bool) {
 		return false
 	}
 	r.mu.Unlock()
-	r.release(End{Why: "reset", Clean: true})
+	r.release(endReset)
 	return true
 }
 
@@ -150,8 +150,8 @@ func (r *Relay) resetDue() bool {
 
 // sendReset sends the RST that waits.
 func (r *Relay) sendReset() {
-	if r.finish(End{Why: "reset", Clean: true}) {
-		r.track.Detach(*r.end)
+	if r.finish(endReset) {
+		r.track.Detach(endReset)
 		r.legs.cfg.Near.SendLink(r.rst)
 	}
 }
@@ -159,7 +159,7 @@ func (r *Relay) sendReset() {
 // FromLink takes notice of a segment of the far database that passes raw.
 func (r *Relay) FromLink(p *wire.Packet) {
 	if p.Flags&wire.RST != 0 {
-		r.release(End{Why: "reset", Clean: true})
+		r.release(endReset)
 		return
 	}
 	if p.Flags&wire.SYN != 0 || p.Flags&wire.ACK == 0 {
@@ -182,7 +182,7 @@ func (r *Relay) FromLink(p *wire.Packet) {
 // goes to the far database, whose segment it was; the leg can't follow, so the
 // connection stays raw.
 func (r *Relay) Error() {
-	r.release(End{Why: "the path to the near database has changed", Never: true})
+	r.release(endPath)
 }
 
 // finDue reports whether the far database's FIN is to be told: when all before it

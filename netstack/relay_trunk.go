@@ -68,7 +68,7 @@ func (l *Legs) start(r *Relay, hello func() error) error {
 			err = hello()
 		}
 		if err != nil {
-			r.release(End{Why: err.Error()})
+			r.release(endLeg.because(err.Error()))
 		} else {
 			r.goLive()
 			l.wg.Go(r.receive)
@@ -132,7 +132,7 @@ func (r *Relay) pump() {
 		for r.Ended() == nil {
 			n, err := r.readLeg(buf)
 			if err != nil {
-				r.release(End{Why: err.Error()})
+				r.release(endLeg)
 				return
 			}
 			now := r.legs.cfg.Now()
@@ -149,7 +149,7 @@ func (r *Relay) pump() {
 			}
 			r.said(&f)
 			if err := r.trunk.Send(&f); err != nil {
-				r.release(End{Why: "the trunk has ended"})
+				r.release(endTrunk)
 				return
 			}
 		}
@@ -198,15 +198,19 @@ func (r *Relay) receive() {
 	var f wire.Frame
 	for {
 		if err := r.trunk.Receive(&f); err != nil {
-			r.release(End{Why: "the trunk has ended", Clean: errors.Is(err, io.EOF) && r.over()})
+			if r.over() {
+				r.release(endOver)
+			} else {
+				r.release(endTrunk)
+			}
 			return
 		}
 		switch {
 		case f.Kind == wire.FrameRefuse:
-			r.release(End{Why: "the other gateway won't: " + string(f.Payload)})
+			r.release(endRefused.because(string(f.Payload)))
 			return
 		case f.Kind == wire.FrameClose:
-			r.release(End{Why: "idle", Clean: true})
+			r.release(endIdle)
 			return
 		case f.Kind == wire.FrameAccept && !answered:
 			answered = true
@@ -219,7 +223,7 @@ func (r *Relay) receive() {
 				return
 			}
 		default:
-			r.release(End{Why: "the other gateway says what makes no sense"})
+			r.release(endNonsense)
 			return
 		}
 	}
@@ -242,7 +246,7 @@ func (r *Relay) data(f *wire.Frame) bool {
 	r.mu.Lock()
 	if f.Seq != r.gate.Fed() {
 		r.mu.Unlock()
-		r.release(End{Why: "a frame was out of sequence"})
+		r.release(endSequence)
 		return false
 	}
 	r.mu.Unlock()
@@ -296,7 +300,7 @@ func (r *Relay) feed(payload []byte) bool {
 			continue
 		case *tcpip.ErrWouldBlock:
 		default:
-			r.release(End{Why: "the leg has failed"})
+			r.release(endLeg)
 			return false
 		}
 		select {

@@ -41,7 +41,7 @@ func (r *Relay) watch(now time.Duration) {
 		r.trunk.Close() // the other gateway takes no last word
 	case rst:
 		r.sendReset()
-	case e.Why != "":
+	case e.Cause != "":
 		r.release(e)
 	}
 }
@@ -61,17 +61,17 @@ func (r *Relay) judge(now time.Duration, rtt time.Duration) End {
 		return End{}
 	case !r.begun:
 		if r.asks && now-r.began > r.patent {
-			return End{Why: "the other gateway has not answered"}
+			return endNoAnswer
 		}
 		return End{}
 	case now-r.farMoved > max(stallAfter, 4*rtt):
-		return End{Why: "nothing was acknowledged for a second"}
+		return endStall
 	case now-r.beyond > beyondFor+watchEvery:
-		return End{Why: "the far database has acknowledged what the leg does not have"}
+		return endBeyond
 	case r.overLocked():
-		return End{Why: "the connection has ended", Clean: true}
+		return endOver
 	case now-r.moved > idleAfter && r.quiet():
-		return End{Why: "idle", Clean: true}
+		return endIdle
 	}
 	return End{}
 }

@@ -115,6 +115,10 @@ func healthy() status.Status {
 			LastHandshake: now.Add(-12 * time.Second), RTT: seconds(40200 * time.Microsecond), RTTVar: seconds(310 * time.Microsecond),
 			LossOut: 0.0125, MTUOut: 1420, MTUIn: 1420, TxBytes: 123456789, RxBytes: 987654321, Version: "v0.2.0",
 		}},
+		Relay: status.Relay{
+			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr",
+			Ends: status.NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
+		},
 		Flows:  status.Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
 		Drops:  status.NewDrops(map[string]uint64{"denied": 1207, "spoofed": 0, "bad-checksum": 9, "no-flow": 9}),
 		Memory: status.Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},

@@ -31,6 +31,7 @@ func statusText(s status.Status, colour bool) string {
 		linkText(p, &s.Links[i], s.Time)
 	}
 	flowsText(p, s.Flows)
+	relayText(p, s.Relay)
 	dropsText(p, s.Drops)
 	return p.out.String()
 }
@@ -151,6 +152,25 @@ func flowsText(p *printer, f status.Flows) {
 	p.field("now", fmt.Sprintf("%d tcp, %d udp, %d icmp, %d other", f.TCP, f.UDP, f.ICMP, f.Other))
 	p.field("since the start", fmt.Sprintf("%d opened, %d denied, %d restored", f.Opened, f.Denied, f.Restored))
 	p.field("records for a restart", fmt.Sprint(f.Records))
+}
+
+// relayText shows what is relayed, and the anomalies that ended relays.
+func relayText(p *printer, r status.Relay) {
+	p.title(green, "relayed", fmt.Sprintf("%d connections, %d times since the start", r.Relayed, r.Begun))
+	trunks := fmt.Sprintf("%d waiting, %d in use", r.TrunksWaiting, r.TrunksInUse)
+	if r.Congestion != "" {
+		trunks += ", " + r.Congestion
+	}
+	p.field("trunks", trunks)
+	var ended []string
+	for _, e := range r.Ends {
+		if e.Count > 0 {
+			ended = append(ended, fmt.Sprintf("%d %s", e.Count, e.Cause))
+		}
+	}
+	if len(ended) > 0 {
+		p.field("ended", strings.Join(ended, ", "))
+	}
 }
 
 // dropsText shows the reasons that happened, in the snapshot's order.

@@ -43,6 +43,11 @@ var (
 	descOpened    = desc("flows_opened_total", "Flows that were opened.")
 	descDenied    = desc("flows_denied_total", "Flows that policy refused.")
 	descRestored  = desc("flows_restored_total", "Flows carried on from a record.")
+	descRelayed   = desc("relayed", "Connections that are relayed.")
+	descRelays    = desc("relays_begun_total", "Times that a connection began to be relayed.")
+	descEnds      = desc("relays_ended_total", "Times that a connection ceased to be relayed, by cause.", "cause")
+	descTrunks    = desc("trunks", "Connections between nodes for relayed connections, by state.", "state")
+	descMissed    = desc("trunks_missed_total", "Times that no trunk was free for a connection to be relayed.")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
 	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
 	descPeak      = desc("memory_resident_peak_bytes", "Most memory that the kernel ever held for the process.")
@@ -75,6 +80,14 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descOpened, s.Flows.Opened)
 	m.counter(descDenied, s.Flows.Denied)
 	m.counter(descRestored, s.Flows.Restored)
+	m.gauge(descRelayed, float64(s.Relay.Relayed))
+	m.counter(descRelays, s.Relay.Begun)
+	for _, e := range s.Relay.Ends {
+		m.counter(descEnds, e.Count, e.Cause)
+	}
+	m.gauge(descTrunks, float64(s.Relay.TrunksWaiting), "waiting")
+	m.gauge(descTrunks, float64(s.Relay.TrunksInUse), "in_use")
+	m.counter(descMissed, s.Relay.TrunksMissed)
 	for _, d := range s.Drops {
 		m.counter(descDrops, d.Packets, d.Reason)
 	}

@@ -34,6 +34,7 @@ type Status struct {
 	TUN         TUN      `json:"tun"`
 	Links       []Link   `json:"links"`
 	Flows       Flows    `json:"flows"`
+	Relay       Relay    `json:"relay"`
 	// Drops are the packets that this node dropped, by reason. NewDrops puts them in order.
 	Drops  []Drop `json:"drops"`
 	Memory Memory `json:"memory"`
@@ -48,6 +49,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	s.TUN.Addresses = notNil(s.TUN.Addresses)
 	s.Links = notNil(s.Links)
 	s.Drops = notNil(s.Drops)
+	s.Relay.Ends = notNil(s.Relay.Ends)
 	return json.Marshal(plain(s))
 }
 
@@ -87,6 +89,38 @@ type Flows struct {
 
 // Total is the number of flows in the table.
 func (f Flows) Total() int { return f.TCP + f.UDP + f.ICMP + f.Other }
+
+// Relay is what this node relays.
+type Relay struct {
+	// Relayed are the connections that are relayed now, Begun how many have begun to be since the start.
+	Relayed int    `json:"relayed"`
+	Begun   uint64 `json:"begun_total"`
+	// Ends are the reasons for which relays have ended, the most frequent first. All but idle, over and reset are anomalies, after
+	// which the connection went on raw.
+	Ends []RelayEnd `json:"ends"`
+	// Trunks are the connections between nodes that wait to be used, and those in use.
+	TrunksWaiting int `json:"trunks_waiting"`
+	TrunksInUse   int `json:"trunks_in_use"`
+	// TrunksMissed is how often none was free.
+	TrunksMissed uint64 `json:"trunks_missed_total"`
+	// Congestion is the congestion control of trunks.
+	Congestion string `json:"congestion"`
+}
+
+// RelayEnd is how often relays have ended for one named cause.
+type RelayEnd struct {
+	Cause string `json:"cause"`
+	Count uint64 `json:"count"`
+}
+
+// NewRelayEnds turns counters by cause into the list of a Relay, as NewDrops does.
+func NewRelayEnds(byCause map[string]uint64) []RelayEnd {
+	list := make([]RelayEnd, 0, len(byCause))
+	for _, d := range NewDrops(byCause) {
+		list = append(list, RelayEnd{Cause: d.Reason, Count: d.Packets})
+	}
+	return list
+}
 
 // Drop is how many packets were dropped for one named reason.
 type Drop struct {

@@ -67,6 +67,10 @@ func sample() Status {
 				ClockBehind: Seconds(3 * time.Second),
 			},
 		},
+		Relay: Relay{
+			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr",
+			Ends: NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
+		},
 		Flows:  Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
 		Drops:  NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
 		Memory: Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},

@@ -1,0 +1,52 @@
+package netstack
+
+// End is why a relay has ended.
+type End struct {
+	// Cause is the name that counters use, Why a phrase for people.
+	Cause, Why string
+	// Clean says that nothing is wrong: the connection has ended or is idle.
+	Clean bool
+	// Never says that the connection is not to be relayed again.
+	Never bool
+}
+
+// The ends that relays come to. All but the clean ones are anomalies, and the
+// connection goes on raw.
+var (
+	endIdle  = End{Cause: "idle", Why: "idle", Clean: true}
+	endOver  = End{Cause: "over", Why: "the connection has ended", Clean: true}
+	endReset = End{Cause: "reset", Why: "reset", Clean: true}
+
+	endForgotten = End{Cause: "forgotten", Why: "the flow has ended"}
+	endTrunk     = End{Cause: "trunk-ended", Why: "the trunk has ended"}
+	endSequence  = End{Cause: "out-of-sequence", Why: "a frame was out of sequence"}
+	endNonsense  = End{Cause: "bad-frame", Why: "the other gateway says what makes no sense"}
+	endRefused   = End{Cause: "refused", Why: "the other gateway won't"}
+	endNoAnswer  = End{Cause: "no-answer", Why: "the other gateway has not answered"}
+	endStall     = End{Cause: "stall", Why: "nothing was acknowledged for a second"}
+	endBeyond    = End{Cause: "beyond", Why: "the far database has acknowledged what the leg does not have"}
+	endLeg       = End{Cause: "leg-failed", Why: "the leg has failed"}
+	endUrgent    = End{Cause: "urgent", Why: "urgent data", Never: true}
+	endPath      = End{Cause: "path-mtu", Why: "the path to the near database has changed", Never: true}
+
+	// EndFrozen and the following are for whoever releases connections.
+	EndFrozen    = End{Cause: "frozen", Why: "this process was frozen"}
+	EndClosing   = End{Cause: "closing", Why: "the gateway is being closed"}
+	EndStandby   = End{Cause: "standby", Why: "the sibling has taken over"}
+	EndLinkDown  = End{Cause: "link-down", Why: "the link is down"}
+	EndRestarted = End{Cause: "restarted", Why: "the other gateway was restarted"}
+	EndMoved     = End{Cause: "moved", Why: "another node carries the other site"}
+)
+
+// ends lists them, so that each has a counter from the start.
+var ends = [...]*End{
+	&endIdle, &endOver, &endReset, &endForgotten, &endTrunk, &endSequence, &endNonsense, &endRefused, &endNoAnswer,
+	&endStall, &endBeyond, &endLeg, &endUrgent, &endPath,
+	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
+}
+
+// because adds to the phrase.
+func (e End) because(why string) End {
+	e.Why += ": " + why
+	return e
+}
