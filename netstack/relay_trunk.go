@@ -3,6 +3,7 @@ package netstack
 import (
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -118,7 +119,6 @@ func (r *Relay) goLive() {
 // pump moves what the leg has received into the trunk, and tells the other gateway
 // what the near database says, until the relay ends.
 func (r *Relay) pump() {
-	buf := make([]byte, pumpBytes)
 	pause := time.NewTimer(time.Hour)
 	defer pause.Stop()
 	var alone time.Duration // when a frame without payload was sent last
@@ -129,8 +129,9 @@ func (r *Relay) pump() {
 		case <-r.kick:
 		case <-pause.C:
 		}
+		buf := pumpBufs.Get().(*[pumpBytes]byte)
 		for r.Ended() == nil {
-			n, err := r.readLeg(buf)
+			n, err := r.readLeg(buf[:])
 			if err != nil {
 				r.release(endLeg)
 				return
@@ -153,8 +154,12 @@ func (r *Relay) pump() {
 				return
 			}
 		}
+		pumpBufs.Put(buf)
 	}
 }
+
+// pumpBufs lends pump its buffer while there is something to move.
+var pumpBufs = sync.Pool{New: func() any { return new([pumpBytes]byte) }}
 
 // readLeg reads what the leg has received; 0 when there is nothing.
 func (r *Relay) readLeg(buf []byte) (int, error) {

@@ -111,11 +111,13 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 			return nil, t.refuse(wire.Denied)
 		}
 	}
+	opening := f.tcp.phase == phaseSynAck
 	if r := f.packet(now, p, fromB); r != wire.OK {
 		return nil, r
 	}
 	t.note(s, f)
-	if !f.wants.Load() && t.ready(f, now) {
+	// Payload is a reason for a relay, and so is the third packet, before any.
+	if (opening || len(p.B) > p.Data) && !f.wants.Load() && t.ready(f, now) {
 		f.wants.Store(true)
 	}
 	return f, wire.OK
