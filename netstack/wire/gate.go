@@ -242,8 +242,11 @@ func (g *Gate) Out(now time.Duration, s *Segment, n int, blocks []Block) (keep i
 		s.Options = opts
 		return keep, true
 	}
-	if SeqLess(seq, g.mark) || SeqLess(g.fed, seq+uint32(n)) {
-		return 0, false // a probe of the leg's own, with an invented byte
+	// netstack probes a closed window by an invented byte at the last number that has
+	// been acknowledged; that a segment is new says that its bytes are the far
+	// database's.
+	if end := seq + uint32(n); SeqLess(seq, g.mark) || SeqLess(g.fed, end) || !SeqLess(g.una, end) {
+		return 0, false
 	}
 	if news && wait == 0 {
 		g.tell(now)
