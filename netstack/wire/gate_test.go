@@ -326,6 +326,9 @@ func TestGateSACKMany(t *testing.T) {
 		if shown != maxShown {
 			b.Errorf("%d shown, want %d", shown, maxShown)
 		}
+		if _, keep, _ := b.out(0, 0, 0, ACK, b.blocks(100, 250, 9000, 9100)...); keep > 0 {
+			b.Error("one that is not remembered is shown with one that is")
+		}
 		b.legHas(9000)
 		b.farSays(9000, benchEdge)
 		b.wantTold(9000, benchEdge)
@@ -356,6 +359,24 @@ func TestGateReneging(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A block that is told with less, or in parts, was shown whole all the same.
+func TestGateRenegingGrown(t *testing.T) {
+	everywhere(t, func(b *bench) {
+		for _, blocks := range [][]Block{b.blocks(3000, 5000), b.blocks(2500, 4000), b.blocks(7000, 8000), b.blocks(4500, 7500)} {
+			if _, keep, _ := b.out(0, 0, 0, ACK, blocks...); keep != 1 {
+				b.Fatal("not shown")
+			}
+		}
+		b.legHas(9000)
+		for _, ack := range []int{2500, 2999, 4000, 4999, 6000, 7999} {
+			b.farSays(ack, benchEdge)
+			b.wantTold(0, benchEdge)
+		}
+		b.farSays(8000, benchEdge)
+		b.wantTold(8000, benchEdge)
+	})
 }
 
 // Blocks that passed in segments of the far database itself count as much.
