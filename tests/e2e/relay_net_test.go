@@ -79,6 +79,12 @@ func newRelay(t *testing.T, mode string, imp lab.Impairment) *relayNet {
 	t.Helper()
 	n := &relayNet{mode: mode, network: newNetwork(t, setup{lab: lab.Config{Impaired: true}, rules: relayPolicy(mode)})}
 	n.Box.SetBoth(imp)
+	for _, h := range []*lab.Host{n.Red.DB(), n.Gray.DB()} {
+		// What hosts use nearly everywhere; this machine's own default may be another.
+		if err := h.SetCongestion("cubic"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var err error
 	if n.rules, err = lab.WatchRepeats(n.Red.DB(), n.Gray.DB()); err != nil {
 		t.Fatal(err)

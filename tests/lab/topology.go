@@ -179,3 +179,28 @@ func (n *Namespace) Route(to netip.Prefix, via netip.Addr, ifname string) error 
 	}
 	return nil
 }
+
+// SetCongestion makes connections by the namespace's routes with a next hop use a
+// congestion control, as the congctl of `ip route` does. Unlike a sysctl it may be
+// one that the machine keeps for root.
+func (n *Namespace) SetCongestion(name string) error {
+	routes, err := n.link.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("%s: list routes: %w", n.name, err)
+	}
+	set := 0
+	for _, r := range routes {
+		if r.Gw == nil {
+			continue
+		}
+		r.Congctl = name
+		if err := n.link.RouteReplace(&r); err != nil {
+			return fmt.Errorf("%s: congestion control %s for %v: %w", n.name, name, r.Dst, err)
+		}
+		set++
+	}
+	if set == 0 {
+		return fmt.Errorf("%s: no route has a next hop", n.name)
+	}
+	return nil
+}
