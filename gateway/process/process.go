@@ -4,7 +4,10 @@
 // processor to run on, the scheduler hands it from thread to thread, at the cost
 // of a system call and of cold caches each time: a fifth of all CPU time. Run
 // therefore gives the process one processor as long as one will do, and more
-// when it doesn't.
+// when it doesn't: when its load is too much for one, or when goroutines have to
+// wait long to run. The latter is what a machine looks like that others keep busy:
+// the one thread that runs goroutines waits for its turn, they all wait with it,
+// and a heartbeat does so again at each of the six that it passes.
 package process
 
 import (
@@ -37,6 +40,7 @@ func Run(ctx context.Context) error {
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	used, at, err := cpuTime()
+	waits := newWaits()
 	for err == nil {
 		select {
 		case <-ctx.Done():
@@ -48,7 +52,7 @@ func Run(ctx context.Context) error {
 			err = e
 			break
 		}
-		if w.load((usedNow - used).Seconds() / now.Sub(at).Seconds()) {
+		if w.load((usedNow-used).Seconds()/now.Sub(at).Seconds(), waits.long()) {
 			runtime.GOMAXPROCS(w.now)
 		}
 		used, at = usedNow, now
@@ -84,16 +88,16 @@ type width struct {
 	spare     int // periods in a row
 }
 
-// load takes note of how many processors' time was used in a period, and reports
-// whether now has changed.
-func (w *width) load(used float64) bool {
-	if used < spare*float64(w.now-1) {
+// load takes note of how many processors' time was used in a period, and whether
+// goroutines waited long meanwhile, and reports whether now has changed.
+func (w *width) load(used float64, waited bool) bool {
+	if used < spare*float64(w.now-1) && !waited {
 		w.spare++
 	} else {
 		w.spare = 0
 	}
 	switch {
-	case used > busy*float64(w.now) && w.now < w.most:
+	case (used > busy*float64(w.now) || waited) && w.now < w.most:
 		w.now++
 	case w.spare >= calm:
 		w.now--

@@ -2,13 +2,18 @@ package process
 
 import (
 	"context"
+	"math"
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func TestWidth(t *testing.T) {
 	type step struct {
-		used    float64
+		used    float64 // negative: goroutines waited long, too
 		periods int
 		want    int
 	}
@@ -24,6 +29,7 @@ func TestWidth(t *testing.T) {
 		{"shrinks after a while", 4, []step{{1, 1, 2}, {0.5, calm - 1, 2}, {0.5, 1, 1}, {0, 100, 1}}},
 		{"a burst begins the while anew", 4, []step{{1, 1, 2}, {0.1, calm - 1, 2}, {1, 1, 2}, {0.1, calm - 1, 2}, {0.1, 1, 1}}},
 		{"the same load costs more on two", 4, []step{{0.9, 1, 2}, {1.1, 100, 2}, {0.7, 100, 2}}},
+		{"goroutines wait", 2, []step{{-0.2, 1, 2}, {0.2, calm - 1, 2}, {-0.2, 1, 2}, {0.2, calm, 1}}},
 		{"shrinks one by one", 3, []step{{1, 1, 2}, {2, 1, 3}, {0, calm, 2}, {0, calm, 1}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -31,7 +37,7 @@ func TestWidth(t *testing.T) {
 			for i, s := range tt.steps {
 				for range s.periods {
 					before := w.now
-					if changed := w.load(s.used); changed != (w.now != before) {
+					if changed := w.load(math.Abs(s.used), s.used < 0); changed != (w.now != before) {
 						t.Fatalf("step %d: changed is %v, from %d to %d", i, changed, before, w.now)
 					}
 				}
@@ -61,5 +67,34 @@ func TestRunObeysTheEnvironment(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "2")
 	if err := Run(context.Background()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWaitsAreKnown: more goroutines want to run than there are processors, each
+// for longer than the runtime lets it.
+func TestWaitsAreKnown(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	w := newWaits()
+	var done atomic.Bool
+	var g errgroup.Group
+	for range 8 {
+		g.Go(func() error {
+			for !done.Load() {
+			}
+			return nil
+		})
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	found := false
+	for !found && time.Now().Before(deadline) {
+		runtime.Gosched() // comes back when the others have had their turn
+		found = w.long()
+	}
+	done.Store(true)
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !found {
+		t.Error("8 goroutines on one processor, and none is found to wait")
 	}
 }
