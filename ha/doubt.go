@@ -11,6 +11,7 @@ type doubt struct {
 	asked    time.Duration // when first
 	silentAt time.Duration // when a witness first said that the sibling is silent; 0 before
 	told     bool          // an event was emitted
+	gone     bool          // the sibling's host says that its process doesn't run, see Gone
 }
 
 // answer is the latest answer of a witness.
@@ -70,8 +71,22 @@ func (m *Machine) forget() {
 	}
 }
 
-// ask asks every witness.
+// Gone takes note that the host of a node says that nobody listens there, which
+// is what Knock asks for. The word is not authenticated, and a node that is only
+// starting says so too: it shortens the patience with a silent sibling and does
+// nothing else.
+func (m *Machine) Gone(now time.Duration, node NodeID) []Output {
+	m.begin(now)
+	if m.sib >= 0 && node == m.sibling().id && m.doubt.on {
+		m.doubt.gone = true
+	}
+	m.step()
+	return m.out
+}
+
+// ask asks every witness, and the sibling's host.
 func (m *Machine) ask() {
+	m.emit(Output{Kind: Knock, Node: m.sibling().id})
 	for i := range m.peers {
 		if i != m.sib {
 			m.send(&m.peers[i], &message{kind: msgAsk, echoBoot: m.cfg.Boot, echo: uint64(m.now)})
@@ -132,13 +147,16 @@ func (m *Machine) takeAnswer(p *peer, msg *message) {
 // view judges by this node's own ears while the sibling is fresh, then by the
 // witnesses: one who hears it is enough to hold it for alive, and it is dead
 // when at least one answers and none has heard it within the window. One that
-// was heard lately and has not answered yet is waited for, briefly.
+// was heard lately and has not answered yet is waited for, briefly. Where the
+// sibling's host doesn't say that its process is gone, it may be a process that
+// others keep from running: it is given more time.
 func (m *Machine) view() view {
 	s := m.sibling()
 	if m.fresh(s) {
 		return alive(s.role)
 	}
 	silent, missing := false, false
+	life := s.heard // the last sign of it, if ever
 	for i := range m.peers {
 		p := &m.peers[i]
 		a := &p.answer
@@ -148,11 +166,17 @@ func (m *Machine) view() view {
 			return alive(a.role)
 		case a.at != 0 && a.silent:
 			silent = silent || m.now-a.at < 2*m.cfg.DeadAfter
+			if !a.never {
+				life = max(life, a.heard)
+			}
 		case a.at == 0 && p.ever && m.now-p.heard < m.window(p.role, p.site):
 			missing = true
 		}
 	}
 	if !silent || missing && m.now-m.doubt.silentAt < m.cfg.DeadAfter/3 {
+		return viewUnknown
+	}
+	if s.ever && !m.doubt.gone && m.now-life < m.muteAfter() {
 		return viewUnknown
 	}
 	return viewDead

@@ -39,8 +39,9 @@ type Config struct {
 	// Sites are this node's own site and all that are linked to it, in any order.
 	Sites []Site
 	// Heartbeat is the pace of heartbeats, 50 ms by default, and DeadAfter the
-	// silence that makes a standby take over, by default 150 ms and at least twice
-	// Heartbeat. Both have to agree within a site.
+	// silence that makes a standby take over from a sibling whose process is gone,
+	// by default 150 ms and at least twice Heartbeat; from one that is only silent,
+	// twice as long a silence. Both have to agree within a site.
 	Heartbeat, DeadAfter time.Duration
 	// Boot differs from one start of the process to the next; random and not 0.
 	Boot uint64
@@ -262,6 +263,7 @@ func (m *Machine) Next() time.Duration {
 	if m.sib >= 0 {
 		until(m.sibling().heard + m.suspectAfter())
 		until(m.sibling().heard + m.cfg.DeadAfter)
+		until(m.sibling().heard + m.muteAfter())
 	}
 	return next
 }

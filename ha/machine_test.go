@@ -63,10 +63,40 @@ func (w *world) check(t *testing.T) {
 	}
 }
 
+// TestDeathUntold: no host says that a process is gone. Then silence has to last
+// twice as long.
+func TestDeathUntold(t *testing.T) {
+	w := pair(t)
+	w.tells = false
+	w.nodes[0].kill()
+	took := w.until(t, "takeover", time.Second, func() bool { return w.nodes[1].active })
+	if least, most := 250*time.Millisecond, 355*time.Millisecond; took < least || took > most {
+		t.Errorf("took over after %v, want %v to %v", took, least, most)
+	}
+	w.check(t)
+}
+
+// TestGoneIsNoProof: the word that a process is gone, which anybody may forge, does
+// nothing to a node that is heard, nor to one that a witness hears.
+func TestGoneIsNoProof(t *testing.T) {
+	w := pair(t)
+	w.path[0][1].cut++
+	for range 100 {
+		w.nodes[1].do(w.nodes[1].m.Gone(w.nodes[1].mono(), w.nodes[0].id))
+		w.nodes[1].plan()
+		w.run(w.now + 10*time.Millisecond)
+	}
+	if !w.nodes[0].active || w.nodes[1].active {
+		t.Error("a node that the other site hears was taken for dead")
+	}
+	w.check(t)
+}
+
 // TestDeath: from death to claim dead_after and one round trip at most, and some
 // scheduling.
 func TestDeath(t *testing.T) {
 	w := pair(t)
+	w.tells = true
 	w.nodes[0].kill()
 	took := w.until(t, "takeover", time.Second, func() bool { return w.nodes[1].active })
 	if limit := 150*time.Millisecond + 40*time.Millisecond + 15*time.Millisecond; took > limit {

@@ -9,6 +9,9 @@ type Kind uint8
 const (
 	// Send carries Payload to node To, through its tunnel. It may get lost.
 	Send Kind = iota + 1
+	// Knock asks the host of Node, the sibling, outside the tunnel, whether anybody
+	// listens on the tunnel's port. If it says no, call Gone; otherwise do nothing.
+	Knock
 	// Persist stores Epoch where a restart finds it, before anything that follows
 	// is carried out; it comes back as Config.Seen.
 	Persist
@@ -36,7 +39,7 @@ const (
 
 // String names the kind for logs and traces.
 func (k Kind) String() string {
-	return [...]string{"none", "send", "persist", "prepare", "activate", "deactivate", "suspend", "resume", "assign", "report"}[k]
+	return [...]string{"none", "send", "knock", "persist", "prepare", "activate", "deactivate", "suspend", "resume", "assign", "report"}[k]
 }
 
 // Output is one thing to do. Which fields mean something, Kind says.

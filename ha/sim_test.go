@@ -20,6 +20,7 @@ var (
 const (
 	settled = 1500 * time.Millisecond // a start has settled by then
 	healed  = 2 * time.Second         // and what a fault did, so long after it ended
+	hiccup  = 180 * time.Millisecond  // longer than dead_after
 )
 
 // newWorld builds two sites of two nodes, or of two and one.
@@ -60,6 +61,7 @@ func newWorld(seed uint64, trace bool) *world {
 			}
 		}
 	}
+	w.tells = w.chance(0.7)
 	return w
 }
 
@@ -189,7 +191,9 @@ func (w *world) live() {
 		if w.turns[0] != 1 || w.turns[1] != 1 {
 			w.failf("nothing was wrong, and yet %v activations", w.turns)
 		}
-	case kind < 5: // only a sibling tunnel, with both reachable from the other site
+	case kind < 4:
+		w.hiccups()
+	case kind < 6: // only a sibling tunnel, with both reachable from the other site
 		was := w.turns[0]
 		w.logf("cut the sibling tunnel of red alone")
 		w.path[0][1].cut++
@@ -214,6 +218,23 @@ func (w *world) live() {
 	w.run(w.now + 300*time.Millisecond)
 	if w.turns != turns {
 		w.failf("roles still change")
+	}
+}
+
+// hiccups lets processes stand still for a moment time and again, as on a machine
+// that has other things to do. No role changes for that.
+func (w *world) hiccups() {
+	was := w.turns
+	w.logf("hiccups")
+	for range 20 {
+		n := w.nodes[w.rng.IntN(len(w.nodes))]
+		w.after(w.between(0, 10*time.Millisecond), n.freeze)
+		w.run(w.now + w.between(20*time.Millisecond, hiccup))
+		n.thaw()
+		w.run(w.now + w.between(0, 50*time.Millisecond))
+	}
+	if w.turns != was {
+		w.failf("hiccups changed roles: %v activations, before %v", w.turns, was)
 	}
 }
 

@@ -22,6 +22,7 @@ type world struct {
 	pool   [][]byte
 
 	records  bool // there are records to replicate
+	tells    bool // hosts say when a process is gone: no firewall drops the word
 	version  uint64
 	removed  map[string]uint64 // version at which a record was removed
 	holds    [4]promise        // what each standby has acknowledged
@@ -116,6 +117,7 @@ type node struct {
 	frozen   bool
 	busy     bool
 	frozenAt time.Duration
+	gone     bool // while it was frozen, it was told that its sibling's process is gone
 	queue    []simEvent
 
 	seen      uint64 // survives
@@ -251,7 +253,7 @@ func (n *node) do(out []Output) {
 	defer func() { n.busy = false }()
 	for i := range out {
 		o := &out[i]
-		if o.Kind != Send && w.trace != nil {
+		if o.Kind != Send && o.Kind != Knock && w.trace != nil {
 			if o.Kind == Report {
 				w.logf("%s: %v role=%v reason=%q epoch=%d", n.name(), o.Event.Kind, o.Event.Role, o.Event.Reason, o.Event.Epoch)
 			} else {
@@ -265,6 +267,8 @@ func (n *node) do(out []Output) {
 					w.send(n.index, j, o.Payload)
 				}
 			}
+		case Knock:
+			w.knock(n, o.Node)
 		case Persist:
 			if o.Epoch <= n.seen {
 				w.failf("%s persists epoch %d after %d", n.name(), o.Epoch, n.seen)
@@ -309,6 +313,28 @@ func (n *node) do(out []Output) {
 				n.replicate(n.r.Lead(n.mono(), o.Epoch))
 			}
 		}
+	}
+}
+
+// knock asks the host of a node whether its process is there.
+func (w *world) knock(n *node, id NodeID) {
+	for _, o := range w.nodes {
+		there, back := &w.path[n.index][o.index], &w.path[o.index][n.index]
+		if o.id != id || o.up || !w.tells || there.cut > 0 || back.cut > 0 || there.loss > 0 && w.chance(there.loss) {
+			continue
+		}
+		boot := n.boot
+		w.after(there.delay+back.delay, func() {
+			if !n.up || n.boot != boot {
+				return
+			}
+			if n.frozen { // it is read when the process runs again
+				n.gone = true
+				return
+			}
+			n.do(n.m.Gone(n.mono(), id))
+			n.plan()
+		})
 	}
 }
 
@@ -437,6 +463,7 @@ func (n *node) thaw() {
 	if !n.up || !n.frozen {
 		return
 	}
+	w := n.w
 	n.frozen = false
 	n.w.logf("%s thaws, %d messages wait", n.name(), len(n.queue))
 	if n.w.chance(0.5) {
@@ -445,6 +472,10 @@ func (n *node) thaw() {
 		if must && n.active && !n.suspended {
 			n.w.failf("%s was frozen and goes on as if nothing had been", n.name())
 		}
+	}
+	if n.gone {
+		n.gone = false
+		n.do(n.m.Gone(n.mono(), w.nodes[n.index^1].id))
 	}
 	for i := range n.queue {
 		n.handle(&n.queue[i])
