@@ -61,9 +61,11 @@ site "red" {
     # nodes are stopped for longer now and then, as on a crowded hypervisor.
     heartbeat = "50ms"
 
-    # Silence after which the sibling counts as dead: twice the heartbeat at
-    # least, 10s at most. Default "150ms". Longer means fewer needless takeovers
-    # and a longer stall in a real one.
+    # Silence after which the sibling counts as dead, if its host says that its
+    # process is gone (ICMP port unreachable: let it pass between the two). One
+    # that is only silent, because the host is down or too busy, is given twice as
+    # long. Twice the heartbeat at least, 10s at most. Default "150ms". Longer means
+    # fewer needless takeovers and a longer stall in a real one.
     dead_after = "150ms"
 
     # Commands run when the node becomes active, and when it ceases to be: the

@@ -100,6 +100,8 @@ func (t *tunnels) MoveSubnets(node string, prefixes []netip.Prefix) error {
 	return t.link.MoveSubnets(node, prefixes)
 }
 
+func (t *tunnels) Knock(node string) bool { return t.link.Knock(node) }
+
 // pairFlows is the flow table as the pair sees it: what comes from the sibling
 // goes into the file too.
 type pairFlows Gateway

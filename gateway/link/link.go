@@ -159,6 +159,9 @@ func (l *Link) Run(ctx context.Context) error {
 		l.inbound.Close()
 		dev.Close()
 		<-dev.Wait()
+		for _, p := range l.peers {
+			p.knocker.close()
+		}
 	}()
 	l.mu.Lock() // MoveSubnets changes either the configuration or the device
 	err := dev.IpcSet(configText(&l.cfg))

@@ -126,7 +126,10 @@ func (l *Link) look(force bool) {
 	}
 	for _, p := range l.peers {
 		wg := known[p.PublicKey]
-		p.endpoint = wg.endpoint
+		if p.endpoint != wg.endpoint {
+			p.endpoint = wg.endpoint
+			p.knocker.moved(wg.endpoint)
+		}
 		if !wg.handshake.IsZero() && !wg.handshake.Equal(p.handshake) {
 			p.handshake = wg.handshake
 			if p.dials() {
@@ -213,6 +216,7 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 			return
 		}
 		p.endpoint = to.String()
+		p.knocker.moved(p.endpoint)
 	}
 	if err := wg.SendHandshakeInitiation(false); err != nil {
 		p.log.Debug("handshake initiation was not sent", "endpoint", to, "error", err)

@@ -17,6 +17,7 @@ type peer struct {
 	hello    *hello.Peer
 	src, dst netip.AddrPort // of hellos inside the tunnel
 	dial     dialling
+	knocker  knocker // not under Link.mu
 
 	live      bool // hello was told of a session
 	handshake time.Time

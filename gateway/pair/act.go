@@ -15,6 +15,8 @@ func (p *Pair) act(out []ha.Output) error {
 		switch o.Kind {
 		case ha.Send:
 			p.sendTo(p.names[o.To], o.Payload)
+		case ha.Knock:
+			p.gone = p.cfg.Tunnels.Knock(p.names[o.Node]) || p.gone
 		case ha.Persist:
 			if err := storeEpoch(p.cfg.StateDir, o.Epoch); err != nil {
 				return err

@@ -20,6 +20,9 @@ import (
 type Tunnels interface {
 	SendDatagram(node string, port uint16, payload []byte) error
 	MoveSubnets(node string, prefixes []netip.Prefix) error
+	// Knock asks a node's host, outside the tunnel, whether its process runs, and
+	// reports whether the answer to an earlier question was no. It doesn't block.
+	Knock(node string) (gone bool)
 }
 
 // Flows is the flow table.
@@ -121,6 +124,7 @@ type Pair struct {
 	m    *ha.Machine
 	r    *ha.Replicator
 	seen view
+	gone bool // the sibling's host has said so, for the Machine to hear
 	// pausedUntil is the latest end of a pause; 0: there is none.
 	pausedUntil time.Duration
 }
@@ -308,6 +312,10 @@ func (p *Pair) loop(ctx context.Context) error {
 		if err == nil {
 			// Lets time pass, too.
 			err = p.act(p.m.SetHealth(p.now(), ha.Health{LAN: fit.lan, Plane: fit.plane, Records: p.sib == "" || p.r.InSync()}))
+		}
+		if err == nil && p.gone {
+			p.gone = false
+			err = p.act(p.m.Gone(p.now(), p.keys[p.sib]))
 		}
 		p.send(p.r.Tick(p.now()))
 		next := min(p.m.Next(), p.r.Next())

@@ -69,6 +69,9 @@ func (n *node) SendDatagram(to string, port uint16, payload []byte) error {
 	return nil
 }
 
+// Knock has no host to ask.
+func (n *node) Knock(string) bool { return false }
+
 func (n *node) MoveSubnets(to string, prefixes []netip.Prefix) error {
 	n.set(func() { n.moved = append(n.moved, to) })
 	return nil
