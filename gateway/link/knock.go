@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,9 @@ type knocker struct {
 	conn *net.UDPConn   // to the place that it was dialled for
 	to   netip.AddrPort
 	done bool
+	// refused is when a datagram to the peer was refused, of whatever socket; the
+	// zero time is never. See refusal.go.
+	refused time.Time
 }
 
 // moved says where the peer is now.
@@ -31,11 +35,27 @@ func (k *knocker) moved(endpoint string) {
 	}
 }
 
+// refuse takes note that nobody took a datagram to a place.
+func (k *knocker) refuse(to netip.AddrPort) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if to == k.at {
+		k.refused = time.Now()
+	}
+}
+
+// refusalCounts is for how long a refusal says something of the present: since
+// before the first knock at a peer that died, and not since its restart.
+const refusalCounts = 250 * time.Millisecond
+
 // knock asks once more, and reports whether the answer to the time before was
-// that nobody listens.
+// that nobody listens, or to what else was sent there lately.
 func (k *knocker) knock() (gone bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !k.refused.IsZero() && time.Since(k.refused) < refusalCounts {
+		return true
+	}
 	if k.done || !k.at.IsValid() {
 		return false
 	}

@@ -176,6 +176,7 @@ func (l *Link) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.bind.Run(ctx) })
 	g.Go(func() error { return l.loop(ctx) })
+	g.Go(func() error { return l.listenForRefusals(ctx) })
 	return g.Wait()
 }
 
