@@ -20,7 +20,7 @@ const (
 	resetAfter = time.Second
 	// minReach is the least that the right edge may be beyond the far
 	// acknowledgement, and reachFactor how many times what the trunk holds.
-	minReach    = 1 << 20
+	minReach    = 2 << 20
 	reachFactor = 3
 )
 
@@ -29,6 +29,9 @@ const (
 func (r *Relay) watch(now time.Duration) {
 	rtt, rate := r.trunk.Quality()
 	r.mu.Lock()
+	if rtt > 0 {
+		r.gate.SetSpacing(rtt)
+	}
 	if reach := rate * uint64(rtt) / uint64(time.Second) * reachFactor; reach > 0 && reach < 1<<30 {
 		r.gate.SetReach(uint32(max(reach, minReach)))
 	}

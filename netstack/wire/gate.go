@@ -5,10 +5,10 @@ import "time"
 // Acknowledgements are told in steps while much is under way: those that come from
 // the far database arrive in bunches as large as the trunk's segments, which the
 // near kernel's HyStart (RFC 9406) would take for a growing round trip, and end its
-// slow start early.
+// slow start early. HyStart looks at an eighth of the round trip, and from 4 ms on.
 const (
-	spacing   = 5 * time.Millisecond
-	spacedMSS = 16 // segments that would still be outstanding
+	maxSpacing = 5 * time.Millisecond
+	spacedMSS  = 16 // segments that would still be outstanding
 )
 
 // maxShown is how many SACK blocks shown to the near database are remembered. It
@@ -51,7 +51,7 @@ type Gate struct {
 
 	// What it has been told, and when there was last something new in it.
 	toldAck, toldEdge uint32
-	toldAt            time.Duration
+	toldAt, spacing   time.Duration
 	shown             []Block
 }
 
@@ -64,7 +64,7 @@ func NewGate(c *Connection) Gate {
 		farAck: f.Ack, farEdge: f.Edge,
 		legAck: n.End, legEdge: n.End,
 		nearEnd: n.End, nearAck: n.Ack, nearEdge: n.Edge,
-		toldAck: f.Ack, toldEdge: f.Edge, toldAt: -spacing,
+		toldAck: f.Ack, toldEdge: f.Edge, toldAt: -maxSpacing, spacing: maxSpacing,
 	}
 }
 
@@ -126,6 +126,10 @@ func (g *Gate) Feed(n int) { g.fed += uint32(n) }
 // that has been told is not taken back.
 func (g *Gate) SetReach(n uint32) { g.reach = n }
 
+// SetSpacing suits the spacing of acknowledgements to the round trip to the other
+// gateway: over a short way there is nothing to hide.
+func (g *Gate) SetSpacing(rtt time.Duration) { g.spacing = min(rtt/8, maxSpacing) }
+
 // FarAck, NearAck, NearEdge, Fed and Received are where both directions stand.
 func (g *Gate) FarAck() uint32   { return g.farAck }
 func (g *Gate) NearAck() uint32  { return g.nearAck }
@@ -177,8 +181,8 @@ func (g *Gate) Due(now time.Duration) (wait time.Duration, news bool) {
 	if ack == g.toldAck && edge == g.toldEdge {
 		return 0, false
 	}
-	if since := now - g.toldAt; since < spacing && int32(g.nearEnd-ack) > int32(spacedMSS*g.nearMSS) {
-		return spacing - since, true
+	if since := now - g.toldAt; since < g.spacing && int32(g.nearEnd-ack) > int32(spacedMSS*g.nearMSS) {
+		return g.spacing - since, true
 	}
 	return 0, true
 }

@@ -203,8 +203,8 @@ func (o *oracle) due() (wait time.Duration, news bool) {
 		o.failf("news %t, want %t", news, want)
 	}
 	var want time.Duration
-	if since := o.now - o.toldAt; news && since < spacing && o.nearEnd-ack > spacedMSS*int64(o.gate.nearMSS) {
-		want = spacing - since
+	if since := o.now - o.toldAt; news && since < maxSpacing && o.nearEnd-ack > spacedMSS*int64(o.gate.nearMSS) {
+		want = maxSpacing - since
 	}
 	if wait != want {
 		o.failf("wait %v, want %v", wait, want)

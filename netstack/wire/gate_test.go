@@ -79,7 +79,7 @@ func blocksAt(base uint32, x ...int) (out []Block) {
 // wantTold checks what the near database is told, if it is told now.
 func (b *bench) wantTold(ack, edge int) {
 	b.Helper()
-	b.later(spacing)
+	b.later(maxSpacing)
 	b.wantSays(b.gate.Tell(b.now), ack, edge)
 }
 
@@ -254,7 +254,7 @@ func TestGateSpacing(t *testing.T) {
 		if s, _, ok := b.out(50, 10000-much, 0, ACK); !ok || s.Ack != b.n(10000-much) {
 			b.Errorf("an acknowledgement then: %t, ack %d", ok, s.Ack-b.n(0))
 		}
-		b.later(spacing)
+		b.later(maxSpacing)
 		b.sent(50000)
 		if wait, news := step(10000); !news || wait != 0 {
 			b.Errorf("after 5 ms: %v, %t", wait, news)
@@ -288,7 +288,7 @@ func TestGateSACKHidden(t *testing.T) {
 			b.Errorf("shown while 1000 bytes behind: %d", keep)
 		}
 		b.farSays(2000, benchEdge)
-		b.later(spacing)
+		b.later(maxSpacing)
 		s, keep, ok := b.out(0, 2000, 0, ACK, b.blocks(3000, 4000)...)
 		if !ok || keep != 1 {
 			b.Fatalf("hidden: %d, %t", keep, ok)
@@ -467,7 +467,7 @@ func TestGateFlags(t *testing.T) {
 				if n == 0 {
 					want &^= PSH // it is made anew
 					b.farSays(200, benchEdge)
-					b.later(spacing)
+					b.later(maxSpacing)
 					b.legHas(200)
 					s, _, ok = b.out(10, 200, n, c.flags)
 				}
