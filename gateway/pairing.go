@@ -108,6 +108,7 @@ type pairFlows Gateway
 
 func (f *pairFlows) SetStandby(on bool) {
 	f.table.SetStandby(on)
+	f.relaying.draining.Store(false)
 	if on {
 		f.relaying.legs.ReleaseAll(netstack.EndStandby)
 	}
@@ -234,9 +235,18 @@ type haControl struct{ gw *Gateway }
 var _ control.HA = haControl{}
 
 func (h haControl) Status() status.HA { return h.gw.pair.Status() }
+
+// Drain first hands relayed connections back to the raw path, which is handed over
+// without a loss.
 func (h haControl) Drain(ctx context.Context, force bool) (status.Failover, error) {
-	return h.gw.pair.Drain(ctx, force)
+	h.gw.relaying.drain(ctx)
+	f, err := h.gw.pair.Drain(ctx, force)
+	if err != nil {
+		h.gw.relaying.draining.Store(false)
+	}
+	return f, err
 }
+
 func (h haControl) Failover(ctx context.Context) (status.Failover, error) {
 	return h.gw.pair.Failover(ctx)
 }

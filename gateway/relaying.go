@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onewaylink/gw/gateway/flow"
@@ -32,6 +33,10 @@ type relaying struct {
 	gw   *Gateway
 	legs *netstack.Legs
 	pool *trunk.Pool
+
+	// draining says that no connection is to be relayed any more: this node is about
+	// to hand over.
+	draining atomic.Bool
 
 	mu   sync.Mutex
 	near []netip.Addr // the nodes that trunks are kept to
@@ -79,7 +84,7 @@ type way struct {
 // Adopt implements flow.Relayer: it takes a trunk and begins.
 func (r *relaying) Adopt(near, far netip.AddrPort, site int) {
 	w := r.gw.way(r.gw.cfg.Sites[site].Name)
-	if !w.node.IsValid() {
+	if !w.node.IsValid() || r.draining.Load() {
 		return
 	}
 	c := r.pool.Take(w.node)
@@ -114,14 +119,14 @@ func (r *relaying) accept(c *trunk.Conn) {
 	}
 }
 
-var errNotActive = errors.New("this node does not carry its site")
+var errNotActive = errors.New("this node does not carry its site, or not for long")
 
 func (r *relaying) takePart(t *relayTrunk, open *wire.Frame) error {
 	o, err := netstack.ParseOpening(open)
 	if err != nil {
 		return err
 	}
-	if g := r.gw; g.pair != nil && g.pair.Follows() {
+	if g := r.gw; g.pair != nil && g.pair.Follows() || r.draining.Load() {
 		return errNotActive
 	}
 	said := wire.Position{End: open.Seq, Ack: open.Ack, Edge: open.Edge}
@@ -179,6 +184,18 @@ func (r *relaying) gauge() {
 	defer r.mu.Unlock()
 	r.near = near
 	r.pool.SetPeers(near)
+}
+
+// drainWithin bounds how long relayed connections may take to hand back what is
+// under way: some round trips.
+const drainWithin = time.Second
+
+// drain ends all relays in good order, and begins no others.
+func (r *relaying) drain(ctx context.Context) {
+	r.draining.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, drainWithin)
+	defer cancel()
+	r.legs.HandBack(ctx, &netstack.EndDrained)
 }
 
 // way and setWay hold what is known of the way to a site; setWay reports whether

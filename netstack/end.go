@@ -14,6 +14,7 @@ type End struct {
 // connection goes on raw.
 var (
 	endIdle  = End{Cause: "idle", Why: "idle", Clean: true}
+	endThere = End{Cause: "ended-there", Why: "the other gateway has ended it", Clean: true}
 	endOver  = End{Cause: "over", Why: "the connection has ended", Clean: true}
 	endReset = End{Cause: "reset", Why: "reset", Clean: true}
 
@@ -35,12 +36,13 @@ var (
 	EndStandby   = End{Cause: "standby", Why: "the sibling has taken over"}
 	EndLinkDown  = End{Cause: "link-down", Why: "the link is down"}
 	EndRestarted = End{Cause: "restarted", Why: "the other gateway was restarted"}
+	EndDrained   = End{Cause: "drained", Why: "this node is about to hand over", Clean: true}
 	EndMoved     = End{Cause: "moved", Why: "another node carries the other site"}
 )
 
 // ends lists them, so that each has a counter from the start.
 var ends = [...]*End{
-	&endIdle, &endOver, &endReset, &endForgotten, &endTrunk, &endSequence, &endNonsense, &endRefused, &endNoAnswer,
+	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endForgotten, &endTrunk, &endSequence, &endNonsense, &endRefused, &endNoAnswer,
 	&endStall, &endBeyond, &endLeg, &endUrgent, &endPath,
 	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
 }

@@ -49,6 +49,8 @@ type Relay struct {
 	farFinAt uint32 // which has this number,
 	finTold  bool   // and the near one has been told
 
+	back handBack // how far the relay has handed back
+
 	rst   []byte // the near database's RST, which waits
 	rstAt time.Duration
 

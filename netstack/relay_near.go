@@ -36,7 +36,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 	if len(payload) > 0 || news {
 		r.moved = now
 	}
-	fresh := fin && !r.fin
+	fresh := fin && !r.fin && (r.back.why == nil || wire.SeqLess(end, r.back.cut))
 	if fresh {
 		r.fin = true
 		r.gate.FinNear(end)
@@ -47,6 +47,8 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 	case len(payload) > 0 && !wire.SeqLess(mark, end) && !fin:
 		// Below the mark: sent before the relay began, and repeated as before.
 		raw, toLeg = true, false
+	case r.back.why != nil && !wire.SeqLess(p.Seq, r.back.cut) && (len(payload) > 0 || fin):
+		raw, toLeg, fresh = true, false, false
 	case len(payload) > 0:
 		raw = r.repeated(p.Seq, end)
 		toLeg = true
@@ -62,7 +64,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 		// to see. What says nothing new is a probe or the answer to one: neither is
 		// the gateway's to give.
 		catching := !r.begun || wire.SeqLess(p.Ack, r.gate.Mark())
-		raw = catching || !news && !sacked
+		raw = catching || !news && !sacked || r.back.why != nil
 	}
 	wait := toLeg && !r.live
 	if wait && len(payload) > 0 && len(r.early) < 512 {

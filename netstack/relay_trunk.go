@@ -83,7 +83,6 @@ func (l *Legs) start(r *Relay, hello func() error) error {
 // releases the connection by that.
 func (r *Relay) close() {
 	r.spaced.Stop()
-	_ = r.trunk.Send(&wire.Frame{Kind: wire.FrameClose}) // it fails where the trunk has ended
 	r.trunk.Finish()
 	r.destroy()
 }
@@ -139,9 +138,11 @@ func (r *Relay) pump() {
 			now := r.legs.cfg.Now()
 			f, news := r.next(buf[:n])
 			if !news {
-				break
+				if f, news = r.lastFrame(); !news {
+					break
+				}
 			}
-			if n == 0 && !f.Fin {
+			if n == 0 && !f.Fin && f.Kind == wire.FrameData {
 				if wait := alone + ackEvery - now; wait > 0 {
 					pause.Reset(wait)
 					break
@@ -155,6 +156,9 @@ func (r *Relay) pump() {
 			}
 		}
 		pumpBufs.Put(buf)
+		if e, ok := r.isBack(); ok {
+			r.release(e)
+		}
 	}
 }
 
@@ -203,20 +207,18 @@ func (r *Relay) receive() {
 	var f wire.Frame
 	for {
 		if err := r.trunk.Receive(&f); err != nil {
-			if r.over() {
-				r.release(endOver)
-			} else {
-				r.release(endTrunk)
-			}
+			r.release(r.trunkEnd())
 			return
 		}
 		switch {
 		case f.Kind == wire.FrameRefuse:
 			r.release(endRefused.because(string(f.Payload)))
 			return
-		case f.Kind == wire.FrameClose:
-			r.release(endIdle)
-			return
+		case f.Kind == wire.FrameClose && answered:
+			if !r.data(&f) {
+				return
+			}
+			r.otherCut(&f)
 		case f.Kind == wire.FrameAccept && !answered:
 			answered = true
 			r.begin(f.Seq)
@@ -232,6 +234,19 @@ func (r *Relay) receive() {
 			return
 		}
 	}
+}
+
+// trunkEnd is why the relay ends when the trunk has ended.
+func (r *Relay) trunkEnd() End {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.back.far:
+		return *r.back.why
+	case r.over():
+		return endOver
+	}
+	return endTrunk
 }
 
 // catchUp tells the leg of the window that the near database has opened meanwhile:
@@ -286,7 +301,11 @@ func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
 	r.gate.Feed(len(f.Payload))
 	end := r.gate.Fed()
 	due := r.resetDue()
+	back := r.back.why != nil
 	r.mu.Unlock()
+	if back {
+		r.wake()
+	}
 	if f.Fin {
 		end++
 	}

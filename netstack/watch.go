@@ -36,6 +36,11 @@ func (r *Relay) watch(now time.Duration) {
 		r.gate.SetReach(uint32(max(reach, minReach)))
 	}
 	e := r.judge(now, rtt)
+	idle := e == endIdle
+	if idle {
+		r.beginBack(&endIdle)
+		e = End{}
+	}
 	rst := r.rst != nil && now-r.rstAt > resetAfter
 	stuck := r.end != nil && now-r.endAt > stallAfter
 	r.mu.Unlock()
@@ -44,6 +49,8 @@ func (r *Relay) watch(now time.Duration) {
 		r.trunk.Close() // the other gateway takes no last word
 	case rst:
 		r.sendReset()
+	case idle:
+		r.wake()
 	case e.Cause != "":
 		r.release(e)
 	}
@@ -71,8 +78,13 @@ func (r *Relay) judge(now time.Duration, rtt time.Duration) End {
 		return endStall
 	case now-r.beyond > beyondFor+watchEvery:
 		return endBeyond
-	case r.overLocked():
+	case r.over():
 		return endOver
+	case r.back.why != nil:
+		if now-r.back.began > 2*max(stallAfter, 4*rtt) {
+			return endTrunk // the other gateway does not answer
+		}
+		return End{}
 	case now-r.moved > idleAfter && r.quiet():
 		return endIdle
 	}
@@ -94,11 +106,5 @@ func (r *Relay) quiet() bool {
 
 // over reports whether both databases have said FIN and know it of each other.
 func (r *Relay) over() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.overLocked()
-}
-
-func (r *Relay) overLocked() bool {
 	return r.fin && r.farFin && r.gate.FarAck() == r.gate.FinAt()+1 && r.gate.NearAck() == r.farFinAt+1 && r.saidAck == r.gate.NearAck()
 }
