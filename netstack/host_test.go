@@ -84,13 +84,21 @@ func connect(t testing.TB, loss float64) (red, gray *Host, wires [2]*cable, stop
 // checkLeaks fails when goroutines of the stack or of this package are left.
 func checkLeaks(t *testing.T) {
 	t.Helper()
+	for _, g := range leaks() {
+		t.Errorf("left behind: %s", g)
+	}
+}
+
+// leaks are the stacks of such goroutines.
+func leaks() (found []string) {
 	b := make([]byte, 1<<20)
 	b = b[:runtime.Stack(b, true)]
 	for _, g := range strings.Split(string(b), "\n\n")[1:] { // the first is this one
 		if strings.Contains(g, "gvisor.dev") || strings.Contains(g, "gw/netstack.(*") {
-			t.Errorf("left behind: %s", g)
+			found = append(found, g)
 		}
 	}
+	return found
 }
 
 func noise(seed uint64, n int) []byte {

@@ -42,19 +42,20 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 		r.gate.FinNear(end)
 	}
 	mark := r.conn.NearSaid.End
-	toLeg := r.begun
+	fresher := len(payload) > 0 && wire.SeqLess(mark, end) // has bytes for the leg
+	toLeg := fresher || r.begun
 	switch {
-	case len(payload) > 0 && !wire.SeqLess(mark, end) && !fin:
-		// Below the mark: sent before the relay began, and repeated as before.
-		raw, toLeg = true, false
-	case r.back.why != nil && !wire.SeqLess(p.Seq, r.back.cut) && (len(payload) > 0 || fin):
-		raw, toLeg, fresh = true, false, false
+	case (len(payload) > 0 || fin) && wire.SeqLess(p.Seq, mark):
+		// Sent before the relay began, and repeated as before. What reaches beyond the
+		// mark goes both ways.
+		raw = true
+	case r.back.why != nil && (len(payload) > 0 || fin) && !wire.SeqLess(p.Seq, r.back.cut):
+		raw, fresher = true, false
 	case len(payload) > 0:
 		raw = r.repeated(p.Seq, end)
-		toLeg = true
 	case fin:
 		// It goes into the trunk once; said again, it goes as it is.
-		raw, toLeg = !fresh, false
+		raw = !fresh
 	default:
 		blocks := r.sack
 		n := p.SACK(&blocks)
@@ -67,13 +68,18 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 		raw = catching || !news && !sacked || r.back.why != nil
 	}
 	wait := toLeg && !r.live
-	if wait && len(payload) > 0 && len(r.early) < 512 {
+	if wait && fresher && len(r.early) < 512 {
 		r.early = append(r.early, early{p.Seq, p.Flags, bytes.Clone(payload)})
 	}
 	var s wire.Segment
 	var opts [40]byte
 	if toLeg && !wait {
 		s = r.segment(p, opts[:0])
+		if len(payload) > 0 && !fresher {
+			// The leg would not look at what acknowledges anything in a segment that it
+			// has long received.
+			payload, s.Seq = nil, r.gate.NearEnd()
+		}
 	}
 	finNow := r.finDue()
 	r.mu.Unlock()

@@ -72,6 +72,9 @@ func (l *Legs) start(r *Relay, hello func() error) error {
 			r.release(endLeg.because(err.Error()))
 		} else {
 			r.goLive()
+			if !r.asks {
+				r.catchUp()
+			}
 			l.wg.Go(r.receive)
 			r.pump()
 		}
@@ -250,7 +253,8 @@ func (r *Relay) trunkEnd() End {
 }
 
 // catchUp tells the leg of the window that the near database has opened meanwhile:
-// it was made before its numbers were known.
+// it was made before the numbers of the far database's bytes were known, and what
+// came until then it has not seen.
 func (r *Relay) catchUp() {
 	r.mu.Lock()
 	ack, edge := r.gate.NearAck(), r.gate.NearEdge()

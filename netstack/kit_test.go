@@ -1,0 +1,175 @@
+package netstack
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// deadline is how long a test waits for what has to come.
+const deadline = 20 * time.Second
+
+// A bell is rung whenever something may have changed that a test waits for.
+type bell chan struct{}
+
+func newBell() bell { return make(bell, 1) }
+
+func (b bell) ring() {
+	select {
+	case b <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until cond holds. What rings no bell is looked at from time to time.
+func (b bell) await(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	timeout := time.After(deadline)
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for !cond() {
+		select {
+		case <-b:
+		case <-look.C:
+		case <-timeout:
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("not within %v: %s\n%s", deadline, what, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
+// A clock runs, and can be moved on.
+type clock struct {
+	start time.Time
+	extra atomic.Int64
+}
+
+func newClock() *clock { return &clock{start: time.Now()} }
+
+func (c *clock) now() time.Duration {
+	return time.Hour + time.Since(c.start) + time.Duration(c.extra.Load())
+}
+
+func (c *clock) advance(d time.Duration) { c.extra.Add(int64(d)) }
+
+// A lane carries the frames of one direction of a memTrunk.
+type lane struct {
+	mu       sync.Mutex
+	cond     sync.Cond
+	frames   []wire.Frame
+	bytes    int
+	stalled  bool // nothing arrives
+	finished bool // nothing follows
+	deaf     bool // nobody reads any more
+	dead     bool
+	bell     bell
+}
+
+// laneBytes is what a lane holds until Send waits.
+const laneBytes = 512 << 10
+
+func newLane(b bell) *lane {
+	l := &lane{bell: b}
+	l.cond.L = &l.mu
+	return l
+}
+
+func (l *lane) change(f func()) {
+	l.mu.Lock()
+	f()
+	l.mu.Unlock()
+	l.cond.Broadcast()
+	l.bell.ring()
+}
+
+// memTrunk is one end of a trunk in memory.
+type memTrunk struct {
+	in, out *lane
+	last    []byte // the payload that Receive has lent
+	quality atomic.Pointer[[2]uint64]
+}
+
+var _ Trunk = (*memTrunk)(nil)
+
+func newTrunks(b bell) (x, y *memTrunk) {
+	there, back := newLane(b), newLane(b)
+	return &memTrunk{in: back, out: there}, &memTrunk{in: there, out: back}
+}
+
+func (t *memTrunk) Send(f *wire.Frame) error {
+	l := t.out
+	l.mu.Lock()
+	defer l.bell.ring()
+	defer l.cond.Broadcast()
+	defer l.mu.Unlock()
+	for l.bytes >= laneBytes && !l.dead && !l.finished && !l.deaf {
+		l.cond.Wait()
+	}
+	if l.dead || l.finished {
+		return net.ErrClosed
+	}
+	if l.deaf {
+		return nil
+	}
+	c := *f
+	c.Payload = append([]byte(nil), f.Payload...)
+	l.frames = append(l.frames, c)
+	l.bytes += len(c.Payload)
+	return nil
+}
+
+func (t *memTrunk) Receive(f *wire.Frame) error {
+	clear(t.last) // whoever has kept it finds out
+	l := t.in
+	l.mu.Lock()
+	defer l.cond.Broadcast()
+	defer l.mu.Unlock()
+	for (len(l.frames) == 0 && !l.finished || l.stalled) && !l.dead && !l.deaf {
+		l.cond.Wait()
+	}
+	switch {
+	case l.dead, l.deaf:
+		return net.ErrClosed
+	case len(l.frames) == 0:
+		return io.EOF
+	}
+	*f = l.frames[0]
+	l.frames = l.frames[1:]
+	l.bytes -= len(f.Payload)
+	t.last = f.Payload
+	return nil
+}
+
+func (t *memTrunk) Close() {
+	for _, l := range []*lane{t.in, t.out} {
+		l.change(func() { l.dead, l.frames, l.bytes = true, nil, 0 })
+	}
+}
+
+func (t *memTrunk) Finish() {
+	t.out.change(func() { t.out.finished = true })
+	t.in.change(func() { t.in.deaf, t.in.frames, t.in.bytes = true, nil, 0 })
+}
+
+func (t *memTrunk) Quality() (time.Duration, uint64) {
+	if q := t.quality.Load(); q != nil {
+		return time.Duration(q[0]), q[1]
+	}
+	return 0, 0
+}
+
+// stall stops what comes to this end, or lets it go on.
+func (t *memTrunk) stall(yes bool) { t.in.change(func() { t.in.stalled = yes }) }
+
+// ended reports whether the other end has closed or finished.
+func (t *memTrunk) ended() bool {
+	t.in.mu.Lock()
+	defer t.in.mu.Unlock()
+	return t.in.dead || t.in.finished
+}

@@ -1,0 +1,265 @@
+package netstack
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// Payload crosses both ways, and what each side acknowledges and allows is told to
+// the other, no earlier than it was heard.
+func TestRelayCarries(t *testing.T) {
+	eitherRole(t, func(s *soloist) {
+		// From the far database to the near one.
+		s.data(0, 0, soloEdge, []byte("far says"))
+		if got := s.awaitPayload(8); string(got) != "far says" {
+			t.Errorf("got %q", got)
+		}
+		if s.host(wire.ACK, 0, 8, soloEdge+8, nil) {
+			t.Error("an acknowledgement of the leg's bytes goes raw")
+		}
+		s.frameUntil("acknowledgement", func(g *wire.Frame) bool { return g.Ack == f(8) && g.Edge == f(soloEdge+8) })
+
+		// And back. Nothing is acknowledged that the far database has not.
+		if s.host(wire.ACK|wire.PSH, 0, 8, soloEdge+8, []byte("near says")) {
+			t.Error("payload goes raw, too")
+		}
+		if g := s.frameUntil("payload", func(g *wire.Frame) bool { return len(g.Payload) > 0 }); string(g.Payload) != "near says" || g.Seq != n(0) {
+			t.Errorf("frame %+v", g)
+		}
+		for _, w := range s.segments() {
+			if w.ack != n(0) {
+				t.Errorf("acknowledged early: %+v", w)
+			}
+		}
+		s.data(8, 9, soloEdge+32, nil)
+		w := s.awaitSegment("acknowledgement", func(w *written) bool { return w.ack == n(9) })
+		if w.seq != f(8) || w.flags != wire.ACK || w.window != (soloEdge+32-9)>>soloScaleF || len(w.payload) > 0 {
+			t.Errorf("told by %+v", w)
+		}
+	})
+}
+
+// A segment that begins before the relay did is carried on raw: nobody else brings
+// those bytes to the far database.
+func TestRelayBelowTheMark(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		flags    uint8
+		seq, end int
+		raw      bool
+	}{
+		{"below", wire.ACK, -1000, -500, true},
+		{"up to the mark", wire.ACK, -1000, 0, true},
+		{"across the mark", wire.ACK, -1000, 500, true},
+		{"from the mark on", wire.ACK, 0, 500, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := asked(t)
+			payload := noise(3, c.end-c.seq)
+			if raw := s.host(c.flags, c.seq, 0, soloEdge, payload); raw != c.raw {
+				t.Errorf("raw %t", raw)
+			}
+			if c.end > 0 {
+				g := s.frame()
+				if want := payload[max(-c.seq, 0):]; g.Seq != n(0) || !bytes.Equal(g.Payload, want) {
+					t.Errorf("frame at %d with %d bytes", int32(g.Seq-n(0)), len(g.Payload))
+				}
+			}
+		})
+	}
+}
+
+// The same where the FIN has been said before the relay began, and comes again.
+func TestRelayFinBelowTheMark(t *testing.T) {
+	said := func(s *soloist, _ *LegsConfig) { s.conn.NearSaid.Fin = true }
+	for _, payload := range []int{0, 400} {
+		s := asked(t, said)
+		if !s.host(wire.ACK|wire.FIN, -1-payload, 0, soloEdge, make([]byte, payload)) {
+			t.Errorf("a FIN behind %d bytes, said before, is swallowed", payload)
+		}
+		s.stop()
+	}
+}
+
+// What a segment below the mark or with nothing but a FIN acknowledges is told to
+// the leg, which would send it again otherwise.
+func TestRelayLegHearsEveryAck(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		flags   uint8
+		seq     int
+		payload []byte
+	}{
+		{"fin", wire.ACK | wire.FIN, 0, nil},
+		{"payload below the mark", wire.ACK, -100, make([]byte, 100)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := asked(t)
+			s.data(0, 0, soloEdge, noise(1, 900))
+			s.awaitPayload(900)
+			before := s.cwnd()
+			s.host(c.flags, c.seq, 900, soloEdge, c.payload)
+			// In slow start, each acknowledgement opens the congestion window.
+			s.await(t, "leg that has heard it", func() bool { return s.cwnd() > before })
+		})
+	}
+}
+
+func (s *soloist) cwnd() uint32 {
+	var o tcpip.TCPInfoOption
+	if err := s.relay.leg.ep.GetSockOpt(&o); err != nil {
+		s.Fatal(err)
+	}
+	return o.SndCwnd
+}
+
+// A duplicate of what the leg has goes to the leg alone; but raw, too, when it comes
+// again: then something is wrong with the trunk.
+func TestRelayDuplicates(t *testing.T) {
+	s := asked(t)
+	payload := noise(5, 800)
+	if s.host(wire.ACK, 0, 0, soloEdge, payload) {
+		t.Error("raw at first")
+	}
+	s.frameUntil("payload", func(g *wire.Frame) bool { return len(g.Payload) > 0 })
+	for i, want := range []bool{false, true, true} {
+		if raw := s.host(wire.ACK, 0, 0, soloEdge, payload); raw != want {
+			t.Errorf("duplicate %d: raw %t", i, raw)
+		}
+	}
+}
+
+// A probe, a keepalive and the answers to them say nothing new. They go raw, since
+// the gateway never answers in a database's place, and to the leg.
+func TestRelayProbes(t *testing.T) {
+	s := asked(t)
+	s.data(0, 0, soloEdge, []byte("12345678"))
+	s.awaitPayload(8)
+	for _, c := range []struct {
+		what     string
+		seq, ack int
+		edge     int
+		options  []byte
+		raw      bool
+	}{
+		{"an acknowledgement of new bytes", 0, 8, soloEdge + 8, nil, false},
+		{"the same again", 0, 8, soloEdge + 8, nil, true},
+		{"a keepalive", -1, 8, soloEdge + 8, nil, true},
+		{"more window", 0, 8, soloEdge + 800, nil, false},
+		{"less window", 0, 8, 8, nil, true},
+		{"sack", 0, 8, soloEdge + 800, []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2}, false},
+		{"the same sack again", 0, 8, soloEdge + 800, []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2}, true},
+		{"an old acknowledgement", 0, 4, soloEdge, nil, true},
+	} {
+		if raw := s.host(wire.ACK, c.seq, c.ack, c.edge, nil, c.options...); raw != c.raw {
+			t.Errorf("%s: raw %t", c.what, raw)
+		}
+	}
+}
+
+// What acknowledges bytes that passed before the leg's is for their sender to see.
+func TestRelayAcksBelowTheMark(t *testing.T) {
+	s := asked(t, func(s *soloist, _ *LegsConfig) { s.conn.NearSaid.Ack = f(-700) })
+	for _, ack := range []int{-600, -1} {
+		if !s.host(wire.ACK, 0, ack, soloEdge, nil) {
+			t.Errorf("acknowledges raw bytes at %d, and is swallowed", ack)
+		}
+	}
+	if s.host(wire.ACK, 0, 0, soloEdge+800, nil) {
+		t.Error("acknowledges all that went raw, and goes raw itself")
+	}
+	g := s.frameUntil("acknowledgement", func(g *wire.Frame) bool { return g.Edge == f(soloEdge+800) })
+	if g.Ack != f(0) {
+		t.Errorf("%+v", g)
+	}
+}
+
+// What comes while the leg is made, or the other gateway has not answered, is not
+// lost.
+func TestRelayEarly(t *testing.T) {
+	s := newSolo(t)
+	r, err := s.legs.Offer(s.conn, s, s.mine, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.relay = r
+	payload := noise(9, 20*soloMSS)
+	for at := 0; at < len(payload); at += soloMSS {
+		if s.host(wire.ACK, at, 0, soloEdge, payload[at:at+soloMSS]) {
+			t.Error("raw")
+		}
+	}
+	if open := s.frame(); open.Kind != wire.FrameOpen || open.Seq != n(0) {
+		t.Fatalf("%+v", open)
+	}
+	var got []byte
+	for len(got) < len(payload) {
+		g := s.frame()
+		if g.Kind != wire.FrameData || g.Seq != n(len(got)) {
+			t.Fatalf("%+v", g)
+		}
+		got = append(got, g.Payload...)
+	}
+	if !bytes.Equal(got, payload) {
+		t.Error("something else came out")
+	}
+	if out := s.segments(); len(out) > 0 {
+		t.Errorf("said before the other gateway has agreed: %+v", out)
+	}
+	s.answer(wire.Frame{Kind: wire.FrameAccept, Seq: f(0), Ack: n(len(payload)), Edge: n(soloEdge + len(payload))})
+	s.awaitSegment("acknowledgement", func(w *written) bool { return w.ack == n(len(payload)) })
+}
+
+// A window that the near database opens while the leg is made is the leg's, too: no
+// probe of its own goes out that would ask for it.
+func TestRelayOpensWindowEarly(t *testing.T) {
+	closed := func(s *soloist, _ *LegsConfig) { s.conn.NearSaid.Edge = f(0) }
+	s := newSolo(t, closed)
+	open, o := s.opening()
+	r, err := s.legs.Accept(s.conn, s, s.mine, open, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.relay = r
+	s.host(wire.ACK, 0, 0, soloEdge, nil)
+	s.data(0, 0, soloEdge, []byte("far says"))
+	s.awaitPayload(8)
+}
+
+// Acknowledgements that come in bunches are told in steps, the last of them without
+// anything else having to happen.
+func TestRelaySpacesAcks(t *testing.T) {
+	s := asked(t)
+	payload := noise(2, 50*soloMSS)
+	for at := 0; at < len(payload); at += soloMSS {
+		s.host(wire.ACK, at, 0, soloEdge, payload[at:at+soloMSS])
+	}
+	for got := 0; got < len(payload); {
+		got += len(s.frame().Payload)
+	}
+	s.data(0, 10*soloMSS, 10*soloMSS+soloEdge, nil)
+	s.data(0, 20*soloMSS, 20*soloMSS+soloEdge, nil)
+	s.data(0, 30*soloMSS, 30*soloMSS+soloEdge, nil)
+	w := s.awaitSegment("the last of three", func(w *written) bool { return w.ack == n(30*soloMSS) })
+	if w.window != soloEdge>>soloScaleF {
+		t.Errorf("%+v", w)
+	}
+}
+
+// The reach follows from what the trunk says of the way.
+func TestRelayReach(t *testing.T) {
+	const far = 64 << 20
+	s := asked(t, func(s *soloist, _ *LegsConfig) { s.conn.FarSaid.Scale = 14; s.conn.FarSaid.Edge = n(0) })
+	s.mine.quality.Store(&[2]uint64{uint64(time.Millisecond), 100 << 20})
+	s.relay.watch(s.clock.now())
+	s.data(0, 0, far, nil)
+	w := s.awaitSegment("window", func(w *written) bool { return w.window > 0 })
+	if edge := int(w.window) << 14; edge > minReach || edge < minReach-1<<14 {
+		t.Errorf("opened %d bytes, want %d", edge, minReach)
+	}
+}
