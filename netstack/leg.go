@@ -147,23 +147,32 @@ func (r *Relay) destroy() {
 	select {
 	case <-r.leg.done:
 	default:
-		// In the making still: a RST ends that.
-		rst := wire.Segment{Seq: r.conn.NearSaid.End, Flags: wire.RST | wire.ACK}
-		select {
-		case <-r.leg.started:
-			rst.Ack = r.leg.iss + 1
-		default:
-		}
-		r.inject(&rst, nil)
-		limit := time.NewTimer(makeWithin)
-		defer limit.Stop()
-		select {
-		case <-r.leg.done:
-		case <-limit.C:
-			return // the stack has never heard of it
+		if !r.unmake() {
+			return
 		}
 	}
 	if r.leg.ep != nil {
 		r.leg.ep.Abort()
+	}
+}
+
+// unmake ends the making of the endpoint by a RST, which would be nobody's before the
+// stack has answered the SYN. It reports false when the stack has never heard of it.
+func (r *Relay) unmake() bool {
+	limit := time.NewTimer(makeWithin)
+	defer limit.Stop()
+	select {
+	case <-r.leg.done:
+		return true
+	case <-r.leg.started:
+	case <-limit.C:
+		return false
+	}
+	r.inject(&wire.Segment{Seq: r.conn.NearSaid.End, Ack: r.leg.iss + 1, Flags: wire.RST | wire.ACK}, nil)
+	select {
+	case <-r.leg.done:
+		return true
+	case <-limit.C:
+		return false
 	}
 }
