@@ -222,9 +222,15 @@ func (l *Legs) ReleaseAll(e End) { l.Release(e, func(Trunk) bool { return true }
 
 // Release does that for the connections whose trunks are chosen.
 func (l *Legs) Release(e End, chosen func(Trunk) bool) {
-	for _, r := range l.all() {
+	all := l.all()
+	for _, r := range all {
 		if chosen(r.trunk) {
 			r.release(e)
+		}
+	}
+	for _, r := range all {
+		if chosen(r.trunk) {
+			r.silence()
 		}
 	}
 }

@@ -34,6 +34,11 @@ type Relay struct {
 	done     chan struct{} // closed when the relay has ended
 	spaced   *time.Timer   // tells the near database what waits
 
+	// out is held from the gate's decision until its segment is written: what is told
+	// goes out in the order in which it was decided, and who has ended the relay can
+	// wait for the last. It comes before mu.
+	out sync.Mutex
+
 	mu    sync.Mutex
 	end   *End // why it has ended,
 	endAt time.Duration
@@ -147,6 +152,12 @@ func (r *Relay) release(e End) {
 	}
 }
 
+// silence waits until what was being written when the relay ended has been.
+func (r *Relay) silence() {
+	r.out.Lock()
+	defer r.out.Unlock()
+}
+
 // Forget ends the relay of a connection that the flow table has forgotten. It may
 // be called with the table's locks held.
 func (r *Relay) Forget() { r.finish(endForgotten) }
@@ -167,6 +178,8 @@ func (r *Relay) fromLeg(tcp header.TCP, payload int, o *outgoing) {
 	}
 	s := wire.Segment{Seq: tcp.SequenceNumber(), Ack: tcp.AckNumber(), Window: tcp.WindowSize(), Flags: flags}
 	blocks := o.blocks[:sackOf(tcp, &o.blocks)]
+	r.out.Lock()
+	defer r.out.Unlock()
 	r.mu.Lock()
 	if r.end != nil || flags&wire.ACK == 0 || flags&wire.RST != 0 {
 		r.mu.Unlock()
@@ -243,6 +256,8 @@ func (r *Relay) say(s *wire.Segment) {
 
 // tell tells the near database what there is to tell, now or when it is time.
 func (r *Relay) tell() {
+	r.out.Lock()
+	defer r.out.Unlock()
 	r.mu.Lock()
 	if r.end != nil || !r.begun || r.rst != nil {
 		r.mu.Unlock()

@@ -204,6 +204,8 @@ func (r *Relay) finDue() bool {
 }
 
 func (r *Relay) sayFin() {
+	r.out.Lock()
+	defer r.out.Unlock()
 	r.mu.Lock()
 	if r.end != nil || r.rst != nil {
 		r.mu.Unlock()

@@ -86,6 +86,7 @@ func (l *Legs) start(r *Relay, hello func() error) error {
 // releases the connection by that.
 func (r *Relay) close() {
 	r.spaced.Stop()
+	r.silence()
 	r.trunk.Finish()
 	r.destroy()
 }

@@ -363,7 +363,11 @@ func (s *soloist) awaitPayload(end int) []byte {
 // awaitEnd waits until the relay has been released and its leg is gone.
 func (s *soloist) awaitEnd(want End) {
 	s.Helper()
-	s.await(s.T, "end", func() bool { return s.relay.Ended() != nil && s.legs.Stats().Relayed == 0 })
+	s.await(s.T, "end", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.detached) > 0 && s.legs.Stats().Relayed == 0
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.detached) != 1 || s.detached[0].Cause != want.Cause || s.detached[0].Clean != want.Clean || s.detached[0].Never != want.Never {
