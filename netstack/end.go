@@ -27,6 +27,7 @@ var (
 	endStall     = End{Cause: "stall", Why: "nothing was acknowledged for a second"}
 	endBeyond    = End{Cause: "beyond", Why: "the far database has acknowledged what the leg does not have"}
 	endLeg       = End{Cause: "leg-failed", Why: "the leg has failed"}
+	endRule      = End{Cause: "rule-broken", Why: "the far database has not said what was to be written", Never: true}
 	endUrgent    = End{Cause: "urgent", Why: "urgent data", Never: true}
 	endPath      = End{Cause: "path-mtu", Why: "the path to the near database has changed", Never: true}
 
@@ -42,8 +43,8 @@ var (
 
 // ends lists them, so that each has a counter from the start.
 var ends = [...]*End{
-	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endForgotten, &endTrunk, &endSequence, &endNonsense, &endRefused, &endNoAnswer,
-	&endStall, &endBeyond, &endLeg, &endUrgent, &endPath,
+	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endForgotten, &endTrunk, &endSequence, &endNonsense,
+	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent, &endPath,
 	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
 }
 

@@ -75,6 +75,10 @@ type LegsConfig struct {
 	Now    func() time.Duration
 	Alive  func() bool
 	Logger hclog.Logger
+	// Check verifies of each segment for a near database that the far one has said what
+	// is in it (see wire.Checker). One that breaks the rule is not written, and the
+	// connection is raw from then on.
+	Check bool
 }
 
 // Legs makes the endpoints that stand in for the far databases toward the near
@@ -93,6 +97,7 @@ type Legs struct {
 
 	made, failed atomic.Uint64
 	ended        [len(ends)]atomic.Uint64
+	violations   [wire.NumViolations]atomic.Uint64
 }
 
 // NewLegs makes a stack for legs. gVisor starts its workers here already; they end
@@ -243,6 +248,9 @@ type LegStats struct {
 	Made, Failed uint64
 	// Ends counts the relays that have ended, by End.Cause.
 	Ends map[string]uint64
+	// Violations counts the segments that would have broken the rule, by
+	// wire.Violation; nil without LegsConfig.Check.
+	Violations map[string]uint64
 }
 
 // Stats returns a snapshot.
@@ -250,6 +258,12 @@ func (l *Legs) Stats() LegStats {
 	s := LegStats{Made: l.made.Load(), Failed: l.failed.Load(), Ends: make(map[string]uint64, len(ends))}
 	for i, e := range ends {
 		s.Ends[e.Cause] = l.ended[i].Load()
+	}
+	if l.cfg.Check {
+		s.Violations = make(map[string]uint64, wire.NumViolations)
+		for v := wire.NoViolation + 1; v < wire.NumViolations; v++ {
+			s.Violations[v.String()] = l.violations[v].Load()
+		}
 	}
 	l.mu.RLock()
 	s.Relayed = len(l.relays)

@@ -43,8 +43,9 @@ type Relay struct {
 	end   *End // why it has ended,
 	endAt time.Duration
 	gate  wire.Gate
-	begun bool // the gate knows the leg's numbers
-	live  bool // what comes from the near database goes to the leg at once
+	check *wire.Checker // nil where nothing is checked
+	begun bool          // the gate knows the leg's numbers
+	live  bool          // what comes from the near database goes to the leg at once
 	early []early
 
 	read     uint32 // the next byte of the near database that goes into the trunk
@@ -103,6 +104,9 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 	}
 	if conn.FarSaid.Fin {
 		r.farFin, r.farFinAt, r.finTold = true, conn.FarSaid.End-1, true
+	}
+	if l.cfg.Check {
+		r.check = newCheck(&conn)
 	}
 	r.spaced = time.AfterFunc(time.Hour, r.tell)
 	r.spaced.Stop()
@@ -191,14 +195,17 @@ func (r *Relay) fromLeg(tcp header.TCP, payload int, o *outgoing) {
 		return
 	}
 	keep, ok := r.gate.Out(r.legs.cfg.Now(), &s, payload, blocks)
-	r.mu.Unlock()
-	if !ok {
-		return
-	}
 	if keep > 0 {
 		s.Options = wire.AppendSACK(o.opts[:0], blocks[:keep])
 	}
-	r.write(&s, payload, o)
+	bad := ok && r.breaks(&s, o.vec[1:])
+	r.mu.Unlock()
+	switch {
+	case bad:
+		r.release(endRule)
+	case ok:
+		r.write(&s, payload, o)
+	}
 }
 
 // heardLeg takes what the leg says of its receiving side.
@@ -272,8 +279,13 @@ func (r *Relay) tell() {
 	case news:
 		s = r.gate.Tell(now)
 	}
+	due := news && wait == 0
+	bad := due && r.breaks(&s, nil)
 	r.mu.Unlock()
-	if news && wait == 0 {
+	switch {
+	case bad:
+		r.release(endRule)
+	case due:
 		r.say(&s)
 	}
 }

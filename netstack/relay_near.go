@@ -32,6 +32,9 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 	}
 	edge := p.Ack + uint32(p.Window)<<r.conn.NearSaid.Scale
 	news := r.gate.HeardNear(p.Ack, edge)
+	if r.check != nil {
+		r.check.HeardNear(p.Ack)
+	}
 	r.gate.SentNear(end)
 	if len(payload) > 0 || news {
 		r.moved = now
@@ -143,6 +146,9 @@ func (r *Relay) reset(p *wire.Packet, partial bool) (raw bool) {
 			c.FinishChecksum()
 		}
 		r.rst, r.rstAt = c.B, now
+		if r.check != nil {
+			r.check.HeardReset()
+		}
 		r.mu.Unlock()
 		return false
 	}
@@ -177,6 +183,9 @@ func (r *Relay) FromLink(p *wire.Packet) {
 	edge := p.Ack + uint32(p.Window)<<r.conn.FarSaid.Scale
 	r.gate.HeardFar(p.Ack, edge)
 	r.gate.Told(p.Ack, edge)
+	if r.check != nil {
+		r.check.HeardFar(p.Ack, edge)
+	}
 	var blocks [wire.MaxBlocks]wire.Block
 	r.gate.Shown(blocks[:p.SACK(&blocks)])
 	due := r.resetDue()
@@ -212,6 +221,11 @@ func (r *Relay) sayFin() {
 		return
 	}
 	s := r.gate.Fin(r.legs.cfg.Now())
+	bad := r.breaks(&s, nil)
 	r.mu.Unlock()
+	if bad {
+		r.release(endRule)
+		return
+	}
 	r.say(&s)
 }

@@ -45,6 +45,9 @@ func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wi
 	r := l.newRelay(conn, track, trunk)
 	mark := open.Seq
 	r.gate.HeardFar(open.Ack, open.Edge)
+	if r.check != nil {
+		r.check.HeardFar(open.Ack, open.Edge)
+	}
 	return r, l.start(r, func() error {
 		r.begin(mark)
 		return r.trunk.Send(&wire.Frame{
@@ -95,6 +98,9 @@ func (r *Relay) close() {
 func (r *Relay) begin(mark uint32) {
 	r.mu.Lock()
 	r.gate.Begin(mark, r.leg.iss)
+	if r.check != nil {
+		r.check.Begin(mark)
+	}
 	r.begun = true
 	r.mu.Unlock()
 }
@@ -305,6 +311,9 @@ func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
 	}
 	r.gate.Feed(len(f.Payload))
 	end := r.gate.Fed()
+	if r.check != nil {
+		r.checkHears(f)
+	}
 	due := r.resetDue()
 	back := r.back.why != nil
 	r.mu.Unlock()

@@ -39,6 +39,7 @@ type soloist struct {
 	trunk *memTrunk // the other gateway's
 	conn  wire.Connection
 	stop  func()
+	sins  bool // the rule is broken on purpose
 
 	mu       sync.Mutex
 	out      []written
@@ -81,6 +82,7 @@ func newSolo(t *testing.T, options ...soloOption) *soloist {
 	}
 	cfg := LegsConfig{
 		Near: s, Now: s.clock.now, Alive: func() bool { return !s.dead.Load() }, Logger: hclog.NewNullLogger(),
+		Check: true,
 	}
 	for _, o := range options {
 		o(s, &cfg)
@@ -95,6 +97,11 @@ func newSolo(t *testing.T, options ...soloOption) *soloist {
 	ran := make(chan error, 1)
 	go func() { ran <- legs.Run(ctx) }()
 	s.stop = sync.OnceFunc(func() {
+		for v, n := range legs.Stats().Violations {
+			if n > 0 && !s.sins {
+				t.Errorf("%d segments would have broken the rule: %s", n, v)
+			}
+		}
 		cancel()
 		select {
 		case err := <-ran:

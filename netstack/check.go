@@ -1,0 +1,37 @@
+package netstack
+
+import "github.com/onewaylink/gw/netstack/wire"
+
+// newCheck makes the checker of a relay.
+func newCheck(c *wire.Connection) *wire.Checker {
+	k := wire.NewChecker(c)
+	if c.FarSaid.Fin {
+		k.HeardFin(c.FarSaid.End - 1)
+	}
+	return &k
+}
+
+// checkHears tells the checker what a frame has brought.
+func (r *Relay) checkHears(f *wire.Frame) {
+	r.check.HeardFar(f.Ack, f.Edge)
+	r.check.Heard(f.Payload)
+	if f.Fin {
+		r.check.HeardFin(f.Seq + uint32(len(f.Payload)))
+	}
+}
+
+// breaks reports whether a segment for the near database breaks the rule, and counts
+// it. It does not judge where nothing is checked.
+func (r *Relay) breaks(s *wire.Segment, payload [][]byte) bool {
+	if r.check == nil {
+		return false
+	}
+	v := r.check.Segment(s, payload)
+	if v == wire.NoViolation {
+		return false
+	}
+	r.legs.violations[v].Add(1)
+	r.legs.log.Error("a segment would have broken the rule", "near", r.id.near, "far", r.id.far, "violation", v,
+		"seq", s.Seq, "ack", s.Ack, "window", s.Window, "flags", s.Flags)
+	return true
+}
