@@ -41,22 +41,26 @@ func relayBulk(t *testing.T, mode string, size int64) {
 		})
 		n.scenario(t, "half-closed, with bulk the other way under loss, "+w.name, noReset, func(t *testing.T) { n.halfClosedBulk(t, w, size/4) })
 	}
-	n.scenario(t, "the path between the gateways narrows", noReset, func(t *testing.T) { n.wanNarrows(t, size/4) })
 	for _, w := range n.twoWays() {
 		n.scenario(t, "the path behind the far gateway narrows, "+w.name, noReset, func(t *testing.T) { n.lanNarrows(t, w, size/4) })
 	}
+	n.scenario(t, "the path between the gateways narrows", noReset, func(t *testing.T) { n.wanNarrows(t, size/4) })
 }
 
 // transfer starts size bytes each way on one connection.
 func (n *relayNet) transfer(t *testing.T, w way, size int64) *lab.Transfer {
 	t.Helper()
-	r, err := lab.StartTransfer(t.Context(), lab.TransferConfig{
-		From: w.from.Namespace, To: w.to.Namespace, Addr: netip.AddrPortFrom(w.addr, 0), Source: w.source(), Bytes: size, Back: size,
-	})
+	r, err := lab.StartTransfer(t.Context(), transferOf(w, size))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func transferOf(w way, size int64) lab.TransferConfig {
+	return lab.TransferConfig{
+		From: w.from.Namespace, To: w.to.Namespace, Addr: netip.AddrPortFrom(w.addr, 0), Source: w.source(), Bytes: size, Back: size,
+	}
 }
 
 // finish waits for transfers, whose hashes the lab compares.
@@ -176,10 +180,10 @@ func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 }
 
 // wanNarrows: in the middle of bulk the WAN's routers say that packets are too
-// big.
+// big. It tries the ways that lanNarrows leaves alone.
 func (n *relayNet) wanNarrows(t *testing.T, size int64) {
 	var runs []*lab.Transfer
-	for _, w := range n.twoWays() {
+	for _, w := range n.ways()[1:3] {
 		runs = append(runs, n.transfer(t, w, size))
 	}
 	for _, r := range runs {

@@ -172,7 +172,7 @@ func resetSlowReader(t *testing.T, first, second *net.TCPConn) {
 	if err := sendReset(first); err != nil {
 		t.Fatal(err)
 	}
-	awaitReset(t, second)
+	awaitClosed(t, patience, second)
 	got, err := compare(second, stream(1), bulk)
 	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%d bytes, then %v, want reset", got, err)
@@ -206,22 +206,37 @@ func fill(t *testing.T, c *net.TCPConn) (sent int64) {
 	return sent
 }
 
-// awaitReset waits until the kernel knows of a reset, whatever is unread.
-func awaitReset(t *testing.T, c *net.TCPConn) {
+// awaitClosed waits until the kernel has ended connections by itself, whatever is
+// unread, and says after what time it had ended each.
+func awaitClosed(t *testing.T, most time.Duration, conns ...*net.TCPConn) []time.Duration {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
-	if err := lab.Until(ctx, "a reset", func() (bool, error) {
-		closed := false
-		onFD(t, c, func(fd int) error {
-			info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-			closed = err == nil && info.State == unix.BPF_TCP_CLOSE
-			return err
-		})
-		return closed, nil
+	began := time.Now()
+	took := make([]time.Duration, len(conns))
+	if err := lab.Until(ctx, "the end of a connection", func() (bool, error) {
+		all := true
+		for i, c := range conns {
+			if took[i] == 0 && tcpInfo(t, c).State == unix.BPF_TCP_CLOSE {
+				took[i] = time.Since(began)
+			}
+			all = all && took[i] > 0
+		}
+		return all, nil
 	}); err != nil {
 		t.Fatal(err)
 	}
+	return took
+}
+
+// tcpInfo is what the kernel says of a connection.
+func tcpInfo(t *testing.T, c *net.TCPConn) (info *unix.TCPInfo) {
+	t.Helper()
+	onFD(t, c, func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
+	})
+	return info
 }
 
 // resetUnread: who closes with bytes unread says RST instead of FIN (RFC 2525
@@ -231,7 +246,7 @@ func resetUnread(t *testing.T, first, second *net.TCPConn) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	awaitReset(t, second)
+	awaitClosed(t, patience, second)
 	if _, err := second.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("after %d bytes nobody read: %v, want reset", sent, err)
 	}

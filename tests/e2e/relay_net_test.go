@@ -40,7 +40,8 @@ type relayNet struct {
 	rules *lab.Repeats
 }
 
-// plainPort is a port whose connections are always raw, to be compared with.
+// plainPort is the first of ten ports whose connections are always raw, to be
+// compared with.
 const plainPort = 7000
 
 // relayPolicy is everything, in a mode.
@@ -49,7 +50,7 @@ func relayPolicy(mode string) string {
   rule "plain" {
     from  = ["red", "gray"]
     to    = ["red", "gray"]
-    ports = ["tcp/%d"]
+    ports = ["tcp/%d-%d"]
     mode  = "route"
   }
   rule "all" {
@@ -57,7 +58,7 @@ func relayPolicy(mode string) string {
     to    = ["red", "gray"]
     ports = ["any"]
     mode  = %q
-  }`, plainPort, mode)
+  }`, plainPort, plainPort+9, mode)
 }
 
 // farDelay is one way. A connection over it is worth being relayed.
@@ -115,20 +116,18 @@ const (
 // if the one rule was broken meanwhile, or somebody saw a reset.
 func (n *relayNet) scenario(t *testing.T, name string, may resets, do func(t *testing.T)) {
 	t.Helper()
-	t.Run(name, func(t *testing.T) {
-		before := n.settle(t)
-		do(t)
-		after := n.settle(t)
-		if after.Broken != before.Broken {
-			t.Errorf("a segment was not said before: %v", after.Err())
-		}
-		if seen := after.Resets[len(before.Resets):]; len(seen) > 0 && may == noReset {
-			t.Errorf("%d resets, the first: %s", len(seen), seen[0])
-		}
-		if after.Judged == before.Judged {
-			t.Error("no segment arrived: the test shows nothing")
-		}
-	})
+	before := n.settle(t)
+	t.Run(name, do) // what it has opened is closed when Run returns
+	after := n.settle(t)
+	if after.Broken != before.Broken {
+		t.Errorf("%s: a segment was not said before: %v", name, after.Err())
+	}
+	if seen := after.Resets[len(before.Resets):]; len(seen) > 0 && may == noReset {
+		t.Errorf("%s: %d resets, the first: %s", name, len(seen), seen[0])
+	}
+	if after.Judged == before.Judged {
+		t.Errorf("%s: no segment arrived: the test shows nothing", name)
+	}
 }
 
 func (n *relayNet) settle(t *testing.T) lab.RepeatsReport {
@@ -184,29 +183,27 @@ func (n *node) connsTo(port uint16) (found []shown, err error) {
 	return found, nil
 }
 
-// carried waits until both gateways show all connections to a port in a way, raw
-// or relayed, and that there are any.
-func (n *relayNet) carried(t *testing.T, port uint16, mode string) {
+// shows waits until a gateway shows all connections to a port in a way, raw or
+// relayed, and that there are any.
+func (n *relayNet) shows(t *testing.T, nd *node, port uint16, mode string) {
 	t.Helper()
-	for _, nd := range []*node{n.red, n.gray} {
-		var last []shown
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		err := lab.Until(ctx, fmt.Sprintf("%s shows port %d as %s", nd.name, port, mode), func() (bool, error) {
-			var err error
-			if last, err = nd.connsTo(port); err != nil {
-				return false, err
-			}
-			for _, c := range last {
-				if c.Mode != mode {
-					return false, nil
-				}
-			}
-			return len(last) > 0, nil
-		})
-		cancel()
-		if err != nil {
-			t.Fatalf("%v; it shows %+v", err, last)
+	var last []shown
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := lab.Until(ctx, fmt.Sprintf("%s shows port %d as %s", nd.name, port, mode), func() (bool, error) {
+		var err error
+		if last, err = nd.connsTo(port); err != nil {
+			return false, err
 		}
+		for _, c := range last {
+			if c.Mode != mode {
+				return false, nil
+			}
+		}
+		return len(last) > 0, nil
+	})
+	if err != nil {
+		t.Fatalf("%v; it shows %+v", err, last)
 	}
 }
 
@@ -214,10 +211,12 @@ func (n *relayNet) carried(t *testing.T, port uint16, mode string) {
 // that. Bytes must be moving.
 func (n *relayNet) relayed(t *testing.T, port uint16) {
 	t.Helper()
+	want := "raw"
 	if n.relays() {
-		n.carried(t, port, "relayed")
-	} else {
-		n.carried(t, port, "raw")
+		want = "relayed"
+	}
+	for _, nd := range []*node{n.red, n.gray} {
+		n.shows(t, nd, port, want)
 	}
 }
 

@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/tests/lab"
+)
+
+// lossyWAN is what cubic can't live with.
+var lossyWAN = lab.Impairment{Rate: 300e6, QueueBytes: 2 << 20, Delay: 25 * time.Millisecond, Loss: 0.02}
+
+// TestRelayLoss: behind the relay, loss on the WAN is not the sender's business:
+// its kernel resends next to nothing, and gets several times what it gets raw.
+func TestRelayLoss(t *testing.T) {
+	eachMode(t, func(t *testing.T, mode string) {
+		n := startRelay(t, mode, lossyWAN)
+		for _, w := range n.twoWays() {
+			n.scenario(t, w.name, anyReset, func(t *testing.T) { // they are broken off
+				plain, _ := n.pace(t, w, plainPort)
+				rate, resent := n.pace(t, w, 7300)
+				t.Logf("%.1f Mbit/s raw; %.1f Mbit/s with mode %s, %d segments sent again", plain, rate, n.mode, resent)
+				if !n.relays() {
+					return
+				}
+				if rate < 5*plain {
+					t.Errorf("%.1f Mbit/s, want five times the %.1f of a raw connection", rate, plain)
+				}
+				if resent > 20 {
+					t.Errorf("the sender's kernel sent %d segments again, want nearly none", resent)
+				}
+			})
+		}
+	})
+}
+
+// pace is the rate at which one connection moves bulk once it runs, in Mbit/s, and
+// how many segments its sender's kernel sends again meanwhile.
+func (n *relayNet) pace(t *testing.T, w way, port uint16) (rate float64, resent uint64) {
+	t.Helper()
+	const start, measure = 3 * time.Second, 3 * time.Second
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cfg := transferOf(w, 0)
+	cfg.Addr, cfg.Bytes, cfg.Unhashed = netip.AddrPortFrom(w.addr, port), bulk, true
+	r, err := lab.StartTransfer(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(start)
+	if port != plainPort {
+		n.relayed(t, port)
+	}
+	before, err := w.from.Nstat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, began := r.Received(), time.Now()
+	select {
+	case <-r.Done():
+		_, err := r.Wait()
+		t.Fatalf("the transfer ended early: %v", err)
+	case <-time.After(measure):
+	}
+	rate = float64(r.Received()-from) * 8 / 1e6 / time.Since(began).Seconds()
+	after, err := w.from.Nstat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	_, _ = r.Wait() // it was broken off
+	return rate, after.Since(before)["Tcp.RetransSegs"]
+}
