@@ -15,7 +15,11 @@ const bulkBytes = 512 << 20
 // packet through both gateways.
 func BenchmarkBulk(b *testing.B) {
 	all := trio(b)
-	t := newTable("Raw TCP between the databases; CPU of both gateways together", all)
+	bulk(b, newTable("Raw TCP between the databases; CPU of both gateways together", all), all)
+}
+
+// bulk is one and eight flows, each way.
+func bulk(b *testing.B, t *table, all []*contestant) {
 	for _, flows := range []int{1, 8} {
 		for _, way := range []string{"red to gray", "gray to red"} {
 			b.Run(fmt.Sprintf("flows=%d/%s", flows, unit(way)), func(b *testing.B) {

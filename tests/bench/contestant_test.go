@@ -21,6 +21,9 @@ type contestant struct {
 	name string
 	*lab.Lab
 	gateways []*lab.Proc // none without a tunnel
+	// via is where gray's database dials to reach red's; the zero value is red's
+	// own address.
+	via netip.AddrPort
 }
 
 // trio are gw, plain wireguard-go, and no tunnel, each with a warm connection.
@@ -86,7 +89,7 @@ func startPlain(b *testing.B, name string, cfg lab.Config) *contestant {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return &contestant{name, l, []*lab.Proc{red, gray}}
+	return &contestant{name: name, Lab: l, gateways: []*lab.Proc{red, gray}}
 }
 
 // startDirect routes the sites' networks over the WAN as they are.
@@ -98,7 +101,7 @@ func startDirect(b *testing.B, name string) *contestant {
 			b.Fatal(err)
 		}
 	}
-	return &contestant{name, l, nil}
+	return &contestant{name: name, Lab: l}
 }
 
 const siteFile = `
@@ -125,7 +128,7 @@ policy {
     from  = ["red", "gray"]
     to    = ["red", "gray"]
     ports = ["any"]
-    mode  = "route"
+    mode  = "%s"
   }
 }
 `
@@ -142,9 +145,15 @@ local {
 }
 `
 
-// startGW joins the sites by two gateways, as `gw up` starts them. tun are
-// settings of the TUN device.
+// startGW joins the sites by two gateways, as `gw up` starts them, which carry TCP
+// packet by packet. tun are settings of the TUN device.
 func startGW(b *testing.B, name string, cfg lab.Config, tun string) *contestant {
+	b.Helper()
+	return startMode(b, name, cfg, "route", tun)
+}
+
+// startMode is startGW with a policy mode for all TCP.
+func startMode(b *testing.B, name string, cfg lab.Config, mode, tun string) *contestant {
 	b.Helper()
 	program, err := lab.Build("github.com/onewaylink/gw/cmd/gw")
 	if err != nil {
@@ -156,7 +165,7 @@ func startGW(b *testing.B, name string, cfg lab.Config, tun string) *contestant 
 	keys := map[*lab.Site]lab.Key{r: lab.NewKey(), g: lab.NewKey()}
 	text := fmt.Sprintf(siteFile,
 		r.Subnets[0], r.Subnets[1], keys[r].Public(), r.GW().Node4, r.GW().Node6,
-		g.Subnets[0], g.Subnets[1], keys[g].Public(), g.GW().Node4, g.GW().Node6, g.GW().WAN4,
+		g.Subnets[0], g.Subnets[1], keys[g].Public(), g.GW().Node4, g.GW().Node6, g.GW().WAN4, mode,
 	) + fmt.Sprintf(localBlock, tun)
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	defer cancel()

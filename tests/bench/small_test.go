@@ -14,7 +14,17 @@ import (
 // same processors as the gateways.
 func BenchmarkSmall(b *testing.B) {
 	all := trio(b)
-	t := newTable("Small messages; clients and PostgreSQL share the processors", all)
+	small(b, all, newTable("Small messages; clients and PostgreSQL share the processors", all))
+}
+
+// small measures once and tells each of the tables.
+func small(b *testing.B, all []*contestant, tables ...*table) {
+	figure := func(b *testing.B, name, format string, s samples) {
+		b.Helper()
+		for _, t := range tables {
+			t.figure(b, name, format, s)
+		}
+	}
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	defer cancel()
 
@@ -44,8 +54,8 @@ func BenchmarkSmall(b *testing.B) {
 			}
 			connects.add(c, rate)
 		})
-		t.figure(b, "ping-pong of 64 bytes, p50 in us", "%.0f", p50)
-		t.figure(b, "connects/s, 4 threads", "%.0f", connects)
+		figure(b, "ping-pong of 64 bytes, p50 in us", "%.0f", p50)
+		figure(b, "connects/s, 4 threads", "%.0f", connects)
 	})
 
 	b.Run("pgbench", func(b *testing.B) {
@@ -68,6 +78,6 @@ func BenchmarkSmall(b *testing.B) {
 			}
 			tps.add(c, r.TPS)
 		})
-		t.figure(b, "pgbench -S, 8 clients, tps", "%.0f", tps)
+		figure(b, "pgbench -S, 8 clients, tps", "%.0f", tps)
 	})
 }

@@ -52,26 +52,37 @@ func BenchmarkWAN(b *testing.B) {
 // wanRate is the rate of one flow from red's gateway to gray's, once it runs.
 func (c *contestant) wanRate(ctx context.Context, b *testing.B, congestion string) float64 {
 	b.Helper()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	tr, err := lab.StartTransfer(ctx, lab.TransferConfig{
+	return c.rates(ctx, b, 1, lab.TransferConfig{
 		From: c.Red.GW().Namespace, To: c.Gray.GW().Namespace,
 		Addr: netip.AddrPortFrom(c.Gray.GW().Node4, 0), Source: c.Red.GW().Node4,
 		Bytes: 1 << 40, Unhashed: true, Congestion: congestion,
-	})
+	})[0]
+}
+
+// rates are those of a transfer's flows, once they run, in Mbit/s.
+func (c *contestant) rates(ctx context.Context, b *testing.B, flows int, cfg lab.TransferConfig) []float64 {
+	b.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cfg.Flows = flows
+	tr, err := lab.StartTransfer(ctx, cfg)
 	if err != nil {
 		b.Fatalf("%s: %v", c.name, err)
 	}
 	time.Sleep(wanSettle)
-	from, began := tr.Received(), time.Now()
+	from, began := tr.ReceivedBy(), time.Now()
 	select {
 	case <-tr.Done():
 		_, err := tr.Wait()
 		b.Fatalf("%s: the transfer ended early: %v", c.name, err)
 	case <-time.After(wanMeasure):
 	}
-	rate := float64(tr.Received()-from) * 8 / 1e6 / time.Since(began).Seconds()
+	took := time.Since(began).Seconds()
+	rates := make([]float64, flows)
+	for i, now := range tr.ReceivedBy() {
+		rates[i] = float64(now-from[i]) * 8 / 1e6 / took
+	}
 	cancel()
 	_, _ = tr.Wait() // it was broken off
-	return rate
+	return rates
 }
