@@ -180,28 +180,29 @@ func resetSlowReader(t *testing.T, first, second *net.TCPConn) {
 }
 
 // fill sends until nothing more is taken: the reader's window is shut.
-func fill(t *testing.T, c *net.TCPConn) (sent int64) {
+func fill(t *testing.T, c *net.TCPConn) (sent int) {
 	t.Helper()
+	const roundTrips = 200 // ms, many of them
 	s := stream(1)
 	buf := make([]byte, 64<<10)
-	last := time.Now()
 	onFD(t, c, func(fd int) error {
-		// Nothing was taken for ten round trips and more.
-		for time.Since(last) < 200*time.Millisecond {
+		for {
 			_, _ = s.Read(buf)
-			for b := buf; len(b) > 0 && time.Since(last) < 200*time.Millisecond; {
-				k, err := unix.Write(fd, b)
-				if errors.Is(err, unix.EAGAIN) {
-					time.Sleep(time.Millisecond) // the length of a silence is what is waited for
+			for b := buf; len(b) > 0; {
+				n, err := unix.Write(fd, b)
+				if err == nil {
+					sent, b = sent+n, b[n:]
 					continue
 				}
-				if err != nil {
+				if !errors.Is(err, unix.EAGAIN) {
 					return err
 				}
-				sent, b, last = sent+int64(k), b[k:], time.Now()
+				ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, roundTrips)
+				if err != nil && !errors.Is(err, unix.EINTR) || err == nil && ready == 0 {
+					return err
+				}
 			}
 		}
-		return nil
 	})
 	return sent
 }
