@@ -27,6 +27,9 @@ type TransferConfig struct {
 	From, To *Namespace
 	// Addr is where To listens and From dials. Port 0 is any free one.
 	Addr netip.AddrPort
+	// Via, if set, is where From dials instead, for what hands the connection on to
+	// Addr.
+	Via netip.AddrPort
 	// Source is the address that From dials from; the zero Addr leaves it to
 	// the kernel.
 	Source netip.Addr
@@ -68,6 +71,7 @@ type Transfer struct {
 	cfg      TransferConfig
 	start    time.Time
 	received atomic.Int64
+	flows    []atomic.Int64 // of received, by flow
 	stall    atomic.Int64
 	source   atomic.Pointer[netip.Addr]
 	done     chan struct{}
@@ -112,7 +116,7 @@ func StartTransfer(ctx context.Context, cfg TransferConfig) (*Transfer, error) {
 		return nil, errors.Join(fmt.Errorf("transfer: %w", err), l.Close())
 	}
 	cfg.Addr = l.Addr().(*net.TCPAddr).AddrPort()
-	t := &Transfer{cfg: cfg, start: time.Now(), done: make(chan struct{})}
+	t := &Transfer{cfg: cfg, start: time.Now(), done: make(chan struct{}), flows: make([]atomic.Int64, cfg.Flows)}
 	t.nextHit.Store(noMark)
 	go func() {
 		defer close(t.done)
@@ -146,6 +150,15 @@ func (t *Transfer) Done() <-chan struct{} { return t.done }
 // Received is the number of bytes received so far on all flows in both
 // directions.
 func (t *Transfer) Received() int64 { return t.received.Load() }
+
+// ReceivedBy is Received of each flow.
+func (t *Transfer) ReceivedBy() []int64 {
+	by := make([]int64, len(t.flows))
+	for i := range t.flows {
+		by[i] = t.flows[i].Load()
+	}
+	return by
+}
 
 const noMark = int64(^uint64(0) >> 1)
 
@@ -217,7 +230,7 @@ func (t *Transfer) run(ctx context.Context, l net.Listener) error {
 			fail(err)
 		})
 		ends.Go(func() {
-			sum, err := t.receive(c, recv)
+			sum, err := t.receive(c, &t.flows[flow], recv)
 			sums[1-out][flow][1] = sum
 			fail(err)
 		})
@@ -248,7 +261,11 @@ func (t *Transfer) run(ctx context.Context, l net.Listener) error {
 			if t.cfg.Source.IsValid() {
 				d.LocalAddr = &net.TCPAddr{IP: t.cfg.Source.AsSlice()}
 			}
-			c, err := t.cfg.From.DialWith(ctx, &d, "tcp", t.cfg.Addr.String())
+			to := t.cfg.Addr
+			if t.cfg.Via.IsValid() {
+				to = t.cfg.Via
+			}
+			c, err := t.cfg.From.DialWith(ctx, &d, "tcp", to.String())
 			if err != nil {
 				fail(err)
 				return
@@ -312,7 +329,7 @@ func (t *Transfer) send(c net.Conn, seed uint64, n int64) (string, error) {
 	return sum(h, n), nil
 }
 
-func (t *Transfer) receive(c net.Conn, want int64) (string, error) {
+func (t *Transfer) receive(c net.Conn, flow *atomic.Int64, want int64) (string, error) {
 	buf := make([]byte, block)
 	h := t.hash()
 	var got int64
@@ -329,6 +346,7 @@ func (t *Transfer) receive(c net.Conn, want int64) (string, error) {
 			if h != nil {
 				h.Write(buf[:n])
 			}
+			flow.Add(int64(n))
 			t.progress(n)
 		}
 		if errors.Is(err, io.EOF) {

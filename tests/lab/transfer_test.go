@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -66,7 +67,7 @@ func TestTransferSeesDamage(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			s, err := tr.receive(far[1], 1<<20)
+			s, err := tr.receive(far[1], new(atomic.Int64), 1<<20)
 			if err != nil {
 				t.Error(err)
 			}
