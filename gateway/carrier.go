@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/netstack"
@@ -89,16 +91,32 @@ func (g *Gateway) wake(site string) {
 	}
 }
 
-// runWakes wakes senders until ctx ends.
+// runWakes wakes senders on both sides until ctx ends. What a second takeover asks
+// for ends what the first did: it begins with all of them anew.
 func (g *Gateway) runWakes(ctx context.Context) error {
+	var rounds errgroup.Group // none fails
+	stop := map[string]context.CancelFunc{}
+	defer func() { _ = rounds.Wait() }()
 	for {
+		var site string
 		select {
 		case <-ctx.Done():
 			return nil
-		case site := <-g.wakes:
-			if n := g.path.WakeFlows(ctx, siteIndex(g.cfg, site)); n > 0 {
-				g.log.Info("woke connections with bytes in flight", "site", site, "connections", n)
-			}
+		case site = <-g.wakes:
 		}
+		if end := stop[site]; end != nil {
+			end()
+		}
+		i := siteIndex(g.cfg, site)
+		retold := g.path.Retell(ctx, i)
+		round, end := context.WithCancel(ctx)
+		stop[site] = end
+		rounds.Go(func() error {
+			defer end()
+			if n := g.path.WakeFlows(round, i); n+retold > 0 {
+				g.log.Info("woke connections with bytes in flight", "site", site, "here", n, "there", retold)
+			}
+			return nil
+		})
 	}
 }

@@ -264,3 +264,72 @@ func TestForeignRecords(t *testing.T) {
 		t.Error("a bad key was taken")
 	}
 }
+
+// TestRetell: what the local end has acknowledged last is said again as it was,
+// for connections of which that is known and that have moved lately.
+func TestRetell(t *testing.T) {
+	for _, ends := range [][2]netip.AddrPort{{redDB, grayDB}, {redDB6, grayDB6}} {
+		g := newGW(t, allow)
+		talk := newTalk(ends[0], ends[1])
+		if n := g.path.Retell(t.Context(), gray); n != 0 {
+			t.Fatalf("%d acknowledgements of no connection", n)
+		}
+		g.handshake(talk)
+		g.want("data", g.in(talk.answer(wiretest.ACK, 'x', 'y')), wire.OK)
+		talk.win = 1000
+		g.want("acknowledgement", g.out(talk.call(wiretest.ACK)), wire.OK)
+		g.want("data that overtakes it", g.out(talk.call(wiretest.ACK, 'z')), wire.OK)
+
+		if n := g.path.Retell(t.Context(), gray); n != 1 {
+			t.Fatalf("%d acknowledgements, want 1", n)
+		}
+		out := g.readAll()
+		var p wire.Packet
+		if len(out) != 1 || wire.Parse(&p, out[0]) != wire.OK || !p.ChecksumOK() {
+			t.Fatalf("said %x", out)
+		}
+		if netip.AddrPortFrom(p.Src(), p.SrcPort) != ends[0] || netip.AddrPortFrom(p.Dst(), p.DstPort) != ends[1] || p.Flags != wire.ACK || len(p.Payload()) != 0 {
+			t.Errorf("said %+v", p)
+		}
+		// The window is what is left of the one that was larger.
+		if p.Seq != talk.a || p.Ack != talk.b || p.Window != 65535-1 {
+			t.Errorf("sequence number %d, acknowledged %d, window %d; want %d, %d, %d", p.Seq, p.Ack, p.Window, talk.a, talk.b, 65535-1)
+		}
+
+		g.now += lively
+		if n := g.path.Retell(t.Context(), gray); n != 0 {
+			t.Errorf("%d acknowledgements of a connection that rests", n)
+		}
+		g.want("data", g.in(talk.answer(wiretest.ACK, 'x')), wire.OK)
+		g.table.SetStandby(true)
+		g.table.SetStandby(false)
+		if n := g.path.Retell(t.Context(), gray); n != 0 {
+			t.Errorf("%d acknowledgements of a connection that moved elsewhere meanwhile", n)
+		}
+	}
+}
+
+// TestRetellMore than the link takes at once: none is lost.
+func TestRetellMore(t *testing.T) {
+	const many = 3 * voiceQueue
+	g := newGW(t, allow)
+	for i := range many {
+		g.handshake(newTalk(netip.AddrPortFrom(redDB.Addr(), uint16(10000+i)), grayDB))
+	}
+	done := make(chan int)
+	go func() { done <- g.path.Retell(t.Context(), gray) }()
+	got := 0
+	for n := 0; n == 0; {
+		select {
+		case n = <-done:
+			if n != many {
+				t.Errorf("%d acknowledgements, want %d", n, many)
+			}
+		default:
+		}
+		got += len(g.readAll())
+	}
+	if got != many {
+		t.Errorf("%d packets, want %d", got, many)
+	}
+}

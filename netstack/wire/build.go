@@ -57,12 +57,25 @@ func AppendUDP(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 // AppendTCP appends a whole TCP segment without options or payload, with a
 // finished checksum. A gateway sends none: it is for quoting in ICMP errors.
 func AppendTCP(b []byte, src, dst netip.AddrPort, seq uint32, flags uint8) []byte {
+	return appendTCP(b, src, dst, seq, 0, flags, 0)
+}
+
+// AppendACK appends a pure acknowledgement without options, with a finished
+// checksum. Whoever sends one has it from the end whose word it repeats.
+func AppendACK(b []byte, src, dst netip.AddrPort, seq, ack uint32, window uint16) []byte {
+	return appendTCP(b, src, dst, seq, ack, ACK, window)
+}
+
+func appendTCP(b []byte, src, dst netip.AddrPort, seq, ack uint32, flags uint8, window uint16) []byte {
 	at := len(b)
 	b = appendIP(b, src.Addr(), dst.Addr(), ProtoTCP, TCPHeader)
 	b = binary.BigEndian.AppendUint16(b, src.Port())
 	b = binary.BigEndian.AppendUint16(b, dst.Port())
 	b = binary.BigEndian.AppendUint32(b, seq)
-	b = append(b, 0, 0, 0, 0, TCPHeader/4<<4, flags, 0, 0, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, ack)
+	b = append(b, TCPHeader/4<<4, flags)
+	b = binary.BigEndian.AppendUint16(b, window)
+	b = append(b, 0, 0, 0, 0) // checksum and urgent pointer
 	finish(b[at:])
 	return b
 }

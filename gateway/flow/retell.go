@@ -1,0 +1,73 @@
+package flow
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// When a gateway of the other site dies, the acknowledgements that were on their
+// way through it are lost, and its database waits for a timer of its own, 200 ms
+// and a few round trips long, though much of what it waits for has arrived. This
+// gateway has heard them: it says the last one of each connection again, to the
+// gateway that has taken over. An acknowledgement that advances has the sender go
+// on at once. It is a repetition, without options: where the end that hears it
+// insists on timestamps (RFC 7323 section 3.2) it is dropped, and nothing is lost.
+
+// lively is how lately a connection must have moved to have something on its way.
+const lively = time.Second
+
+// retellPause is how long Retell waits where the link has not yet taken what it
+// was given.
+const retellPause = time.Millisecond
+
+// Retell repeats toward the site with index i the last acknowledgement that the
+// local end of each lively connection has sent. It returns how many that were,
+// when they are on their way or ctx has ended.
+func (p *Path) Retell(ctx context.Context, i int) int {
+	now := p.table.cfg.Now()
+	var acks [][]byte
+	p.table.each(func(f *flow) bool {
+		if f.site == i && now-f.last < lively {
+			if b := f.lastACK(); b != nil {
+				acks = append(acks, b)
+			}
+		}
+		return true
+	})
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for _, b := range acks {
+		for !p.box.put(b) {
+			p.Wake()
+			pause.Reset(retellPause)
+			select {
+			case <-ctx.Done():
+				return len(acks)
+			case <-pause.C:
+			}
+		}
+	}
+	if len(acks) > 0 {
+		p.Wake()
+	}
+	return len(acks)
+}
+
+// lastACK is the highest acknowledgement of the local end, as that end said it;
+// nil where it is not known for sure.
+func (f *flow) lastACK() []byte {
+	t := &f.tcp
+	if f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() || t.loose || !t.trusted {
+		return nil
+	}
+	local, far := &t.side[f.end(f.localB)], &t.side[1-f.end(f.localB)]
+	if !local.acked || wire.SeqLess(far.edge, local.ack) {
+		return nil
+	}
+	window := min((far.edge-local.ack)>>local.scale, math.MaxUint16)
+	src, dst := f.key.ends(f.localB)
+	return wire.AppendACK(nil, src, dst, local.end, local.ack, uint16(window))
+}
