@@ -182,6 +182,7 @@ const discardWait = 500 * time.Millisecond
 func (g *Gateway) discard() {
 	start := time.Now()
 	g.relaying.legs.ReleaseAll(netstack.EndFrozen)
+	g.path.Discard()
 	for g.link.Pending() || g.tun.Pending() {
 		if time.Since(start) > discardWait {
 			break

@@ -138,9 +138,15 @@ func (p *Path) deliver(j *joiner, f *flow, pkt *wire.Packet, partial bool) wire.
 func (p *Path) flush(j *joiner, i int) {
 	run := &j.run[i]
 	vec, o := run.Finish()
-	if err := p.host.Write(vec, o); err != nil {
+	r := wire.OK
+	if !p.table.alive() { // it was frozen with the batch half written
+		r = wire.Frozen
+	} else if err := p.host.Write(vec, o); err != nil {
+		r = wire.HostWrite
+	}
+	if r != wire.OK {
 		for range run.Len() {
-			p.table.drop(wire.HostWrite)
+			p.table.drop(r)
 		}
 	}
 	run.Release()
@@ -148,6 +154,9 @@ func (p *Path) flush(j *joiner, i int) {
 }
 
 func (p *Path) write(j *joiner, b []byte, o wire.Offload) wire.Reason {
+	if !p.table.alive() {
+		return wire.Frozen
+	}
 	j.one[0] = b
 	if err := p.host.Write(j.one[:], o); err != nil {
 		return wire.HostWrite

@@ -21,11 +21,35 @@ type pairing struct {
 	pass   atomic.Pointer[func([]byte)]
 	strays outbox // for Read, which alone may cut up what is too large
 
+	stale atomic.Bool // what waits for Read is of before a freeze
+
 	paused atomic.Bool
 	kick   chan struct{} // holds a token when Read is to look while it is paused
 }
 
 func (t *Table) alive() bool { return t.cfg.Alive == nil || t.cfg.Alive() }
+
+// Discard drops what Read has put aside and not given yet: the rest of a segment
+// that is being cut up, and packets that wait to be next. It is for a process that
+// was frozen, and to be called before anything may leave again.
+func (p *Path) Discard() {
+	p.pair.stale.Store(true)
+	p.Wake()
+}
+
+// forget does what Discard has asked for. Only Read may.
+func (p *Path) forget() {
+	p.pair.stale.Store(false)
+	if p.cut.Busy() {
+		p.cut = wire.Cutter{}
+		p.table.drop(wire.Frozen)
+	}
+	for _, o := range []*outbox{&p.box, &p.pair.strays} {
+		for o.next() != nil {
+			p.table.drop(wire.Frozen)
+		}
+	}
+}
 
 // SetStandby says whether the flows are the sibling's. While they are, none times
 // out here: their packets pass elsewhere. Every claim of this node is told, also

@@ -136,6 +136,61 @@ func TestFrozen(t *testing.T) {
 	g.want("awake", g.in(talk.answer(wiretest.ACK, 'z')), wire.OK)
 }
 
+// TestFrozenInTheMiddle: a process is frozen while it cuts up a segment, with an
+// acknowledgement and a stray ready to leave. The connection moves on by 2^32 bytes
+// elsewhere, so that the old numbers look new. None of them leaves.
+func TestFrozenInTheMiddle(t *testing.T) {
+	g := newGW(t, allow)
+	talk := newTalk(redDB, grayDB)
+	g.handshake(talk)
+	g.want("data", g.in(talk.answer(wiretest.ACK, 'x')), wire.OK)
+	g.want("acknowledgement", g.out(talk.call(wiretest.ACK)), wire.OK)
+	stray := talk.call(wiretest.ACK)
+	segment := talk.call(wiretest.ACK, make([]byte, 20000)...)
+	g.host.send(segment, wire.Offload{GSOSize: 1380, HdrLen: uint16(len(segment) - 20000), CsumValid: true})
+	bufs, sizes := [][]byte{make([]byte, 2048)}, make([]int, 1)
+	if n, err := g.path.Read(bufs, sizes, 0); n != 1 || err != nil {
+		t.Fatalf("the first piece: %d, %v", n, err)
+	}
+	if n := g.path.Retell(t.Context(), gray); n != 1 {
+		t.Fatalf("%d acknowledgements, want 1", n)
+	}
+	g.path.Stray(stray)
+	g.path.Discard()
+	before := g.table.Stats().Drops[wire.Frozen]
+	if out := g.readAll(); len(out) != 0 {
+		t.Errorf("%d stale packets left, the first of %d bytes", len(out), len(out[0]))
+	}
+	if n := g.table.Stats().Drops[wire.Frozen] - before; n != 3 {
+		t.Errorf("%d counted as discarded, want 3", n)
+	}
+	g.want("awake", g.out(talk.call(wiretest.ACK, 'z')), wire.OK)
+}
+
+// TestFrozenAmidBatch: a process is frozen with a batch from the link half written.
+// The rest is not delivered.
+func TestFrozenAmidBatch(t *testing.T) {
+	for _, offload := range []bool{true, false} {
+		looks := 0 // at the pulse that find it beating
+		g := newGW(t, allow, func(c *Config) {
+			c.Alive = func() bool { looks--; return looks >= 0 }
+		})
+		g.host.offload = offload
+		talks := []*talk{newTalk(redDB, grayDB), newTalk(netip.AddrPortFrom(redDB.Addr(), 9999), grayDB)}
+		looks = 100
+		var batch [][]byte
+		for _, talk := range talks {
+			g.handshake(talk)
+			batch = append(batch, talk.answer(wiretest.ACK, 'x'))
+		}
+		g.host.written()
+		looks = 2 // for the batch, and for one of its packets
+		if out, r := g.fromLink(batch...); len(out) != 1 || r != wire.Frozen {
+			t.Errorf("offload %v: %d delivered and the rest dropped as %v, want 1, %v", offload, len(out), r, wire.Frozen)
+		}
+	}
+}
+
 // TestWake: a sender whose byte is in flight is told host-unreachable about just
 // that byte, until it moves; one with nothing in flight is left alone.
 func TestWake(t *testing.T) {

@@ -86,6 +86,9 @@ func (p *Path) Wake() {
 // len(bufs), each from offset on. It returns (0, nil) after Wake.
 func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
+		if p.pair.stale.Load() {
+			p.forget()
+		}
 		if p.cut.Busy() {
 			return p.drain(bufs, sizes, offset), nil
 		}
