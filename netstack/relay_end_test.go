@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"bytes"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ func TestRelayEnds(t *testing.T) {
 		name string
 		end  func(s *soloist)
 		want End
-		// finished says that the trunk has delivered what was sent, and a last word.
+		// finished says that the trunk has delivered what was sent.
 		finished bool
 	}{
 		{"the trunk breaks", func(s *soloist) { s.trunk.Close() }, endTrunk, false},
@@ -28,7 +29,11 @@ func TestRelayEnds(t *testing.T) {
 		{"a second answer", func(s *soloist) { s.answer(wire.Frame{Kind: wire.FrameAccept, Seq: f(100)}) }, endNonsense, false},
 		{"a late refusal", func(s *soloist) { s.answer(wire.Frame{Kind: wire.FrameRefuse}) }, endRefused, false},
 		{"a second opening", func(s *soloist) { s.answer(wire.Frame{Kind: wire.FrameOpen}) }, endNonsense, false},
-		{"the other side has closed", func(s *soloist) { s.answer(wire.Frame{Kind: wire.FrameClose}) }, endIdle, true},
+		{"the other side hands back", func(s *soloist) {
+			s.host(wire.ACK, 0, 100, soloEdge, nil)
+			s.answer(wire.Frame{Kind: wire.FrameClose, Seq: f(100), Ack: n(0), Edge: n(soloEdge)})
+			s.frameUntil("last frame", func(g *wire.Frame) bool { return g.Kind == wire.FrameClose && g.Seq == n(0) && g.Ack == f(100) })
+		}, endThere, true},
 		{"urgent data", func(s *soloist) {
 			if !s.host(wire.ACK|wire.URG, 0, 0, soloEdge, []byte("!")) {
 				s.Error("not forwarded")
@@ -62,6 +67,8 @@ func TestRelayEnds(t *testing.T) {
 		{"idle", func(s *soloist) {
 			s.host(wire.ACK, 0, 100, soloEdge, nil)
 			s.clock.advance(idleAfter + time.Millisecond)
+			s.frameUntil("last frame", func(g *wire.Frame) bool { return g.Kind == wire.FrameClose && g.Seq == n(0) })
+			s.answer(wire.Frame{Kind: wire.FrameClose, Seq: f(100), Ack: n(0), Edge: n(soloEdge)})
 		}, endIdle, true},
 		{"the gateway is closed", func(s *soloist) { s.stop() }, EndClosing, false},
 	} {
@@ -86,8 +93,8 @@ func TestRelayEnds(t *testing.T) {
 				if len(s.raw) > 0 {
 					t.Errorf("sent by itself: %x", s.raw)
 				}
-				if last := s.last(); (last == wire.FrameClose) != c.finished {
-					t.Errorf("the last word was %v", last)
+				if err := s.drained(); (err == io.EOF) != c.finished {
+					t.Errorf("the trunk ended by %v", err)
 				}
 				if got := s.legs.Stats().Ends; got[c.want.Cause] != 1 {
 					t.Errorf("counted %v", got)
@@ -97,14 +104,13 @@ func TestRelayEnds(t *testing.T) {
 	}
 }
 
-// last is the kind of the last frame that the node has sent; 0 if the trunk is dead.
-func (s *soloist) last() (k wire.FrameKind) {
+// drained is how the trunk ends after the last frame that the node has sent.
+func (s *soloist) drained() error {
 	for {
 		var f wire.Frame
-		if s.trunk.Receive(&f) != nil {
-			return k
+		if err := s.trunk.Receive(&f); err != nil {
+			return err
 		}
-		k = f.Kind
 	}
 }
 
@@ -399,8 +405,8 @@ func TestRelayOver(t *testing.T) {
 		s.host(wire.ACK, 4, 1, soloEdge, nil)
 		s.frameUntil("acknowledgement of the FIN", func(g *wire.Frame) bool { return g.Ack == f(1) })
 		s.awaitEnd(endOver)
-		if s.last() != wire.FrameClose {
-			t.Error("without a last word")
+		if err := s.drained(); err != io.EOF {
+			t.Errorf("the trunk ended by %v", err)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -102,8 +103,13 @@ func TestDuplicateKey(t *testing.T) {
 	first.await("up", 5*time.Second, isUp)
 	second := start(t, p.red)
 	gray.awaitLog("two processes use the peer's private key", 5*time.Second)
-	if got := gray.Snapshot()[0].Duplicate; len(got) != 2 || got[0] == got[1] {
-		t.Errorf("endpoints %v", got)
+	// Where a process is seen is known only some time after it was heard.
+	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+		if got := gray.Snapshot()[0].Duplicate; len(got) == 2 && got[0] != got[1] {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("endpoints %v", got)
+		}
 	}
 	timeout := time.After(5 * time.Second)
 	for told := false; !told; {
