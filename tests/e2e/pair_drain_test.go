@@ -11,14 +11,17 @@ import (
 // TestPairDrain hands over in the middle of transfers, to and fro, at either site.
 // The WAN is what limits them, since on a machine that is busy with nothing else
 // a reader waits for the processor for longer than a drain takes.
-func TestPairDrain(t *testing.T) { drainPairs(t, 3) }
+func TestPairDrain(t *testing.T) { drainPairs(t, modeRoute, 3) }
+
+// TestPairDrainRelayed does so when the connections are relayed.
+func TestPairDrainRelayed(t *testing.T) { drainPairs(t, modeRelay, 1) }
 
 const drainBulk = 8 << 20
 
 // drainPairs drains either site's active node so many times, and returns the
 // stalls, sorted.
-func drainPairs(t *testing.T, each int) stalls {
-	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true})
+func drainPairs(t *testing.T, mode string, each int) stalls {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true, mode: mode})
 	n.Box.SetBoth(slowWAN)
 	n.start()
 	var calm stalls

@@ -12,13 +12,16 @@ import (
 const pairBulk = 50 << 20
 
 // TestPairKill kills the active node at random moments of transfers.
-func TestPairKill(t *testing.T) { killPairs(t, 7, 3) }
+func TestPairKill(t *testing.T) { killPairs(t, modeRoute, 7, 3) }
+
+// TestPairKillRelayed does so when the connections are relayed.
+func TestPairKillRelayed(t *testing.T) { killPairs(t, modeRelay, 2, 1) }
 
 // killPairs kills the active node of either site so many times, and those of both
 // within a second, in the middle of transfers. The dead are started again as
 // standbys.
-func killPairs(t *testing.T, each, both int) (all stalls) {
-	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true})
+func killPairs(t *testing.T, mode string, each, both int) (all stalls) {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, mode: mode})
 	n.start()
 	for _, c := range []struct {
 		name   string

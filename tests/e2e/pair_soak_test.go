@@ -17,9 +17,9 @@ func (s stalls) bound(t *testing.T, what string, most time.Duration) {
 }
 
 // TestPairKillLong: 200 kills.
-func TestPairKillLong(t *testing.T) { killPairs(t, 70, 30).bound(t, "kills", 2*time.Second) }
+func TestPairKillLong(t *testing.T) { killPairs(t, modeRoute, 70, 30).bound(t, "kills", 2*time.Second) }
 
-func TestPairDrainLong(t *testing.T) { drainPairs(t, 30).bound(t, "drains", time.Second) }
+func TestPairDrainLong(t *testing.T) { drainPairs(t, modeRoute, 30).bound(t, "drains", time.Second) }
 
 func TestPairFreezeLong(t *testing.T) {
 	freezePairs(t, 100*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond, time.Second, 3*time.Second, 10*time.Second, 30*time.Second, 30*time.Second)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,6 +26,7 @@ type pairSetup struct {
 	redDatabases, grayDatabases int
 	impaired                    bool
 	pair                        string // attributes of each pair block
+	mode                        string // of the policy; route if empty
 }
 
 // newPairNetwork builds the lab and writes one site.hcl for all nodes.
@@ -69,7 +71,7 @@ func newPairNetwork(t testing.TB, s pairSetup) *pairNetwork {
 	}
 	site(n.Red, n.red, false, s.pair)
 	site(n.Gray, n.gray, true, s.pair)
-	fmt.Fprintf(&text, "link \"red\" \"gray\" {\n  initiator = \"red\"\n}\npolicy {%s\n}\n", everything)
+	fmt.Fprintf(&text, "link \"red\" \"gray\" {\n  initiator = \"red\"\n}\npolicy {%s\n}\n", relayPolicy(cmp.Or(s.mode, modeRoute)))
 	for _, nd := range n.nodes() {
 		// Four gateways and the load share a few cores, and a sibling that gets none
 		// for dead_after counts as dead.
