@@ -8,6 +8,7 @@ import (
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -83,12 +84,31 @@ func linkStatus(p link.PeerStatus) status.Link {
 // Conns implements status.ConnSource.
 func (s *source) Conns() iter.Seq[status.Conn] {
 	return func(yield func(status.Conn) bool) {
+		relays := s.gw.relaying.legs.Describe() // now: the table is locked while it gives its flows
 		for c := range s.gw.table.Conns() {
-			if !yield(connStatus(c)) {
+			out := connStatus(c)
+			ends := netstack.Ends{Near: c.Source, Far: c.Destination}
+			if !c.Local {
+				ends.Near, ends.Far = ends.Far, ends.Near
+			}
+			if i, ok := relays[ends]; ok && c.Relayed {
+				out.Relay = relayStatus(i)
+			}
+			if !yield(out) {
 				return
 			}
 		}
 	}
+}
+
+func relayStatus(i netstack.RelayInfo) *status.ConnRelay {
+	r := &status.ConnRelay{
+		NearRTT: status.Seconds(i.NearRTT), NearRetransmits: i.NearRetransmits, WaitingOut: uint64(i.Out), WaitingIn: uint64(i.In),
+	}
+	if p, err := i.Trunk.(*relayTrunk).Path(); err == nil {
+		r.LinkRTT, r.LinkRetransmits = status.Seconds(p.RTT), p.Retransmits
+	}
+	return r
 }
 
 func connStatus(c flow.Conn) status.Conn {

@@ -31,7 +31,7 @@ func (r *Relay) breaks(s *wire.Segment, payload [][]byte) bool {
 		return false
 	}
 	r.legs.violations[v].Add(1)
-	r.legs.log.Error("a segment would have broken the rule", "near", r.id.near, "far", r.id.far, "violation", v,
+	r.legs.log.Error("a segment would have broken the rule", "near", r.id.Near, "far", r.id.Far, "violation", v,
 		"seq", s.Seq, "ack", s.Ack, "window", s.Window, "flags", s.Flags)
 	return true
 }

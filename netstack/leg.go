@@ -94,7 +94,7 @@ func (r *Relay) nearWindow() uint16 {
 // returns when the leg is made, which the stack itself gives up after a while.
 func (l *Legs) handshake(req *tcp.ForwarderRequest) {
 	id := req.ID()
-	r := l.find(legID{near: addrPort(id.RemoteAddress, id.RemotePort), far: addrPort(id.LocalAddress, id.LocalPort)})
+	r := l.find(legID{Near: addrPort(id.RemoteAddress, id.RemotePort), Far: addrPort(id.LocalAddress, id.LocalPort)})
 	if r == nil {
 		req.Complete(false)
 		return

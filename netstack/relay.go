@@ -87,7 +87,7 @@ const maxEarly = 1 << 20
 func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay {
 	now := l.cfg.Now()
 	r := &Relay{
-		legs: l, id: legID{near: conn.Near, far: conn.Far}, conn: conn, track: track, trunk: trunk,
+		legs: l, id: legID{Near: conn.Near, Far: conn.Far}, conn: conn, track: track, trunk: trunk,
 		toLeg: wire.NewTemplate(conn.Near, conn.Far), toNear: wire.NewTemplate(conn.Far, conn.Near),
 		leg: newLeg(), gate: wire.NewGate(&conn),
 		kick: make(chan struct{}, 1), writable: make(chan struct{}, 1), done: make(chan struct{}),

@@ -128,7 +128,7 @@ func (t *tap) write(pkt *stack.PacketBuffer) {
 }
 
 // legID names a leg: the near database, and the far one that it stands in for.
-type legID struct{ near, far netip.AddrPort }
+type legID Ends
 
 // idOf returns the leg that has sent a segment.
 func idOf(network []byte, tcp header.TCP) (legID, bool) {
@@ -142,7 +142,7 @@ func idOf(network []byte, tcp header.TCP) (legID, bool) {
 		return legID{}, false
 	}
 	return legID{
-		near: netip.AddrPortFrom(dst, binary.BigEndian.Uint16(tcp[2:])),
-		far:  netip.AddrPortFrom(src, binary.BigEndian.Uint16(tcp)),
+		Near: netip.AddrPortFrom(dst, binary.BigEndian.Uint16(tcp[2:])),
+		Far:  netip.AddrPortFrom(src, binary.BigEndian.Uint16(tcp)),
 	}, true
 }

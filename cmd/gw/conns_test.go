@@ -14,6 +14,9 @@ import (
 
 func flow(proto, src string, sport uint16, dst string, dport uint16, c status.Conn) status.Conn {
 	c.Proto, c.Mode = proto, "raw"
+	if c.Relay != nil {
+		c.Mode = "relayed"
+	}
 	c.Source, c.SourcePort, c.Destination, c.DestinationPort = netip.MustParseAddr(src), sport, netip.MustParseAddr(dst), dport
 	if c.Rule == "" {
 		c.Rule, c.RulePos = "replication", "site.hcl:31"
@@ -29,6 +32,12 @@ func flows() []status.Conn {
 	wordy.Rule, wordy.RulePos = "replication-of-the-accounts-between-the-two-sites", "/etc/gw/policy/replication.hcl:118"
 	wordy.BytesIn = 0
 	ping := status.Conn{OpenedBy: status.OpenedLocal, Site: "gray", State: "replied", BytesOut: 84, BytesIn: 84, Age: seconds(3 * time.Second)}
+	remote.Why = "the link loses 0.3 %"
+	remote.Relay = &status.ConnRelay{
+		NearRTT: seconds(210 * time.Microsecond), LinkRTT: seconds(41 * time.Millisecond), NearRetransmits: 3, LinkRetransmits: 1234,
+		WaitingOut: 2 << 20, WaitingIn: 512,
+	}
+	local.Why = "small or chatty"
 	return []status.Conn{
 		flow("tcp", "10.77.2.10", 40112, "10.77.1.10", 5432, remote),
 		flow("tcp", "255.255.255.255", 65535, "255.255.255.255", 65535, local),

@@ -43,6 +43,8 @@ type Conn struct {
 	Mode string `json:"mode"`
 	// Why explains that; empty for what is never relayed, which is all but TCP.
 	Why string `json:"why"`
+	// Relay tells how a relayed connection fares; nil for a raw one.
+	Relay *ConnRelay `json:"relay,omitempty"`
 	// State is the flow table's word, like established.
 	State string `json:"state"`
 	// Rule is the policy rule that allowed the flow, and RulePos the file:line where it stands.
@@ -56,6 +58,20 @@ type Conn struct {
 	// Age is the time since the flow was opened (or carried on from a record that knew no more), Idle since its last packet.
 	Age  Seconds `json:"age_seconds"`
 	Idle Seconds `json:"idle_seconds"`
+}
+
+// ConnRelay tells which of near database, link and far database is slow.
+type ConnRelay struct {
+	// NearRTT is the round trip between this node and the database on its side, LinkRTT that to the other gateway.
+	NearRTT Seconds `json:"near_rtt_seconds"`
+	LinkRTT Seconds `json:"link_rtt_seconds"`
+	// Retransmits count segments sent again, toward the near database and by the trunk.
+	NearRetransmits uint64 `json:"near_retransmits"`
+	LinkRetransmits uint64 `json:"link_retransmits"`
+	// WaitingOut are bytes of the near database that the far one has not acknowledged, WaitingIn those of the far one that have come
+	// here and the near one has not acknowledged.
+	WaitingOut uint64 `json:"waiting_out_bytes"`
+	WaitingIn  uint64 `json:"waiting_in_bytes"`
 }
 
 // Bytes is what the flow carried both ways.
