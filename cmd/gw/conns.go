@@ -104,7 +104,7 @@ func connText(p *printer, c *status.Conn) {
 		fmt.Sprintf("%s, %s, opened %s, rule %s (%s)", mode, c.State, opener, c.Rule, c.RulePos))
 	if r := c.Relay; r != nil {
 		p.wrapped(len(margin), len(margin), normal, "",
-			fmt.Sprintf("database here: round trip %s, %d segments resent, %s wait for it; link: %s, %d, %s",
+			fmt.Sprintf("here: round trip %s, %d resent, %s unacknowledged; over the link: %s, %d, %s",
 				delayText(r.NearRTT.Duration()), r.NearRetransmits, shortBytes(r.WaitingIn),
 				delayText(r.LinkRTT.Duration()), r.LinkRetransmits, shortBytes(r.WaitingOut)))
 	}
