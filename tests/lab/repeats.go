@@ -22,6 +22,7 @@ type Repeats struct {
 	addrs    [2][]netip.Addr // by side: red, gray
 
 	mu     sync.Mutex
+	until  time.Time // what comes later is not looked at; zero is never
 	wires  [2]wire
 	conns  map[tuple][]*connection // the newest last
 	report RepeatsReport
@@ -145,6 +146,11 @@ func newRepeats(red, gray []netip.Addr) *Repeats {
 // Stop ends the captures, judges what is left, and says what was found. The error
 // is that of a capture; see [RepeatsReport.Err] for the rule.
 func (r *Repeats) Stop() (RepeatsReport, error) {
+	// One of the captures is the last to stop, and hears what the other no longer
+	// sees being said.
+	r.mu.Lock()
+	r.until = time.Now()
+	r.mu.Unlock()
 	err := errors.Join(r.captures[0].Stop(), r.captures[1].Stop())
 	return r.end(), err
 }
@@ -192,6 +198,9 @@ func (r *Repeats) take(side int, p Packet) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := &r.wires[side]
+	if !r.until.IsZero() && p.Time.After(r.until) {
+		return
+	}
 	if ok {
 		e := event{at: p.Time, seg: seg}
 		if n := len(r.free); n > 0 {

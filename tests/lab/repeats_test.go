@@ -493,6 +493,19 @@ func TestRepeatsSawNothing(t *testing.T) {
 	}
 }
 
+// TestRepeatsStops: what arrives after the end is not judged, as what had been said
+// by then is not known.
+func TestRepeatsStops(t *testing.T) {
+	tr := newTrace()
+	tr.open()
+	tr.r.until = tr.now
+	tr.after(time.Millisecond)
+	tr.hear(tr.seg(gray, RST, 9, 9, 9), "")
+	if err := tr.r.end().Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRepeatsForgets: ended connections don't stay for ever.
 func TestRepeatsForgets(t *testing.T) {
 	tr := newTrace()

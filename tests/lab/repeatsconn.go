@@ -29,7 +29,7 @@ type end struct {
 	resets    []uint32
 	urgent    bool
 	stamp     uint32 // the latest
-	delivered ranges // of its bytes, at the other end
+	delivered ranges // of its bytes, at the other end, or so that has said
 }
 
 // unwrap turns a sequence number of this end into a position.
@@ -74,6 +74,10 @@ func (c *connection) say(x int, s *Segment, at time.Time) {
 			e.acks, e.ack, e.edge = true, ack, edge
 		}
 		e.ack, e.edge = max(e.ack, ack), max(e.edge, edge)
+		for _, b := range opts.selected {
+			lo := o.unwrap(b[0])
+			o.delivered.add(lo, lo+int64(b[1]-b[0]))
+		}
 		if e.fin != 0 && o.fin != 0 && o.ack > e.fin && e.ack > o.fin {
 			c.close(at)
 		}
