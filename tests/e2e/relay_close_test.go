@@ -20,13 +20,17 @@ func TestRelayClose(t *testing.T) {
 		n := startRelay(t, mode, farWAN)
 		n.eachWay(t, "the client closes first", noReset, func(t *testing.T, w way) {
 			client, server := meet(t, w, sockets{})
+			within(t, patience, client, server)
+			n.awake(t, client, server)
 			closeInTurn(t, client, server)
 		})
 		n.eachWay(t, "the server closes first", noReset, func(t *testing.T, w way) {
 			client, server := meet(t, w, sockets{})
+			within(t, patience, client, server)
+			n.awake(t, client, server)
 			closeInTurn(t, server, client)
 		})
-		n.eachWay(t, "both close at once", noReset, closeAtOnce)
+		n.eachWay(t, "both close at once", noReset, n.closeAtOnce)
 		n.eachWay(t, "half-closed at once", noReset, func(t *testing.T, w way) {
 			if err := lab.HalfClose(t.Context(), w.from.Namespace, w.to.Namespace, netip.AddrPortFrom(w.addr, 0), some); err != nil {
 				t.Error(err)
@@ -46,11 +50,13 @@ func TestRelayClose(t *testing.T) {
 				n.scenario(t, "reset by the client "+c.name+", "+w.name, anyReset, func(t *testing.T) {
 					client, server := meet(t, w, sockets{})
 					within(t, patience, client, server)
+					n.awake(t, client, server)
 					c.do(t, client, server)
 				})
 				n.scenario(t, "reset by the server "+c.name+", "+w.name, anyReset, func(t *testing.T) {
 					client, server := meet(t, w, sockets{})
 					within(t, patience, client, server)
+					n.awake(t, client, server)
 					c.do(t, server, client)
 				})
 			}
@@ -60,7 +66,6 @@ func TestRelayClose(t *testing.T) {
 
 // closeInTurn: one end says all and closes, then the other does the same.
 func closeInTurn(t *testing.T, first, second *net.TCPConn) {
-	within(t, patience, first, second)
 	exchange(t, first, second, some/4)
 	all(t,
 		func() error { return errors.Join(send(first, stream(3), some), first.CloseWrite()) },
@@ -73,15 +78,16 @@ func closeInTurn(t *testing.T, first, second *net.TCPConn) {
 	all(t, first.Close, second.Close)
 }
 
-func closeAtOnce(t *testing.T, w way) {
-	for _, n := range []int64{0, 1, some} {
+func (n *relayNet) closeAtOnce(t *testing.T, w way) {
+	for _, bytes := range []int64{0, 1, some} {
 		client, server := meet(t, w, sockets{})
 		within(t, patience, client, server)
+		n.awake(t, client, server)
 		all(t,
-			func() error { return errors.Join(send(client, stream(1), n), client.CloseWrite()) },
-			func() error { return errors.Join(send(server, stream(2), n), server.CloseWrite()) },
-			func() error { return errors.Join(expect(server, stream(1), n), expectEnd(server)) },
-			func() error { return errors.Join(expect(client, stream(2), n), expectEnd(client)) },
+			func() error { return errors.Join(send(client, stream(1), bytes), client.CloseWrite()) },
+			func() error { return errors.Join(send(server, stream(2), bytes), server.CloseWrite()) },
+			func() error { return errors.Join(expect(server, stream(1), bytes), expectEnd(server)) },
+			func() error { return errors.Join(expect(client, stream(2), bytes), expectEnd(client)) },
 		)
 		all(t, client.Close, server.Close)
 	}

@@ -17,10 +17,10 @@ var lossyWAN = lab.Impairment{Rate: 300e6, QueueBytes: 2 << 20, Delay: 25 * time
 func TestRelayLoss(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode string) {
 		n := startRelay(t, mode, lossyWAN)
-		for _, w := range n.twoWays() {
+		for i, w := range n.twoWays() {
 			n.scenario(t, w.name, anyReset, func(t *testing.T) { // they are broken off
-				plain, _ := n.pace(t, w, plainPort)
-				rate, resent := n.pace(t, w, 7300)
+				plain, _ := n.pace(t, w, plainPort+uint16(i))
+				rate, resent := n.pace(t, w, 7300+uint16(i))
 				t.Logf("%.1f Mbit/s raw; %.1f Mbit/s with mode %s, %d segments sent again", plain, rate, n.mode, resent)
 				if !n.relays() {
 					return
@@ -50,7 +50,7 @@ func (n *relayNet) pace(t *testing.T, w way, port uint16) (rate float64, resent 
 		t.Fatal(err)
 	}
 	<-time.After(start)
-	if port != plainPort {
+	if port >= plainPort+plainPorts {
 		n.relayed(t, port)
 	}
 	before, err := w.from.Nstat()

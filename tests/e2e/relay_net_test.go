@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -40,9 +41,12 @@ type relayNet struct {
 	rules *lab.Repeats
 }
 
-// plainPort is the first of ten ports whose connections are always raw, to be
+// plainPort is the first of some ports whose connections are always raw, to be
 // compared with.
-const plainPort = 7000
+const (
+	plainPort  = 7000
+	plainPorts = 10
+)
 
 // relayPolicy is everything, in a mode.
 func relayPolicy(mode string) string {
@@ -58,7 +62,7 @@ func relayPolicy(mode string) string {
     to    = ["red", "gray"]
     ports = ["any"]
     mode  = %q
-  }`, plainPort, plainPort+9, mode)
+  }`, plainPort, plainPort+plainPorts-1, mode)
 }
 
 // farDelay is one way. A connection over it is worth being relayed.
@@ -217,6 +221,30 @@ func (n *relayNet) relayed(t *testing.T, port uint16) {
 	}
 	for _, nd := range []*node{n.red, n.gray} {
 		n.shows(t, nd, port, want)
+	}
+}
+
+// awake keeps a connection talking until both gateways show it as relayed, if the
+// mode is to relay all. The next bytes then travel so.
+func (n *relayNet) awake(t *testing.T, client, server net.Conn) {
+	t.Helper()
+	if n.mode != modeRelay {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var last []shown
+	if err := lab.Until(ctx, "a relayed connection", func() (bool, error) {
+		exchange(t, client, server, 100)
+		for _, nd := range []*node{n.red, n.gray} {
+			var err error
+			if last, err = nd.connsTo(port(client)); err != nil || len(last) != 1 || last[0].Mode != "relayed" {
+				return false, err
+			}
+		}
+		return true, nil
+	}); err != nil {
+		t.Fatalf("%v; a gateway shows %+v", err, last)
 	}
 }
 

@@ -22,7 +22,7 @@ const some = 1 << 20
 func TestRelayOpen(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode string) {
 		n := startRelay(t, mode, farWAN)
-		n.eachWay(t, "the server speaks first", noReset, speaksFirst)
+		n.eachWay(t, "the server speaks first", noReset, n.speaksFirst)
 		n.eachWay(t, "refused", anyReset, refused)
 		for _, w := range n.twoWays() {
 			n.scenario(t, "third ACK lost before the gateways, "+w.name, noReset, func(t *testing.T) {
@@ -31,20 +31,21 @@ func TestRelayOpen(t *testing.T) {
 			n.scenario(t, "third ACK lost behind the gateways, "+w.name, noReset, func(t *testing.T) {
 				thirdACKLost(t, w, w.to, lab.In)
 			})
-			n.scenario(t, "tuple used again after a reset, "+w.name, anyReset, func(t *testing.T) { tupleAfterReset(t, w) })
-			n.scenario(t, "tuple used again after a close, "+w.name, noReset, func(t *testing.T) { tupleAfterClose(t, w) })
-			n.scenario(t, "tuple used again after a reboot, "+w.name, anyReset, func(t *testing.T) { tupleAfterReboot(t, w) })
+			n.scenario(t, "tuple used again after a reset, "+w.name, anyReset, func(t *testing.T) { n.tupleAfterReset(t, w) })
+			n.scenario(t, "tuple used again after a close, "+w.name, noReset, func(t *testing.T) { n.tupleAfterClose(t, w) })
+			n.scenario(t, "tuple used again after a reboot, "+w.name, anyReset, func(t *testing.T) { n.tupleAfterReboot(t, w) })
 		}
 	})
 }
 
-func speaksFirst(t *testing.T, w way) {
+func (n *relayNet) speaksFirst(t *testing.T, w way) {
 	client, server := meet(t, w, sockets{})
 	within(t, patience, client, server)
 	all(t,
 		func() error { return send(server, stream(1), some) },
 		func() error { return expect(client, stream(1), some) },
 	)
+	n.awake(t, client, server)
 	exchange(t, client, server, some)
 }
 
@@ -107,16 +108,17 @@ func thirdACKLost(t *testing.T, w way, at *lab.Host, where lab.Way) {
 func reuse(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
 
 // again is a connection from the same port to the same port as its predecessors.
-func again(t *testing.T, w way, port uint16) (client, server *net.TCPConn) {
+func (n *relayNet) again(t *testing.T, w way, port uint16) (client, server *net.TCPConn) {
 	t.Helper()
-	client, server = meet(t, w, sockets{client: reuse, server: reuse, from: netip.AddrPortFrom(w.source(), 7200), port: port})
+	client, server = meet(t, w, sockets{client: reuse, server: reuse, from: netip.AddrPortFrom(w.source(), clientPort+1000), port: port})
 	within(t, patience, client, server)
+	n.awake(t, client, server)
 	return client, server
 }
 
-func tupleAfterReset(t *testing.T, w way) {
+func (n *relayNet) tupleAfterReset(t *testing.T, w way) {
 	for i := range 4 {
-		client, server := again(t, w, 7201)
+		client, server := n.again(t, w, 7201)
 		exchange(t, client, server, some)
 		first, second := client, server
 		if i%2 == 1 {
@@ -133,9 +135,9 @@ func tupleAfterReset(t *testing.T, w way) {
 
 // tupleAfterClose: the server closes first and has the tuple in TIME-WAIT when the
 // client comes again (RFC 6191).
-func tupleAfterClose(t *testing.T, w way) {
+func (n *relayNet) tupleAfterClose(t *testing.T, w way) {
 	for range 3 {
-		client, server := again(t, w, 7202)
+		client, server := n.again(t, w, 7202)
 		exchange(t, client, server, some)
 		for _, c := range []struct{ first, second *net.TCPConn }{{server, client}, {client, server}} {
 			if err := c.first.CloseWrite(); err != nil {
@@ -151,13 +153,13 @@ func tupleAfterClose(t *testing.T, w way) {
 
 // tupleAfterReboot: the client's host forgets a connection without a word and
 // opens the same again, while the server still has the old one.
-func tupleAfterReboot(t *testing.T, w way) {
+func (n *relayNet) tupleAfterReboot(t *testing.T, w way) {
 	for range 2 {
-		client, server := again(t, w, 7203)
+		client, server := n.again(t, w, 7203)
 		exchange(t, client, server, some)
 		forgets(t, client)
 		// The old connection still holds the port on the server's side.
-		c2, s2 := again(t, w, 7203)
+		c2, s2 := n.again(t, w, 7203)
 		exchange(t, c2, s2, some)
 		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the server's old connection: %v, want reset", err)

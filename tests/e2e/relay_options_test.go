@@ -21,9 +21,9 @@ func TestRelayOptions(t *testing.T) {
 		n := startRelay(t, mode, farWAN)
 		n.scenario(t, "window scales", noReset, func(t *testing.T) { windowScales(t, n) })
 		for _, w := range n.twoWays() {
-			n.scenario(t, "tiny segments, "+w.name, noReset, func(t *testing.T) { tinySegments(t, w) })
+			n.scenario(t, "tiny segments, "+w.name, noReset, func(t *testing.T) { n.tinySegments(t, w) })
 			n.scenario(t, "Fast Open, "+w.name, noReset, func(t *testing.T) { n.fastOpen(t, w) })
-			n.scenario(t, "Multipath TCP, "+w.name, noReset, func(t *testing.T) { multipath(t, w) })
+			n.scenario(t, "Multipath TCP, "+w.name, noReset, func(t *testing.T) { n.multipath(t, w) })
 			n.scenario(t, "signatures, "+w.name, noReset, func(t *testing.T) { n.signed(t, w) })
 			n.scenario(t, "urgent bytes, "+w.name, noReset, func(t *testing.T) { n.urgent(t, w) })
 		}
@@ -66,6 +66,7 @@ func windowScales(t *testing.T, n *relayNet) {
 			t.Fatal(err)
 		}
 		within(t, patience, client, server)
+		n.awake(t, client, server)
 		exchange(t, client, server, some)
 		all(t, client.Close, server.Close)
 	}
@@ -113,12 +114,13 @@ func option(s lab.Segment, kind byte) []byte {
 }
 
 // tinySegments are as small as Linux lets anybody ask for.
-func tinySegments(t *testing.T, w way) {
+func (n *relayNet) tinySegments(t *testing.T, w way) {
 	const least = 88
 	tiny := func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, least) }
 	for _, s := range []sockets{{client: tiny}, {server: tiny}, {client: tiny, server: tiny}} {
 		client, server := meet(t, w, s)
 		within(t, patience, client, server)
+		n.awake(t, client, server)
 		exchange(t, client, server, some/4)
 		all(t, client.Close, server.Close)
 	}
@@ -171,9 +173,10 @@ func (n *relayNet) fastOpen(t *testing.T, w way) {
 }
 
 // multipath: both ends would use Multipath TCP (RFC 8684).
-func multipath(t *testing.T, w way) {
+func (n *relayNet) multipath(t *testing.T, w way) {
 	client, server := meet(t, w, sockets{multipath: true})
 	within(t, patience, client, server)
+	n.awake(t, client, server)
 	exchange(t, client, server, some)
 	is, err := client.MultipathTCP()
 	if err != nil {
@@ -222,6 +225,7 @@ func (n *relayNet) urgent(t *testing.T, w way) {
 	inline := func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }
 	client, server := meet(t, w, sockets{client: inline, server: inline})
 	within(t, patience, client, server)
+	n.awake(t, client, server)
 	exchange(t, client, server, some/4)
 	s, r := stream(9), stream(9)
 	for range 3 {
@@ -250,6 +254,7 @@ func (n *relayNet) without(t *testing.T, h *lab.Host, sysctl string) {
 	for _, w := range n.twoWays() {
 		client, server := meet(t, w, sockets{})
 		within(t, patience, client, server)
+		n.awake(t, client, server)
 		exchange(t, client, server, some/2)
 		all(t, client.Close, server.Close)
 	}
