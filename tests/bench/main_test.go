@@ -45,6 +45,12 @@ const patience = 5 * time.Minute
 // changes, so that nobody always runs behind the same other.
 func each(b *testing.B, all []*contestant, measure func(ctx context.Context, c *contestant)) {
 	b.Helper()
+	eachOf(b, all, rounds, measure)
+}
+
+// eachOf is each with another number of rounds, for what takes long.
+func eachOf(b *testing.B, all []*contestant, rounds int, measure func(ctx context.Context, c *contestant)) {
+	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	defer cancel()
 	for round := range rounds {

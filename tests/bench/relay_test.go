@@ -12,6 +12,9 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
+// fewRounds are enough for rates that differ by factors.
+const fewRounds = 3
+
 // BenchmarkRelayWAN shows what the relay gains over a WAN that is long and loses,
 // for databases whose kernels run cubic, beside what else they could have.
 func BenchmarkRelayWAN(b *testing.B) {
@@ -47,7 +50,7 @@ func BenchmarkRelayWAN(b *testing.B) {
 		b.Run(fmt.Sprintf("loss=%g", loss), func(b *testing.B) {
 			wan(loss)
 			rate := samples{}
-			each(b, all, func(ctx context.Context, c *contestant) {
+			eachOf(b, all, fewRounds, func(ctx context.Context, c *contestant) {
 				rate.add(c, c.rates(ctx, b, 1, c.toRed())[0])
 			})
 			t.figure(b, fmt.Sprintf("loss %.1f %%", loss*100), "%.1f", rate)
@@ -56,7 +59,7 @@ func BenchmarkRelayWAN(b *testing.B) {
 	b.Run("flows=8", func(b *testing.B) {
 		wan(0.001)
 		sum, unfair := samples{}, samples{}
-		each(b, all, func(ctx context.Context, c *contestant) {
+		eachOf(b, all, fewRounds, func(ctx context.Context, c *contestant) {
 			r := c.rates(ctx, b, 8, c.toRed())
 			total := 0.0
 			for _, v := range r {
@@ -71,7 +74,7 @@ func BenchmarkRelayWAN(b *testing.B) {
 	b.Run("beside", func(b *testing.B) {
 		wan(0)
 		rate := samples{}
-		each(b, all, func(ctx context.Context, c *contestant) {
+		eachOf(b, all, fewRounds, func(ctx context.Context, c *contestant) {
 			stop := c.stand(ctx, b)
 			defer stop()
 			rate.add(c, c.rates(ctx, b, 1, c.toRed())[0])
