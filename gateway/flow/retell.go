@@ -63,11 +63,13 @@ func (f *flow) lastACK() []byte {
 	if f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() || t.loose || !t.trusted {
 		return nil
 	}
-	local, far := &t.side[f.end(f.localB)], &t.side[1-f.end(f.localB)]
-	if !local.acked || wire.SeqLess(far.edge, local.ack) {
+	// The edge that the checks allow has room for error: what is repeated is the one
+	// that was said.
+	local := &t.side[f.end(f.localB)]
+	if !local.acked || !local.opened || wire.SeqLess(local.right, local.ack) {
 		return nil
 	}
-	window := min((far.edge-local.ack)>>local.scale, math.MaxUint16)
+	window := min((local.right-local.ack)>>local.scale, math.MaxUint16)
 	src, dst := f.key.ends(f.localB)
 	return wire.AppendACK(nil, src, dst, local.end, local.ack, uint16(window))
 }

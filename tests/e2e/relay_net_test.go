@@ -18,7 +18,7 @@ import (
 // modes are the policy modes that the tests of the relay run with. What holds for
 // a relayed connection holds for a raw one, except that it is relayed and what
 // that is good for.
-var modes = flag.String("modes", "route", "policy modes of the relay's tests, with commas between")
+var modes = flag.String("modes", "relay", "policy modes of the relay's tests, with commas between")
 
 const (
 	modeRoute = "route"
@@ -180,7 +180,7 @@ func (n *node) connsTo(port uint16) (found []shown, err error) {
 		return nil, err
 	}
 	for _, c := range all.Conns {
-		if c.Proto == "tcp" && c.DestinationPort == port {
+		if c.Proto == "tcp" && c.DestinationPort == port && c.State != "time-wait" && c.State != "reset" {
 			found = append(found, c)
 		}
 	}
