@@ -10,6 +10,13 @@ func (m *Machine) fresh(p *peer) bool { return p.ever && m.now-p.heard < m.cfg.D
 // silent for 218 ms and alive.
 func (m *Machine) muteAfter() time.Duration { return 2 * m.cfg.DeadAfter }
 
+// mute reports whether the sibling has not been heard for so long that it is of no
+// use to ask it for anything.
+func (m *Machine) mute() bool {
+	s := m.sibling()
+	return !s.ever || m.now-s.heard >= m.muteAfter()
+}
+
 // window is the silence after which a node of a site, in a role, is not heard
 // any more: a standby says little to other sites.
 func (m *Machine) window(r Role, site int) time.Duration {

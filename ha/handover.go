@@ -55,7 +55,7 @@ func (m *Machine) mayDrain(forced bool) error {
 		return ErrNotActive
 	case m.hand.on:
 		return ErrInProgress
-	case !m.fresh(m.sibling()):
+	case m.mute():
 		return ErrUnheard
 	case m.sibling().role != Standby:
 		return ErrNotStandby
@@ -79,7 +79,7 @@ func (m *Machine) Takeover(now time.Duration, forced bool) ([]Output, error) {
 	case m.leading():
 		return m.out, ErrActive
 	case forced:
-	case !m.fresh(m.sibling()):
+	case m.mute():
 		return m.out, ErrUnheard
 	case m.ownScore() < m.sibling().score():
 		return m.out, ErrUnfit
