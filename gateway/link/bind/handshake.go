@@ -9,10 +9,16 @@ import (
 
 // repeatAfter is how long to wait for an answer to a handshake initiation
 // before the same bytes are sent again: from the initiation, then from each
-// repetition. wireguard-go makes a new initiation after 5 s, later than all of
-// these together. A responder that has the first copy takes no harm from the
-// others: it rejects them as replays.
-var repeatAfter = [...]time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+// repetition. They go on until there is a new initiation, which may take 15 s, so
+// that a way that has returned after an outage is found at once. A responder that
+// has the first copy takes no harm from the others: it rejects them as replays.
+var repeatAfter = func() (waits [32]time.Duration) {
+	for i := range waits {
+		waits[i] = 500 * time.Millisecond
+	}
+	waits[0] = 250 * time.Millisecond
+	return waits
+}()
 
 // repeatJitter is the part of the wait by which it is varied either way.
 const repeatJitter = 0.2

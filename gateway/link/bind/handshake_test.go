@@ -75,13 +75,13 @@ func repeatTimes(d *dialler, start time.Time) (at []time.Duration, messages []re
 func TestRepetition(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct {
-		name   string
-		random float64
-		want   []time.Duration
+		name        string
+		random      float64
+		first, then time.Duration
 	}{
-		{"middle", 0.5, []time.Duration{250 * ms, 750 * ms, 1750 * ms, 3750 * ms}},
-		{"soonest", 0, []time.Duration{200 * ms, 600 * ms, 1400 * ms, 3000 * ms}},
-		{"latest", 1, []time.Duration{300 * ms, 900 * ms, 2100 * ms, 4500 * ms}},
+		{"middle", 0.5, 250 * ms, 500 * ms},
+		{"soonest", 0, 200 * ms, 400 * ms},
+		{"latest", 1, 300 * ms, 600 * ms},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return c.random })
@@ -90,12 +90,19 @@ func TestRepetition(t *testing.T) {
 			to := &Endpoint{}
 			d.initiate(m, to, start)
 			at, messages := repeatTimes(d, start)
-			if len(at) != len(c.want) {
-				t.Fatalf("repeated at %v, want %v", at, c.want)
+			var want []time.Duration
+			for i := range repeatAfter {
+				want = append(want, c.first+time.Duration(i)*c.then)
+			}
+			if last := want[len(want)-1]; last < 12*time.Second {
+				t.Errorf("the last repetition comes after %v, and a new initiation after up to 18 s", last)
+			}
+			if len(at) != len(want) {
+				t.Fatalf("repeated at %v, want %v", at, want)
 			}
 			for i := range at {
-				if diff := at[i] - c.want[i]; diff < -ms || diff > ms {
-					t.Errorf("repeated at %v, want %v", at, c.want)
+				if diff := at[i] - want[i]; diff < -ms || diff > ms {
+					t.Errorf("repeated at %v, want %v", at, want)
 				}
 				if messages[i].message != [sizeInitiation]byte(m) || messages[i].to != to {
 					t.Error("repeated something else")
@@ -120,8 +127,8 @@ func TestRepetitionEnds(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return 0.5 })
 			d.initiate(makeInitiation(t, mayKey, 7), &Endpoint{}, start)
 			c.do(d)
-			if at, _ := repeatTimes(d, start); len(at) != c.want {
-				t.Errorf("repeated %d times, want %d", len(at), c.want)
+			if at, _ := repeatTimes(d, start); len(at) != want {
+				t.Errorf("repeated %d times, want %d", len(at), want)
 			}
 		})
 	}
