@@ -13,7 +13,7 @@ import (
 )
 
 // deadline is how long a test waits for what has to come.
-const deadline = 20 * time.Second
+const deadline = 60 * time.Second
 
 // A bell is rung whenever something may have changed that a test waits for.
 type bell chan struct{}
