@@ -24,3 +24,7 @@ func TestRelayKillLong(t *testing.T) {
 func TestRelayCutLong(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode string) { relayCut(t, mode, 30*time.Second) })
 }
+
+func TestRelayFuzzLong(t *testing.T) {
+	eachMode(t, func(t *testing.T, mode string) { relayFuzz(t, mode, 10*time.Minute) })
+}

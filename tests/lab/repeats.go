@@ -333,7 +333,7 @@ func (r *Repeats) hear(x int, e *event) {
 // reset notes a reset, unless both ends had said all: then a segment that came
 // twice has found that the socket is gone, as happens on any path.
 func (r *Repeats) reset(c *connection, e *event) {
-	if e.seg.Flags&RST != 0 && (c.ends[0].fin == 0 || c.ends[1].fin == 0) && len(r.report.Resets) < maxQuoted {
+	if e.seg.Flags&RST != 0 && (len(c.ends[0].fins) == 0 || len(c.ends[1].fins) == 0) && len(r.report.Resets) < maxQuoted {
 		r.report.Resets = append(r.report.Resets, fmt.Sprintf("%s %v", e.at.Format("15:04:05.000000"), e.seg))
 	}
 }

@@ -23,9 +23,10 @@ type end struct {
 	said     tcpOptions
 
 	bytes     stream
-	acks      bool  // it has acknowledged anything
-	ack, edge int64 // the highest; positions of the other end
-	fin       int64 // the position of its FIN; 0 is none
+	acks      bool    // it has acknowledged anything
+	ack, edge int64   // the highest; positions of the other end
+	fins      []int64 // positions of its FINs; a correct end has one
+	high      int64   // behind the last position that it has named
 	resets    []uint32
 	urgent    bool
 	stamp     uint32 // the latest
@@ -35,12 +36,9 @@ type end struct {
 // unwrap turns a sequence number of this end into a position.
 func (e *end) unwrap(seq uint32) int64 { return e.bytes.top + int64(int32(seq-uint32(e.bytes.top))) }
 
-// behind is one past the last position that the end has used.
-func (e *end) behind() int64 {
-	if e.fin != 0 {
-		return e.fin + 1
-	}
-	return e.bytes.top
+// ended says whether the end has said a FIN that the other has acknowledged.
+func (e *end) ended(o *end) bool {
+	return slices.ContainsFunc(e.fins, func(fin int64) bool { return o.ack > fin })
 }
 
 // epochs keeps positions positive, however far below its first a number may lie.
@@ -78,7 +76,7 @@ func (c *connection) say(x int, s *Segment, at time.Time) {
 			lo := o.unwrap(b[0])
 			o.delivered.add(lo, lo+int64(b[1]-b[0]))
 		}
-		if e.fin != 0 && o.fin != 0 && o.ack > e.fin && e.ack > o.fin {
+		if e.ended(o) && o.ended(e) {
 			c.close(at)
 		}
 	}
@@ -92,9 +90,14 @@ func (c *connection) say(x int, s *Segment, at time.Time) {
 	if s.Flags&RST == 0 { // what a reset carries is no part of the stream
 		e.bytes.write(pos, s.Payload)
 	}
+	until := pos + int64(s.Len)
 	if s.Flags&FIN != 0 {
-		e.fin = pos + int64(s.Len)
+		if !slices.Contains(e.fins, until) {
+			e.fins = append(e.fins, until)
+		}
+		until++
 	}
+	e.high = max(e.high, until)
 	e.urgent = e.urgent || s.Flags&URG != 0
 	if opts.stamped && (e.stamp == 0 || int32(opts.stamp-e.stamp) > 0) {
 		e.stamp = opts.stamp
@@ -138,7 +141,7 @@ func (c *connection) hear(x int, s *Segment) string {
 		}
 		pos++
 	}
-	if s.Flags&FIN != 0 && (e.fin == 0 || pos+int64(s.Len) != e.fin) {
+	if s.Flags&FIN != 0 && !slices.Contains(e.fins, pos+int64(s.Len)) {
 		return "a FIN that the other had not said"
 	}
 	if s.Flags&URG != 0 && !e.urgent {
@@ -151,8 +154,8 @@ func (c *connection) hear(x int, s *Segment) string {
 		return fmt.Sprintf("bytes that the other had not said: its last was at %d", uint32(e.bytes.top-1))
 	case d == forgotten:
 		return fmt.Sprintf("bytes that lie %d behind the other's last", e.bytes.top-pos)
-	case pos+int64(s.Len) > e.behind():
-		return fmt.Sprintf("a sequence number beyond the other's, which was %d", uint32(e.behind()))
+	case pos+int64(s.Len) > e.high:
+		return fmt.Sprintf("a sequence number beyond the other's, which was %d", uint32(e.high))
 	}
 	if opts.stamped && int32(opts.stamp-e.stamp) > 0 {
 		return fmt.Sprintf("a timestamp %d beyond the other's last", opts.stamp-e.stamp)
