@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -107,10 +108,11 @@ func nonsense(s lab.Segment, rnd *rand.Rand) (lab.Segment, []byte) {
 	case 0:
 		s.Options = nil
 	case 1:
+		// Its SACK blocks. A timestamp that jumps would end the connection soon.
 		s.Options = bytes.Clone(s.Options)
-		for i := range s.Options {
-			if rnd.IntN(8) == 0 {
-				s.Options[i] ^= 1 << rnd.IntN(8)
+		for v := option(s, 5); len(v) >= 4; v = v[4:] {
+			if rnd.IntN(2) == 0 {
+				binary.BigEndian.PutUint32(v, binary.BigEndian.Uint32(v)+near())
 			}
 		}
 	}

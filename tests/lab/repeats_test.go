@@ -258,6 +258,10 @@ func TestRepeatsAllows(t *testing.T) {
 			tr.hear(tr.seg(gray, ACK, 1, 6, 400), "world\x00")
 		}},
 		{"keepalive with a byte of garbage before any other", func(tr *trace) { tr.pass(tr.seg(gray, ACK, 0, 6, 400), "\x00") }},
+		{"a pure ACK with a number far beyond", func(tr *trace) {
+			tr.pass(tr.seg(gray, ACK, 1_000_000, 6, 400), "")
+			tr.pass(tr.seg(gray, ACK, 7, 6, 400), "on")
+		}},
 		{"zero window and its probes", func(tr *trace) {
 			tr.pass(tr.seg(gray, ACK, 7, 6, 0), "")
 			tr.pass(tr.seg(red, ACK, 5, 7, 500), "") // without a byte, as Linux does

@@ -29,6 +29,9 @@ const (
 
 // write takes in what was sent at a position, for the first time or again.
 func (s *stream) write(at int64, b []byte) {
+	if len(b) == 0 {
+		return // its position may be anywhere
+	}
 	if n := min(s.top-at, int64(len(b))); n > 0 {
 		if s.diff(at, b[:n]) != same {
 			if len(s.others) == streamOthers {
@@ -100,8 +103,8 @@ func (s *stream) diff(at int64, b []byte) comparison {
 		return unsent
 	}
 	for len(b) > 0 {
-		c, ok := s.chunks[at/streamChunk]
-		if !ok {
+		c := s.chunks[at/streamChunk]
+		if int64(len(c)) <= at%streamChunk {
 			return forgotten
 		}
 		c = c[at%streamChunk:]
