@@ -127,8 +127,8 @@ func TestRepetitionEnds(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return 0.5 })
 			d.initiate(makeInitiation(t, mayKey, 7), &Endpoint{}, start)
 			c.do(d)
-			if at, _ := repeatTimes(d, start); len(at) != want {
-				t.Errorf("repeated %d times, want %d", len(at), want)
+			if at, _ := repeatTimes(d, start); len(at) != c.want {
+				t.Errorf("repeated %d times, c.want %d", len(at), c.want)
 			}
 		})
 	}
