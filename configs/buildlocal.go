@@ -55,6 +55,9 @@ func (b *builder) local(opt Options) {
 	if t := raw.lan; t != nil && b.ifname(*t, "lan") {
 		l.LAN = t.s
 	}
+	if f := raw.check; f != nil {
+		l.Check = f.on
+	}
 	if n := raw.listenPort; n != nil {
 		if n.n < 0 || n.n > math.MaxUint16 {
 			b.errorAt(n.at, "Choose a port from 1 to 65535, or 0 for any.", "listen_port of %d", n.n)

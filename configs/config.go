@@ -180,6 +180,7 @@ type Local struct {
 	Socket         string // control socket
 	LAN            string // interface toward the site's hosts; "" when not told
 	ListenPort     uint16 // UDP; 0 lets the kernel choose
+	Check          bool   // each segment of a relay is held against what the other database has said
 	TUN            TUN
 	Status         Status
 	Log            Log

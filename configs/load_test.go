@@ -106,7 +106,7 @@ func TestLoadTyped(t *testing.T) {
 			Pos:  Pos{File: "site.hcl", Line: 34, Column: 3},
 		}},
 		Local: Local{
-			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500,
+			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500, Check: true,
 			TUN:    TUN{Name: "tun7", MTU: 1280, Driver: DriverWater, Persist: true, CongCtl: "bbr"},
 			Status: Status{Listen: "127.0.0.1:9770"},
 			Log:    Log{Level: "debug", JSON: true},

@@ -67,6 +67,7 @@ type rawLocal struct {
 	socket         *text
 	lan            *text
 	listenPort     *number
+	check          *toggle
 	tunName        *text
 	tunMTU         *number
 	tunDriver      *text
@@ -201,6 +202,7 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		socket:         d.text(m.content, "socket", "/run/gw/gw.sock"),
 		lan:            d.text(m.content, "lan", "eth0"),
 		listenPort:     d.number(m.content, "listen_port", "51820"),
+		check:          d.toggle(m.content, "check"),
 		tunName:        d.text(tun, "name", "gw0"),
 		tunMTU:         d.number(tun, "mtu", "1420"),
 		tunDriver:      d.text(tun, "driver", "offload"),

@@ -161,6 +161,12 @@ local {
   # to another port.
   listen_port = 51820
 
+  # Hold every segment that a relayed connection brings to a database against what
+  # the other one has said: bytes, acknowledgement, window, flags. One that does not
+  # hold is dropped and counted, and the connection goes on raw. It should never
+  # happen; switch it on to be sure, or when told to. Default false: it costs time.
+  check = false
+
   # The tunnel device.
   tun {
     # Its name. Default "gw0". Change it to run several gateways on one host.

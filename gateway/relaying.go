@@ -50,7 +50,7 @@ func (g *Gateway) newRelaying() error {
 	var err error
 	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
 		Near: g.path, Offload: g.tun.Offload(), Now: func() time.Duration { return time.Since(g.started) },
-		Alive: g.alive, Logger: g.log,
+		Alive: g.alive, Check: g.cfg.Local.Check, Logger: g.log,
 	}); err != nil {
 		return err
 	}
@@ -264,7 +264,8 @@ func (r *relaying) release(site string, why netstack.End, chosen func(node strin
 func (r *relaying) status(begun uint64) status.Relay {
 	legs, pool := r.legs.Stats(), r.pool.Stats()
 	return status.Relay{
-		Relayed: legs.Relayed, Begun: begun, Ends: status.NewRelayEnds(legs.Ends),
+		Violations: status.NewViolations(legs.Violations),
+		Relayed:    legs.Relayed, Begun: begun, Ends: status.NewRelayEnds(legs.Ends),
 		TrunksWaiting: pool.Warm, TrunksInUse: pool.InUse, TrunksMissed: pool.Missed, Congestion: pool.Congestion,
 	}
 }

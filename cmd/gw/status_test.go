@@ -116,7 +116,7 @@ func healthy() status.Status {
 			LossOut: 0.0125, MTUOut: 1420, MTUIn: 1420, TxBytes: 123456789, RxBytes: 987654321, Version: "v0.2.0",
 		}},
 		Relay: status.Relay{
-			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr",
+			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr", Violations: []status.Violation{{Kind: "bytes", Count: 1}},
 			Ends: status.NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
 		},
 		Flows:  status.Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},

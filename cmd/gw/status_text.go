@@ -171,6 +171,11 @@ func relayText(p *printer, r status.Relay) {
 	if len(ended) > 0 {
 		p.field("ended", strings.Join(ended, ", "))
 	}
+	for _, v := range r.Violations {
+		if v.Count > 0 {
+			p.field("rule broken", fmt.Sprintf("%d segments, not written: %s", v.Count, v.Kind))
+		}
+	}
 }
 
 // dropsText shows the reasons that happened, in the snapshot's order.

@@ -56,4 +56,5 @@ local {
     level = "debug"
     json  = true
   }
+  check = true
 }

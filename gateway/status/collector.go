@@ -46,6 +46,7 @@ var (
 	descRelayed   = desc("relayed", "Connections that are relayed.")
 	descRelays    = desc("relays_begun_total", "Times that a connection began to be relayed.")
 	descEnds      = desc("relays_ended_total", "Times that a connection ceased to be relayed, by cause.", "cause")
+	descBroken    = desc("rule_violations_total", "Segments not written since they would have broken the rule that a gateway only repeats.", "kind")
 	descTrunks    = desc("trunks", "Connections between nodes for relayed connections, by state.", "state")
 	descMissed    = desc("trunks_missed_total", "Times that no trunk was free for a connection to be relayed.")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
@@ -84,6 +85,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descRelays, s.Relay.Begun)
 	for _, e := range s.Relay.Ends {
 		m.counter(descEnds, e.Count, e.Cause)
+	}
+	for _, v := range s.Relay.Violations {
+		m.counter(descBroken, v.Count, v.Kind)
 	}
 	m.gauge(descTrunks, float64(s.Relay.TrunksWaiting), "waiting")
 	m.gauge(descTrunks, float64(s.Relay.TrunksInUse), "in_use")

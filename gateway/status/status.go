@@ -98,6 +98,8 @@ type Relay struct {
 	// Ends are the reasons for which relays have ended, the most frequent first. All but idle, over and reset are anomalies, after
 	// which the connection went on raw.
 	Ends []RelayEnd `json:"ends"`
+	// Violations are segments that would have broken the rule that a gateway only repeats, by kind. Nil where nothing is checked.
+	Violations []Violation `json:"violations,omitempty"`
 	// Trunks are the connections between nodes that wait to be used, and those in use.
 	TrunksWaiting int `json:"trunks_waiting"`
 	TrunksInUse   int `json:"trunks_in_use"`
@@ -105,6 +107,21 @@ type Relay struct {
 	TrunksMissed uint64 `json:"trunks_missed_total"`
 	// Congestion is the congestion control of trunks.
 	Congestion string `json:"congestion"`
+}
+
+// Violation is how many segments would have broken the one rule in one way.
+type Violation struct {
+	Kind  string `json:"kind"`
+	Count uint64 `json:"count"`
+}
+
+// NewViolations turns counters by kind into a list, as NewDrops does; nil for nil.
+func NewViolations(byKind map[string]uint64) []Violation {
+	var list []Violation
+	for _, d := range NewDrops(byKind) {
+		list = append(list, Violation{Kind: d.Reason, Count: d.Packets})
+	}
+	return list
 }
 
 // RelayEnd is how often relays have ended for one named cause.

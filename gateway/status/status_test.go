@@ -68,7 +68,7 @@ func sample() Status {
 			},
 		},
 		Relay: Relay{
-			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr",
+			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr", Violations: []Violation{{Kind: "bytes", Count: 1}},
 			Ends: NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
 		},
 		Flows:  Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
