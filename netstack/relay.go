@@ -80,8 +80,9 @@ type early struct {
 	payload []byte
 }
 
-// maxEarly bounds what waits for the leg to be made, in bytes.
-const maxEarly = 1 << 20
+// maxEarly bounds how many segments, of up to 64 KB, wait for the leg to be made. The
+// source of one that is dropped still has it.
+const maxEarly = 64
 
 // newRelay makes the relay of a connection, which does nothing yet.
 func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay {

@@ -71,7 +71,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 		raw = catching || !news && !sacked || r.back.why != nil
 	}
 	wait := toLeg && !r.live
-	if wait && fresher && len(r.early) < 512 {
+	if wait && fresher && len(r.early) < maxEarly {
 		r.early = append(r.early, early{p.Seq, p.Flags, bytes.Clone(payload)})
 	}
 	var s wire.Segment

@@ -46,9 +46,10 @@ type Relayer interface {
 const (
 	// bulk is how much a connection has to move, without a pause of bulkPause, to be
 	// worth a relay, and bulkSize the least mean size of its packets, in bytes:
-	// small messages only wait for a relay.
-	bulk      = 256 << 10
-	bulkPause = 200 * time.Millisecond
+	// small messages only wait for a relay. On a link that loses packets a sender
+	// pauses for its retransmission timer time and again.
+	bulk      = 128 << 10
+	bulkPause = time.Second
 	bulkSize  = 700
 	// askAgain is how long after a try that led to nothing the Relayer is asked
 	// again; after a relay that has failed it is as long at first, and doubles.
