@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -131,74 +132,90 @@ func keepalives(t *testing.T, ways []way) {
 	}
 }
 
-// gone has the far databases vanish in several situations, each on two
-// connections, of which one is raw in any case. The client learns of it on both
-// after the same time: what the far database does not acknowledge nobody else does,
-// and probes of a shut window are answered by it alone.
+// gone has the far databases vanish in two situations, each on two connections, of
+// which one is raw in any case. The client learns of it on both after the same time:
+// what the far database does not acknowledge nobody else does, and probes of a shut
+// window are answered by it alone.
 func gone(t *testing.T, ways []way) {
-	// The kernel gives up after so many tries: some seconds.
-	const tries, usual = "3", "15"
-	var names []string
-	var clients []*net.TCPConn
+	type pair struct {
+		name           string
+		client, server *net.TCPConn
+	}
+	var shut, flowing []pair
 	for _, w := range ways {
-		if err := w.from.Sysctl("ipv4/tcp_retries2", tries); err != nil {
-			t.Fatal(err)
-		}
-		defer w.from.Sysctl("ipv4/tcp_retries2", usual)
-		for i, c := range []struct {
-			name string
-			do   func(client, server *net.TCPConn)
-		}{
-			{"with bytes under way", func(client, server *net.TCPConn) { flowing(t, client, server) }},
-			{"with a shut window", func(client, server *net.TCPConn) { probed(t, client) }},
-		} {
+		hasty(t, w.from)
+		for i, to := range []*[]pair{&shut, &flowing} {
 			for _, port := range []uint16{plainPort + uint16(i), 0} {
 				client, server := meet(t, w, sockets{port: port})
-				within(t, time.Minute, client, server)
+				within(t, 3*time.Minute, client, server)
 				exchange(t, client, server, some)
-				c.do(client, server)
-				clients, names = append(clients, client), append(names, c.name+", "+w.name)
+				*to = append(*to, pair{w.name, client, server})
 			}
 		}
 	}
-	for i, c := range clients {
-		d, err := ways[i/4].to.DropTCP(lab.InAndOut, port(c), 0)
+	// The longer a window has been shut, the rarer are the probes: all at once.
+	var probed []uint32
+	for _, p := range shut {
+		fill(t, p.client)
+		probed = append(probed, tcpInfo(t, p.client).Segs_in)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for i, p := range shut {
+		if err := lab.Until(ctx, "answers to probes", func() (bool, error) {
+			return tcpInfo(t, p.client).Segs_in >= probed[i]+2, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range flowing {
+		go func() { _ = send(p.client, stream(3), bulk) }() // until it gives up
+		if err := expect(p.server, stream(3), some); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, p.server) }() // until it is closed
+	}
+	all := append(shut, flowing...)
+	var clients []*net.TCPConn
+	for i, p := range all {
+		d, err := ways[i/2%2].to.DropTCP(lab.InAndOut, port(p.client), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer d.Lift()
+		clients = append(clients, p.client)
 	}
-	took := awaitClosed(t, time.Minute, clients...)
+	took := awaitClosed(t, 2*time.Minute, clients...)
 	for i := 0; i < len(took); i += 2 {
+		what := "bytes under way"
+		if i < len(shut) {
+			what = "a shut window"
+		}
 		raw, other := took[i].Round(time.Millisecond), took[i+1].Round(time.Millisecond)
-		t.Logf("%s: the client knew after %v on a raw connection, %v on the other", names[i], raw, other)
+		t.Logf("%s, with %s: the client knew after %v on a raw connection, %v on the other", all[i].name, what, raw, other)
 		// Timers double from the round trip that each has measured.
 		if other > 2*raw+time.Second {
-			t.Errorf("%s: the client knew after %v, and on a raw connection after %v", names[i], other, raw)
+			t.Errorf("%s, with %s: the client knew after %v, and on a raw connection after %v", all[i].name, what, other, raw)
 		}
 	}
 }
 
-// flowing has bulk move from the client to the server.
-func flowing(t *testing.T, client, server *net.TCPConn) {
+// hasty makes a host's kernel give up after a few tries, and wait a second between
+// them at most if it is new enough (Linux 6.15).
+func hasty(t *testing.T, h *lab.Host) {
 	t.Helper()
-	go func() { _ = send(client, stream(3), bulk) }() // until it gives up
-	if err := expect(server, stream(3), some); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _, _ = io.Copy(io.Discard, server) }() // until it is closed
-}
-
-// probed has the client probe a window that is shut.
-func probed(t *testing.T, client *net.TCPConn) {
-	t.Helper()
-	fill(t, client)
-	before := tcpInfo(t, client).Segs_in
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := lab.Until(ctx, "answers to probes", func() (bool, error) {
-		return tcpInfo(t, client).Segs_in >= before+2, nil
-	}); err != nil {
-		t.Fatal(err)
+	for _, s := range []struct{ name, now, usual string }{
+		{"ipv4/tcp_retries2", "3", "15"}, {"ipv4/tcp_rto_max_ms", "1000", "120000"},
+	} {
+		if err := h.Sysctl(s.name, s.now); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := h.Sysctl(s.name, s.usual); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
