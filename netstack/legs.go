@@ -25,6 +25,10 @@ const (
 	legBuffer = 8 << 20
 	// legMaxRTO bounds the pause between two retransmissions to the near database.
 	legMaxRTO = time.Second
+	// legMaxRetries leaves it to the far database to give up: a leg that did so would
+	// end the relay after some 12 s. That counts a closed window's probes, too, which
+	// the gate keeps back, so that none is ever answered.
+	legMaxRetries = 1 << 30
 	// maxMaking is how many legs may be in the making at once.
 	maxMaking = 1024
 	// watchEvery is how often the relays are looked at.
@@ -121,11 +125,12 @@ func (l *Legs) configure() error {
 	// timer from then on.
 	recovery := tcpip.TCPRecovery(0)
 	rto := tcpip.TCPMaxRTOOption(legMaxRTO)
+	retries := tcpip.TCPMaxRetriesOption(legMaxRetries)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: legBuffer, Max: legBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: legBuffer, Max: legBuffer}
 	moderate := tcpip.TCPModerateReceiveBufferOption(false)
 	sack := tcpip.TCPSACKEnabled(true)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&recovery, &rto, &send, &receive, &moderate, &sack} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&recovery, &rto, &retries, &send, &receive, &moderate, &sack} {
 		if err := l.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %s", o, err)
 		}
