@@ -44,7 +44,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 		r.fin = true
 		r.gate.FinNear(end)
 	}
-	mark := r.conn.NearSaid.End
+	mark := r.gate.NearMark()
 	fresher := len(payload) > 0 && wire.SeqLess(mark, end) // has bytes for the leg
 	toLeg := fresher || r.begun
 	switch {

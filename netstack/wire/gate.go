@@ -38,11 +38,14 @@ type Gate struct {
 	// What the leg says it has received, and would take.
 	legAck, legEdge uint32
 	legKnown        bool
+	// nearMark is where the near database's bytes began to be the leg's.
+	nearMark uint32
 	// finAt is the number of the near database's FIN, which the leg never sees.
 	fin   bool
 	finAt uint32
 
-	// What the leg may send: [mark, fed) are the far database's bytes. sent is the
+	// What the leg may send: [mark, fed) are the far database's bytes, if mark is not
+	// long ago. sent is the
 	// highest number that it has, plus one; una what it has been told is acknowledged.
 	mark, fed, sent, una uint32
 
@@ -62,9 +65,18 @@ func NewGate(c *Connection) Gate {
 	return Gate{
 		nearScale: n.Scale, farScale: f.Scale, nearMSS: uint32(max(n.MSS, 1)), sack: c.SACK,
 		farAck: f.Ack, farEdge: f.Edge,
-		legAck: n.End, legEdge: n.End,
+		legAck: n.End, legEdge: n.End, nearMark: n.End,
 		nearEnd: n.End, nearAck: n.Ack, nearEdge: n.Edge,
 		toldAck: f.Ack, toldEdge: f.Edge, toldAt: -maxSpacing, spacing: maxSpacing,
+	}
+}
+
+// follow keeps a mark that nothing falls below any more within half of sequence space
+// of where its direction stands: beyond that it would look like one yet to come.
+func follow(mark *uint32, now uint32) {
+	const behind = 1 << 30
+	if now-*mark > behind {
+		*mark = now - behind/2
 	}
 }
 
@@ -83,6 +95,7 @@ func (g *Gate) Begin(mark, iss uint32) {
 func (g *Gate) LegHas(ack uint32, window uint16) {
 	if !g.legKnown || SeqLess(g.legAck, ack) {
 		g.legAck = ack
+		follow(&g.nearMark, ack)
 	}
 	if edge := ack + uint32(window)<<g.legScale; !g.legKnown || SeqLess(g.legEdge, edge) {
 		g.legEdge = edge
@@ -130,13 +143,15 @@ func (g *Gate) SetReach(n uint32) { g.reach = n }
 // gateway: over a short way there is nothing to hide.
 func (g *Gate) SetSpacing(rtt time.Duration) { g.spacing = min(rtt/8, maxSpacing) }
 
-// FarAck, NearAck, NearEdge, Fed and Received are where both directions stand.
+// FarAck, NearAck, NearEdge, Fed and Received are where both directions stand. Mark and
+// NearMark are where the leg's bytes begin in either, if that is not long ago.
 func (g *Gate) FarAck() uint32   { return g.farAck }
 func (g *Gate) NearAck() uint32  { return g.nearAck }
 func (g *Gate) NearEdge() uint32 { return g.nearEdge }
 func (g *Gate) NearEnd() uint32  { return g.nearEnd }
 func (g *Gate) Fed() uint32      { return g.fed }
 func (g *Gate) Mark() uint32     { return g.mark }
+func (g *Gate) NearMark() uint32 { return g.nearMark }
 func (g *Gate) FinAt() uint32    { return g.finAt }
 
 // Received is what the leg has received of the near database, its FIN included.
@@ -330,6 +345,7 @@ func (g *Gate) In(s *Segment, blocks []Block) (keep int) {
 		s.Ack = g.sent
 	}
 	g.una = s.Ack
+	follow(&g.mark, g.una)
 	w := max(int32(edge-s.Ack), 0)
 	s.Window = uint16(min(uint32(w)>>g.nearScale, 0xffff))
 	s.Ack -= g.delta

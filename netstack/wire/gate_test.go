@@ -615,3 +615,44 @@ func TestGateHeardNear(t *testing.T) {
 		}
 	})
 }
+
+// A relay may last for any number of bytes, in one direction alone: where it began is
+// forgotten before it looks like what is yet to come.
+func TestGateLasts(t *testing.T) {
+	everywhere(t, func(b *bench) {
+		const step = 1 << 20
+		for at := 0; at < 5<<30; at += step {
+			b.gate.Feed(step)
+			s := Segment{Seq: b.leg(at), Ack: b.n(0), Flags: ACK}
+			if _, ok := b.gate.Out(b.now, &s, step, nil); !ok || s.Seq != b.f(at) {
+				b.Fatalf("after %d bytes: %t, %+v", at, ok, s)
+			}
+			if SeqLess(b.f(at+step), b.gate.Mark()) {
+				b.Fatalf("after %d bytes the mark is above", at)
+			}
+			b.gate.HeardNear(b.f(at+step), b.f(at+step+benchEdge))
+			in := Segment{Ack: b.f(at + step)}
+			if b.gate.In(&in, nil); in.Ack != b.leg(at+step) {
+				b.Fatalf("after %d bytes: %+v", at, in)
+			}
+		}
+	})
+}
+
+func TestGateLastsOut(t *testing.T) {
+	everywhere(t, func(b *bench) {
+		const step = 1 << 20
+		for at := 10000; at < 5<<30; at += step {
+			b.sent(at)
+			b.legHas(at)
+			b.farSays(at, at+benchEdge)
+			if !SeqLess(b.gate.NearMark(), b.n(at)) {
+				b.Fatalf("after %d bytes the mark is above", at)
+			}
+			b.wantTold(at, at+benchEdge)
+			if b.Failed() {
+				b.Fatalf("after %d bytes", at)
+			}
+		}
+	})
+}
