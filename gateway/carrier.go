@@ -77,9 +77,9 @@ func (g *Gateway) setCarrier(site, node string) {
 func (g *Gateway) showPath(p link.PeerState) {
 	g.nodesMu.Lock()
 	open := p.Up || g.everUp[p.Node]
-	wan := g.ways[p.Site].wan
+	w := g.ways[p.Site]
 	g.nodesMu.Unlock()
-	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: open, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums, WAN: wan})
+	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: open, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums, WAN: w.wan, Lossy: w.lossy})
 }
 
 // wake has the senders of this site woken whose bytes toward a site are in

@@ -39,6 +39,7 @@ type relaying struct {
 	draining atomic.Bool
 
 	mu   sync.Mutex
+	loss trunkLoss
 	near []netip.Addr // the nodes that trunks are kept to
 }
 
@@ -75,10 +76,10 @@ func (g *Gateway) alive() bool {
 
 // way is what is known of the way to a site, as far as relaying is concerned.
 type way struct {
-	node netip.Addr // that carries it; invalid while none is within reach
-	rtt  time.Duration
-	wan  bool
-	why  string // why bulk is worth a relay
+	node       netip.Addr // that carries it; invalid while none is within reach
+	rtt        time.Duration
+	wan, lossy bool
+	why        string // why bulk is worth a relay
 }
 
 // Adopt implements flow.Relayer: it takes a trunk and begins.
@@ -154,6 +155,9 @@ func (r *relaying) gauge() {
 	g := r.gw
 	// What a standby's kernel sends goes to its sibling, so that it has no trunks.
 	follows := g.pair != nil && g.pair.Follows()
+	r.mu.Lock()
+	lost := r.loss.look(r.legs.Describe(), time.Now())
+	r.mu.Unlock()
 	var near []netip.Addr
 	for _, p := range g.link.Snapshot() {
 		g.nodesMu.Lock()
@@ -170,9 +174,9 @@ func (r *relaying) gauge() {
 		}
 		near = append(near, node)
 		w := way{node: node, rtt: p.RTT}
-		switch loss := max(p.LossOut, p.LossIn); {
+		switch loss := max(p.LossOut, p.LossIn, lost[node]); {
 		case loss >= wanLoss:
-			w.wan, w.why = true, fmt.Sprintf("the link loses %.1f %%", 100*loss)
+			w.wan, w.lossy, w.why = true, true, fmt.Sprintf("the link loses %.1f %%", 100*loss)
 		case p.RTT >= wanRTT:
 			w.wan, w.why = true, fmt.Sprintf("the link has a round trip of %d ms", p.RTT.Milliseconds())
 		}
@@ -209,7 +213,7 @@ func (g *Gateway) way(site string) way {
 func (g *Gateway) setWay(site string, w way) (changed bool) {
 	g.nodesMu.Lock()
 	defer g.nodesMu.Unlock()
-	changed = g.ways[site].wan != w.wan
+	changed = g.ways[site].wan != w.wan || g.ways[site].lossy != w.lossy
 	g.ways[site] = w
 	return changed
 }

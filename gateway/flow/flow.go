@@ -24,7 +24,7 @@ type flow struct {
 	// look a moment later; wants says that a relay is to be tried.
 	carriage carriage
 	relay    atomic.Pointer[Relay]
-	wants    atomic.Bool
+	wants    atomic.Int32
 	// restored says that it comes from a record, began when that was.
 	restored bool
 	began    time.Duration

@@ -25,6 +25,9 @@ type SiteState struct {
 	Partial bool
 	// WAN says that bulk is worth a relay: the way is long or loses packets.
 	WAN bool
+	// Lossy says that it loses packets: a connection is better relayed before it
+	// has lost any, since its sender is slow for long after that.
+	Lossy bool
 }
 
 // Path moves packets between the host's device and the link, as the Table says.
@@ -221,8 +224,8 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 			if !(*r).FromHost(&p.relayed, o.NeedsCsum) {
 				return 0, wire.OK
 			}
-		} else if f.wants.Load() {
-			p.adopt(f, site)
+		} else if w := f.wants.Load(); w != wantsNothing {
+			p.adopt(f, w, site)
 		}
 	}
 	switch {

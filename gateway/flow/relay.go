@@ -49,6 +49,7 @@ const (
 	// small messages only wait for a relay. On a link that loses packets a sender
 	// pauses for its retransmission timer time and again.
 	bulk      = 128 << 10
+	someBulk  = 16 << 10 // on a link that is known to lose packets
 	bulkPause = time.Second
 	bulkSize  = 700
 	// askAgain is how long after a try that led to nothing the Relayer is asked
@@ -84,8 +85,22 @@ func (c *carriage) moved(idle time.Duration, bytes int) {
 	c.burstPackets++
 }
 
-func (c *carriage) isBulk() bool {
-	return c.burstBytes >= bulk && c.burstBytes >= bulkSize*c.burstPackets
+func (c *carriage) isBulk(bytes uint64) bool {
+	return c.burstBytes >= bytes && c.burstBytes >= bulkSize*c.burstPackets
+}
+
+// What a flow wants: a relay on a link that loses packets, or on any WAN.
+const (
+	wantsNothing = iota
+	wantsLossy
+	wantsAny
+)
+
+func (c *carriage) wish(m Mode) int32 {
+	if m == ModeRelay || c.isBulk(bulk) {
+		return wantsAny
+	}
+	return wantsLossy
 }
 
 // ready reports whether the flow may be relayed now, apart from what its site says.
@@ -94,7 +109,7 @@ func (t *Table) ready(f *flow, now time.Duration) bool {
 	switch {
 	case f.key.proto != wire.ProtoTCP || f.rule.Mode == ModeRoute || !c.plain || c.never || c.relay != nil || now < c.notBefore:
 		return false
-	case f.rule.Mode == ModeAuto && !c.isBulk():
+	case f.rule.Mode == ModeAuto && !c.isBulk(someBulk):
 		return false
 	case f.openerB != f.localB:
 		return false // its opener's gateway decides, so that both don't ask at once
@@ -210,9 +225,9 @@ func (f *flow) unrelay() {
 }
 
 // adopt asks the Relayer to relay a flow that is ready. Only Read calls it.
-func (p *Path) adopt(f *flow, site *SiteState) {
+func (p *Path) adopt(f *flow, wish int32, site *SiteState) {
 	relayer := p.relayer.Load()
-	if relayer == nil || f.rule.Mode == ModeAuto && !site.WAN {
+	if relayer == nil || f.rule.Mode == ModeAuto && (!site.WAN || wish == wantsLossy && !site.Lossy) {
 		return
 	}
 	f.asked(p.table)
@@ -225,7 +240,7 @@ func (f *flow) asked(t *Table) {
 	s := t.shardOf(&f.key)
 	s.mu.Lock()
 	f.carriage.notBefore = t.cfg.Now() + askAgain
-	f.wants.Store(false)
+	f.wants.Store(wantsNothing)
 	s.mu.Unlock()
 }
 
@@ -263,7 +278,7 @@ func (f *flow) how() (relayed bool, why string) {
 		return false, "opened with options that no relay keeps up"
 	case c.why != "":
 		return false, c.why
-	case f.rule.Mode == ModeAuto && !c.isBulk():
+	case f.rule.Mode == ModeAuto && !c.isBulk(someBulk):
 		return false, "small or chatty"
 	}
 	return false, "the link is short and loses nothing, or no trunk is free"

@@ -117,8 +117,8 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 	}
 	t.note(s, f)
 	// Payload is a reason for a relay, and so is the third packet, before any.
-	if (opening || len(p.B) > p.Data) && !f.wants.Load() && t.ready(f, now) {
-		f.wants.Store(true)
+	if (opening || len(p.B) > p.Data) && f.wants.Load() != wantsAny && t.ready(f, now) {
+		f.wants.Store(f.carriage.wish(f.rule.Mode))
 	}
 	return f, wire.OK
 }

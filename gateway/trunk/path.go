@@ -21,8 +21,8 @@ type Path struct {
 	// Queued are bytes that the other end has not acknowledged, Unsent those of them
 	// that have not been sent.
 	Queued, Unsent int
-	// Retransmits counts segments sent again.
-	Retransmits uint64
+	// Segments counts segments sent with payload, Retransmits those sent again.
+	Segments, Retransmits uint64
 	// Congestion is the name of the congestion control.
 	Congestion string
 }
@@ -54,6 +54,7 @@ func pathOf(fd int) (Path, error) {
 		DeliveryRate: info.Delivery_rate,
 		Window:       int(info.Snd_cwnd) * int(info.Snd_mss),
 		Queued:       queued, Unsent: int(info.Notsent_bytes),
+		Segments:    uint64(info.Data_segs_out),
 		Retransmits: uint64(info.Total_retrans),
 		Congestion:  name,
 	}
