@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -10,13 +9,19 @@ import (
 // span is a SACK block in numbers that don't wrap.
 type span struct{ start, end int64 }
 
+// state is where an oracle stood before it did something.
+type state struct {
+	op                                                                                     int
+	farAck, farEdge, legAck, legEdge, toldAck, toldEdge, nearAck, nearEdge, fed, sent, una int64
+}
+
 // An oracle knows all that a gate has been told, in numbers that don't wrap, and
 // judges by design.md's rule what the gate says. It is driven by bytes: each
 // decides what happens next, or by how much.
 type oracle struct {
 	testing.TB
 	in   []byte
-	log  []string
+	log  []state
 	gate Gate
 
 	now                 time.Duration
@@ -104,7 +109,7 @@ func (o *oracle) around(x int64) int64 {
 func (o *oracle) failf(format string, args ...any) {
 	o.Helper()
 	for _, l := range o.log {
-		o.Log(l)
+		o.Logf("before: %+v", l)
 	}
 	o.Fatalf(format, args...)
 }
@@ -141,7 +146,6 @@ func (o *oracle) says(what string, s Segment) {
 	ack := o.toldAck + int64(int32(s.Ack-o.n(o.toldAck)))
 	edge := ack + int64(s.Window)<<o.farShift
 	maxAck, maxEdge := o.most()
-	o.log = append(o.log, fmt.Sprintf("  %s: ack %d, edge %d", what, ack, edge))
 	switch {
 	case ack < o.toldAck:
 		o.failf("%s: ack %d after %d", what, ack, o.toldAck)
@@ -215,8 +219,10 @@ func (o *oracle) due() (wait time.Duration, news bool) {
 // step does one thing.
 func (o *oracle) step() {
 	op := o.below(13)
-	o.log = append(o.log, fmt.Sprintf("op %d: far %d/%d leg %d/%d told %d/%d near %d/%d fed %d sent %d una %d", op,
-		o.farAck, o.farEdge, o.legAck, o.legEdge, o.toldAck, o.toldEdge, o.nearAck, o.nearEdge, o.fed, o.sent, o.una))
+	o.log = append(o.log, state{
+		op: op, farAck: o.farAck, farEdge: o.farEdge, legAck: o.legAck, legEdge: o.legEdge, toldAck: o.toldAck, toldEdge: o.toldEdge,
+		nearAck: o.nearAck, nearEdge: o.nearEdge, fed: o.fed, sent: o.sent, una: o.una,
+	})
 	switch op {
 	case 0: // the far database says something, or something old comes late
 		ack := min(o.around(o.farAck+o.size()), o.nearEnd)
