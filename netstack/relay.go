@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -38,6 +39,11 @@ type Relay struct {
 	// goes out in the order in which it was decided, and who has ended the relay can
 	// wait for the last. It comes before mu.
 	out sync.Mutex
+
+	// What the leg reads into, and writes from, while it does: one for all calls, which
+	// make them escape.
+	reading tcpip.SliceWriter // pump's
+	writing slice             // receive's
 
 	mu    sync.Mutex
 	end   *End // why it has ended,

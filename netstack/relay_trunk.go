@@ -131,6 +131,7 @@ func (r *Relay) pump() {
 	pause := time.NewTimer(time.Hour)
 	defer pause.Stop()
 	var alone time.Duration // when a frame without payload was sent last
+	var f wire.Frame        // one for all, since Send makes it escape
 	for {
 		select {
 		case <-r.done:
@@ -146,8 +147,8 @@ func (r *Relay) pump() {
 				return
 			}
 			now := r.legs.cfg.Now()
-			f, news := r.next(buf[:n])
-			if !news {
+			var news bool
+			if f, news = r.next(buf[:n]); !news {
 				if f, news = r.lastFrame(); !news {
 					break
 				}
@@ -177,8 +178,9 @@ var pumpBufs = sync.Pool{New: func() any { return new([pumpBytes]byte) }}
 
 // readLeg reads what the leg has received; 0 when there is nothing.
 func (r *Relay) readLeg(buf []byte) (int, error) {
-	w := tcpip.SliceWriter(buf)
-	res, err := r.leg.ep.Read(&w, tcpip.ReadOptions{})
+	r.reading = buf
+	res, err := r.leg.ep.Read(&r.reading, tcpip.ReadOptions{})
+	r.reading = nil
 	switch err.(type) {
 	case nil:
 		return res.Count, nil
@@ -330,8 +332,9 @@ func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
 // feed gives payload to the leg, and waits for room.
 func (r *Relay) feed(payload []byte) bool {
 	for len(payload) > 0 {
-		src := slice(payload)
-		n, err := r.leg.ep.Write(&src, tcpip.WriteOptions{})
+		r.writing = payload
+		n, err := r.leg.ep.Write(&r.writing, tcpip.WriteOptions{})
+		r.writing = nil
 		switch err.(type) {
 		case nil:
 			payload = payload[n:]
