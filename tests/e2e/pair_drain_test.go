@@ -11,7 +11,7 @@ import (
 // TestPairDrain hands over in the middle of transfers, to and fro, at either site.
 // The WAN is what limits them, since on a machine that is busy with nothing else
 // a reader waits for the processor for longer than a drain takes.
-func TestPairDrain(t *testing.T) { drainPairs(t, modeRoute, 3) }
+func TestPairDrain(t *testing.T) { drainPairs(t, modeRoute, 2) }
 
 // TestPairDrainRelayed does so when the connections are relayed.
 func TestPairDrainRelayed(t *testing.T) { drainPairs(t, modeRelay, 1) }
