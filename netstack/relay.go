@@ -188,7 +188,6 @@ func (r *Relay) fromLeg(tcp header.TCP, payload int, o *outgoing) {
 		return
 	}
 	s := wire.Segment{Seq: tcp.SequenceNumber(), Ack: tcp.AckNumber(), Window: tcp.WindowSize(), Flags: flags}
-	blocks := o.blocks[:sackOf(tcp, &o.blocks)]
 	r.out.Lock()
 	defer r.out.Unlock()
 	r.mu.Lock()
@@ -201,10 +200,9 @@ func (r *Relay) fromLeg(tcp header.TCP, payload int, o *outgoing) {
 		r.mu.Unlock()
 		return
 	}
-	keep, ok := r.gate.Out(r.legs.cfg.Now(), &s, payload, blocks)
-	if keep > 0 {
-		s.Options = wire.AppendSACK(o.opts[:0], blocks[:keep])
-	}
+	// The leg's SACK blocks are bytes that the far database has not acknowledged, and
+	// may never get from here: the near one must not think that it has them.
+	_, ok := r.gate.Out(r.legs.cfg.Now(), &s, payload, nil)
 	bad := ok && r.breaks(&s, o.vec[1:])
 	r.mu.Unlock()
 	switch {
@@ -295,19 +293,4 @@ func (r *Relay) tell() {
 	case due:
 		r.say(&s)
 	}
-}
-
-// sackOf reads the SACK blocks of a segment of the leg.
-func sackOf(tcp header.TCP, to *[wire.MaxBlocks]wire.Block) int {
-	if len(tcp) <= header.TCPMinimumSize {
-		return 0
-	}
-	n := 0
-	for _, b := range header.ParseTCPOptions(tcp.Options()).SACKBlocks {
-		if n < len(to) {
-			to[n] = wire.Block{Start: uint32(b.Start), End: uint32(b.End)}
-			n++
-		}
-	}
-	return n
 }

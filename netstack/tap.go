@@ -78,10 +78,8 @@ func (t *tap) inject(protocol tcpip.NetworkProtocolNumber, pkt *stack.PacketBuff
 // outgoing is a segment on its way to the near database: headers of our own, and
 // the payload where the stack has it.
 type outgoing struct {
-	hdr    [wire.MaxTCPHeaders]byte
-	opts   [40]byte
-	blocks [wire.MaxBlocks]wire.Block
-	vec    [][]byte
+	hdr [wire.MaxTCPHeaders]byte
+	vec [][]byte
 }
 
 var outgoings = sync.Pool{New: func() any { return &outgoing{vec: make([][]byte, 0, 32)} }}
