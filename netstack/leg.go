@@ -87,7 +87,7 @@ func (r *Relay) make() error {
 // nearWindow is the window field that the near database has opened.
 func (r *Relay) nearWindow() uint16 {
 	n := &r.conn.NearSaid
-	return uint16(min(uint32(max(int32(n.Edge-n.Ack), 0))>>n.Scale, 0xffff))
+	return wire.WindowField(n.Ack, n.Edge, n.Scale)
 }
 
 // handshake is what the stack calls, in a goroutine of its own, for each SYN. It

@@ -268,7 +268,7 @@ func (r *Relay) catchUp() {
 	r.mu.Lock()
 	ack, edge := r.gate.NearAck(), r.gate.NearEdge()
 	s := wire.Segment{Seq: r.gate.NearEnd(), Ack: ack, Flags: wire.ACK}
-	s.Window = uint16(min(uint32(max(int32(edge-ack), 0))>>r.conn.NearSaid.Scale, 0xffff))
+	s.Window = wire.WindowField(ack, edge, r.conn.NearSaid.Scale)
 	r.gate.In(&s, nil)
 	r.mu.Unlock()
 	r.inject(&s, nil)

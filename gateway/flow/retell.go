@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
@@ -69,7 +68,7 @@ func (f *flow) lastACK() []byte {
 	if !local.acked || !local.opened || wire.SeqLess(local.right, local.ack) {
 		return nil
 	}
-	window := min((local.right-local.ack)>>local.scale, math.MaxUint16)
+	window := wire.WindowField(local.ack, local.right, local.scale)
 	src, dst := f.key.ends(f.localB)
-	return wire.AppendACK(nil, src, dst, local.end, local.ack, uint16(window))
+	return wire.AppendACK(nil, src, dst, local.end, local.ack, window)
 }

@@ -202,14 +202,14 @@ func (g *Gate) Due(now time.Duration) (wait time.Duration, news bool) {
 	return 0, true
 }
 
-// window is the field for an edge, rounded down.
-func (g *Gate) window(ack, edge uint32) uint16 {
-	w := int32(edge - ack)
-	if w < 0 {
-		return 0
-	}
-	return uint16(min(uint32(w)>>g.farScale, 0xffff))
+// WindowField is what a segment with an acknowledgement has in its window field to
+// open a right edge, rounded down (RFC 7323 section 2.3); 0 for an edge behind it.
+func WindowField(ack, edge uint32, scale uint8) uint16 {
+	return uint16(min(uint32(max(int32(edge-ack), 0))>>scale, 0xffff))
 }
+
+// window is the field for an edge, as the far database would say it.
+func (g *Gate) window(ack, edge uint32) uint16 { return WindowField(ack, edge, g.farScale) }
 
 func (g *Gate) tell(now time.Duration) {
 	ack, edge := g.may()
@@ -346,8 +346,7 @@ func (g *Gate) In(s *Segment, blocks []Block) (keep int) {
 	}
 	g.una = s.Ack
 	follow(&g.mark, g.una)
-	w := max(int32(edge-s.Ack), 0)
-	s.Window = uint16(min(uint32(w)>>g.nearScale, 0xffff))
+	s.Window = WindowField(s.Ack, edge, g.nearScale)
 	s.Ack -= g.delta
 	for _, b := range blocks {
 		if SeqLess(g.una, b.Start) && !SeqLess(g.sent, b.End) && SeqLess(b.Start, b.End) {
