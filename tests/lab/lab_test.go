@@ -17,14 +17,6 @@ func ctxFor(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestUpIsQuick(t *testing.T) {
-	began := time.Now()
-	Start(t, Config{Impaired: true})
-	if d := time.Since(began); d > 2*time.Second {
-		t.Errorf("the lab took %s to come up, want less than 2s", d)
-	}
-}
-
 // TestFirewall dials across the underlay both ways, in both families.
 func TestFirewall(t *testing.T) {
 	for _, impaired := range []bool{false, true} {

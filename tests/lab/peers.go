@@ -118,8 +118,8 @@ func (s *Server) Close() error {
 
 // Latency sums up round trips.
 type Latency struct {
-	Count         int
-	P50, P99, Max time.Duration
+	Count              int
+	Min, P50, P99, Max time.Duration
 }
 
 func summarize(d []time.Duration) Latency {
@@ -127,7 +127,7 @@ func summarize(d []time.Duration) Latency {
 		return Latency{}
 	}
 	slices.Sort(d)
-	return Latency{len(d), d[len(d)/2], d[len(d)*99/100], d[len(d)-1]}
+	return Latency{len(d), d[0], d[len(d)/2], d[len(d)*99/100], d[len(d)-1]}
 }
 
 // PingPong measures count round trips of size bytes, one after the other, on a
