@@ -21,6 +21,10 @@ func TestPairKillLong(t *testing.T) { killPairs(t, modeRoute, 70, 30).bound(t, "
 
 func TestPairDrainLong(t *testing.T) { drainPairs(t, modeRoute, 30).bound(t, "drains", time.Second) }
 
+func TestPairDrainRelayedLong(t *testing.T) {
+	drainPairs(t, modeRelay, 15).bound(t, "drains", time.Second)
+}
+
 func TestPairFreezeLong(t *testing.T) {
 	freezePairs(t, 100*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond, time.Second, 3*time.Second, 10*time.Second, 30*time.Second, 30*time.Second)
 }

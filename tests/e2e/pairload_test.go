@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -19,11 +21,26 @@ func (n *pairNetwork) ways() []way {
 // side, one in each family.
 func (n *pairNetwork) transfers(t *testing.T, size int64) []*lab.Transfer {
 	t.Helper()
+	return n.transfersOf(t, size, nil)
+}
+
+// paced is transfers at a rate that the WAN carries with nothing waiting: as much
+// as the line takes makes its queue overflow now and then, and the reader waits
+// for what was lost there for longer than a drain takes.
+func (n *pairNetwork) paced(t *testing.T, size int64, bytesPerSecond int) []*lab.Transfer {
+	t.Helper()
+	return n.transfersOf(t, size, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, bytesPerSecond)
+	})
+}
+
+func (n *pairNetwork) transfersOf(t *testing.T, size int64, socket func(fd int) error) []*lab.Transfer {
+	t.Helper()
 	var runs []*lab.Transfer
 	ways := n.ways()
 	for _, w := range []way{ways[0], ways[3]} {
 		tr, err := lab.StartTransfer(t.Context(), lab.TransferConfig{
-			From: w.from.Namespace, To: w.to.Namespace, Addr: netip.AddrPortFrom(w.addr, 0), Bytes: size, Back: size,
+			From: w.from.Namespace, To: w.to.Namespace, Addr: netip.AddrPortFrom(w.addr, 0), Bytes: size, Back: size, Socket: socket,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -38,15 +55,23 @@ func (n *pairNetwork) transfers(t *testing.T, size int64) []*lab.Transfer {
 // ends: then the nodes are asked what they know of it.
 func (n *pairNetwork) longest(t *testing.T, runs []*lab.Transfer) (stall time.Duration) {
 	t.Helper()
+	for _, res := range n.results(t, runs) {
+		stall = max(stall, res.LongestStall)
+	}
+	return stall
+}
+
+func (n *pairNetwork) results(t *testing.T, runs []*lab.Transfer) (all []lab.TransferResult) {
+	t.Helper()
 	for _, tr := range runs {
 		n.moving(t, tr)
 		res, err := tr.Wait()
 		if err != nil {
 			t.Fatal(err)
 		}
-		stall = max(stall, res.LongestStall)
+		all = append(all, res)
 	}
-	return stall
+	return all
 }
 
 // moving returns when the transfer has ended, and fails the test when nothing

@@ -57,8 +57,30 @@ type TransferResult struct {
 	// LongestStall is the longest wait between two reads that a reader saw after
 	// its first byte.
 	LongestStall time.Duration
+	// Stalls are the waits of stallFloor and more, of all readers, in no order.
+	Stalls []Stall
 	// Source is the dialling side's address as the listening side saw it.
 	Source netip.Addr
+}
+
+// Stall is a wait of a reader between two reads.
+type Stall struct {
+	Began time.Time
+	For   time.Duration
+}
+
+// stallFloor is the shortest wait that is kept in TransferResult.Stalls.
+const stallFloor = 5 * time.Millisecond
+
+// LongestWithin is the longest stall that lay wholly or in part between the two
+// times; 0 when none did.
+func (r TransferResult) LongestWithin(from, to time.Time) (longest time.Duration) {
+	for _, s := range r.Stalls {
+		if s.Began.Before(to) && s.Began.Add(s.For).After(from) {
+			longest = max(longest, s.For)
+		}
+	}
+	return longest
 }
 
 // Mbps is the rate of all flows and both directions together.
@@ -79,6 +101,7 @@ type Transfer struct {
 	err      error
 
 	mu      sync.Mutex
+	stalls  []Stall
 	marks   []mark
 	nextHit atomic.Int64 // the lowest mark, so that readers needn't lock
 }
@@ -124,6 +147,9 @@ func StartTransfer(ctx context.Context, cfg TransferConfig) (*Transfer, error) {
 		t.res = TransferResult{
 			Received: t.received.Load(), Duration: time.Since(t.start), LongestStall: time.Duration(t.stall.Load()),
 		}
+		t.mu.Lock()
+		t.res.Stalls = t.stalls
+		t.mu.Unlock()
 		if s := t.source.Load(); s != nil {
 			t.res.Source = *s
 		}
@@ -339,7 +365,7 @@ func (t *Transfer) receive(c net.Conn, flow *atomic.Int64, want int64) (string, 
 		if n > 0 {
 			now := time.Now()
 			if got > 0 {
-				t.stalled(now.Sub(last))
+				t.stalled(last, now.Sub(last))
 			}
 			last = now
 			got += int64(n)
@@ -359,7 +385,12 @@ func (t *Transfer) receive(c net.Conn, flow *atomic.Int64, want int64) (string, 
 	return sum(h, got), nil
 }
 
-func (t *Transfer) stalled(d time.Duration) {
+func (t *Transfer) stalled(since time.Time, d time.Duration) {
+	if d >= stallFloor {
+		t.mu.Lock()
+		t.stalls = append(t.stalls, Stall{since, d})
+		t.mu.Unlock()
+	}
 	for {
 		old := t.stall.Load()
 		if int64(d) <= old || t.stall.CompareAndSwap(old, int64(d)) {
