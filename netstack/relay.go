@@ -200,9 +200,7 @@ func (r *Relay) fromLeg(tcp header.TCP, payload int, o *outgoing) {
 		r.mu.Unlock()
 		return
 	}
-	// The leg's SACK blocks are bytes that the far database has not acknowledged, and
-	// may never get from here: the near one must not think that it has them.
-	_, ok := r.gate.Out(r.legs.cfg.Now(), &s, payload, nil)
+	ok := r.gate.Out(r.legs.cfg.Now(), &s, payload)
 	bad := ok && r.breaks(&s, o.vec[1:])
 	r.mu.Unlock()
 	switch {

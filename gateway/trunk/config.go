@@ -2,7 +2,6 @@ package trunk
 
 import (
 	"net/netip"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -41,9 +40,6 @@ type Config struct {
 	// Warm is how many connections to each node wait to be taken; 0 means DefaultWarm.
 	Warm   int
 	Logger hclog.Logger // nil logs nothing
-	// Now is a monotonic clock, counted from any fixed moment; nil is one of the
-	// Pool's own.
-	Now func() time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -58,9 +54,5 @@ func (c Config) withDefaults() Config {
 		c.Logger = hclog.NewNullLogger()
 	}
 	c.Logger = c.Logger.Named("trunk")
-	if c.Now == nil {
-		start := time.Now()
-		c.Now = func() time.Duration { return time.Since(start) }
-	}
 	return c
 }

@@ -23,7 +23,6 @@ type Conn struct {
 	state  atomic.Int32 // one of the states below
 	far    bool         // the other node has dialled it
 	used   atomic.Bool  // somebody has it: it counts as in use
-	heard  atomic.Int64 // when something was last received, by the Pool's clock
 
 	sendMu sync.Mutex
 	header [wire.FrameHeaderSize]byte
@@ -46,17 +45,11 @@ func newConn(p *Pool, tcp *net.TCPConn, remote netip.Addr) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{pool: p, tcp: tcp, raw: raw, remote: remote}
-	c.heard.Store(int64(p.cfg.Now()))
 	return c, nil
 }
 
 // Remote is the node at the other end.
 func (c *Conn) Remote() netip.Addr { return c.remote }
-
-// Silence is how long nothing has been received.
-func (c *Conn) Silence() time.Duration {
-	return c.pool.cfg.Now() - time.Duration(c.heard.Load())
-}
 
 // Send sends a frame. It blocks while the kernel has enough to send, until there is
 // room or the connection ends; after Close or Finish it fails by net.ErrClosed.

@@ -265,26 +265,6 @@ func TestFinishThenClose(t *testing.T) {
 	far.Close()
 }
 
-func TestBuffered(t *testing.T) {
-	r, g := pair(t)
-	near, far := dialled(t, r, g)
-	if n := far.Buffered(); n != 0 {
-		t.Errorf("%d bytes before anything was said", n)
-	}
-	b := wire.AppendFrameHeader(nil, &wire.Frame{Kind: wire.FrameData})
-	if _, err := near.tcp.Write(append(append(b, b...), b...)); err != nil {
-		t.Fatal(err)
-	}
-	for left := 2; left >= 0; left-- {
-		if err := far.Receive(new(wire.Frame)); err != nil {
-			t.Fatal(err)
-		}
-		if n := far.Buffered(); n != left*wire.FrameHeaderSize {
-			t.Errorf("%d bytes, want %d frames", n, left)
-		}
-	}
-}
-
 func TestPath(t *testing.T) {
 	r, g := pair(t)
 	near, far := dialled(t, r, g)

@@ -3,7 +3,6 @@ package trunk
 import (
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,9 +50,3 @@ func (l *lines) await(t *testing.T, what string) {
 		}
 	}
 }
-
-// clock is a Config.Now that a test moves.
-type clock struct{ t atomic.Int64 }
-
-func (c *clock) now() time.Duration  { return time.Duration(c.t.Load()) }
-func (c *clock) add(d time.Duration) { c.t.Add(int64(d)) }

@@ -2,12 +2,9 @@ package trunk
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
 )
@@ -280,34 +277,4 @@ func TestDevice(t *testing.T) {
 	b.SetPeers([]netip.Addr{gray})
 	b.run()
 	b.await("failures", func(s Stats) bool { return s.Failed > 1 })
-}
-
-func TestSilence(t *testing.T) {
-	leakCheck(t)
-	var clock clock
-	g := newNode(t, gray, red)
-	g.cfg.Now = clock.now
-	g.run()
-	r := newNode(t, red, gray)
-	r.SetPeers([]netip.Addr{gray})
-	r.run()
-	near, far := dialled(t, r, g)
-	clock.add(3 * time.Second)
-	if s := far.Silence(); s != 3*time.Second {
-		t.Errorf("silent for %v", s)
-	}
-	if err := near.Send(&wire.Frame{Kind: wire.FrameData}); err != nil {
-		t.Fatal(err)
-	}
-	if err := far.Receive(new(wire.Frame)); err != nil {
-		t.Fatal(err)
-	}
-	if s := far.Silence(); s != 0 {
-		t.Errorf("silent for %v after a frame", s)
-	}
-	near.Finish()
-	if err := far.Receive(new(wire.Frame)); !errors.Is(err, io.EOF) {
-		t.Error(err)
-	}
-	far.Close()
 }

@@ -135,9 +135,6 @@ func (c *Conn) fill(size int) error {
 		}
 		n, err := c.tcp.Read((*in.b)[in.end:to])
 		in.end += n
-		if n > 0 {
-			c.heard.Store(int64(c.pool.cfg.Now()))
-		}
 		if err != nil {
 			if errors.Is(err, io.EOF) && in.end > in.start {
 				err = io.ErrUnexpectedEOF
@@ -147,7 +144,3 @@ func (c *Conn) fill(size int) error {
 	}
 	return nil
 }
-
-// Buffered is how many bytes have been read that no Receive has returned yet: if
-// none, the next one may have to wait. It belongs to the goroutine that receives.
-func (c *Conn) Buffered() int { return c.in.end - c.in.start }

@@ -11,8 +11,7 @@ const (
 	spacedMSS  = 16 // segments that would still be outstanding
 )
 
-// maxShown is how many SACK blocks shown to the near database are remembered. It
-// is told of no others while there are so many.
+// maxShown is how many SACK blocks that the near database has seen are remembered.
 const maxShown = 16
 
 // Gate holds what a leg says to the near database to what the far one has said. A
@@ -27,7 +26,6 @@ type Gate struct {
 	nearScale uint8
 	farScale  uint8
 	nearMSS   uint32
-	sack      bool
 
 	// What the far database has said, as far as heard.
 	farAck, farEdge uint32
@@ -63,7 +61,7 @@ type Gate struct {
 func NewGate(c *Connection) Gate {
 	n, f := &c.NearSaid, &c.FarSaid
 	return Gate{
-		nearScale: n.Scale, farScale: f.Scale, nearMSS: uint32(max(n.MSS, 1)), sack: c.SACK,
+		nearScale: n.Scale, farScale: f.Scale, nearMSS: uint32(max(n.MSS, 1)),
 		farAck: f.Ack, farEdge: f.Edge,
 		legAck: n.End, legEdge: n.End, nearMark: n.End,
 		nearEnd: n.End, nearAck: n.Ack, nearEdge: n.Edge,
@@ -242,30 +240,28 @@ func (g *Gate) Fin(now time.Duration) Segment {
 }
 
 // Out judges a segment of the leg with n bytes of payload, and brings it into the
-// wire's terms. blocks are its SACK blocks. It reports false for what must not go
-// out: what the far database has not said, or nothing new; and how many of the
-// blocks may stay.
-func (g *Gate) Out(now time.Duration, s *Segment, n int, blocks []Block) (keep int, ok bool) {
+// wire's terms. It reports false for what must not go out: what the far database has
+// not said, or nothing new. The leg's options are left out: its SACK blocks are bytes
+// that the far database has not acknowledged, and may never get from here, so that
+// the near one must not think that it has them.
+func (g *Gate) Out(now time.Duration, s *Segment, n int) bool {
 	if s.Flags&(SYN|FIN|RST) != 0 {
-		return 0, false
+		return false
 	}
 	seq := s.Seq + g.delta
 	wait, news := g.Due(now)
 	if n == 0 {
-		keep = g.show(blocks)
-		if (!news || wait > 0) && keep == 0 {
-			return 0, false
+		if !news || wait > 0 {
+			return false
 		}
-		opts := s.Options
 		*s = g.Tell(now)
-		s.Options = opts
-		return keep, true
+		return true
 	}
 	// netstack probes a closed window by an invented byte at the last number that has
 	// been acknowledged; that a segment is new says that its bytes are the far
 	// database's.
 	if end := seq + uint32(n); SeqLess(seq, g.mark) || SeqLess(g.fed, end) || !SeqLess(g.una, end) {
-		return 0, false
+		return false
 	}
 	if news && wait == 0 {
 		g.tell(now)
@@ -273,48 +269,7 @@ func (g *Gate) Out(now time.Duration, s *Segment, n int, blocks []Block) (keep i
 	g.sent = SeqMax(g.sent, seq+uint32(n))
 	s.Seq, s.Ack, s.Window = seq, g.toldAck, g.window(g.toldAck, g.toldEdge)
 	s.Flags = s.Flags&PSH | ACK
-	return 0, true
-}
-
-// show decides whether SACK blocks of the leg may be seen, and remembers them. They
-// may not while what is told lags behind what the leg has: the near kernel would
-// take the difference for lost. Blocks shown before are no reason to speak.
-func (g *Gate) show(blocks []Block) (keep int) {
-	if !g.sack || len(blocks) == 0 {
-		return 0
-	}
-	if ack, _ := g.may(); ack != g.legAck {
-		return 0
-	}
-	fresh := false
-	for _, b := range blocks {
-		known := false
-		for i := range g.shown {
-			k := &g.shown[i]
-			if SeqLess(k.End, b.Start) || SeqLess(b.End, k.Start) {
-				continue
-			}
-			known = true
-			if SeqLess(b.Start, k.Start) || SeqLess(k.End, b.End) {
-				k.End = SeqMax(k.End, b.End)
-				if SeqLess(b.Start, k.Start) {
-					k.Start = b.Start
-				}
-				fresh = true
-			}
-		}
-		if !known {
-			if len(g.shown) == maxShown {
-				return 0
-			}
-			g.shown = append(g.shown, b)
-			fresh = true
-		}
-	}
-	if !fresh {
-		return 0
-	}
-	return len(blocks)
+	return true
 }
 
 // Told takes what the near database has been told by another way.

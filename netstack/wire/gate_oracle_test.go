@@ -28,7 +28,6 @@ type oracle struct {
 	nearBase, farBase   uint32
 	iss                 uint32
 	nearShift, farShift uint8
-	sack                bool
 
 	farAck, farEdge   int64 // the most that the far database has said
 	legAck, legEdge   int64
@@ -50,13 +49,12 @@ func newOracle(tb testing.TB, in []byte) *oracle {
 	o.farBase = uint32(o.byte())<<24 | uint32(o.byte())<<8
 	o.iss = o.farBase*31 + 7
 	o.nearShift, o.farShift = uint8(o.below(15)), uint8(o.below(15))
-	o.sack = o.below(8) > 0
 	inFlight := o.size() // bytes of the near database that passed raw
 	raw := o.size()      // and of the far one
 	c := Connection{
 		NearSaid: Position{End: o.n(0), Ack: o.f(-raw), Scale: o.nearShift, MSS: uint16(1 + o.size()%1460)},
 		FarSaid:  Position{End: o.f(0), Ack: o.n(-inFlight), Scale: o.farShift},
-		SACK:     o.sack,
+		SACK:     o.below(8) > 0,
 	}
 	o.farAck, o.nearAck = -inFlight, -raw
 	o.farEdge, o.nearEdge = o.farAck+o.window()<<o.farShift, o.nearAck+o.window()<<o.nearShift
@@ -281,7 +279,7 @@ func (o *oracle) step() {
 		o.toldAck, o.toldEdge = max(o.toldAck, ack), max(o.toldEdge, edge)
 		o.gate.HeardFar(o.n(ack), o.n(edge))
 		o.gate.Told(o.n(ack), o.n(edge))
-		if len(o.shown) < maxShown && o.sack && o.below(2) == 0 {
+		if len(o.shown) < maxShown && o.below(2) == 0 {
 			at := o.around(o.toldAck)
 			b := span{at, at + o.size()}
 			o.gate.Shown([]Block{{o.n(b.start), o.n(b.end)}})
@@ -323,9 +321,9 @@ func (o *oracle) outPayload() {
 	flags := []uint8{ACK, ACK | PSH, ACK | FIN, RST | ACK, SYN}[max(o.below(32)-27, 0)]
 	wait, news := o.due()
 	s := Segment{Seq: o.iss + 1 + uint32(seq), Ack: o.n(o.legAck), Flags: flags}
-	keep, ok := o.gate.Out(o.now, &s, int(n), nil)
+	ok := o.gate.Out(o.now, &s, int(n))
 	want := flags&^(ACK|PSH) == 0 && seq >= 0 && seq+n <= o.fed && seq+n > o.una
-	if ok != want || keep != 0 {
+	if ok != want {
 		o.failf("payload %d+%d, flags %#x: %t, want %t", seq, n, flags, ok, want)
 	}
 	if !ok {
@@ -345,50 +343,18 @@ func (o *oracle) outPayload() {
 	}
 }
 
-// outAck is an acknowledgement of the leg, maybe with SACK blocks.
+// outAck is an acknowledgement of the leg.
 func (o *oracle) outAck() {
 	o.leg(max(o.legAck, min(o.nearEnd, o.legAck+o.size())))
-	var blocks []Block
-	var spans []span
-	if o.sack && !o.fin {
-		at := o.legAck
-		for _, k := range o.shown { // one that has grown, or what is left of it
-			b := span{o.around(k.start), o.around(k.end)}
-			if o.below(3) == 0 && b.start > at && b.start < b.end && b.end <= o.nearEnd && len(spans) < MaxBlocks {
-				spans, at = append(spans, b), b.end
-			}
-		}
-		for range o.below(MaxBlocks + 1 - len(spans)) {
-			at += 1 + o.size()
-			b := span{at, at + 1 + o.size()}
-			if at = b.end; b.end > o.nearEnd {
-				break
-			}
-			spans = append(spans, b)
-		}
-		for _, b := range spans {
-			blocks = append(blocks, Block{o.n(b.start), o.n(b.end)})
-		}
-	}
 	wait, news := o.due()
 	seq := o.sent
 	s := Segment{Seq: o.iss + 1 + uint32(seq), Ack: o.n(o.legAck), Flags: ACK}
-	keep, ok := o.gate.Out(o.now, &s, 0, blocks)
-	switch {
-	case keep > 0 && keep != len(blocks):
-		o.failf("%d of %d blocks", keep, len(blocks))
-	case keep > 0 && !ok:
-		o.failf("blocks without a segment")
-	case keep > 0 && s.Ack != o.n(o.legAck):
-		o.failf("blocks behind ack %d, and the leg has %d", int32(s.Ack-o.n(0)), o.legAck)
-	case ok != (keep > 0 || news && wait == 0):
-		o.failf("ack: %t, %d blocks, news %t in %v", ok, keep, news, wait)
+	ok := o.gate.Out(o.now, &s, 0)
+	if ok != (news && wait == 0) {
+		o.failf("ack: %t, news %t in %v", ok, news, wait)
 	}
 	if !ok {
 		return
-	}
-	if keep > 0 {
-		o.shown = append(o.shown, spans...)
 	}
 	if want := max(o.sent, o.nearAck); s.Seq != o.f(want) {
 		o.failf("ack: seq %d, want %d", int32(s.Seq-o.f(0)), want)

@@ -93,11 +93,11 @@ func (b *bench) wantSays(s Segment, ack, edge int) {
 }
 
 // out gives the gate a segment of the leg, whose numbers are relative.
-func (b *bench) out(seq, ack, n int, flags uint8, blocks ...Block) (s Segment, keep int, ok bool) {
+func (b *bench) out(seq, ack, n int, flags uint8) (s Segment, ok bool) {
 	b.gate.LegHas(b.n(ack), benchLeg>>8)
 	s = Segment{Seq: b.leg(seq), Ack: b.n(ack), Window: benchLeg >> 8, Flags: flags}
-	keep, ok = b.gate.Out(b.now, &s, n, blocks)
-	return s, keep, ok
+	ok = b.gate.Out(b.now, &s, n)
+	return s, ok
 }
 
 // The acknowledgement is the lesser of what the far database has acknowledged and
@@ -238,11 +238,11 @@ func TestGateSpacing(t *testing.T) {
 		}
 		// A segment with payload repeats what was told.
 		b.gate.Feed(50)
-		if s, _, ok := b.out(0, 2000, 50, ACK); !ok || s.Ack != b.n(1000) {
+		if s, ok := b.out(0, 2000, 50, ACK); !ok || s.Ack != b.n(1000) {
 			b.Errorf("payload meanwhile: %t, ack %d", ok, s.Ack-b.n(0))
 		}
 		// An acknowledgement of the leg's own does not go out at all.
-		if _, _, ok := b.out(50, 2000, 0, ACK); ok {
+		if _, ok := b.out(50, 2000, 0, ACK); ok {
 			b.Error("an acknowledgement meanwhile")
 		}
 		if wait, news := step(10000 - much - 1); !news || wait != 3*time.Millisecond {
@@ -251,7 +251,7 @@ func TestGateSpacing(t *testing.T) {
 		if wait, news := step(10000 - much); !news || wait != 0 {
 			b.Errorf("16 segments outstanding: %v, %t", wait, news)
 		}
-		if s, _, ok := b.out(50, 10000-much, 0, ACK); !ok || s.Ack != b.n(10000-much) {
+		if s, ok := b.out(50, 10000-much, 0, ACK); !ok || s.Ack != b.n(10000-much) {
 			b.Errorf("an acknowledgement then: %t, ack %d", ok, s.Ack-b.n(0))
 		}
 		b.later(maxSpacing)
@@ -268,7 +268,7 @@ func TestGatePayloadTells(t *testing.T) {
 		b.gate.Feed(500)
 		b.legHas(4000)
 		b.farSays(4000, benchEdge+320)
-		s, _, ok := b.out(0, 4000, 500, ACK|PSH)
+		s, ok := b.out(0, 4000, 500, ACK|PSH)
 		if !ok || s.Seq != b.f(0) || s.Flags != ACK|PSH {
 			b.Fatalf("%t, %+v", ok, s)
 		}
@@ -279,62 +279,21 @@ func TestGatePayloadTells(t *testing.T) {
 	})
 }
 
-// SACK blocks are seen only while the near database knows all that the leg has in
-// order: it would take the difference for lost.
-func TestGateSACKHidden(t *testing.T) {
-	everywhere(t, func(b *bench) {
-		b.farSays(1000, benchEdge)
-		if _, keep, ok := b.out(0, 2000, 0, ACK, b.blocks(3000, 4000)...); ok && keep > 0 {
-			b.Errorf("shown while 1000 bytes behind: %d", keep)
-		}
-		b.farSays(2000, benchEdge)
-		b.later(maxSpacing)
-		s, keep, ok := b.out(0, 2000, 0, ACK, b.blocks(3000, 4000)...)
-		if !ok || keep != 1 {
-			b.Fatalf("hidden: %d, %t", keep, ok)
-		}
-		b.wantSays(s, 2000, benchEdge)
-		if _, keep, ok := b.out(0, 2000, 0, ACK, b.blocks(3000, 4000)...); ok || keep > 0 {
-			b.Error("shown again with nothing new in it")
-		}
-		if _, keep, ok := b.out(0, 2000, 0, ACK, b.blocks(3000, 4500)...); !ok || keep != 1 {
-			b.Error("a block that has grown is hidden")
-		}
-		if _, keep, ok := b.out(0, 2000, 0, ACK, b.blocks(6000, 7000, 3000, 4500)...); !ok || keep != 2 {
-			b.Error("another block is hidden")
-		}
-	})
-}
-
-func TestGateNoSACK(t *testing.T) {
-	everywhere(t, func(b *bench) {
-		if _, keep, ok := b.out(0, 0, 0, ACK, b.blocks(3000, 4000)...); ok || keep > 0 {
-			b.Errorf("%d blocks for a database that has not permitted them", keep)
-		}
-	}, func(c *Connection) { c.SACK = false })
-}
-
-// More blocks than are remembered are not shown.
+// More blocks than are remembered hold nothing, until there is room again.
 func TestGateSACKMany(t *testing.T) {
 	everywhere(t, func(b *bench) {
-		shown := 0
-		for i := range maxShown + 3 {
-			if _, keep, _ := b.out(0, 0, 0, ACK, b.blocks(100+200*i, 200+200*i)...); keep > 0 {
-				shown++
-			}
+		for i := range maxShown + 1 {
+			b.gate.Shown(b.blocks(100+200*i, 200+200*i))
 		}
-		if shown != maxShown {
-			b.Errorf("%d shown, want %d", shown, maxShown)
-		}
-		if _, keep, _ := b.out(0, 0, 0, ACK, b.blocks(100, 250, 9000, 9100)...); keep > 0 {
-			b.Error("one that is not remembered is shown with one that is")
-		}
+		last := 100 + 200*maxShown
 		b.legHas(9000)
-		b.farSays(9000, benchEdge)
-		b.wantTold(9000, benchEdge)
-		if _, keep, _ := b.out(0, 9000, 0, ACK, b.blocks(9100, 9200)...); keep != 1 {
-			b.Error("the blocks below the acknowledgement are not forgotten")
-		}
+		b.farSays(last-150, benchEdge) // in the last one that is remembered
+		b.wantTold(0, benchEdge)
+		b.farSays(last+50, benchEdge) // in the one too many
+		b.wantTold(last+50, benchEdge)
+		b.gate.Shown(b.blocks(8000, 8500))
+		b.farSays(8200, benchEdge)
+		b.wantTold(last+50, benchEdge)
 	})
 }
 
@@ -350,9 +309,7 @@ func TestGateReneging(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			everywhere(t, func(b *bench) {
-				if _, keep, _ := b.out(0, 0, 0, ACK, b.blocks(3000, 4000, 6000, 7000)...); keep != 2 {
-					b.Fatal("not shown")
-				}
+				b.gate.Shown(b.blocks(3000, 4000, 6000, 7000))
 				b.legHas(8000)
 				b.farSays(c.far, benchEdge+3200)
 				b.wantTold(c.want, benchEdge+3200) // the edge is not held
@@ -365,9 +322,7 @@ func TestGateReneging(t *testing.T) {
 func TestGateRenegingGrown(t *testing.T) {
 	everywhere(t, func(b *bench) {
 		for _, blocks := range [][]Block{b.blocks(3000, 5000), b.blocks(2500, 4000), b.blocks(7000, 8000), b.blocks(4500, 7500)} {
-			if _, keep, _ := b.out(0, 0, 0, ACK, blocks...); keep != 1 {
-				b.Fatal("not shown")
-			}
+			b.gate.Shown(blocks)
 		}
 		b.legHas(9000)
 		for _, ack := range []int{2500, 2999, 4000, 4999, 6000, 7999} {
@@ -423,13 +378,13 @@ func TestGatePayload(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			everywhere(t, func(b *bench) {
 				b.gate.Feed(1000)
-				if s, _, ok := b.out(0, 0, 1000, ACK); !ok || s.Seq != b.f(0) {
+				if s, ok := b.out(0, 0, 1000, ACK); !ok || s.Seq != b.f(0) {
 					b.Fatalf("the first segment: %t, %+v", ok, s)
 				}
 				in := Segment{Ack: b.f(300)}
 				b.gate.HeardNear(b.f(300), b.f(300))
 				b.gate.In(&in, nil)
-				s, _, ok := b.out(c.seq, 0, c.n, ACK|PSH)
+				s, ok := b.out(c.seq, 0, c.n, ACK|PSH)
 				if ok != c.ok || ok && s.Seq != b.f(c.seq) {
 					b.Errorf("%t, %+v", ok, s)
 				}
@@ -442,7 +397,7 @@ func TestGatePayload(t *testing.T) {
 func TestGateProbeAtFirst(t *testing.T) {
 	everywhere(t, func(b *bench) {
 		b.gate.Feed(1000)
-		if _, _, ok := b.out(-1, 0, 1, ACK); ok {
+		if _, ok := b.out(-1, 0, 1, ACK); ok {
 			b.Error("it goes out")
 		}
 	})
@@ -462,14 +417,14 @@ func TestGateFlags(t *testing.T) {
 			b.legHas(100)
 			b.farSays(100, benchEdge)
 			for _, n := range []int{10, 0} {
-				s, _, ok := b.out(0, 100, n, c.flags)
+				s, ok := b.out(0, 100, n, c.flags)
 				want := c.want
 				if n == 0 {
 					want &^= PSH // it is made anew
 					b.farSays(200, benchEdge)
 					b.later(maxSpacing)
 					b.legHas(200)
-					s, _, ok = b.out(10, 200, n, c.flags)
+					s, ok = b.out(10, 200, n, c.flags)
 				}
 				if ok != c.ok || ok && s.Flags != want {
 					b.Errorf("flags %#x, %d bytes: %t, %#x", c.flags, n, ok, s.Flags)
@@ -624,8 +579,8 @@ func TestGateLasts(t *testing.T) {
 		for at := 0; at < 5<<30; at += step {
 			b.gate.Feed(step)
 			s := Segment{Seq: b.leg(at), Ack: b.n(0), Flags: ACK}
-			if _, ok := b.gate.Out(b.now, &s, step, nil); !ok || s.Seq != b.f(at) {
-				b.Fatalf("after %d bytes: %t, %+v", at, ok, s)
+			if !b.gate.Out(b.now, &s, step) || s.Seq != b.f(at) {
+				b.Fatalf("after %d bytes: %+v", at, s)
 			}
 			if SeqLess(b.f(at+step), b.gate.Mark()) {
 				b.Fatalf("after %d bytes the mark is above", at)

@@ -90,16 +90,6 @@ func (p *Packet) Signed() bool {
 	return false
 }
 
-// Timestamps reports whether the segment has them (RFC 7323 section 3).
-func (p *Packet) Timestamps() bool {
-	for o := p.options(); o.next(); {
-		if o.kind == optTimestamps {
-			return true
-		}
-	}
-	return false
-}
-
 // Plain takes from a SYN or SYN-ACK what a relay in the middle could not keep up:
 // timestamps, Fast Open and Multipath TCP become NOPs, and ECN is not asked for.
 // Either end can do without any of them. With partial the checksum field holds
