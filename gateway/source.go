@@ -85,8 +85,20 @@ func linkStatus(p link.PeerStatus) status.Link {
 func (s *source) Conns() iter.Seq[status.Conn] {
 	return func(yield func(status.Conn) bool) {
 		relays := s.gw.relaying.legs.Describe() // now: the table is locked while it gives its flows
+		var replicated func([]byte) bool
+		if s.gw.pair != nil {
+			replicated = s.gw.pair.Replicated()
+		}
+		var key []byte
 		for c := range s.gw.table.Conns() {
 			out := connStatus(c)
+			if b, kept := c.AppendRecordKey(key[:0]); kept && replicated != nil {
+				key = b
+				out.Standby = status.RecordWaiting
+				if replicated(b) {
+					out.Standby = status.RecordHeld
+				}
+			}
 			ends := netstack.Ends{Near: c.Source, Far: c.Destination}
 			if !c.Local {
 				ends.Near, ends.Far = ends.Far, ends.Near

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"iter"
 	"slices"
 	"time"
 )
@@ -195,9 +196,28 @@ func (r *Replicator) InSync() bool {
 func (r *Replicator) Lag() int {
 	n := len(r.src.changed) - r.src.taken
 	for i := range r.src.flight {
-		n += r.src.flight[i].ops
+		n += len(r.src.flight[i].keys)
 	}
 	return n
+}
+
+// Unacknowledged gives the keys that Lag counts, one more than once when it has
+// changed again.
+func (r *Replicator) Unacknowledged() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range r.src.flight {
+			for _, k := range r.src.flight[i].keys {
+				if !yield(k) {
+					return
+				}
+			}
+		}
+		for _, k := range r.src.changed[r.src.taken:] {
+			if !yield(k) {
+				return
+			}
+		}
+	}
 }
 
 // ReplicatorStatus is a snapshot of a Replicator.

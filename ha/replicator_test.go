@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 )
@@ -253,6 +254,29 @@ func TestReplicatorOverflow(t *testing.T) {
 	w.cut = false
 	w.run(5 * time.Second)
 	w.same("after an overflow")
+}
+
+// What the standby has not acknowledged can be named, until it has.
+func TestReplicatorUnacknowledged(t *testing.T) {
+	w := newTwins(t, 1)
+	w.send(0, w.r[0].Lead(w.now, 1))
+	w.put(0, "old", "value")
+	w.run(time.Second)
+	if left := slices.Collect(w.r[0].Unacknowledged()); len(left) > 0 {
+		t.Errorf("%q after a second", left)
+	}
+	w.cut = true
+	w.put(0, "sent", "value")
+	w.run(2 * flushEvery)
+	w.put(0, "queued", "value")
+	if left := slices.Collect(w.r[0].Unacknowledged()); !slices.Equal(left, []string{"sent", "queued"}) || w.r[0].Lag() != 2 {
+		t.Errorf("%q, lag %d while cut off", left, w.r[0].Lag())
+	}
+	w.cut = false
+	w.run(time.Second)
+	if left := slices.Collect(w.r[0].Unacknowledged()); len(left) > 0 {
+		t.Errorf("%q after a second", left)
+	}
 }
 
 // TestReplicatorHandover: what the old active node had yet to say arrives, and

@@ -51,7 +51,7 @@ type source struct {
 type flying struct {
 	pos     uint64
 	payload []byte
-	ops     int
+	keys    []string // whose changes it says; what a repair says is in no list
 	sentAt  time.Duration
 	again   bool
 }
@@ -222,7 +222,7 @@ func (r *Replicator) soil(b int) {
 func (r *Replicator) batch() bool {
 	s := &r.src
 	ops := make([]byte, 0, MaxReplica)
-	n := 0
+	var keys []string
 	for s.taken < len(s.changed) {
 		key := s.changed[s.taken]
 		next, fits := r.say(ops, key, false)
@@ -230,7 +230,7 @@ func (r *Replicator) batch() bool {
 			break
 		}
 		if len(next) > len(ops) {
-			n++
+			keys = append(keys, key)
 		}
 		ops = next
 		s.changed[s.taken] = ""
@@ -263,7 +263,7 @@ func (r *Replicator) batch() bool {
 	if len(s.flight) == 0 {
 		s.progress, s.rtoAt = r.now, r.now+s.rto()
 	}
-	s.flight = append(s.flight, flying{pos: s.pos, payload: payload, ops: n, sentAt: r.now})
+	s.flight = append(s.flight, flying{pos: s.pos, payload: payload, keys: keys, sentAt: r.now})
 	s.pos++
 	r.emit(payload)
 	return true

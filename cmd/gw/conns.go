@@ -101,13 +101,24 @@ func connText(p *printer, c *status.Conn) {
 		mode += ": " + c.Why
 	}
 	p.wrapped(len(margin), len(margin), normal, "",
-		fmt.Sprintf("%s, %s, opened %s, rule %s (%s)", mode, c.State, opener, c.Rule, c.RulePos))
+		fmt.Sprintf("%s, %s, opened %s, rule %s (%s)%s", mode, c.State, opener, c.Rule, c.RulePos, standbyText(c.Standby)))
 	if r := c.Relay; r != nil {
 		p.wrapped(len(margin), len(margin), normal, "",
 			fmt.Sprintf("here: round trip %s, %d resent, %s unacknowledged; over the link: %s, %d, %s",
 				delayText(r.NearRTT.Duration()), r.NearRetransmits, shortBytes(r.WaitingIn),
 				delayText(r.LinkRTT.Duration()), r.LinkRetransmits, shortBytes(r.WaitingOut)))
 	}
+}
+
+// standbyText tells where a flow would end with this node, or might.
+func standbyText(r status.Record) string {
+	switch r {
+	case status.RecordHeld:
+		return ", the standby has it"
+	case status.RecordWaiting:
+		return ", NOT YET ON THE STANDBY"
+	}
+	return ""
 }
 
 // addressText writes the port only where the protocol has one.

@@ -38,6 +38,7 @@ func flows() []status.Conn {
 		WaitingOut: 2 << 20, WaitingIn: 512,
 	}
 	local.Why = "small or chatty"
+	remote.Standby, local.Standby = status.RecordHeld, status.RecordWaiting
 	return []status.Conn{
 		flow("tcp", "10.77.2.10", 40112, "10.77.1.10", 5432, remote),
 		flow("tcp", "255.255.255.255", 65535, "255.255.255.255", 65535, local),

@@ -24,6 +24,17 @@ type Conn struct {
 	// Out is what left this site, In what came into it; bytes of whole IP packets.
 	PacketsOut, BytesOut, PacketsIn, BytesIn uint64
 	Age, Idle                                time.Duration
+
+	key  key
+	kept bool
+}
+
+// AppendRecordKey appends the key of the flow's record; false for a flow without.
+func (c *Conn) AppendRecordKey(b []byte) ([]byte, bool) {
+	if !c.kept {
+		return b, false
+	}
+	return c.key.append(b), true
 }
 
 // Conns gives all flows but the gateways' own, each as it was at one moment. It holds the lock of a
@@ -45,6 +56,7 @@ func (t *Table) Conns() iter.Seq[Conn] {
 				PacketsOut: f.out.packets, BytesOut: f.out.bytes,
 				PacketsIn: f.in.packets, BytesIn: f.in.bytes,
 				Age: now - f.opened, Idle: now - f.last,
+				key: f.key, kept: f.noted.kept,
 			})
 		}
 		t.eachOf(conn, func(s *shard, k key, d dormant) bool {

@@ -46,6 +46,22 @@ func (c *changes) take(spare []byte) []byte {
 	return keys
 }
 
+// each calls fn for each key that waits.
+func (c *changes) each(fn func(key []byte)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	eachKey(c.keys, fn)
+}
+
+// eachKey calls fn for each of keys, which have their lengths in front.
+func eachKey(keys []byte, fn func(key []byte)) {
+	for len(keys) > 0 {
+		n := int(keys[0])
+		fn(keys[1 : 1+n])
+		keys = keys[1+n:]
+	}
+}
+
 // Changed says that a record was made, changed or removed. It is called by the
 // data path, doesn't block and keeps nothing of key.
 func (p *Pair) Changed(key []byte) {
@@ -60,12 +76,31 @@ func (p *Pair) sendChanges() {
 		return
 	}
 	keys := p.changes.take(p.seen.spare)
-	for b := keys; len(b) > 0; {
-		n := int(b[0])
-		p.send(p.r.Changed(p.now(), b[1:1+n]))
-		b = b[1+n:]
-	}
+	eachKey(keys, func(key []byte) { p.send(p.r.Changed(p.now(), key)) })
 	p.seen.spare = keys
+}
+
+// Replicated returns a function that tells whether the standby has acknowledged the
+// record with a key as it was when Replicated was called. It is nil where that is no
+// question: without a sibling, and on the standby itself.
+func (p *Pair) Replicated() func(key []byte) bool {
+	if p.sib == "" || !p.leads.Load() {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.r.InSync() {
+		return func([]byte) bool { return false }
+	}
+	waiting := map[string]struct{}{}
+	for k := range p.r.Unacknowledged() {
+		waiting[k] = struct{}{}
+	}
+	p.changes.each(func(key []byte) { waiting[string(key)] = struct{}{} })
+	return func(key []byte) bool {
+		_, is := waiting[string(key)]
+		return !is
+	}
 }
 
 // knowRecords tells the Replicator of the records that were restored at the start.
@@ -78,11 +113,7 @@ func (p *Pair) knowRecords() {
 		keys = append(append(keys, byte(len(k))), k...)
 		return true
 	})
-	for b := keys; len(b) > 0; {
-		n := int(b[0])
-		p.send(p.r.Changed(p.now(), b[1:1+n]))
-		b = b[1+n:]
-	}
+	eachKey(keys, func(key []byte) { p.send(p.r.Changed(p.now(), key)) })
 }
 
 // store is the flow table as the Replicator sees it.

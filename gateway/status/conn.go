@@ -27,6 +27,17 @@ const (
 	OpenedRemote Opener = "remote"
 )
 
+// Record says how far a flow's record has come.
+type Record string
+
+const (
+	// RecordHeld records were acknowledged by the standby: the flow goes on there when this node dies.
+	RecordHeld Record = "held"
+	// RecordWaiting records have changed since, or the standby is away. A flow goes on from an older one all the same, unless it is
+	// new.
+	RecordWaiting Record = "waiting"
+)
+
 // Conn is one flow. Source is the host that opened it. Out is from this site to the other, In from there to here.
 type Conn struct {
 	// Proto is tcp, udp, icmp, icmp6, or the protocol's number.
@@ -45,6 +56,8 @@ type Conn struct {
 	Why string `json:"why"`
 	// Relay tells how a relayed connection fares; nil for a raw one.
 	Relay *ConnRelay `json:"relay,omitempty"`
+	// Standby says whether the standby has the flow's record as it is now; empty for flows without, and where there is no standby.
+	Standby Record `json:"standby,omitempty"`
 	// State is the flow table's word, like established.
 	State string `json:"state"`
 	// Rule is the policy rule that allowed the flow, and RulePos the file:line where it stands.

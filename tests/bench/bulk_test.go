@@ -15,19 +15,19 @@ const bulkBytes = 512 << 20
 // packet through both gateways.
 func BenchmarkBulk(b *testing.B) {
 	all := trio(b)
-	bulk(b, newTable("Raw TCP between the databases; CPU of both gateways together", all), all)
+	bulk(b, newTable("Raw TCP between the databases; CPU of both gateways together", all), all, bulkBytes)
 }
 
-// bulk is one and eight flows, each way.
-func bulk(b *testing.B, t *table, all []*contestant) {
+// bulk is one and eight flows, each way, of so many bytes in all.
+func bulk(b *testing.B, t *table, all []*contestant, bytes int64) {
 	for _, flows := range []int{1, 8} {
 		for _, way := range []string{"red to gray", "gray to red"} {
 			b.Run(fmt.Sprintf("flows=%d/%s", flows, unit(way)), func(b *testing.B) {
 				rate, cost := samples{}, samples{}
 				each(b, all, func(ctx context.Context, c *contestant) {
-					cfg := c.bulk(flows, bulkBytes, 0)
+					cfg := c.bulk(flows, bytes, 0)
 					if way == "gray to red" {
-						cfg = c.bulk(flows, 0, bulkBytes)
+						cfg = c.bulk(flows, 0, bytes)
 					}
 					before := c.cpu(b)
 					res, err := lab.RunTransfer(ctx, cfg)

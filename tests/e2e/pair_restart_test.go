@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -95,6 +96,7 @@ func TestPairJoinsUnderLoad(t *testing.T) {
 	})
 	g := n.watch(t)
 	pools := n.openPools(t, 25)
+	n.replicated(t, first, status.RecordWaiting)
 	for round, name := range []string{"joins", "is killed and joins again", "is stopped and joins again"} {
 		runs := n.transfers(t, pairBulk)
 		if err := runs[0].Reached(pairBulk / 8); err != nil {
@@ -109,12 +111,31 @@ func TestPairJoinsUnderLoad(t *testing.T) {
 		second.up()
 		pools = append(pools, n.openPools(t, 25)...)
 		n.settled(n.red)
+		n.replicated(t, first, status.RecordHeld)
 		t.Logf("the standby %s: stall %v", name, n.longest(t, runs).Round(time.Millisecond))
 	}
 	n.proven(t, n.red)
 	first.kill()
 	t.Logf("all answered after %v", n.check(t, pools).Round(time.Millisecond))
 	g.end(t, 1, 0)
+}
+
+// replicated waits until the node says so of the records of all that have one.
+func (n *pairNetwork) replicated(t *testing.T, nd *node, want status.Record) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := lab.Until(ctx, "records "+string(want), func() (bool, error) {
+		conns := nd.conns()
+		for _, c := range conns {
+			if c.Standby != want {
+				return false, nil
+			}
+		}
+		return len(conns) > 0, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestPairNewWhileCut: the siblings are cut off from each other while many
@@ -144,9 +165,11 @@ func newWhileCut(t *testing.T, d time.Duration, conns int) {
 
 // TestPairManyConnections kills the active node under many connections, most of
 // them idle.
-func TestPairManyConnections(t *testing.T) { manyConnections(t, 500, 50) }
+func TestPairManyConnections(t *testing.T) { manyConnections(t, 500, 50, false) }
 
-func manyConnections(t *testing.T, idle, busy int) {
+// manyConnections also shows how long as many busy ones stand still undisturbed,
+// if that is wanted: they overflow the line's queue in any case.
+func manyConnections(t *testing.T, idle, busy int, undisturbed bool) {
 	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true})
 	n.Box.SetBoth(lab.Impairment{Rate: 300e6, QueueBytes: 8 << 20, Delay: 5 * time.Millisecond})
 	n.start()
@@ -154,7 +177,7 @@ func manyConnections(t *testing.T, idle, busy int) {
 	pools := n.openPools(t, idle/4)
 	n.proven(t, n.red)
 	n.proven(t, n.gray)
-	for _, site := range [][]*node{n.red, n.gray} {
+	begin := func() *lab.Transfer {
 		w := n.ways()[0]
 		tr, err := lab.StartTransfer(t.Context(), lab.TransferConfig{
 			From: w.from.Namespace, To: w.to.Namespace, Addr: netip.AddrPortFrom(w.addr, 0),
@@ -163,6 +186,13 @@ func manyConnections(t *testing.T, idle, busy int) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		return tr
+	}
+	if undisturbed {
+		t.Logf("undisturbed: longest stall of %d busy connections %v", busy, n.longest(t, []*lab.Transfer{begin()}).Round(time.Millisecond))
+	}
+	for _, site := range [][]*node{n.red, n.gray} {
+		tr := begin()
 		if err := tr.Reached(int64(busy) << 20); err != nil {
 			t.Fatal(err)
 		}

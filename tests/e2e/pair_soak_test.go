@@ -33,7 +33,7 @@ func TestPairSiblingCutLong(t *testing.T) { cutSibling(t, time.Minute) }
 
 func TestPairNewWhileCutLong(t *testing.T) { newWhileCut(t, time.Minute, 500) }
 
-func TestPairManyConnectionsLong(t *testing.T) { manyConnections(t, 1000, 200) }
+func TestPairManyConnectionsLong(t *testing.T) { manyConnections(t, 1000, 200, true) }
 
 // TestPairPostgresLong: a kill each 10 s, for 3 minutes.
 func TestPairPostgresLong(t *testing.T) { pairPostgres(t, 18, 10*time.Second) }
