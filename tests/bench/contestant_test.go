@@ -21,6 +21,7 @@ type contestant struct {
 	name string
 	*lab.Lab
 	gateways []*lab.Proc // none without a tunnel
+	program  string      // of a gw
 	// via is where gray's database dials to reach red's; the zero value is red's
 	// own address.
 	via netip.AddrPort
@@ -160,7 +161,7 @@ func startMode(b *testing.B, name string, cfg lab.Config, mode, tun string) *con
 		b.Fatal(err)
 	}
 	l := lab.Start(b, cfg)
-	c := &contestant{name: name, Lab: l}
+	c := &contestant{name: name, Lab: l, program: program}
 	r, g := l.Red, l.Gray
 	keys := map[*lab.Site]lab.Key{r: lab.NewKey(), g: lab.NewKey()}
 	text := fmt.Sprintf(siteFile,
