@@ -17,8 +17,10 @@ var (
 	endThere = End{Cause: "ended-there", Why: "the other gateway has ended it", Clean: true}
 	endOver  = End{Cause: "over", Why: "the connection has ended", Clean: true}
 	endReset = End{Cause: "reset", Why: "reset", Clean: true}
+	endRoute = End{Cause: "rule-says-route", Why: "its rule says so now", Clean: true}
 
 	endForgotten = End{Cause: "forgotten", Why: "the flow has ended"}
+	endRevoked   = End{Cause: "revoked", Why: "no rule allows it any more"}
 	endTrunk     = End{Cause: "trunk-ended", Why: "the trunk has ended"}
 	endSequence  = End{Cause: "out-of-sequence", Why: "a frame was out of sequence"}
 	endNonsense  = End{Cause: "bad-frame", Why: "the other gateway says what makes no sense"}
@@ -43,7 +45,7 @@ var (
 
 // ends lists them, so that each has a counter from the start.
 var ends = [...]*End{
-	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endForgotten, &endTrunk, &endSequence, &endNonsense,
+	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endRoute, &endForgotten, &endRevoked, &endTrunk, &endSequence, &endNonsense,
 	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent, &endPath,
 	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
 }

@@ -173,6 +173,13 @@ func (r *Relay) silence() {
 // be called with the table's locks held.
 func (r *Relay) Forget() { r.finish(endForgotten) }
 
+// Revoke ends the relay of a connection that policy no longer allows, as Forget does.
+func (r *Relay) Revoke() { r.finish(endRevoked) }
+
+// HandBack begins to end the relay in good order, since the connection's rule wants it
+// raw now. It may be called with the table's locks held.
+func (r *Relay) HandBack() { r.handOver(&endRoute) }
+
 // Ended reports why the relay has ended; nil while it has not.
 func (r *Relay) Ended() *End {
 	r.mu.Lock()

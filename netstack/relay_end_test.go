@@ -41,6 +41,13 @@ func TestRelayEnds(t *testing.T) {
 		}, endUrgent, false},
 		{"an icmp error", func(s *soloist) { s.relay.Error() }, endPath, false},
 		{"the flow is forgotten", func(s *soloist) { s.relay.Forget(); s.Detach(endForgotten) }, endForgotten, false},
+		{"the flow is revoked", func(s *soloist) { s.relay.Revoke(); s.Detach(endRevoked) }, endRevoked, false},
+		{"the rule says route", func(s *soloist) {
+			s.host(wire.ACK, 0, 100, soloEdge, nil)
+			s.relay.HandBack()
+			s.frameUntil("last frame", func(g *wire.Frame) bool { return g.Kind == wire.FrameClose && g.Seq == n(0) })
+			s.answer(wire.Frame{Kind: wire.FrameClose, Seq: f(100), Ack: n(0), Edge: n(soloEdge)})
+		}, endRoute, true},
 		{"the far database resets", func(s *soloist) { s.link(wire.RST, 100, 0, 0, nil) }, endReset, true},
 		{"the near database resets", func(s *soloist) {
 			if !s.host(wire.RST, 0, 0, 0, nil) {

@@ -103,6 +103,7 @@ const (
 	timeoutUDPReply = 5 * time.Minute    // RFC 4787 REQ-5
 	timeoutICMP     = 60 * time.Second   // RFC 5508 REQ-2
 	timeoutOwn      = time.Minute        // the gateways' own say something every few seconds
+	timeoutRevoked  = 5 * time.Minute    // a sender that still tries does so every two (RFC 6298 section 2.5)
 	timeoutOther    = 10 * time.Minute   //
 	sweepEvery      = 2 * time.Second    // how often the table is searched for what has timed out
 	recordBytes     = uint32(64 << 20)   // a record's positions are never older than this many bytes

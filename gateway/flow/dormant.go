@@ -33,26 +33,47 @@ func (t *Table) find(s *shard, k key) *flow {
 	if !ok {
 		return nil
 	}
+	f, r := t.rouse(s, k, &d)
+	switch {
+	case r == wire.Denied && t.standby.Load():
+		return nil // it is the sibling's
+	case r == wire.Denied:
+		return t.entomb(s, f, unknownRule)
+	}
 	t.unlay(s, k)
-	f := t.rouse(s, k, &d)
 	if f != nil {
 		t.insert(s, f, t.openerSite(f))
 	}
 	return f
 }
 
+// unknownRule stands for that by which a flow was opened elsewhere.
+var unknownRule = &Rule{Name: "unknown"}
+
 // rouse makes a flow of a dormant one. It returns nil where the table would no
-// longer take in the record.
-func (t *Table) rouse(s *shard, k key, d *dormant) *flow {
+// longer take in the record, and a flow without a rule where policy denies it.
+func (t *Table) rouse(s *shard, k key, d *dormant) (*flow, wire.Reason) {
 	f := &flow{key: k}
 	if f.parse(d[:]) != nil {
-		return nil
+		return nil, wire.NoFlow
 	}
-	if _, r := t.place(f); r != wire.OK {
-		return nil
+	if _, r := t.place(f); r == wire.Denied {
+		return f, r
+	} else if r != wire.OK {
+		return nil, r
 	}
 	f.last = t.roused()
 	s.note = f.appendRecord(s.note[:0]) // the Recorder has it
+	return f, wire.OK
+}
+
+// entomb makes a tombstone of a dormant flow that policy denies, which the rule
+// allowed before.
+func (t *Table) entomb(s *shard, f *flow, rule *Rule) *flow {
+	t.unlay(s, f.key)
+	f.rule, f.noted.kept = rule, true // the Recorder has it
+	t.insert(s, f, t.openerSite(f))
+	t.revoke(s, f)
 	return f
 }
 

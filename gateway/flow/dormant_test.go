@@ -43,11 +43,6 @@ func TestDormant(t *testing.T) {
 			g.table.each(func(*flow) bool { t.Error("it is not dormant"); return true })
 		}, 1, 1},
 		{"the tuple opened anew", func(g *gw) { g.out(newTalk(redDB, grayDB).call(wiretest.SYN)) }, 1, 0},
-		{"denied meanwhile", func(g *gw) {
-			j := Judge(judge(deny))
-			g.table.judge.Store(&j)
-			g.want("data", g.out(talk.call(wiretest.ACK, 'x')), wire.NoFlow)
-		}, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := newGW(t, allow)

@@ -19,6 +19,8 @@ type flow struct {
 	openerB bool
 	rule    *Rule
 	gone    bool // the table has forgotten it
+	// revoked says that policy no longer allows it: it is a tombstone.
+	revoked bool
 	tcp     tracker
 	// carriage is how it is carried. relay is that of it for the Path, which may
 	// look a moment later; wants says that a relay is to be tried.
@@ -51,8 +53,11 @@ func (f *flow) own() bool { return f.rule != nil && f.rule.Own }
 
 // timeout is how long the flow may be silent before it is forgotten.
 func (f *flow) timeout() time.Duration {
-	if f.own() {
+	switch {
+	case f.own():
 		return timeoutOwn
+	case f.revoked:
+		return timeoutRevoked
 	}
 	switch f.key.proto {
 	case wire.ProtoTCP:
@@ -69,8 +74,11 @@ func (f *flow) timeout() time.Duration {
 }
 
 // spare reports whether the flow may be given up for a new one when the table
-// is full: one that has not come about, or has ended.
+// is full: one that has not come about, or has ended, or was revoked.
 func (f *flow) spare() bool {
+	if f.revoked {
+		return true
+	}
 	if f.key.proto == wire.ProtoTCP {
 		return f.tcp.phase == phaseSyn || f.tcp.phase.over()
 	}
@@ -79,6 +87,9 @@ func (f *flow) spare() bool {
 
 // state is the word for people.
 func (f *flow) state() string {
+	if f.revoked {
+		return "revoked"
+	}
 	if f.key.proto == wire.ProtoTCP {
 		return f.tcp.phase.String()
 	}
@@ -127,7 +138,7 @@ func (f *flow) count(now time.Duration, bytes int, fromB bool) {
 
 // stale reports whether the flow's record has to be written (again).
 func (f *flow) stale() bool {
-	if f.own() {
+	if f.own() || f.revoked {
 		return false
 	}
 	switch f.key.proto {

@@ -67,7 +67,7 @@ func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
 	}
 	f, r := p.table.passNext(now, &pkt, false, &j.last)
 	if r != wire.OK {
-		if r == wire.Denied {
+		if r.Prohibited() {
 			p.tellLink(wire.AdminProhibited, &pkt, 0)
 		}
 		return r

@@ -72,19 +72,21 @@ func (t *Table) SetStandby(standby bool) {
 }
 
 // Replace is Take, but the record takes the place of what the table has, and the
-// Recorder, which is where it comes from, does not hear of it.
+// Recorder, which is where it comes from, does not hear of it. Policy is asked when
+// the flow becomes this node's own: while the two nodes' files are being edited one
+// after the other, both hold the same records.
 func (t *Table) Replace(k, v []byte) (wire.Reason, error) {
 	f, err := parseRecord(k, v)
 	if err != nil {
 		return 0, err
 	}
-	from, r := t.place(f)
-	if r != wire.OK {
-		return r, nil
-	}
 	s := t.shardOf(&f.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	from, r := t.place(f)
+	if r != wire.OK && r != wire.Denied {
+		return r, nil
+	}
 	if old := s.flows[f.key]; old != nil {
 		t.remove(s, old)
 	}

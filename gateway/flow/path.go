@@ -194,7 +194,7 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 	}
 	f, r := p.table.passNext(now, &pkt, true, &p.last)
 	if r != wire.OK {
-		if r == wire.Denied {
+		if r.Prohibited() {
 			p.tellHost(wire.AdminProhibited, &pkt, 0)
 		}
 		return 0, r

@@ -35,6 +35,11 @@ type Relay interface {
 	Error()
 	// Forget says that the table has forgotten the connection.
 	Forget()
+	// Revoke says that policy no longer allows it: the Relay writes nothing any more.
+	Revoke()
+	// HandBack asks for an end in good order, after which the connection is raw, as
+	// its rule wants it now.
+	HandBack()
 }
 
 // Relayer begins to relay connections. Adopt may call Table.Attach; it must not
@@ -89,15 +94,19 @@ func (c *carriage) isBulk(bytes uint64) bool {
 	return c.burstBytes >= bytes && c.burstBytes >= bulkSize*c.burstPackets
 }
 
-// What a flow wants: a relay on a link that loses packets, or on any WAN.
+// What a flow wants: a relay on a link that loses packets, on any WAN, or on any link.
 const (
 	wantsNothing = iota
 	wantsLossy
 	wantsAny
+	wantsAlways // its rule says so
 )
 
 func (c *carriage) wish(m Mode) int32 {
-	if m == ModeRelay || c.isBulk(bulk) {
+	switch {
+	case m == ModeRelay:
+		return wantsAlways
+	case c.isBulk(bulk):
 		return wantsAny
 	}
 	return wantsLossy
@@ -152,7 +161,7 @@ func (t *Table) Attach(
 	defer s.mu.Unlock()
 	f := t.find(s, k)
 	now := t.cfg.Now()
-	if f == nil || f.localB != nearB {
+	if f == nil || f.revoked || f.localB != nearB {
 		return ErrNoFlow
 	}
 	if said != nil && f.end(!nearB) == 0 {
@@ -227,7 +236,7 @@ func (f *flow) unrelay() {
 // adopt asks the Relayer to relay a flow that is ready. Only Read calls it.
 func (p *Path) adopt(f *flow, wish int32, site *SiteState) {
 	relayer := p.relayer.Load()
-	if relayer == nil || f.rule.Mode == ModeAuto && (!site.WAN || wish == wantsLossy && !site.Lossy) {
+	if relayer == nil || wish != wantsAlways && (!site.WAN || wish == wantsLossy && !site.Lossy) {
 		return
 	}
 	f.asked(p.table)
@@ -268,6 +277,8 @@ func (p *Path) SendLink(pkt []byte) {
 func (f *flow) how() (relayed bool, why string) {
 	c := &f.carriage
 	switch {
+	case f.revoked:
+		return false, "no rule allows it any more"
 	case c.relay != nil:
 		return true, c.why
 	case f.key.proto != wire.ProtoTCP:

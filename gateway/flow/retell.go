@@ -59,7 +59,7 @@ func (p *Path) Retell(ctx context.Context, i int) int {
 // nil where it is not known for sure.
 func (f *flow) lastACK() []byte {
 	t := &f.tcp
-	if f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() || t.loose || !t.trusted {
+	if f.revoked || f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() || t.loose || !t.trusted {
 		return nil
 	}
 	// The edge that the checks allow has room for error: what is repeated is the one

@@ -18,6 +18,8 @@ type Conn struct {
 	Site  string
 	State string
 	Rule  Rule
+	// Revoked says that policy no longer allows it, and that its packets are refused.
+	Revoked bool
 	// Relayed says that it is carried by a relay, and Why explains that, or why not.
 	Relayed bool
 	Why     string
@@ -49,7 +51,7 @@ func (t *Table) Conns() iter.Seq[Conn] {
 			src, dst := f.key.ends(f.openerB)
 			relayed, why := f.how()
 			return yield(Conn{
-				Relayed: relayed, Why: why,
+				Relayed: relayed, Why: why, Revoked: f.revoked,
 				Proto: f.key.proto, Source: src, Destination: dst,
 				Local: f.openerB == f.localB, Site: t.cfg.Sites[f.site].Name,
 				State: f.state(), Rule: *f.rule,
@@ -60,8 +62,8 @@ func (t *Table) Conns() iter.Seq[Conn] {
 			})
 		}
 		t.eachOf(conn, func(s *shard, k key, d dormant) bool {
-			f := t.rouse(s, k, &d)
-			return f == nil || conn(f)
+			f, r := t.rouse(s, k, &d)
+			return r != wire.OK || conn(f)
 		})
 	}
 }
@@ -136,6 +138,8 @@ type Stats struct {
 	Opened, Denied, Restored uint64
 	// Relayed is how often a connection has begun to be relayed.
 	Relayed uint64
+	// Revoked is how many flows were ended since policy no longer allowed them.
+	Revoked uint64
 	// Drops are dropped packets by reason.
 	Drops [wire.NumReasons]uint64
 }
@@ -144,8 +148,8 @@ type Stats struct {
 func (t *Table) Stats() Stats {
 	st := Stats{
 		Limit:   t.cfg.MaxFlows,
-		Relayed: t.relayed.Load(),
-		Opened:  t.opened.Load(), Denied: t.denied.Load(), Restored: t.restored.Load(),
+		Relayed: t.relayed.Load(), Revoked: t.revoked.Load(),
+		Opened: t.opened.Load(), Denied: t.denied.Load(), Restored: t.restored.Load(),
 	}
 	for r := range st.Drops {
 		st.Drops[r] = t.drops[r].Load()

@@ -26,7 +26,7 @@ type Table struct {
 	standby                  atomic.Bool
 	since                    atomic.Int64 // see roused
 	opened, denied, restored atomic.Uint64
-	relayed                  atomic.Uint64
+	relayed, revoked         atomic.Uint64
 }
 
 type shard struct {
@@ -100,6 +100,9 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 	if (fromB == f.localB) != fromHost {
 		return nil, wire.Spoofed
 	}
+	if f.revoked {
+		return t.refuses(s, now, p, f, fromB, fromHost)
+	}
 	if p.Proto == wire.ProtoTCP && p.Flags&(wire.SYN|wire.ACK) == wire.SYN {
 		switch {
 		case f.tcp.phase.over() && !f.repeated(p, fromB):
@@ -117,7 +120,7 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 	}
 	t.note(s, f)
 	// Payload is a reason for a relay, and so is the third packet, before any.
-	if (opening || len(p.B) > p.Data) && f.wants.Load() != wantsAny && t.ready(f, now) {
+	if (opening || len(p.B) > p.Data) && f.wants.Load() < wantsAny && t.ready(f, now) {
 		f.wants.Store(f.carriage.wish(f.rule.Mode))
 	}
 	return f, wire.OK
@@ -277,10 +280,16 @@ func (t *Table) remove(s *shard, f *flow) {
 // forget removes a flow and its record.
 func (t *Table) forget(s *shard, f *flow) {
 	t.remove(s, f)
+	t.unnote(s, f)
+}
+
+// unnote removes the flow's record, if there is one.
+func (t *Table) unnote(s *shard, f *flow) {
 	if f.noted.kept && t.cfg.Recorder != nil {
 		s.note = f.key.append(s.note[:0])
 		t.cfg.Recorder.Delete(s.note)
 	}
+	f.noted.kept = false
 }
 
 // note hands the flow's record on when it is new or out of date.
@@ -311,6 +320,9 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 	if f == nil || (fromB == f.localB) == fromHost || q.Src != dst {
 		return nil, wire.Unmatched
 	}
+	if f.revoked {
+		return nil, wire.Revoked
+	}
 	return f, wire.OK
 }
 
@@ -323,13 +335,13 @@ func (t *Table) Take(k, v []byte) (wire.Reason, error) {
 	if err != nil {
 		return 0, err
 	}
+	s := t.shardOf(&f.key)
+	s.mu.Lock() // before it is judged; see SetJudge
+	defer s.mu.Unlock()
 	from, r := t.place(f)
 	if r != wire.OK {
 		return r, nil
 	}
-	s := t.shardOf(&f.key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.has(f.key) {
 		return wire.OK, nil
 	}
@@ -374,16 +386,6 @@ func (t *Table) place(f *flow) (from int, r wire.Reason) {
 	if _, _, r := t.ends(src.Addr(), dst.Addr(), fromHost); r != wire.OK {
 		return from, r
 	}
-	port := dst.Port()
-	if f.key.proto != wire.ProtoTCP && f.key.proto != wire.ProtoUDP {
-		port = 0
-	}
-	if f.rule = (*t.judge.Load()).Judge(src.Addr(), dst.Addr(), f.key.proto, port); f.rule == nil {
-		return from, wire.Denied
-	}
-	if f.rule.Own {
-		return from, wire.NoFlow // nobody keeps a record of one
-	}
 	f.localB = f.openerB == fromHost
 	f.site = to
 	if !fromHost {
@@ -391,6 +393,12 @@ func (t *Table) place(f *flow) (from int, r wire.Reason) {
 	}
 	f.restored, f.began = true, t.cfg.Now()
 	f.opened = f.began - max(0, time.Since(f.openedW))
+	switch f.rule = t.ask(f.key.proto, src, dst); {
+	case f.rule == nil:
+		return from, wire.Denied
+	case f.rule.Own:
+		return from, wire.NoFlow // nobody keeps a record of one
+	}
 	return from, wire.OK
 }
 

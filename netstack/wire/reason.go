@@ -35,6 +35,7 @@ const (
 	// What the flow table says.
 
 	Denied     // policy allows nothing of the kind; answered with ICMP
+	Revoked    // of a flow that policy no longer allows; answered with ICMP
 	NoFlow     // belongs to no flow known, and can't open one
 	Grace      // the same, in the time after the start in which records may come
 	OutOfState // the flow is in no state in which this may come
@@ -76,6 +77,7 @@ var reasonNames = [NumReasons]string{
 	LinkDown:       "link-down",
 	LinkRefused:    "link-refused",
 	Denied:         "denied",
+	Revoked:        "revoked",
 	NoFlow:         "no-flow",
 	Grace:          "grace",
 	OutOfState:     "out-of-state",
@@ -88,6 +90,9 @@ var reasonNames = [NumReasons]string{
 	HostWrite:      "host-write",
 	QueueFull:      "queue-full",
 }
+
+// Prohibited reports whether policy refuses the packet, which its sender is told.
+func (r Reason) Prohibited() bool { return r == Denied || r == Revoked }
 
 // String returns the name that counters and people use.
 func (r Reason) String() string {
