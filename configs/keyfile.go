@@ -62,6 +62,10 @@ func readKey(path string) (PrivateKey, fs.FileMode, error) {
 
 // findKey reads this node's private key and finds the node that it belongs to.
 func (b *builder) findKey(opt Options) {
+	if opt.Node != "" {
+		b.nameSelf(opt.Node)
+		return
+	}
 	if opt.Key == KeyIgnored {
 		return
 	}
@@ -92,6 +96,24 @@ func (b *builder) findKey(opt Options) {
 		return
 	}
 	b.recognise(key, path, rng)
+}
+
+// nameSelf sets which node this is by its name.
+func (b *builder) nameSelf(name string) {
+	if t := b.raw.local.privateKeyFile; t != nil {
+		b.cfg.Local.PrivateKeyFile = relativeTo(t.at.Filename, t.s)
+	}
+	for i, s := range b.cfg.Sites {
+		for j, n := range s.Nodes {
+			if n.Name == name {
+				b.cfg.Self = Self{Known: true, Site: i, Node: j}
+				return
+			}
+		}
+	}
+	if !b.hasErrors() {
+		b.errorAt(nowhere, "Put the node back, or stop its gateway.", "there is no node %q any more, and it runs", name)
+	}
 }
 
 // recognise sets which node this is.

@@ -25,6 +25,8 @@ const (
 type Options struct {
 	KeyFile string    // overrides local.private_key_file; "" doesn't
 	Key     KeyPolicy // the zero value requires a key
+	// Node says which node this is; no key is looked for then. "" leaves it to the key.
+	Node string
 }
 
 // Load reads the configuration from paths, each a file or a directory whose
@@ -54,6 +56,23 @@ func Load(paths []string, opt Options) (Config, Diagnostics) {
 			}
 			sources = append(sources, source{name: file, text: src})
 		}
+	}
+	cfg := c.load(sources, opt)
+	return cfg, c.result()
+}
+
+// File is the text of a file, and its name, which paths in it are relative to.
+type File struct {
+	Name string
+	Text []byte
+}
+
+// LoadFiles is Load for files that have been read.
+func LoadFiles(files []File, opt Options) (Config, Diagnostics) {
+	c := newCollector()
+	var sources []source
+	for _, f := range files {
+		sources = append(sources, source{name: f.Name, text: f.Text})
 	}
 	cfg := c.load(sources, opt)
 	return cfg, c.result()
