@@ -44,6 +44,7 @@ type Link struct {
 	tooBig  chan struct{}
 	nudges  chan netip.AddrPort
 	lookups chan resolution
+	renewed chan struct{} // holds a token after Renew
 
 	byName map[string]*peer // never changes
 
@@ -69,6 +70,7 @@ func New(c Config) (*Link, error) {
 		cfg: c, log: c.Logger, start: time.Now(), wall: time.Now,
 		outbound: bind.NewGate(outboundLimit), inbound: bind.NewGate(inboundLimit),
 		tooBig: make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
+		renewed: make(chan struct{}, 1),
 	}
 	var boot [8]byte
 	crand.Read(boot[:]) // never fails

@@ -60,6 +60,7 @@ func (l *Link) loop(ctx context.Context) error {
 		case c = <-l.tun.inbox:
 		case r = <-l.lookups:
 		case nudge = <-l.nudges:
+		case <-l.renewed:
 		case <-l.tooBig:
 			l.mu.Lock()
 			for _, p := range l.peers {
@@ -260,6 +261,10 @@ func (l *Link) event(p *peer, e hello.Event) {
 	case hello.EventMTU:
 		p.log.Info("path mtu has changed", "mtu", s.MTUOut)
 	case hello.EventDifferences:
+		if len(s.Differences) == 0 {
+			p.log.Info("configuration agrees with the peer's")
+			break
+		}
 		p.log.Warn("configuration differs from the peer's", "differences", names(s.Differences))
 	case hello.EventDuplicate:
 		switch {

@@ -20,7 +20,7 @@ func configText(c *Config) string {
 	for _, p := range c.Peers {
 		fmt.Fprintf(&b, "public_key=%x\n", p.PublicKey)
 		if p.dials() {
-			fmt.Fprintf(&b, "persistent_keepalive_interval=%d\n", (p.Keepalive+time.Second-1)/time.Second)
+			b.WriteString(keepaliveText(p.Keepalive))
 		}
 		for _, a := range p.Addresses {
 			fmt.Fprintf(&b, "allowed_ip=%s/%d\n", a, a.BitLen())

@@ -179,6 +179,9 @@ func (p *Peer) SetSections(now time.Duration, s []Section) Output {
 	return out
 }
 
+// SetKeepalive replaces the keepalive that the peer is told.
+func (p *Peer) SetKeepalive(d time.Duration) { p.cfg.Keepalive = d }
+
 // Next is the time at which Tick is wanted.
 func (p *Peer) Next(now time.Duration) time.Duration {
 	at := min(p.helloAt, p.cmp.next())
