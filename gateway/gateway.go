@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -35,7 +36,9 @@ type Options struct {
 	// Milestone is told of each step of coming up, and how long it took. It is
 	// called from several goroutines, one at a time.
 	Milestone func(what string, took time.Duration)
-	Logger    hclog.Logger
+	// Load reads the configuration again, as it was read for New.
+	Load   func() (configs.Config, configs.Diagnostics)
+	Logger hclog.Logger
 }
 
 // Gateway is one node. New opens all that it needs, Run carries packets.
@@ -44,6 +47,10 @@ type Gateway struct {
 	version string
 	log     hclog.Logger
 	started time.Time
+
+	load      func() (configs.Config, configs.Diagnostics)
+	reloading sync.Mutex
+	running   atomic.Pointer[configs.Config] // cfg, and what was reloaded since
 
 	milestoneMu sync.Mutex
 	milestone   func(string, time.Duration)
@@ -80,8 +87,8 @@ type Gateway struct {
 func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	g := &Gateway{
 		cfg: cfg, version: opt.Version, log: opt.Logger, started: time.Now(),
-		milestone: opt.Milestone,
-		nodes:     make(map[string]link.PeerState), everUp: make(map[string]bool), carriers: make(map[string]string),
+		milestone: opt.Milestone, load: opt.Load,
+		nodes: make(map[string]link.PeerState), everUp: make(map[string]bool), carriers: make(map[string]string),
 		ways: make(map[string]way),
 	}
 	for _, s := range cfg.Sites {
@@ -90,6 +97,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if p := cfg.SelfSite().Pair; p == nil || p.Wake {
 		g.wakes = make(chan string, 8)
 	}
+	g.running.Store(&cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
@@ -110,6 +118,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if g.control, err = control.Listen(cc); err != nil {
 		return nil, err
 	}
+	g.control.ServeReload(reloader{g})
 	if listen := cfg.Local.Status.Listen; listen != "" {
 		if g.status, err = status.Listen(status.ServerConfig{Listen: listen, Source: g.source, Logger: g.log}); err != nil {
 			return nil, err
@@ -128,15 +137,17 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	return g, nil
 }
 
+// now is the clock of the data path.
+func (g *Gateway) now() time.Duration { return time.Since(g.started) }
+
 // build joins the parts, from the flow table outward.
 func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
-	now := func() time.Duration { return time.Since(g.started) }
-	g.pulse = pulse.New(now, g.discard)
+	g.pulse = pulse.New(g.now, g.discard)
 	keep := &recorder{store: g.store}
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: flowSites(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
-		Judge: j, Recorder: keep, Grace: grace, Now: now,
+		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
 		Alive: g.alive,
 	})
 	g.path = flow.NewPath(g.table, g.tun)

@@ -33,14 +33,14 @@ func (s *source) Status() status.Status {
 		Time: time.Now(),
 		Node: node.Name, Site: self.Name, Version: g.version,
 		Started: s.started, Uptime: status.Seconds(time.Since(s.started)),
-		ConfigFiles: g.cfg.Files,
+		ConfigFiles: g.running.Load().Files,
 		TUN: status.TUN{
 			Name: g.cfg.Local.TUN.Name, MTU: g.cfg.Local.TUN.MTU,
 			Driver: string(g.cfg.Local.TUN.Driver), Addresses: node.Addresses,
 		},
 		Flows: status.Flows{
 			TCP: st.TCP, UDP: st.UDP, ICMP: st.ICMP, Other: st.Other,
-			Opened: st.Opened, Denied: st.Denied, Restored: st.Restored,
+			Opened: st.Opened, Denied: st.Denied, Revoked: st.Revoked, Restored: st.Restored,
 			Records: st.Records, Limit: st.Limit,
 		},
 		Relay:  g.relaying.status(st.Relayed),

@@ -28,13 +28,15 @@ const (
 
 const description = `One network for two sites, over a firewall that lets connections through in one direction only.
 
-Exit codes: 0 all is well, 1 the operation failed, 2 the command line or the configuration is wrong.`
+Exit codes: 0 all is well, 1 the operation failed, 2 the command line or the configuration is wrong. Those of plan and reload beyond these are told by their --help.`
 
 // cli is the grammar of the command line.
 type cli struct {
 	Up         upCmd         `cmd:"" help:"Run this node's gateway in the foreground until it is interrupted."`
 	Status     statusCmd     `cmd:"" help:"Show the running gateway: links, flows, drops."`
 	Conns      connsCmd      `cmd:"" help:"List the connections that the running gateway carries."`
+	Plan       planCmd       `cmd:"" help:"Say what changed files would do to the running gateway, and to which connections."`
+	Reload     reloadCmd     `cmd:"" help:"Have the running gateway read its configuration again."`
 	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
 	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`
@@ -115,11 +117,14 @@ func writeJSON(w io.Writer, v any) error {
 func report(stderr io.Writer, err error) int {
 	var usage *usageError
 	var config *configs.Error
+	var code exitCode
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errSilent):
 		return exitFailed
+	case errors.As(err, &code):
+		return int(code)
 	case errors.As(err, &usage), errors.As(err, &config):
 		fmt.Fprintf(stderr, "gw: %v\n", err)
 		return exitUsage

@@ -150,7 +150,11 @@ func kindText(k status.DifferenceKind, peer string) string {
 func flowsText(p *printer, f status.Flows) {
 	p.title(green, "flows", fmt.Sprintf("%d of at most %d", f.Total(), f.Limit))
 	p.field("now", fmt.Sprintf("%d tcp, %d udp, %d icmp, %d other", f.TCP, f.UDP, f.ICMP, f.Other))
-	p.field("since the start", fmt.Sprintf("%d opened, %d denied, %d restored", f.Opened, f.Denied, f.Restored))
+	since := fmt.Sprintf("%d opened, %d denied, %d restored", f.Opened, f.Denied, f.Restored)
+	if f.Revoked > 0 {
+		since += fmt.Sprintf(", %d revoked", f.Revoked)
+	}
+	p.field("since the start", since)
 	p.field("records for a restart", fmt.Sprint(f.Records))
 }
 

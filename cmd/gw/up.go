@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,9 +21,12 @@ type upCmd struct {
 	configFlags
 }
 
-// Run brings this node up and carries packets until SIGINT or SIGTERM.
+// Run brings this node up and carries packets until SIGINT or SIGTERM. SIGHUP reloads.
 func (c *upCmd) Run(env *env) error {
 	start := time.Now()
+	hup := make(chan os.Signal, 1) // from the start: it would end the process
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	cfg, err := c.load(env)
 	if err != nil {
 		return err
@@ -32,6 +38,9 @@ func (c *upCmd) Run(env *env) error {
 		strings.Join(cfg.Files, ", "), cfg.SelfNode().Name, cfg.SelfSite().Name), time.Since(start))
 	g, err := gateway.New(cfg, gateway.Options{
 		Version: versionText(), Milestone: say, Logger: newLogger(env, cfg.Local.Log),
+		Load: func() (configs.Config, configs.Diagnostics) {
+			return configs.Load(c.Config, configs.Options{KeyFile: c.Key})
+		},
 	})
 	if err != nil {
 		return err
@@ -40,6 +49,10 @@ func (c *upCmd) Run(env *env) error {
 	running, stop := context.WithCancel(ctx)
 	group.Go(func() error { return process.Run(running) })
 	group.Go(func() error { return process.Tidy(running) })
+	group.Go(func() error {
+		reloadOn(running, hup, g.Reload)
+		return nil
+	})
 	group.Go(func() error {
 		defer stop()
 		return g.Run(ctx)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -64,17 +65,17 @@ func (c *Client) Conns(ctx context.Context, q status.Query) (status.ConnList, er
 // Get asks for the path, with its query, and decodes the JSON answer into answer. Errors name the socket and wrap ErrNotRunning or
 // ErrPermission where these are the cause; a refusal by the gateway is told in its own words.
 func (c *Client) Get(ctx context.Context, path string, answer any) error {
-	return c.do(ctx, http.MethodGet, path, answer)
+	return c.do(ctx, http.MethodGet, path, nil, answer)
 }
 
 // Post orders what the path stands for, and is otherwise as Get.
 func (c *Client) Post(ctx context.Context, path string, answer any) error {
-	return c.do(ctx, http.MethodPost, path, answer)
+	return c.do(ctx, http.MethodPost, path, nil, answer)
 }
 
-func (c *Client) do(ctx context.Context, method, path string, answer any) error {
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, answer any) error {
 	// The host is never looked up; HTTP wants one.
-	req, err := http.NewRequestWithContext(ctx, method, "http://gw"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://gw"+path, body)
 	if err != nil {
 		return fmt.Errorf("ask %s for %s: %w", c.path, path, err)
 	}

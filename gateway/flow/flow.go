@@ -85,6 +85,9 @@ func (f *flow) spare() bool {
 	return !f.replied
 }
 
+// over reports whether it is a connection that has ended.
+func (f *flow) over() bool { return f.key.proto == wire.ProtoTCP && f.tcp.phase.over() }
+
 // state is the word for people.
 func (f *flow) state() string {
 	if f.revoked {

@@ -84,11 +84,11 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 	case rule == nil && t.standby.Load():
 		t.sleep(s, f)
 		return
-	case rule == nil && !f.revoked:
+	case rule == nil && !f.revoked && !f.over():
 		out.Revoked++
 		t.revoke(s, f)
 		return
-	case rule == nil:
+	case rule == nil: // it is a tombstone already
 		return
 	case f.revoked:
 		out.Resumed++
@@ -119,8 +119,8 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 	src, dst := k.ends(f.openerB)
 	old := ask(before, k.proto, src, dst)
 	switch {
-	case r == wire.Denied && old == nil:
-		return // as before
+	case r == wire.Denied && (old == nil || f.over()):
+		return // as before, or soon forgotten
 	case r == wire.Denied:
 		out.Revoked++
 		t.entomb(s, f, old)

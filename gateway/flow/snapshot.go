@@ -18,6 +18,8 @@ type Conn struct {
 	Site  string
 	State string
 	Rule  Rule
+	// Over says that it has ended, and is remembered only for what comes late.
+	Over bool
 	// Revoked says that policy no longer allows it, and that its packets are refused.
 	Revoked bool
 	// Relayed says that it is carried by a relay, and Why explains that, or why not.
@@ -51,7 +53,7 @@ func (t *Table) Conns() iter.Seq[Conn] {
 			src, dst := f.key.ends(f.openerB)
 			relayed, why := f.how()
 			return yield(Conn{
-				Relayed: relayed, Why: why, Revoked: f.revoked,
+				Relayed: relayed, Why: why, Revoked: f.revoked, Over: f.over(),
 				Proto: f.key.proto, Source: src, Destination: dst,
 				Local: f.openerB == f.localB, Site: t.cfg.Sites[f.site].Name,
 				State: f.state(), Rule: *f.rule,

@@ -81,6 +81,8 @@ type Flows struct {
 	Opened   uint64 `json:"opened_total"`
 	Denied   uint64 `json:"denied_total"`
 	Restored uint64 `json:"restored_total"`
+	// Revoked counts flows that were ended since a reload left no rule that allows them.
+	Revoked uint64 `json:"revoked_total"`
 	// Records are the flows that a restarted gateway could carry on.
 	Records int `json:"records"`
 	// Limit is how many flows the table holds at most; beyond it new ones are dropped.
