@@ -6,6 +6,10 @@
 # read in the order of their names: blocks add up, so the shared part and the
 # local block may stand in files of their own.
 #
+# A running gateway takes over another policy, keepalive and log level by
+# `gw reload`; all else takes a restart, through which connections live. `gw plan
+# -c FILE` says what a file would do, and to which connections.
+#
 # Names of sites, nodes and rules: at most 28 letters, digits, "-" and "_".
 # Times: a number with a unit, "50ms", "5s", "1m".
 
