@@ -150,7 +150,8 @@ type Failover struct {
 	From   string `json:"from,omitempty"`
 	To     string `json:"to"`
 	Epoch  uint64 `json:"epoch"`
-	Phases Phases `json:"phases_ms"`
+	// Phases are empty on a node that handed over: the other one knows them.
+	Phases Phases `json:"phases_ms,omitzero"`
 }
 
 // Phases are the steps of a failover, each counted from its beginning: from when the dead node was last heard, or from when an
