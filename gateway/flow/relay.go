@@ -53,7 +53,7 @@ const (
 	// worth a relay, and bulkSize the least mean size of its packets, in bytes:
 	// small messages only wait for a relay. On a link that loses packets a sender
 	// pauses for its retransmission timer time and again.
-	bulk      = 128 << 10
+	bulk      = 32 << 10
 	someBulk  = 16 << 10 // on a link that is known to lose packets
 	bulkPause = time.Second
 	bulkSize  = 700
