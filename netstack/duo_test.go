@@ -33,6 +33,7 @@ type duo struct {
 
 	mu     sync.Mutex
 	trunks []*memTrunk // red's ends, all that there ever were
+	trace  []traced    // all that the databases have sent, in order
 	// lose says of a raw packet that crosses the link whether it gets lost.
 	lose atomic.Pointer[func(from int, p *wire.Packet) bool]
 }
@@ -47,6 +48,7 @@ type duoSite struct {
 	alive atomic.Bool
 
 	fromDB, fromLink, toDB *pipe
+	script                 *scripted // stands in for the database, if there is one
 
 	// mu is the flow table's lock.
 	mu    sync.Mutex
@@ -170,7 +172,13 @@ func newDuo(t *testing.T, mtu int, offload bool) *duo {
 }
 
 // SendPacket implements Output: the database sends.
-func (s *duoSite) SendPacket(pkt []byte) { s.fromDB.put(bytes.Clone(pkt)) }
+func (s *duoSite) SendPacket(pkt []byte) {
+	b := bytes.Clone(pkt)
+	s.d.mu.Lock()
+	s.d.trace = append(s.d.trace, traced{s.i, b})
+	s.d.mu.Unlock()
+	s.fromDB.put(bytes.Clone(b)) // what passes a node may be changed there
+}
 
 // runFromDB does what Path.Read does.
 func (s *duoSite) runFromDB() {
@@ -206,6 +214,10 @@ func (s *duoSite) runFromLink() {
 
 func (s *duoSite) runToDB() {
 	for b := s.toDB.take(); b != nil; b = s.toDB.take() {
+		if s.script != nil {
+			s.script.hear(s.d, b)
+			continue
+		}
 		for len(s.db.in) == cap(s.db.in) { // a device's queue makes its writer wait
 			runtime.Gosched()
 		}
