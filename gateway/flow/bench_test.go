@@ -50,7 +50,12 @@ func super(t *talk, n int) ([]byte, wire.Offload) {
 }
 
 func benchRead(b *testing.B, n int, partial bool) {
+	benchReadWith(b, n, partial, func(*testing.B, *Path) {})
+}
+
+func benchReadWith(b *testing.B, n int, partial bool, change func(*testing.B, *Path)) {
 	p, r, t := benchPath(b, partial)
+	change(b, p)
 	r.packet, r.o = super(t, n)
 	if n <= 1368 {
 		r.o = wire.Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 16}
@@ -74,7 +79,12 @@ func benchRead(b *testing.B, n int, partial bool) {
 }
 
 func benchWrite(b *testing.B, n, size int, partial bool) {
+	benchWriteWith(b, n, size, partial, func(*testing.B, *Path) {})
+}
+
+func benchWriteWith(b *testing.B, n, size int, partial bool, change func(*testing.B, *Path)) {
 	p, _, t := benchPath(b, true)
+	change(b, p)
 	bufs := make([][]byte, n)
 	var fresh [][]byte
 	for i := range bufs {

@@ -3,6 +3,7 @@ package flow
 import (
 	"time"
 
+	"github.com/onewaylink/gw/gateway/capture"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -16,9 +17,11 @@ type joiner struct {
 	run  [maxRuns]wire.Joined
 	flow [maxRuns]*flow
 	n    int
-	turn int       // whose run makes room for that of another flow
-	last cursor    // the flow of the packet before
-	one  [1][]byte // what a single packet is written from, so that it need not be allocated
+	turn int           // whose run makes room for that of another flow
+	last cursor        // the flow of the packet before
+	tap  *capture.Ring // nil without one
+	view view          // of the packet that is being judged
+	one  [1][]byte     // what a single packet is written from, so that it need not be allocated
 	// relayed is the packet that a Relay looks at.
 	relayed wire.Packet
 }
@@ -37,15 +40,27 @@ func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
 	}
 	j := p.joins.Get().(*joiner)
 	now := p.table.cfg.Now()
+	var at int64
+	if j.tap = p.tap.Load(); j.tap != nil {
+		at = time.Now().UnixNano()
+	}
 	for _, b := range bufs {
-		if r := p.inbound(j, now, b[offset:]); r != wire.OK {
+		if j.tap != nil {
+			j.view.open(at, b[offset:])
+		}
+		r := p.inbound(j, now, b[offset:])
+		if r != wire.OK {
 			p.table.drop(r)
+		}
+		if j.tap != nil {
+			p.judged(j.tap, &j.view, capture.FromLink, r, j.view.inNote(r))
 		}
 	}
 	for i := range j.n {
 		p.flush(j, i)
 	}
 	j.n, j.one[0], j.relayed.B = 0, nil, nil
+	j.tap, j.view.flow = nil, nil
 	p.joins.Put(j)
 	return len(bufs), nil
 }
@@ -66,6 +81,7 @@ func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
 		}
 	}
 	f, r := p.table.passNext(now, &pkt, false, &j.last)
+	j.view.is(f)
 	if r != wire.OK {
 		if r.Prohibited() {
 			p.tellLink(wire.AdminProhibited, &pkt, 0)
@@ -149,6 +165,7 @@ func (p *Path) flush(j *joiner, i int) {
 			p.table.drop(r)
 		}
 	}
+	p.wrote(j, vec, j.flow[i], r)
 	run.Release()
 	j.flow[i] = nil
 }
@@ -158,10 +175,12 @@ func (p *Path) write(j *joiner, b []byte, o wire.Offload) wire.Reason {
 		return wire.Frozen
 	}
 	j.one[0] = b
+	r := wire.OK
 	if err := p.host.Write(j.one[:], o); err != nil {
-		return wire.HostWrite
+		r = wire.HostWrite
 	}
-	return wire.OK
+	p.wrote(j, j.one[:], j.view.flow, r)
+	return r
 }
 
 // deliverFragments writes a reassembled datagram in pieces no larger than those

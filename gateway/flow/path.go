@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/capture"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -42,11 +43,13 @@ type Path struct {
 	buf  [65536]byte
 	cut  wire.Cutter
 	last cursor // the flow of the packet before
+	view view   // of the packet that is being judged
 	// relayed is the packet that a Relay looks at.
 	relayed wire.Packet
 
 	joins   sync.Pool // *joiner
 	relayer atomic.Pointer[Relayer]
+	tap     atomic.Pointer[capture.Ring]
 	pair    pairing
 	watch   watchdog
 
@@ -93,9 +96,13 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			p.forget()
 		}
 		if p.cut.Busy() {
-			return p.drain(bufs, sizes, offset), nil
+			n := p.drain(bufs, sizes, offset)
+			if tap := p.tap.Load(); tap != nil {
+				p.sent(tap, time.Now().UnixNano(), bufs[:n], sizes, offset, capture.Plain)
+			}
+			return n, nil
 		}
-		if n := p.box.take(bufs, sizes, offset); n > 0 {
+		if n := p.take(bufs, sizes, offset); n > 0 {
 			return n, nil
 		}
 		if b := p.pair.strays.next(); b != nil {
@@ -106,7 +113,7 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		}
 		if p.pair.paused.Load() {
 			p.wait()
-			return p.box.take(bufs, sizes, offset), nil
+			return p.take(bufs, sizes, offset), nil
 		}
 		n, o, err := p.host.Read(p.buf[:])
 		p.watch.reads.Add(1)
@@ -115,7 +122,7 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			if err := p.host.SetReadDeadline(time.Time{}); err != nil {
 				return 0, fmt.Errorf("rearm the host's device: %w", err)
 			}
-			return p.box.take(bufs, sizes, offset), nil
+			return p.take(bufs, sizes, offset), nil
 		}
 		if err != nil {
 			return 0, err
@@ -151,9 +158,19 @@ const gather = 8
 
 // carry is outbound, and counts the drop.
 func (p *Path) carry(b []byte, o wire.Offload, bufs [][]byte, sizes []int, offset int) int {
+	tap := p.tap.Load()
+	if tap != nil {
+		p.view.open(time.Now().UnixNano(), b)
+	}
 	n, r := p.outbound(b, o, bufs, sizes, offset)
 	if r != wire.OK {
 		p.table.drop(r)
+	}
+	if tap != nil {
+		p.judged(tap, &p.view, capture.FromHost, r, p.outNote(n, r))
+		if n > 0 {
+			p.sent(tap, p.view.at, bufs[:n], sizes, offset, capture.Plain)
+		}
 	}
 	return n
 }
@@ -193,6 +210,7 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 		}
 	}
 	f, r := p.table.passNext(now, &pkt, true, &p.last)
+	p.view.is(f)
 	if r != wire.OK {
 		if r.Prohibited() {
 			p.tellHost(wire.AdminProhibited, &pkt, 0)
@@ -346,9 +364,7 @@ func (p *Path) reassemble(ra *wire.Reassembler, now time.Duration, pkt *wire.Pac
 // tellHost answers a packet that came from the host.
 func (p *Path) tellHost(kind wire.ICMPKind, pkt *wire.Packet, mtu int) {
 	if b := p.voice.about(kind, pkt, mtu); b != nil {
-		if err := p.host.Write([][]byte{b}, wire.Offload{}); err != nil {
-			p.table.drop(wire.HostWrite)
-		}
+		p.toHost([][]byte{b}, wire.Offload{}, capture.Own)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/capture"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -258,9 +259,7 @@ func (p *Path) SetRelayer(r Relayer) { p.relayer.Store(&r) }
 
 // WriteHost writes a packet of a relay to the host.
 func (p *Path) WriteHost(vec [][]byte, o wire.Offload) {
-	if err := p.host.Write(vec, o); err != nil {
-		p.table.drop(wire.HostWrite)
-	}
+	p.toHost(vec, o, capture.FromRelay)
 }
 
 // SendLink sends a packet that a relay has kept to the link, as it is. It takes

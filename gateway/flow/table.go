@@ -78,7 +78,8 @@ func (t *Table) siteOf(a netip.Addr) int {
 }
 
 // pass judges a packet that is no fragment. fromHost says which side it came
-// from. It returns the flow that the packet belongs to when the reason is OK.
+// from. It returns the flow that the packet belongs to when the reason is OK, and may
+// when it is not.
 // The caller counts the drop.
 func (t *Table) pass(now time.Duration, p *wire.Packet, fromHost bool) (*flow, wire.Reason) {
 	if p.IsICMPError() {
@@ -116,7 +117,7 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 	}
 	opening := f.tcp.phase == phaseSynAck
 	if r := f.packet(now, p, fromB); r != wire.OK {
-		return nil, r
+		return f, r
 	}
 	t.note(s, f)
 	// Payload is a reason for a relay, and so is the third packet, before any.

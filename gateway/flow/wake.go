@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/capture"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -107,7 +108,5 @@ func (p *Path) tellAsleep(src, dst netip.AddrPort, seq uint32) {
 		return
 	}
 	from := p.voice.address(&pkt)
-	if err := p.host.Write([][]byte{wire.AppendICMPError(nil, wire.HostUnreachable, &pkt, from, 0)}, wire.Offload{}); err != nil {
-		p.table.drop(wire.HostWrite)
-	}
+	p.toHost([][]byte{wire.AppendICMPError(nil, wire.HostUnreachable, &pkt, from, 0)}, wire.Offload{}, capture.Own)
 }
