@@ -17,6 +17,7 @@ const (
 	defaultTUNName   = "gw0"
 	defaultMTU       = 1420 // 1500 less WireGuard over IPv6: 40 + 8 + 32
 	defaultLogLevel  = "info"
+	defaultCapture   = 4 // MiB
 )
 
 // Bounds of an MTU: what every IPv4 host can receive (RFC 791, section 3.1),
@@ -27,6 +28,10 @@ const (
 	maxMTU  = math.MaxUint16
 )
 
+// maxCapture is the most that may be kept for `gw capture`, in MiB. A reader takes as
+// much again while it reads.
+const maxCapture = 1024
+
 // maxSocketPath is the room in sockaddr_un.sun_path without its final zero.
 const maxSocketPath = 107
 
@@ -35,6 +40,7 @@ func (b *builder) local(opt Options) {
 	l := &b.cfg.Local
 	l.TUN = TUN{Name: defaultTUNName, MTU: defaultMTU, Driver: DriverOffload}
 	l.Log = Log{Level: defaultLogLevel}
+	l.Capture = Capture{Memory: defaultCapture}
 
 	b.findKey(opt)
 	if b.cfg.Self.Known {
@@ -82,6 +88,13 @@ func (b *builder) local(opt Options) {
 			b.errorAt(t.at, unknownHint(t.s, levels, "levels"), "unknown log level %q", t.s)
 		}
 		l.Log.Level = t.s
+	}
+	if n := raw.captureMemory; n != nil {
+		if n.n < 0 || n.n > maxCapture {
+			b.errorAt(n.at, fmt.Sprintf("Choose from 1 to %d MiB, or 0 to keep nothing.", maxCapture), "capture memory of %d", n.n)
+		} else {
+			l.Capture.Memory = int(n.n)
+		}
 	}
 	if f := raw.logJSON; f != nil {
 		l.Log.JSON = f.on

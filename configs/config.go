@@ -184,6 +184,7 @@ type Local struct {
 	TUN            TUN
 	Status         Status
 	Log            Log
+	Capture        Capture
 }
 
 // Driver names a way to drive the host's TUN device.
@@ -213,6 +214,11 @@ type Status struct {
 type Log struct {
 	Level string // trace, debug, info, warn or error
 	JSON  bool
+}
+
+// Capture is how much of the recent past is kept for `gw capture`.
+type Capture struct {
+	Memory int // MiB; 0 keeps nothing
 }
 
 // Pos is a place in a file; lines and columns count from 1.

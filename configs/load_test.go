@@ -109,7 +109,7 @@ func TestLoadTyped(t *testing.T) {
 			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500, Check: true,
 			TUN:    TUN{Name: "tun7", MTU: 1280, Driver: DriverWater, Persist: true, CongCtl: "bbr"},
 			Status: Status{Listen: "127.0.0.1:9770"},
-			Log:    Log{Level: "debug", JSON: true},
+			Log:    Log{Level: "debug", JSON: true}, Capture: Capture{Memory: 16},
 		},
 	}
 	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
@@ -235,7 +235,7 @@ func TestReferenceIsComplete(t *testing.T) {
 // TestReferenceTellsDefaults checks the defaults that the reference names.
 func TestReferenceTellsDefaults(t *testing.T) {
 	l := mustLoad(t, "site \"a\" {\n subnets = [\"10.0.0.0/24\"]\n node \"a-1\" {\n public_key = \""+testKeys[0]+"\"\n address = \"10.0.0.1\"\n}\n}\n").Local
-	want := Local{TUN: TUN{Name: "gw0", MTU: 1420, Driver: DriverOffload}, Log: Log{Level: "info"}}
+	want := Local{TUN: TUN{Name: "gw0", MTU: 1420, Driver: DriverOffload}, Log: Log{Level: "info"}, Capture: Capture{Memory: 4}}
 	if diff := cmp.Diff(want, l); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

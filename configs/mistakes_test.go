@@ -153,6 +153,7 @@ func TestMistakes(t *testing.T) {
 		{"congctl", "\"bbr\"", "\"b b r\"", []string{`site.hcl:52,15: "b b r" can't be the name of a congestion control`}},
 		{"port", "listen_port = 4500", "listen_port = 65536", []string{`site.hcl:46,17: listen_port of 65536`}},
 		{"status", "\"127.0.0.1:9770\"", "\"9770\"", []string{`site.hcl:54,21: status listen: "9770" is not an address with a port`}},
+		{"capture memory", "memory = 16", "memory = 1025", []string{`site.hcl:60,22: capture memory of 1025`}},
 		{"log level", "\"debug\"", "\"debugg\"", []string{`site.hcl:56,13: unknown log level "debugg"`}},
 		{"empty path", "\"/srv/gw\"", "\"\"", []string{`site.hcl:43,17: state_dir is empty`}},
 

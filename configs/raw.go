@@ -76,6 +76,7 @@ type rawLocal struct {
 	statusListen   *text
 	logLevel       *text
 	logJSON        *toggle
+	captureMemory  *number
 }
 
 // readFiles decodes the bodies of all files into one raw configuration.
@@ -211,5 +212,6 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		statusListen:   d.text(status, "listen", "127.0.0.1:9770"),
 		logLevel:       d.text(log, "level", "info"),
 		logJSON:        d.toggle(log, "json"),
+		captureMemory:  d.number(m.sub("capture"), "memory", "4"),
 	}
 }

@@ -211,4 +211,14 @@ local {
     # One JSON object a line instead of text. Default false.
     json = false
   }
+
+  # What `gw capture --last 60s` can still show: the headers of the latest packets on
+  # both sides of the gateway, with the rule and why one was dropped. No payload.
+  capture {
+    # MiB of memory for that; one takes about 10,000 packets. Those that begin, end or
+    # refuse a connection have half of it for themselves. Default 4. 0 keeps nothing,
+    # which saves about 3 % of the gateway's CPU time in bulk; `gw capture` without
+    # --last works all the same.
+    memory = 4
+  }
 }

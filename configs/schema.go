@@ -71,6 +71,10 @@ var rootSchema = &bodySchema{
 					where: "the log block",
 					attrs: []string{"level", "json"},
 				}},
+				{name: "capture", body: &bodySchema{
+					where: "the capture block",
+					attrs: []string{"memory"},
+				}},
 			},
 		}},
 	},

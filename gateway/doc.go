@@ -6,4 +6,6 @@
 //	reload.go   another configuration, while running; and what it would do
 //	restore.go  records of flows: from the file, and from the other sites
 //	source.go   snapshots for status and control
+//	tracing.go, capturing.go  what would become of a packet, here and on the other
+//	            site's node, and what did
 package gateway

@@ -70,6 +70,7 @@ type Gateway struct {
 	store    *records.Store
 	streams  *netstack.Host
 	restorer *restorer
+	tracing  *tracing
 	relaying *relaying
 	link     *link.Link
 	pulse    *pulse.Pulse
@@ -134,6 +135,8 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if err = g.build(j); err != nil {
 		return nil, err
 	}
+	g.tracing = newTracing(g)
+	newCapturing(g)
 	return g, nil
 }
 
@@ -280,6 +283,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	run("control streams", g.streams.Run)
 	run("record requests", g.restorer.run)
 	run("record service", g.restorer.serve)
+	run("questions", g.tracing.serve)
 	run("control socket", g.control.Run)
 	if g.status != nil {
 		run("status page", g.status.Run)

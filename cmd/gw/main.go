@@ -37,6 +37,8 @@ type cli struct {
 	Conns      connsCmd      `cmd:"" help:"List the connections that the running gateway carries."`
 	Plan       planCmd       `cmd:"" help:"Say what changed files would do to the running gateway, and to which connections."`
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway read its configuration again."`
+	Trace      traceCmd      `cmd:"" help:"Say what would happen to a packet, or follow real ones."`
+	Capture    captureCmd    `cmd:"" help:"Write packets of both sides to a pcapng file, the dropped too."`
 	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
 	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`

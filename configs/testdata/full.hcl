@@ -57,4 +57,5 @@ local {
     json  = true
   }
   check = true
+  capture { memory = 16 }
 }

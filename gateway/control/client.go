@@ -73,35 +73,45 @@ func (c *Client) Post(ctx context.Context, path string, answer any) error {
 	return c.do(ctx, http.MethodPost, path, nil, answer)
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body io.Reader, answer any) error {
+func (c *Client) do(ctx context.Context, method, path string, question io.Reader, answer any) error {
+	body, err := c.open(ctx, method, path, question)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(answer); err != nil {
+		return fmt.Errorf("read the answer of the gateway at %s: %w", c.path, err)
+	}
+	return nil
+}
+
+// open asks, and returns the body of an answer that is a success. The caller closes it.
+func (c *Client) open(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
 	// The host is never looked up; HTTP wants one.
 	req, err := http.NewRequestWithContext(ctx, method, "http://gw"+path, body)
 	if err != nil {
-		return fmt.Errorf("ask %s for %s: %w", c.path, path, err)
+		return nil, fmt.Errorf("ask %s for %s: %w", c.path, path, err)
 	}
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("%w (%s)", ErrNotRunning, c.path)
+		return nil, fmt.Errorf("%w (%s)", ErrNotRunning, c.path)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w (%s)", ErrPermission, c.path)
+		return nil, fmt.Errorf("%w (%s)", ErrPermission, c.path)
 	case err != nil:
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err // it would repeat the made-up address
 		}
-		return fmt.Errorf("ask the gateway at %s: %w", c.path, err)
+		return nil, fmt.Errorf("ask the gateway at %s: %w", c.path, err)
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
 		var body errorBody
 		if json.NewDecoder(resp.Body).Decode(&body) != nil || body.Error == "" {
 			body.Error = resp.Status
 		}
-		return fmt.Errorf("the gateway at %s: %s", c.path, body.Error)
+		return nil, fmt.Errorf("the gateway at %s: %s", c.path, body.Error)
 	}
-	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
-		return fmt.Errorf("read the answer of the gateway at %s: %w", c.path, err)
-	}
-	return nil
+	return resp.Body, nil
 }

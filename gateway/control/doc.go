@@ -4,6 +4,10 @@
 //
 //	GET /v1/status                          status.Status
 //	GET /v1/conns?order=bytes|age&limit=n   status.ConnList
+//	GET /v1/trace?source=&destination=&proto=tcp|udp|icmp&size=n
+//	                                        status.Trace
+//	GET /v1/packets?flow=                   status.Packet, a line each, from now on, until the client leaves
+//	GET /v1/capture?flow=&last=60s          a pcapng file; without last, of what comes from now on, as above
 //	GET /v1/ha                              status.HA
 //	POST /v1/ha/drain?force=true|false      status.Failover, when it is over
 //	POST /v1/ha/failover                    status.Failover, when it is over

@@ -168,7 +168,7 @@ func (a *adapter) take(b []byte) bool {
 	// A TCP connection that this node opened has the port at the other end.
 	here, there := binary.BigEndian.Uint16(l4[2:]), binary.BigEndian.Uint16(l4)
 	switch {
-	case here == ControlPort, proto == wire.ProtoTCP && there == ControlPort:
+	case here == ControlPort, proto == wire.ProtoTCP && (there == ControlPort || here == AskPort || there == AskPort):
 	case proto == wire.ProtoUDP && (here == HAPort || here == StrayPort):
 	default:
 		return false

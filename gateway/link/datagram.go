@@ -19,6 +19,9 @@ const (
 	// StrayPort is for packets of the LAN that reached the node of a pair that
 	// is not active: it passes them on to its sibling.
 	StrayPort = 9773
+	// AskPort is a TCP port, served by Streams as ControlPort is, for questions that one
+	// gateway asks another.
+	AskPort = 9775
 )
 
 // MaxDatagram is the largest payload that SendDatagram ought to be given, in

@@ -78,7 +78,7 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/process", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/control", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/pair",
+		"configs", "gateway/ask", "gateway/capture", "gateway/control", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/pair",
 		"gateway/pulse", "gateway/records", "gateway/status", "gateway/trunk", "ha", "ha/vip", "netstack", "netstack/wire", "policy",
 	},
 	"gateway/control": {"gateway/status"},

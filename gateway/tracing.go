@@ -1,0 +1,382 @@
+package gateway
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/ask"
+	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// tracing says what would become of a packet, here and on the other site's node.
+type tracing struct{ gw *Gateway }
+
+// kindTrace is the question that one gateway asks another.
+const kindTrace = "trace"
+
+// dialWithin is how long the other gateway may take to accept a question. An older one
+// never does.
+const dialWithin = 3 * time.Second
+
+// traceQuestion asks what becomes of packets that come by the link, or, where there are
+// none, of the one that the probe describes, from the host.
+type traceQuestion struct {
+	Packets [][]byte    `json:"packets,omitempty"`
+	Probe   *flow.Probe `json:"probe,omitempty"`
+}
+
+// traceAnswer is what one node does, and what goes on from it.
+type traceAnswer struct {
+	Step    status.TraceStep `json:"step"`
+	Packets [][]byte         `json:"packets,omitempty"`
+	// Probe is that of the question, with what was left open filled in.
+	Probe flow.Probe `json:"probe"`
+}
+
+// newTracing adds the answer to the control socket.
+func newTracing(g *Gateway) *tracing {
+	t := &tracing{g}
+	g.control.Handle("GET /v1/trace", http.HandlerFunc(t.serveControl))
+	return t
+}
+
+// serve answers other gateways until ctx ends.
+func (t *tracing) serve(ctx context.Context) error {
+	l, err := t.gw.streams.Listen(link.AskPort)
+	if err != nil {
+		return err
+	}
+	s := &ask.Server{Site: t.gw.restorer.siteAt, Answer: t.answer, Logger: t.gw.log}
+	return s.Run(ctx, l)
+}
+
+func (t *tracing) serveControl(w http.ResponseWriter, r *http.Request) {
+	pr, err := parseProbe(r)
+	if err != nil {
+		control.WriteError(w, http.StatusBadRequest, err)
+		return
+	}
+	out, err := t.trace(r.Context(), pr)
+	if err != nil {
+		control.WriteError(w, http.StatusConflict, err)
+		return
+	}
+	control.WriteJSON(w, out)
+}
+
+func parseProbe(r *http.Request) (pr flow.Probe, err error) {
+	q := r.URL.Query()
+	if pr.Source, err = status.ParseEnd(q.Get("source")); err != nil {
+		return pr, err
+	}
+	if pr.Destination, err = status.ParseEnd(q.Get("destination")); err != nil {
+		return pr, err
+	}
+	switch proto := q.Get("proto"); {
+	case proto == "tcp":
+		pr.Proto = wire.ProtoTCP
+	case proto == "udp":
+		pr.Proto = wire.ProtoUDP
+	case proto == "icmp" && pr.Source.Addr().Is6():
+		pr.Proto = wire.ProtoICMPv6
+	case proto == "icmp":
+		pr.Proto = wire.ProtoICMP
+	default:
+		return pr, fmt.Errorf("protocol %q: use tcp, udp or icmp", proto)
+	}
+	if text := q.Get("size"); text != "" {
+		if pr.Size, err = strconv.Atoi(text); err != nil || pr.Size < 0 {
+			return pr, fmt.Errorf("size %q: use a number of bytes", text)
+		}
+	}
+	return pr, nil
+}
+
+// trace follows a packet from its source's node to its destination's.
+func (t *tracing) trace(ctx context.Context, pr flow.Probe) (out status.Trace, err error) {
+	if err := t.active(); err != nil {
+		return out, err
+	}
+	self := t.gw.cfg.Self.Site
+	from, to := t.siteOf(pr.Source.Addr()), t.siteOf(pr.Destination.Addr())
+	if to == self && from >= 0 && from != self {
+		out, err = t.inward(ctx, &pr, from)
+	} else {
+		out, err = t.outward(ctx, &pr, to)
+	}
+	if err != nil {
+		return out, err
+	}
+	out.Proto, out.Bytes = status.ProtoName(pr.Proto), pr.Size
+	out.Source, out.SourcePort = pr.Source.Addr(), pr.Source.Port()
+	out.Destination, out.DestinationPort = pr.Destination.Addr(), pr.Destination.Port()
+	out.Verdict = status.TracePasses
+	for _, s := range out.Steps {
+		if s.Verdict == status.TraceDropped || s.Verdict == status.TraceUnknown && out.Verdict == status.TracePasses {
+			out.Verdict = s.Verdict
+		}
+	}
+	return out, nil
+}
+
+// outward follows a packet of this site.
+func (t *tracing) outward(ctx context.Context, pr *flow.Probe, to int) (out status.Trace, err error) {
+	b, err := t.gw.path.Packet(pr)
+	if err != nil {
+		return out, err
+	}
+	step, packets, reason, err := t.here([][]byte{b}, true)
+	if err != nil {
+		return out, err
+	}
+	out.Steps = append(out.Steps, step)
+	if reason == wire.Denied {
+		packets = [][]byte{b} // the other side's opinion counts all the same
+	}
+	if len(packets) > 0 {
+		far, _ := t.there(ctx, to, "link", traceQuestion{Packets: packets})
+		out.Steps = append(out.Steps, far)
+	}
+	return out, nil
+}
+
+// inward follows a packet of another site.
+func (t *tracing) inward(ctx context.Context, pr *flow.Probe, from int) (out status.Trace, err error) {
+	far, a := t.there(ctx, from, "host", traceQuestion{Probe: pr})
+	packets := a.Packets
+	if far.Verdict != status.TraceUnknown {
+		*pr = a.Probe
+	}
+	if len(packets) == 0 {
+		b, err := t.gw.path.Packet(pr)
+		if err != nil {
+			return out, err
+		}
+		packets = [][]byte{b}
+	}
+	step, _, _, err := t.here(packets, false)
+	out.Steps = append(out.Steps, far, step)
+	return out, err
+}
+
+// here lets packets come to this node.
+func (t *tracing) here(packets [][]byte, fromHost bool) (s status.TraceStep, out [][]byte, r wire.Reason, err error) {
+	g := t.gw
+	got, err := g.path.Probe(packets, fromHost)
+	if err != nil {
+		return s, nil, 0, err
+	}
+	s = status.TraceStep{
+		Node: g.cfg.SelfNode().Name, Site: g.cfg.SelfSite().Name, From: "link", Verdict: status.TracePasses,
+		MTU: g.cfg.Local.TUN.MTU, Packets: len(got.Out),
+	}
+	if fromHost {
+		s.From = "host"
+	}
+	if got.Reason != wire.OK {
+		s.Verdict, s.Reason = status.TraceDropped, got.Reason.String()
+	}
+	if got.Site >= 0 {
+		s.PathMTU = got.Way.MTU
+		if fromHost {
+			s.To = g.cfg.Sites[got.Site].Name
+			s.Carrier = t.carrier(s.To)
+		}
+	}
+	if got.Rule != nil {
+		s.Rule, s.RulePos = got.Rule.Name, got.Rule.Pos
+	}
+	if got.Known {
+		s.State, s.OpenedFrom = got.State, got.Opener.Addr().String()
+	}
+	t.describe(&s, &got, packets[0], fromHost)
+	return s, got.Out, got.Reason, nil
+}
+
+// describe says how a flow is carried, and what has become of the packets.
+func (t *tracing) describe(s *status.TraceStep, got *flow.Probed, first []byte, fromHost bool) {
+	var p wire.Packet
+	for _, b := range got.Out {
+		s.LargestBytes = max(s.LargestBytes, len(b))
+		if wire.Parse(&p, b) == wire.OK && p.Proto == wire.ProtoTCP && p.Flags&wire.SYN != 0 {
+			s.MSS = int(p.MSS())
+		}
+	}
+	for _, b := range got.Answers {
+		s.Answers = append(s.Answers, icmpText(b))
+	}
+	if wire.Parse(&p, first) != wire.OK || p.Proto != wire.ProtoTCP || got.Rule == nil {
+		return
+	}
+	switch s.Mode = "raw"; {
+	case got.Known && got.Relayed:
+		s.Mode, s.Why = "relayed", got.Why
+	case got.Known:
+		s.Why = got.Why
+	case !fromHost:
+		s.Mode = "" // the gateway of the one who opens it decides
+	case got.Rule.Mode == flow.ModeRoute:
+		s.Why = "its rule says route"
+	case got.Rule.Mode == flow.ModeRelay:
+		s.Mode, s.Why = "relayed", "its rule says relay"
+	case got.Way.WAN:
+		s.Why = "at first; relayed when it moves bulk: " + t.gw.way(s.To).why
+	default:
+		s.Why = "the link is short and loses nothing"
+	}
+}
+
+// there asks the node that carries a site. from says which side the packet comes from
+// there.
+func (t *tracing) there(ctx context.Context, site int, from string, q traceQuestion) (status.TraceStep, traceAnswer) {
+	name := t.gw.cfg.Sites[site].Name
+	node := t.carrier(name)
+	a, err := t.ask(ctx, name, node, q)
+	if err != nil {
+		return status.TraceStep{Node: node, Site: name, From: from, Verdict: status.TraceUnknown, Unknown: err.Error()}, a
+	}
+	return a.Step, a
+}
+
+func (t *tracing) ask(ctx context.Context, site, node string, q traceQuestion) (a traceAnswer, err error) {
+	g := t.gw
+	g.nodesMu.Lock()
+	up := g.nodes[node].Up
+	g.nodesMu.Unlock()
+	addr := g.addressOf(site, node)
+	if !up || !addr.IsValid() {
+		return a, errors.New("the link to it is down: see gw status")
+	}
+	body, err := json.Marshal(q)
+	if err != nil {
+		return a, fmt.Errorf("write the question: %w", err)
+	}
+	dial, cancel := context.WithTimeout(ctx, dialWithin)
+	defer cancel()
+	conn, err := g.streams.Dial(dial, netip.AddrPortFrom(addr, link.AskPort))
+	if err != nil {
+		return a, fmt.Errorf("it does not answer; a gw older than this one can't: %w", err)
+	}
+	if body, err = ask.Ask(ctx, conn, kindTrace, body); err != nil {
+		return a, err
+	}
+	if err := json.Unmarshal(body, &a); err != nil {
+		return a, fmt.Errorf("read its answer: %w", err)
+	}
+	return a, nil
+}
+
+// answer answers another gateway, about packets between its site and this one.
+func (t *tracing) answer(_ context.Context, site, kind string, body []byte) ([]byte, error) {
+	if kind != kindTrace {
+		return nil, fmt.Errorf("it knows no question %q; a gw older than the one that asks can't", kind)
+	}
+	if err := t.active(); err != nil {
+		return nil, err
+	}
+	var q traceQuestion
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("read the question: %w", err)
+	}
+	a, err := t.judge(site, &q)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(a)
+}
+
+var errNotYours = errors.New("it answers only about packets between the two sites")
+
+func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error) {
+	asker, self := siteIndex(t.gw.cfg, site), t.gw.cfg.Self.Site
+	if len(q.Packets) > 0 {
+		var p wire.Packet
+		for _, b := range q.Packets {
+			if wire.Parse(&p, b) != wire.OK || t.siteOf(p.Src()) != asker || t.siteOf(p.Dst()) != self {
+				return a, errNotYours
+			}
+		}
+		a.Step, a.Packets, _, err = t.here(q.Packets, false)
+		a.Packets = nil // they are the host's
+		return a, err
+	}
+	if q.Probe == nil || t.siteOf(q.Probe.Source.Addr()) != self || t.siteOf(q.Probe.Destination.Addr()) != asker {
+		return a, errNotYours
+	}
+	a.Probe = *q.Probe
+	b, err := t.gw.path.Packet(&a.Probe)
+	if err != nil {
+		return a, err
+	}
+	a.Step, a.Packets, _, err = t.here([][]byte{b}, true)
+	return a, err
+}
+
+// active says where to ask instead while this node does not carry its site.
+func (t *tracing) active() error {
+	if p := t.gw.pair; p != nil && p.Follows() {
+		if node := p.Status().Active; node != "" {
+			return fmt.Errorf("%s is the standby: packets of its site pass %s; ask there", t.gw.cfg.SelfNode().Name, node)
+		}
+		return fmt.Errorf("%s does not carry its site, and does not know who does: see gw ha status", t.gw.cfg.SelfNode().Name)
+	}
+	return nil
+}
+
+// siteOf finds the site that an address belongs to, or -1.
+func (t *tracing) siteOf(a netip.Addr) int {
+	for i, s := range t.gw.cfg.Sites {
+		for _, p := range s.Subnets {
+			if p.Contains(a) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+func (t *tracing) carrier(site string) string {
+	t.gw.nodesMu.Lock()
+	defer t.gw.nodesMu.Unlock()
+	return t.gw.carriers[site]
+}
+
+// icmpText says in words what an ICMP error of the gateway's own says.
+func icmpText(b []byte) string {
+	var p wire.Packet
+	if r := wire.Parse(&p, b); r != wire.OK && r != wire.Short || len(b) == 0 {
+		return ""
+	}
+	at := wire.IPv4Header
+	if b[0]>>4 == 6 {
+		at = wire.IPv6Header
+	} else if len(b) >= wire.IPv4Header {
+		at = int(b[0]&15) * 4
+	}
+	if len(b) < at+wire.ICMPHeader {
+		return ""
+	}
+	mtu := binary.BigEndian.Uint32(b[at+4:])
+	switch kind := [2]byte{b[at], b[at+1]}; {
+	case at == wire.IPv6Header && kind == [2]byte{1, 1}, at != wire.IPv6Header && kind == [2]byte{3, 13}:
+		return "administratively prohibited"
+	case at == wire.IPv6Header && kind[0] == 2:
+		return fmt.Sprintf("packet too big, mtu %d", mtu)
+	case at != wire.IPv6Header && kind == [2]byte{3, 4}:
+		return fmt.Sprintf("fragmentation needed, mtu %d", mtu)
+	case at == wire.IPv6Header && kind == [2]byte{1, 0}, at != wire.IPv6Header && kind == [2]byte{3, 1}:
+		return "host unreachable"
+	}
+	return fmt.Sprintf("icmp type %d code %d", b[at], b[at+1])
+}
