@@ -2,7 +2,6 @@ package capture
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -13,60 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/onewaylink/gw/gateway/capture/capturetest"
 	"github.com/onewaylink/gw/netstack/wire"
 )
-
-// read is a small reader of pcapng, written from the draft and not from the Writer. It
-// returns the names of the interfaces and a line for each packet.
-func read(t *testing.T, b []byte) (ifaces, packets []string, lost uint64) {
-	t.Helper()
-	u32 := binary.NativeEndian.Uint32
-	u16 := binary.NativeEndian.Uint16
-	options := func(o []byte) map[uint16]string {
-		m := map[uint16]string{}
-		for len(o) >= 4 && u16(o) != 0 {
-			code, n := u16(o), int(u16(o[2:]))
-			m[code] = string(o[4 : 4+n])
-			o = o[4+(n+3)&^3:]
-		}
-		if len(o) != 4 {
-			t.Fatalf("%d bytes behind the end of the options", len(o))
-		}
-		return m
-	}
-	for len(b) > 0 {
-		n := int(u32(b[4:]))
-		if n%4 != 0 || n > len(b) || u32(b[n-4:]) != uint32(n) {
-			t.Fatalf("a block of %d bytes, %d left", n, len(b))
-		}
-		body := b[8 : n-4]
-		switch u32(b) {
-		case 0x0a0d0d0a:
-			if u32(body) != 0x1a2b3c4d {
-				t.Fatal("byte order")
-			}
-			options(body[16:])
-		case 1:
-			o := options(body[8:])
-			if u16(body) != 113 || o[9] != "\x09" {
-				t.Fatalf("link type %d, resolution %q", u16(body), o[9])
-			}
-			ifaces = append(ifaces, o[2])
-		case 6:
-			at := time.Unix(0, int64(u32(body[4:]))<<32|int64(u32(body[8:]))).UTC()
-			caplen := int(u32(body[12:]))
-			o := options(body[20+(caplen+3)&^3:])
-			dir := map[string]string{"\x01\x00\x00\x00": "in", "\x02\x00\x00\x00": "out"}[o[2]]
-			packets = append(packets, strings.Join([]string{ifaces[u32(body)], dir, at.Format("15:04:05.000000000"), o[1]}, " "))
-		case 5:
-			lost = binary.NativeEndian.Uint64([]byte(options(body[12:])[5]))
-		default:
-			t.Fatalf("block %#x", u32(b))
-		}
-		b = b[n:]
-	}
-	return ifaces, packets, lost
-}
 
 func sample(t *testing.T) []byte {
 	t.Helper()
@@ -95,21 +43,23 @@ func sample(t *testing.T) []byte {
 }
 
 func TestWriter(t *testing.T) {
-	ifaces, packets, lost := read(t, sample(t))
-	if d := cmp.Diff([]string{"gw0", "link"}, ifaces); d != "" {
-		t.Errorf("interfaces (-want +got):\n%s", d)
+	f, err := capturetest.Read(sample(t))
+	if err != nil {
+		t.Fatal(err)
 	}
-	want := []string{
-		"gw0 in 15:09:26.123456789 rule replication (site.hcl:31)",
-		"link out 15:09:26.123457789 rule replication (site.hcl:31)",
-		"link in 15:09:26.123458789 dropped: denied",
-		"gw0 out 15:09:26.123459789 ",
+	at := time.Date(2026, 3, 14, 15, 9, 26, 123456789, time.UTC)
+	want := capturetest.File{
+		Interfaces: []string{"gw0", "link"},
+		Packets: []capturetest.Packet{
+			{Interface: "gw0", Inbound: true, At: at, Comment: "rule replication (site.hcl:31)", Data: syn(), Length: 40},
+			{Interface: "link", At: at.Add(time.Microsecond), Comment: "rule replication (site.hcl:31)", Data: syn(), Length: 40},
+			{Interface: "link", Inbound: true, At: at.Add(2 * time.Microsecond), Comment: "dropped: denied", Data: data(0), Length: 1400},
+			{Interface: "gw0", At: at.Add(3 * time.Microsecond), Data: data(0), Length: 40},
+		},
+		Lost: 7,
 	}
-	if d := cmp.Diff(want, packets); d != "" {
-		t.Errorf("packets (-want +got):\n%s", d)
-	}
-	if lost != 7 {
-		t.Errorf("%d lost", lost)
+	if d := cmp.Diff(want, f); d != "" {
+		t.Errorf("-want +got:\n%s", d)
 	}
 }
 

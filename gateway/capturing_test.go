@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/netstack/wire"
+	"github.com/onewaylink/gw/netstack/wire/wiretest"
+)
+
+// noHost is a flow.Host that takes everything and gives nothing.
+type noHost struct{}
+
+func (noHost) Read([]byte) (int, wire.Offload, error)    { return 0, wire.Offload{}, os.ErrClosed }
+func (noHost) TryRead([]byte) (int, wire.Offload, error) { return 0, wire.Offload{}, nil }
+func (noHost) Write([][]byte, wire.Offload) error        { return nil }
+func (noHost) SetReadDeadline(time.Time) error           { return nil }
+func (noHost) Pending() bool                             { return false }
+func (noHost) Offload() bool                             { return true }
+
+// judged is red-1 as far as packets go, without a host and a link.
+func judged(t *testing.T) *Gateway {
+	t.Helper()
+	c := network()
+	c.Sites[0].Pair = nil
+	j, err := newJudge(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	g := &Gateway{cfg: c, carriers: map[string]string{"gray": "gray-1"}, ways: map[string]way{"gray": {why: "the link loses 0.3 %"}}}
+	g.table = flow.New(flow.Config{
+		Self: c.Self.Site, Sites: flowSites(c), Voice: c.SelfNode().Addresses, MTU: 1420, Judge: j,
+		Now: func() time.Duration { return time.Since(start) },
+	})
+	g.path = flow.NewPath(g.table, noHost{})
+	g.path.SetSite(1, flow.SiteState{Up: true, MTU: 1400, WAN: true})
+	return g
+}
+
+var grayDB, redDB = netip.MustParseAddrPort("10.77.2.10:40000"), netip.MustParseAddrPort("10.77.1.10:5432")
+
+// TestFollowWithoutMemory: where nothing is kept, those who follow live see what comes,
+// and nothing is left behind them.
+func TestFollowWithoutMemory(t *testing.T) {
+	g := judged(t)
+	c := &capturing{gw: g}
+	server := httptest.NewServer(http.HandlerFunc(c.servePackets))
+	defer server.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"?flow="+url.QueryEscape("10.77.1.10 icmp"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req) // it returns when the answer has begun
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	echo := wiretest.Echo(grayDB.Addr(), redDB.Addr(), false, 1, 1, nil)
+	for _, b := range [][]byte{wiretest.TCP{Src: grayDB, Dst: redDB, Flags: wiretest.SYN}.Packet(), echo} {
+		if _, err := g.path.Write([][]byte{append(make([]byte, 16), b...)}, 16); err != nil {
+			t.Fatal(err)
+		}
+	}
+	line, err := bufio.NewReader(resp.Body).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p status.Packet
+	if err := json.Unmarshal([]byte(line), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Proto != "icmp" || p.Side != "link" || p.Direction != "in" || p.Verdict != status.TraceDropped || p.Reason != "denied" || p.Source != grayDB.Addr() {
+		t.Errorf("%s", line)
+	}
+	cancel()
+	server.Close() // waits for the answer's end
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.live != nil || c.n != 0 {
+		t.Errorf("%d still follow", c.n)
+	}
+}
+
+func TestCaptureRefusals(t *testing.T) {
+	c := &capturing{gw: judged(t)}
+	for query, want := range map[string]string{
+		"flow=nowhere": "is no end",
+		"last=soon":    "use a time such as 60s",
+		"last=-1s":     "use a time such as 60s",
+		"last=60s":     "capture { memory = 0 }",
+	} {
+		w := httptest.NewRecorder()
+		c.servePcapng(w, httptest.NewRequest(http.MethodGet, "/v1/capture?"+query, nil))
+		if w.Code < 400 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s, want %q", query, w.Code, w.Body, want)
+		}
+	}
+}
+
+// TestTraceHere: what a node says of a packet, and that it answers another site's node
+// about nothing but packets between the two.
+func TestTraceHere(t *testing.T) {
+	tr := &tracing{judged(t)}
+	out, err := tr.trace(t.Context(), flow.Probe{Proto: wire.ProtoTCP, Source: redDB, Destination: grayDB})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Verdict != status.TraceDropped || len(out.Steps) != 2 || out.Steps[0].Reason != "denied" || out.Steps[0].Carrier != "gray-1" ||
+		len(out.Steps[0].Answers) != 1 || out.Steps[0].Answers[0] != "administratively prohibited" ||
+		out.Steps[1].Verdict != status.TraceUnknown || !strings.Contains(out.Steps[1].Unknown, "the link to it is down") {
+		t.Errorf("denied here, and nobody there: %+v", out)
+	}
+	answer := func(q traceQuestion) (a traceAnswer, err error) {
+		t.Helper()
+		body, err := json.Marshal(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err = tr.answer(t.Context(), "gray", kindTrace, body); err != nil {
+			return a, err
+		}
+		return a, json.Unmarshal(body, &a)
+	}
+	syn := wiretest.TCP{Src: grayDB, Dst: redDB, Flags: wiretest.SYN, Options: []byte{2, 4, 5, 0xb4}}.Packet()
+	a, err := answer(traceQuestion{Packets: [][]byte{syn}})
+	if s := a.Step; err != nil || s.Verdict != status.TracePasses || s.Rule != "replication" || s.Node != "red-1" || s.From != "link" || s.MSS != 1360 || a.Packets != nil {
+		t.Errorf("from the link: %+v, %v", a, err)
+	}
+	a, err = answer(traceQuestion{Probe: &flow.Probe{Proto: wire.ProtoTCP, Source: redDB, Destination: grayDB}})
+	if s := a.Step; err != nil || s.Reason != "denied" || s.From != "host" || s.To != "gray" || len(a.Packets) != 0 {
+		t.Errorf("from the host: %+v, %v", a, err)
+	}
+	blue := netip.MustParseAddrPort("10.77.3.10:1")
+	for name, q := range map[string]traceQuestion{
+		"nothing":               {},
+		"no packet":             {Packets: [][]byte{{0x45}}},
+		"another site's packet": {Packets: [][]byte{wiretest.UDP(blue, redDB, nil)}},
+		"one of several":        {Packets: [][]byte{syn, wiretest.UDP(blue, redDB, nil)}},
+		"another site's host":   {Probe: &flow.Probe{Proto: wire.ProtoUDP, Source: redDB, Destination: blue}},
+		"its own host":          {Probe: &flow.Probe{Proto: wire.ProtoUDP, Source: grayDB, Destination: redDB}},
+	} {
+		if _, err := answer(q); err == nil || !strings.Contains(err.Error(), "between the two sites") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := tr.answer(t.Context(), "gray", "other", nil); err == nil || !strings.Contains(err.Error(), `knows no question "other"`) {
+		t.Errorf("another question: %v", err)
+	}
+	if _, err := tr.answer(t.Context(), "gray", kindTrace, []byte("{")); err == nil {
+		t.Error("half a question is answered")
+	}
+}
+
+// FuzzTraceQuestion: another gateway may say what it likes.
+func FuzzTraceQuestion(f *testing.F) {
+	f.Add([]byte(`{"packets":["RQAAKA=="]}`))
+	f.Add([]byte(`{"probe":{"Proto":6,"Source":"10.77.1.10:0","Destination":"10.77.2.10:5432","Size":1500}}`))
+	f.Add([]byte(`{"probe":{"Proto":1,"Source":"10.77.1.10:0","Destination":"10.77.2.10:0","Size":-1}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		tr := &tracing{judged(t)}
+		b, err := tr.answer(t.Context(), "gray", kindTrace, body)
+		if err != nil {
+			return
+		}
+		var a traceAnswer
+		if err := json.Unmarshal(b, &a); err != nil || a.Step.Node != "red-1" || a.Step.Verdict == status.TraceUnknown {
+			t.Fatalf("%s: %v: %s", body, err, b)
+		}
+	})
+}
+
+func TestParseProbe(t *testing.T) {
+	for query, want := range map[string]string{
+		"source=10.77.1.10&destination=10.77.2.10:5432&proto=tcp&size=100": "",
+		"source=fd77:1::a&destination=fd77:2::a&proto=icmp":                "",
+		"source=x&destination=10.77.2.10:5432&proto=tcp":                   `"x" is no end`,
+		"source=10.77.1.10&destination=&proto=tcp":                         "is no end",
+		"source=10.77.1.10&destination=10.77.2.10&proto=gre":               "use tcp, udp or icmp",
+		"source=10.77.1.10&destination=10.77.2.10&proto=udp&size=-1":       "use a number of bytes",
+	} {
+		pr, err := parseProbe(httptest.NewRequest(http.MethodGet, "/v1/trace?"+query, nil))
+		if want == "" && (err != nil || pr.Proto == 0) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %+v, %v, want %q", query, pr, err, want)
+		}
+	}
+}
