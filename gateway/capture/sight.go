@@ -85,7 +85,7 @@ type Sight struct {
 func head(b []byte) (keep int, rare bool) {
 	l4, proto, first := transport(b)
 	if !first {
-		return min(l4, len(b)), false
+		return min(l4, len(b), MaxHead), false
 	}
 	room := len(b) - l4
 	switch proto {
