@@ -9,6 +9,7 @@ command -v git  >/dev/null || need+=(git)
 command -v gcc  >/dev/null || need+=(gcc libc6-dev)           # for the race detector
 command -v ip   >/dev/null || need+=(iproute2)
 command -v nft >/dev/null || need+=(nftables)
+command -v tcpdump >/dev/null || need+=(tcpdump) # reads what gw capture writes
 command -v runuser >/dev/null || need+=(util-linux)
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need+=(postgresql)
 ls /usr/lib/postgresql/*/bin/pgbench  >/dev/null 2>&1 || need+=(postgresql-contrib)

@@ -63,11 +63,11 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// TestTcpdumpReadsIt where there is one.
+// TestTcpdumpReadsIt, and which way each packet went.
 func TestTcpdumpReadsIt(t *testing.T) {
 	tcpdump, err := exec.LookPath("tcpdump")
 	if err != nil {
-		t.Skip("no tcpdump here; TestWriter reads the file")
+		t.Fatal("there is no tcpdump here: run tests/deps.sh")
 	}
 	file := filepath.Join(t.TempDir(), "x.pcapng")
 	if err := os.WriteFile(file, sample(t), 0o600); err != nil {
