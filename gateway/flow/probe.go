@@ -292,7 +292,7 @@ const maxRoom = 16
 // clone copies the flow, but not the relay that carries it.
 func (f *flow) clone() *flow {
 	c := &flow{
-		key: f.key, site: f.site, localB: f.localB, openerB: f.openerB, rule: f.rule, gone: f.gone, tcp: f.tcp,
+		key: f.key, site: f.site, localB: f.localB, openerB: f.openerB, rule: f.rule, gone: f.gone, revoked: f.revoked, tcp: f.tcp,
 		carriage: f.carriage, restored: f.restored, began: f.began, replied: f.replied,
 		opened: f.opened, openedW: f.openedW, last: f.last, out: f.out, in: f.in, noted: f.noted,
 	}
