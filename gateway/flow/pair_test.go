@@ -364,6 +364,32 @@ func TestRetell(t *testing.T) {
 	}
 }
 
+// TestRetellAtTheEnd: a connection is spoken for while one end may still wait, and
+// not when both may have forgotten it.
+func TestRetellAtTheEnd(t *testing.T) {
+	g := newGW(t, allow)
+	talk := newTalk(redDB, grayDB)
+	g.handshake(talk)
+	g.want("data", g.in(talk.answer(wiretest.ACK, 'x')), wire.OK)
+	g.want("acknowledgement", g.out(talk.call(wiretest.ACK)), wire.OK)
+	for _, c := range []struct {
+		name string
+		end  func()
+		want int
+	}{
+		{"open", func() {}, 1},
+		{"half-closed", func() { g.want("fin", g.in(talk.answer(wiretest.FIN|wiretest.ACK)), wire.OK) }, 1},
+		{"closing", func() { g.want("fin", g.out(talk.call(wiretest.FIN|wiretest.ACK)), wire.OK) }, 0},
+		{"over", func() { g.want("last acknowledgement", g.in(talk.answer(wiretest.ACK)), wire.OK) }, 0},
+	} {
+		c.end()
+		if n := g.path.Retell(t.Context(), gray); n != c.want {
+			t.Errorf("%s: %d acknowledgements, want %d", c.name, n, c.want)
+		}
+		g.readAll()
+	}
+}
+
 // TestRetellMore than the link takes at once: none is lost.
 func TestRetellMore(t *testing.T) {
 	const many = 3 * voiceQueue

@@ -59,7 +59,9 @@ func (p *Path) Retell(ctx context.Context, i int) int {
 // nil where it is not known for sure.
 func (f *flow) lastACK() []byte {
 	t := &f.tcp
-	if f.revoked || f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() || t.loose || !t.trusted {
+	// Where both ends have said FIN the other one may be gone by now, and a kernel
+	// answers by a reset for a socket that it has no more.
+	if f.revoked || t.phase != phaseOpen && t.phase != phaseHalf || t.loose || !t.trusted {
 		return nil
 	}
 	// The edge that the checks allow has room for error: what is repeated is the one
