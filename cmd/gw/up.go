@@ -14,7 +14,9 @@ import (
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway"
+	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/process"
+	"github.com/onewaylink/gw/gateway/status"
 )
 
 type upCmd struct {
@@ -36,8 +38,9 @@ func (c *upCmd) Run(env *env) error {
 	}
 	say(fmt.Sprintf("configuration read from %s: this is node %s of site %s",
 		strings.Join(cfg.Files, ", "), cfg.SelfNode().Name, cfg.SelfSite().Name), time.Since(start))
+	log := newLogger(env, cfg.Local.Log)
 	g, err := gateway.New(cfg, gateway.Options{
-		Version: versionText(), Milestone: say, Logger: newLogger(env, cfg.Local.Log),
+		Version: versionText(), Milestone: say, Logger: log,
 		Load: func() (configs.Config, configs.Diagnostics) {
 			return configs.Load(c.Config, configs.Options{KeyFile: c.Key})
 		},
@@ -45,12 +48,18 @@ func (c *upCmd) Run(env *env) error {
 	if err != nil {
 		return err
 	}
+	manager := newNotifier(os.Getenv, os.Getpid(), log)
 	group, ctx := errgroup.WithContext(env.ctx)
 	running, stop := context.WithCancel(ctx)
 	group.Go(func() error { return process.Run(running) })
 	group.Go(func() error { return process.Tidy(running) })
+	group.Go(func() error { return manager.run(ctx, answers(cfg.Local.Socket)) })
 	group.Go(func() error {
-		reloadOn(running, hup, g.Reload)
+		reloadOn(running, hup, func() status.Reload {
+			manager.Reloading()
+			defer manager.Ready() // also when the old configuration goes on
+			return g.Reload()
+		})
 		return nil
 	})
 	group.Go(func() error {
@@ -61,6 +70,17 @@ func (c *upCmd) Run(env *env) error {
 		say("stopped", time.Since(start))
 	}
 	return err
+}
+
+// answers returns a question that this process's own gateway answers when it
+// can still tell what it does: it takes the locks of the link, the pair and the
+// flow table.
+func answers(socket string) func(context.Context) error {
+	client := control.NewClient(socket)
+	return func(ctx context.Context) error {
+		_, err := client.Status(ctx)
+		return err
+	}
 }
 
 // newLogger makes the log that the configuration asks for, on stderr.
