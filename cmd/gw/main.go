@@ -49,6 +49,7 @@ type cli struct {
 	Pubkey     pubkeyCmd     `cmd:"" help:"Read a private key and print its public key."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print the completion script of a shell."`
+	Man        manCmd        `cmd:"" hidden:"" help:"Write the manual's pages."`
 }
 
 // env is what a command gets from its surroundings. ctx ends on SIGINT or
