@@ -4,12 +4,31 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: all build test unit fuzz lab bench demo soak clean
+# A version that dpkg can order: v1.2.3 is 1.2.3, four commits later 1.2.3+4.gabcdef.
+DEB_VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-\([0-9]*\)-g/+\1.g/' | grep . || \
+	git log -1 --date=format:%Y%m%d%H%M%S --format=0.0.0~%cd.%h 2>/dev/null || echo 0.0.0)
+NFPM    ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
+.PHONY: all build deb deb-test test unit fuzz lab bench demo soak clean
 
 all: build
 
 build: ## the gateway, as bin/gw
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gw ./cmd/gw
+
+deb: ## a Debian package, as dist/gw_VERSION_ARCH.deb
+	rm -rf dist/stage && mkdir -p dist/stage
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/stage/gw ./cmd/gw
+	CGO_ENABLED=0 GOOS= GOARCH= $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/stage/native ./cmd/gw # runs here, whatever is packed
+	dist/stage/native man --dir dist/stage/man
+	gzip -9n dist/stage/man/*
+	dist/stage/native completion bash >dist/stage/gw.bash
+	dist/stage/native completion zsh >dist/stage/_gw
+	dist/stage/native completion fish >dist/stage/gw.fish
+	DEB_VERSION='$(DEB_VERSION)' DEB_ARCH=$$($(GO) env GOARCH) $(NFPM) package --config configs/deb/nfpm.yaml --packager deb --target dist/
+
+deb-test: ## the package on machines of its own, with systemd: install, upgrade, remove, purge
+	$(GO) test -count=1 -timeout 20m -tags deb ./tests/deb
 
 test: unit lab ## all of it, as CI does
 
