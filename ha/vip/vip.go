@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -56,6 +57,9 @@ func New(cfg Config) (*Keeper, error) {
 	}
 	k := &Keeper{cfg: cfg, log: cfg.Logger.Named("vip"), ifi: ifi, tell: make(chan struct{}, 1)}
 	if k.arp, err = packet.Listen(ifi, packet.Raw, etherTypeARP, &packet.Config{Filter: requestsOnly()}); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; run gw as root, or with CAP_NET_RAW, which a pair's vip needs", err)
+		}
 		return nil, fmt.Errorf("listen for ARP on %q: %w", cfg.Interface, err)
 	}
 	if err := k.openND(); err != nil {

@@ -1,0 +1,209 @@
+//go:build deb
+
+package deb
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/onewaylink/gw/tests/lab"
+)
+
+func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
+
+// build makes a package of a version, as 1.deb or the like in dir.
+func build(t *testing.T, dir, version string) {
+	t.Helper()
+	cmd := exec.Command("make", "-s", "deb", "VERSION="+version, "DEB_VERSION="+version)
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make deb: %v\n%s", err, out)
+	}
+	found, err := filepath.Glob("../../dist/gw_" + version + "_*.deb")
+	if err != nil || len(found) != 1 {
+		t.Fatalf("make deb: %v, %v", found, err)
+	}
+	b, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, version+".deb"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(found[0]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPackage: a package is installed on two machines, configured, upgraded with
+// connections open, removed and purged.
+func TestPackage(t *testing.T) {
+	l := lab.Start(t, lab.Config{})
+	share := filepath.Join(l.Dir, "share")
+	if err := os.Mkdir(share, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	build(t, share, "1.0.0")
+	build(t, share, "1.0.1")
+	red, gray := start(t, l, l.Red.GW(), "red-1", share), start(t, l, l.Gray.GW(), "gray-1", share)
+	both := []*machine{red, gray}
+
+	for _, m := range both {
+		says(t, m.run("dpkg -i /run/share/1.0.0.deb"), "systemctl enable --now gw")
+		says(t, m.run("gw version"), "gw 1.0.0 ")
+		// Without a configuration nothing runs, and an example is none.
+		m.run("test -f /etc/gw/site.hcl.example && systemctl start gw")
+		m.fails("systemctl is-active gw")
+		m.run("man -w gw && man -w gw-ha-drain && man -w gw.hcl")
+		m.run("bash -c '. /usr/share/bash-completion/completions/gw; complete -p gw'")
+	}
+
+	red.run("gw init --dir /run/share/site --endpoint " + gray.host.WAN4.String() + ":51820")
+	for _, m := range both {
+		m.run("cp /run/share/site/site.hcl /run/share/site/" + m.name + ".key /etc/gw/ && gw validate -c /etc/gw && systemctl enable --now gw")
+		// systemd has waited until it answers.
+		says(t, m.run("gw status"), "node: "+m.name)
+		m.run("test -e /etc/systemd/system/multi-user.target.wants/gw.service")
+	}
+	red.linkUp()
+	gray.linkUp()
+
+	t.Run("upgrade", func(t *testing.T) {
+		pools := openPools(t, l)
+		for _, m := range both {
+			m.run("echo '# mine' >> /etc/gw/site.hcl.example")
+			before := m.run("systemctl show -P MainPID gw")
+			m.run("dpkg -i /run/share/1.0.1.deb")
+			if after := m.run("systemctl show -P MainPID gw"); after == before || after == "0" {
+				t.Errorf("%s: process %s before, %s after", m.name, before, after)
+			}
+			says(t, m.run("gw status"), "version: 1.0.1")
+			says(t, m.run("tail -n 1 /etc/gw/site.hcl.example"), "# mine")
+		}
+		for _, p := range pools {
+			if err := p.Check(patience); err != nil {
+				t.Error(err)
+			}
+		}
+		// A configuration that the new program refuses leaves the old one running.
+		pid := red.run("systemctl show -P MainPID gw")
+		red.run("echo 'sight {}' > /etc/gw/wrong.hcl")
+		says(t, red.run("dpkg -i /run/share/1.0.0.deb"), "left as it is")
+		red.run("rm /etc/gw/wrong.hcl")
+		if now := red.run("systemctl show -P MainPID gw"); now != pid {
+			t.Errorf("process %s before, %s after a configuration with a mistake", pid, now)
+		}
+		red.run("dpkg -i /run/share/1.0.1.deb")
+		for _, p := range pools {
+			if err := p.Check(patience); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
+	t.Run("hardening", func(t *testing.T) { testHardening(t, red) })
+
+	for _, m := range both {
+		m.run("dpkg -r gw")
+		m.fails("systemctl is-active gw")
+		m.fails("ip link show gw0")
+		m.run("test -f /etc/gw/site.hcl && test -f /etc/gw/" + m.name + ".key && test -d /var/lib/gw/" + m.name)
+		m.fails("test -e /usr/bin/gw || test -e /etc/systemd/system/multi-user.target.wants/gw.service")
+	}
+	says(t, red.run("dpkg -P gw"), "holds your configuration and keys")
+	red.run("test -f /etc/gw/red-1.key")
+	red.fails("test -e /var/lib/gw || test -e /etc/gw/site.hcl.example")
+	gray.run("rm /etc/gw/site.hcl /etc/gw/gray-1.key && dpkg -P gw")
+	gray.fails("test -e /etc/gw")
+}
+
+// testHardening takes away what the unit allows, one after the other, and looks
+// for what then fails; and has the watchdog end a process that stands still.
+func testHardening(t *testing.T, m *machine) {
+	m = m.in(t)
+	const dir = "/run/systemd/system/gw.service.d"
+	m.run("mkdir -p " + dir)
+	with := func(lines string) {
+		t.Helper()
+		m.run("printf '[Service]\\n" + lines + "\\n' > " + dir + "/test.conf && systemctl daemon-reload && systemctl reset-failed gw")
+	}
+	fails := func(lines, why string) {
+		t.Helper()
+		with(lines)
+		m.run("journalctl --rotate && journalctl --vacuum-time=1us; systemctl restart --no-block gw")
+		var out string
+		m.until(lines+": gw says "+why, func() bool {
+			out, _ = m.try("journalctl -b --no-pager -o cat -u gw")
+			return strings.Contains(out, why)
+		})
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, why) {
+				t.Logf("%s: %s", lines, line)
+				break
+			}
+		}
+	}
+	works := func(lines string) {
+		t.Helper()
+		with(lines)
+		m.run("systemctl restart gw")
+	}
+	fails(`CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_RAW`, "CAP_NET_ADMIN is missing")
+	fails(`DeviceAllow=\nDevicePolicy=closed`, "/dev/net/tun may not be opened")
+
+	// One of a pair with an address on the LAN, on a host that has IPv6 off.
+	m.run(`cp /etc/gw/site.hcl /run/site.hcl && key=$(gw genkey | gw pubkey) && sed -i '
+		s|"10.77.1.0/24"|"10.77.1.0/24", "fd77:1::/64"|
+		s|address *= "10.77.1.1"|address = ["10.77.1.1", "fd77:1::1"]\nsibling_endpoint = "10.77.1.251:51820"\n}\n` +
+		`pair { vip = ["10.77.1.250/24", "fd77:1::250/64"] }\n` +
+		`node "red-2" {\npublic_key = "'$key'"\naddress = ["10.77.1.2", "fd77:1::2"]\nsibling_endpoint = "10.77.1.252:51820"|
+		' /etc/gw/site.hcl && echo 'local { lan = "lan0" }' > /etc/gw/local.hcl && gw validate -c /etc/gw
+		sysctl -q -w net.ipv6.conf.default.disable_ipv6=1`)
+	works("")
+	says(t, m.run("gw ha status"), "node: red-1")
+	fails(`CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN`, "or with CAP_NET_RAW")
+	fails(`ReadWritePaths=`, "read-only file system")
+	m.run("mv /run/site.hcl /etc/gw/site.hcl && rm /etc/gw/local.hcl && sysctl -q -w net.ipv6.conf.default.disable_ipv6=0")
+
+	works("WatchdogSec=2")
+	m.linkUp()
+	pid := m.run("systemctl show -P MainPID gw")
+	m.run("kill -STOP " + pid)
+	m.until("the watchdog starts it again", func() bool {
+		return m.run("systemctl show -P MainPID gw") != pid && m.run("systemctl show -P ActiveState gw") == "active"
+	})
+	says(t, m.run("journalctl -b --no-pager -u gw"), "SIGABRT")
+	works("")
+	m.linkUp()
+	t.Log(m.run("systemd-analyze security --no-pager gw | tail -n 1"))
+}
+
+func says(t *testing.T, out, want string) {
+	t.Helper()
+	if !strings.Contains(out, want) {
+		t.Errorf("it does not say %q:\n%s", want, out)
+	}
+}
+
+// openPools opens connections by the rule of `gw init`, from either side.
+func openPools(t *testing.T, l *lab.Lab) (pools []*lab.Pool) {
+	t.Helper()
+	red, gray := l.Red.DB(), l.Gray.DB()
+	for _, w := range [][2]*lab.Host{{red, gray}, {gray, red}} {
+		echo, err := lab.EchoTCP(t.Context(), w[1].Namespace, netip.AddrPortFrom(w[1].LAN4, 5432))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := lab.OpenPool(t.Context(), w[0].Namespace, echo.Addr, 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Close(); echo.Close() })
+		pools = append(pools, p)
+	}
+	return pools
+}
