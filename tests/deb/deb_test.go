@@ -73,6 +73,8 @@ func TestPackage(t *testing.T) {
 	gray.linkUp()
 
 	t.Run("upgrade", func(t *testing.T) {
+		serve(t, l.Red.DB())
+		serve(t, l.Gray.DB())
 		pools := openPools(t, l)
 		for _, m := range both {
 			m.run("echo '# mine' >> /etc/gw/site.hcl.example")
@@ -189,20 +191,26 @@ func says(t *testing.T, out, want string) {
 	}
 }
 
+// serve lets a database's host answer on PostgreSQL's port by an echo.
+func serve(t *testing.T, h *lab.Host) {
+	t.Helper()
+	echo, err := lab.EchoTCP(t.Context(), h.Namespace, netip.AddrPortFrom(h.LAN4, 5432))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { echo.Close() })
+}
+
 // openPools opens connections by the rule of `gw init`, from either side.
 func openPools(t *testing.T, l *lab.Lab) (pools []*lab.Pool) {
 	t.Helper()
 	red, gray := l.Red.DB(), l.Gray.DB()
 	for _, w := range [][2]*lab.Host{{red, gray}, {gray, red}} {
-		echo, err := lab.EchoTCP(t.Context(), w[1].Namespace, netip.AddrPortFrom(w[1].LAN4, 5432))
+		p, err := lab.OpenPool(t.Context(), w[0].Namespace, netip.AddrPortFrom(w[1].LAN4, 5432), 50)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := lab.OpenPool(t.Context(), w[0].Namespace, echo.Addr, 50)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { p.Close(); echo.Close() })
+		t.Cleanup(func() { p.Close() })
 		pools = append(pools, p)
 	}
 	return pools
