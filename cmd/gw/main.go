@@ -41,6 +41,7 @@ type cli struct {
 	Capture    captureCmd    `cmd:"" help:"Write packets of both sides to a pcapng file, the dropped too."`
 	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
+	Import     importCmd     `cmd:"" help:"Turn a file of wg-quick into a first configuration."`
 	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`
 	Fmt        fmtCmd        `cmd:"" help:"Lay configuration files out in the usual way."`
 	Render     renderCmd     `cmd:"" help:"Print the configuration with only what one site needs to know."`

@@ -112,6 +112,11 @@ func TestGuide(t *testing.T) {
 		d.write(t, "gw.deb", string(b))
 	}
 	give("1.0.0")
+	wg, err := os.ReadFile("../../configs/testdata/wg/dialled.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write(t, "wg0.conf", string(wg))
 
 	runOn := func(host string, b Block) string {
 		t.Helper()
