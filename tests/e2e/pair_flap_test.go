@@ -20,7 +20,7 @@ func TestPairFlap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const flaps, every = 30, 100 * time.Millisecond
+	const flaps, every = 20, 100 * time.Millisecond
 	runs := n.paced(t, 4*drainRate, drainRate) // longer than all flaps
 	if err := runs[0].Reached(1 << 20); err != nil {
 		t.Fatal(err)
@@ -32,11 +32,11 @@ func TestPairFlap(t *testing.T) {
 		<-tick.C
 		n.route(t, n.Red, n.Gray, i)
 		n.route(t, n.Gray, n.Red, i+i/2) // now together, now in turn
-		if first, _ := active(t, n.red); i%10 == 9 && relaysNow(first) > 0 {
+		if first, _ := active(t, n.red); i%5 == 4 && relaysNow(first) > 0 {
 			relayed++
 		}
 	}
-	t.Logf("stall %v, relayed at %d of 3 looks, drops %v and %v", n.longest(t, runs).Round(time.Millisecond), relayed,
+	t.Logf("stall %v, relayed at %d of 4 looks, drops %v and %v", n.longest(t, runs).Round(time.Millisecond), relayed,
 		n.red[0].allDrops(t), n.red[1].allDrops(t))
 	if relayed == 0 {
 		t.Error("nothing was relayed: the test shows less than it says")
