@@ -195,7 +195,7 @@ func ownAddress(n configs.Node, v4 bool) netip.Addr {
 
 // checkConfig is what the host is to be fit for.
 func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
-	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site}
+	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site, TrunkPort: trunk.Port}
 	for _, r := range h.Routes {
 		cc.Remote = append(cc.Remote, r.Prefix)
 	}

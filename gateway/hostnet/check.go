@@ -54,6 +54,9 @@ type CheckConfig struct {
 	Site, Remote []netip.Prefix
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
+	// TrunkPort is the TCP port of the trunks, which come in by the device; 0 has
+	// the host's own firewall not looked at.
+	TrunkPort uint16
 }
 
 // Check looks for what keeps a gateway from its work on this host, the fatal findings
@@ -63,18 +66,30 @@ type CheckConfig struct {
 // thread.
 func Check(c CheckConfig) []Finding {
 	var all []Finding
-	for _, check := range []func(CheckConfig) []Finding{
-		func(CheckConfig) []Finding { return checkTUN(tunPath) },
-		checkPrivilege,
-		checkEndpoints,
-		checkLAN,
-		checkForwarding,
-		checkReversePath,
-		checkRoutes,
-		checkFirewall,
-		checkMTU,
-	} {
-		all = append(all, check(c)...)
+	for _, s := range Survey(c) {
+		all = append(all, s.Findings...)
+	}
+	return all
+}
+
+// A Subject is one thing that Check looks at, and what it found there.
+type Subject struct {
+	Name     string
+	Findings []Finding
+}
+
+// Survey is Check for who also wants to know what is in order.
+func Survey(c CheckConfig) []Subject {
+	all := []Subject{
+		{"tun device", checkTUN(tunPath)},
+		{"privilege", checkPrivilege(c)},
+		{"endpoints", checkEndpoints(c)},
+		{"lan interface", checkLAN(c)},
+		{"forwarding", checkForwarding(c)},
+		{"reverse path filter", checkReversePath(c)},
+		{"routes", checkRoutes(c)},
+		{"firewall", append(checkFirewall(c), checkInput(c)...)},
+		{"mtu", checkMTU(c)},
 	}
 	return all
 }

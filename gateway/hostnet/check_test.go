@@ -99,6 +99,15 @@ func TestCheck(t *testing.T) {
 			want: []string{"chain inet f forward"}},
 		{name: "nftables other rules", broken: []string{"nft add table inet f", "nft add chain inet f forward '{type filter hook forward priority 0;}'",
 			"nft add rule inet f forward ip daddr 10.0.0.1 drop", "nft add chain inet f input '{type filter hook input priority 0; policy drop;}'"}},
+		{name: "trunks dropped", with: trunks, broken: []string{nftInput,
+			"nft add rule inet f input ct state established accept", "nft add rule inet f input iifname lo accept",
+			"nft add rule inet f input tcp dport 22 accept", "nft add rule inet f input iifname gw0 tcp dport 5432 accept",
+			"nft add rule inet f input tcp dport { 80, 443 } accept", "nft add rule inet f input udp dport 9774 accept"},
+			want: []string{`chain inet f input drops what is addressed to this host, and no rule of its table accepts tcp/9774 on "gw0"`}},
+		{name: "trunks by port", with: trunks, broken: []string{nftInput, "nft add rule inet f input tcp dport 9774 accept"}},
+		{name: "trunks by range", with: trunks, broken: []string{nftInput, "nft add rule inet f input tcp dport 9000-9999 accept"}},
+		{name: "trunks by set", with: trunks, broken: []string{nftInput, "nft add rule inet f input tcp dport { 22, 9774 } accept"}},
+		{name: "trunks by device", with: trunks, broken: []string{nftInput, "nft add chain inet f more", `nft add rule inet f more iifname "gw*" accept`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, config := fit(t)
@@ -122,6 +131,11 @@ func TestCheck(t *testing.T) {
 		})
 	}
 }
+
+// nftInput drops what is addressed to the host, and trunks has that looked at.
+const nftInput = "nft add table inet f && nft add chain inet f input '{type filter hook input priority 0; policy drop;}'"
+
+func trunks(c *CheckConfig) { c.TrunkPort = 9774 }
 
 func nftDrop(family, table string) string {
 	return "nft add table " + family + " " + table + " && nft add chain " + family + " " + table +
