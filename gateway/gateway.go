@@ -137,6 +137,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}
 	g.tracing = newTracing(g)
 	newCapturing(g)
+	g.handleExaminations()
 	return g, nil
 }
 

@@ -40,6 +40,8 @@ type cli struct {
 	Trace      traceCmd      `cmd:"" help:"Say what would happen to a packet, or follow real ones."`
 	Capture    captureCmd    `cmd:"" help:"Write packets of both sides to a pcapng file, the dropped too."`
 	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
+	Doctor     doctorCmd     `cmd:"" help:"Examine host, links, policy, pair and disk, and say what to do."`
+	Ping       pingCmd       `cmd:"" help:"Try the way to a node or a database: link, gateway, port."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
 	Import     importCmd     `cmd:"" help:"Turn a file of wg-quick into a first configuration."`
 	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`

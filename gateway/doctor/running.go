@@ -1,0 +1,200 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/onewaylink/gw/gateway/status"
+)
+
+const (
+	// maxSkew is a difference between two clocks that makes logs hard to read together.
+	maxSkew = 2 * time.Second
+	// oldHandshake is when a session has outlived WireGuard's Reject-After-Time, 180 s.
+	oldHandshake = 180 * time.Second
+	// badLoss is what a cubic sender does not get over (docs/design.md, section 10).
+	badLoss = 0.001
+	// settled is how long a link must have been up before trunks are missed.
+	settled = 30 * time.Second
+)
+
+// Running judges a gateway by its snapshot: its links, policy, pair and LAN address.
+func Running(s status.Status) []Check {
+	var out []Check
+	for i := range s.Links {
+		out = append(out, link(&s.Links[i], s.Time)...)
+	}
+	if len(s.Links) == 0 {
+		out = append(out, Check{"link", "links", Failure, "this node has no link to any other", "add a link block that names its site, and gw validate -c FILE"})
+	}
+	out = append(out, policy(s)...)
+	out = append(out, trunks(s)...)
+	out = append(out, flows(s))
+	if s.HA != nil {
+		out = append(out, pair(s.HA)...)
+	}
+	return out
+}
+
+// link judges the way to one node: whether UDP passes, handshake, sizes, loss, clocks.
+func link(l *status.Link, now time.Time) []Check {
+	at := func(name string, level Level, what, do string) Check {
+		return Check{"link", l.Peer + " " + name, level, what, do}
+	}
+	var out []Check
+	switch {
+	case l.State == status.LinkRefused:
+		out = append(out, at("state", Failure, "refused: "+l.Refused, "make the settings named below equal on both nodes, and restart"))
+	case l.State == status.LinkSilent:
+		out = append(out, at("state", Warning, "packets pass, but the peer says no hello", "see whether it is a gw of this version: gw version there"))
+	case l.State == status.LinkUp:
+		out = append(out, at("state", OK, "up, UDP passes both ways", ""))
+	case l.Initiator && l.RxBytes == 0 && l.State != status.LinkLost:
+		out = append(out, at("state", Failure,
+			fmt.Sprintf("%s: %d bytes were sent to udp %s and nothing has ever come back", l.State, l.TxBytes, l.Endpoint),
+			"see that gw runs on "+l.Peer+", that the firewall lets udp to "+l.Endpoint+" out and its answers in, and that both nodes have the same public keys"))
+	case l.Initiator:
+		out = append(out, at("state", Failure,
+			fmt.Sprintf("%s: nothing comes back from udp %s any more", l.State, l.Endpoint),
+			"see that gw runs on "+l.Peer+" and that the firewall still lets udp to "+l.Endpoint+" through"))
+	default:
+		out = append(out, at("state", Failure, fmt.Sprintf("%s: %s has to dial, and nothing is heard of it", l.State, l.Peer),
+			"run gw doctor on "+l.Peer+"; here, see that the host's firewall accepts gw's udp port"))
+	}
+	if l.State.Carries() && !l.LastHandshake.IsZero() {
+		if age := now.Sub(l.LastHandshake).Round(time.Second); age > oldHandshake {
+			out = append(out, at("handshake", Warning, fmt.Sprintf("the last one was %v ago, later ones have failed", age), "see the clocks of both nodes, and the log of "+l.Peer))
+		} else {
+			out = append(out, at("handshake", OK, fmt.Sprintf("%v ago", max(0, age)), ""))
+		}
+	}
+	for _, d := range l.Duplicates {
+		out = append(out, at("key", Failure, fmt.Sprintf("two processes use the key of %s: %s", d.Node, strings.Join(d.Endpoints, " and ")), "stop one of them, or give it a key of its own: gw genkey"))
+	}
+	if l.ClockBehind > 0 {
+		out = append(out, at("clock", Failure, fmt.Sprintf("this clock stands %v behind the last handshake: new ones are taken for replays", time.Duration(l.ClockBehind).Round(time.Second)), "set this host's clock: chronyc makestep"))
+	}
+	if !l.Measured() {
+		return out
+	}
+	switch {
+	case l.MTUOut == 0 || l.MTUIn == 0:
+		out = append(out, at("path mtu", OK, "is being measured", ""))
+	case l.MTUOut < 1280 || l.MTUIn < 1280:
+		out = append(out, at("path mtu", Warning, fmt.Sprintf("%d out, %d in, which IPv6 can't live with (1280)", l.MTUOut, l.MTUIn), "find what narrows the path: tracepath to the endpoint"))
+	default:
+		out = append(out, at("path mtu", OK, fmt.Sprintf("%d out, %d in", l.MTUOut, l.MTUIn), ""))
+	}
+	if l.LossOut > badLoss || l.LossIn > badLoss {
+		out = append(out, at("loss", Warning, fmt.Sprintf("%.2g %% out, %.2g %% in", 100*l.LossOut, 100*l.LossIn), `have the bulk relayed (mode = "auto"), and have the path looked at`))
+	} else {
+		out = append(out, at("loss", OK, fmt.Sprintf("none to speak of, round trip %v", time.Duration(l.RTT).Round(10*time.Microsecond)), ""))
+	}
+	if l.ClockBehind == 0 {
+		if skew := time.Duration(l.ClockSkew); skew.Abs() > maxSkew {
+			out = append(out, at("clock", Warning, fmt.Sprintf("%s's clock differs from this one by %v", l.Peer, skew.Round(time.Millisecond)), "synchronise both hosts' clocks: timedatectl set-ntp true"))
+		} else {
+			out = append(out, at("clock", OK, "agrees with this one", ""))
+		}
+	}
+	return out
+}
+
+// policy says in which settings two nodes differ. Values never leave a site.
+func policy(s status.Status) []Check {
+	var out []Check
+	for _, l := range s.Links {
+		for _, d := range l.Differences {
+			level := Warning
+			if d.Fatal {
+				level = Failure
+			}
+			out = append(out, Check{"policy", d.Attribute, level, fmt.Sprintf("%s: here and on %s", kinds[d.Kind], l.Peer), "put the same file on both nodes; gw validate -c FILE before the restart"})
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, l := range s.Links {
+		if !l.Measured() {
+			return []Check{{"policy", "settings", Warning, "could not be compared with " + l.Peer, "see its link above"}}
+		}
+	}
+	return []Check{{"policy", "settings", OK, "the same on all nodes that are linked", ""}}
+}
+
+var kinds = map[status.DifferenceKind]string{
+	status.OnlyHere: "set on one side only", status.OnlyThere: "set on one side only", status.Differs: "not the same",
+}
+
+// trunks notices that none comes about though a link has been up for long.
+func trunks(s status.Status) []Check {
+	if s.HA != nil && s.HA.Role != status.RoleActive {
+		return nil
+	}
+	up := ""
+	for _, l := range s.Links {
+		if l.State == status.LinkUp && l.Site != s.Site && s.Time.Sub(l.Since) > settled {
+			up = l.Peer
+		}
+	}
+	switch r := s.Relay; {
+	case up == "":
+		return nil
+	case r.TrunksWaiting+r.TrunksInUse == 0:
+		return []Check{{"link", "trunks", Warning, "there is none to " + up + ": no connection can be relayed, all are carried raw",
+			fmt.Sprintf("on both nodes, have the host's firewall accept tcp/9774 that comes in by %s; gw doctor there names the chain", s.TUN.Name)}}
+	case r.Congestion != "bbr":
+		return []Check{{"link", "trunks", Warning, "run " + r.Congestion + ", which loss hurts", "modprobe tcp_bbr, and restart gw"}}
+	default:
+		return []Check{{"link", "trunks", OK, fmt.Sprintf("%d waiting, %d in use", r.TrunksWaiting, r.TrunksInUse), ""}}
+	}
+}
+
+func flows(s status.Status) Check {
+	f := s.Flows
+	if f.Limit > 0 && f.Total()*10 >= f.Limit*9 {
+		return Check{"gateway", "flows", Warning, fmt.Sprintf("%d of at most %d", f.Total(), f.Limit), "see who opens so many: gw conns"}
+	}
+	return Check{"gateway", "flows", OK, fmt.Sprintf("%d of at most %d", f.Total(), f.Limit), ""}
+}
+
+// pair judges sibling, records and the LAN's address.
+func pair(h *status.HA) []Check {
+	var out []Check
+	switch s := h.Sibling; {
+	case s.State == status.SiblingRefused:
+		out = append(out, Check{"pair", s.Node, Failure, "refused: " + s.Refused, "make the settings named above equal on both nodes"})
+	case s.State != status.SiblingUp:
+		out = append(out, Check{"pair", s.Node, Failure, fmt.Sprintf("%s: nobody takes over when %s dies", s.State, h.Node), "start gw on " + s.Node + ", and see that udp passes between the two"})
+	case s.Health != nil && (!s.Health.LAN || !s.Health.Plane):
+		out = append(out, Check{"pair", s.Node, Warning, "heard, but not fit to be active", "run gw doctor on " + s.Node})
+	default:
+		out = append(out, Check{"pair", s.Node, OK, fmt.Sprintf("%s, heard in time", s.Role), ""})
+	}
+	switch r := h.Records; {
+	case h.Sibling.State != status.SiblingUp:
+	case !r.InSync || r.DigestEqual != nil && !*r.DigestEqual:
+		out = append(out, Check{"pair", "records", Warning, "the standby's are behind: connections would be lost in a takeover", "wait a few seconds and ask gw ha test; if it stays so, restart the standby"})
+	default:
+		out = append(out, Check{"pair", "records", OK, "digest equal", ""})
+	}
+	if h.Role == status.RoleWaiting || h.Role == status.RoleSuspended {
+		out = append(out, Check{"pair", "role", Warning, string(h.Role) + ": " + h.Why, "see gw ha status in a few seconds"})
+	}
+	if !h.Health.LAN {
+		out = append(out, Check{"address", "lan", Failure, "the interface toward the hosts is down", "ip link set up the interface of local.lan; see its cable and switch"})
+	}
+	if len(h.VIP.Addresses) > 0 {
+		switch active := h.Role == status.RoleActive; {
+		case active && !h.VIP.Held:
+			out = append(out, Check{"address", "vip", Failure, "this node is active and does not answer for it", "see the log; gw ha drain gives it to the sibling"})
+		case active:
+			out = append(out, Check{"address", "vip", OK, "answered for by this node", ""})
+		default:
+			out = append(out, Check{"address", "vip", OK, "answered for by the active node", ""})
+		}
+	}
+	return out
+}
