@@ -82,6 +82,11 @@ func (b *builder) local(opt Options) {
 			l.Status.Listen = t.s
 		}
 	}
+	if t := raw.auditTo; t != nil && b.notEmpty(*t, "audit to") {
+		if l.Audit.To = t.s; t.s != "stdout" {
+			l.Audit.To = relativeTo(t.at.Filename, t.s)
+		}
+	}
 	if t := raw.logLevel; t != nil {
 		levels := []string{"trace", "debug", "info", "warn", "error"}
 		if !slices.Contains(levels, t.s) {

@@ -183,6 +183,7 @@ type Local struct {
 	Check          bool   // each segment of a relay is held against what the other database has said
 	TUN            TUN
 	Status         Status
+	Audit          Audit
 	Log            Log
 	Capture        Capture
 }
@@ -208,6 +209,11 @@ type TUN struct {
 // Status is where metrics are served.
 type Status struct {
 	Listen string // host:port; "" serves none
+}
+
+// Audit is where it is written who was connected to whom.
+type Audit struct {
+	To string // a file, or "stdout"; "" writes none
 }
 
 // Log is how much is logged and in which form.

@@ -74,6 +74,7 @@ type rawLocal struct {
 	tunPersist     *toggle
 	tunCongCtl     *text
 	statusListen   *text
+	auditTo        *text
 	logLevel       *text
 	logJSON        *toggle
 	captureMemory  *number
@@ -196,7 +197,7 @@ func (m *merged) sub(name string) content {
 }
 
 func (d *decoder) readLocal(m *merged) rawLocal {
-	tun, status, log := m.sub("tun"), m.sub("status"), m.sub("log")
+	tun, status, audit, log := m.sub("tun"), m.sub("status"), m.sub("audit"), m.sub("log")
 	return rawLocal{
 		privateKeyFile: d.text(m.content, "private_key_file", "/etc/gw/private.key"),
 		stateDir:       d.text(m.content, "state_dir", "/var/lib/gw"),
@@ -210,6 +211,7 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		tunPersist:     d.toggle(tun, "persist"),
 		tunCongCtl:     d.text(tun, "congctl", "bbr"),
 		statusListen:   d.text(status, "listen", "127.0.0.1:9770"),
+		auditTo:        d.text(audit, "to", "/var/log/gw/audit.log"),
 		logLevel:       d.text(log, "level", "info"),
 		logJSON:        d.toggle(log, "json"),
 		captureMemory:  d.number(m.sub("capture"), "memory", "4"),

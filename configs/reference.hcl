@@ -203,6 +203,16 @@ local {
     listen = "127.0.0.1:9770"
   }
 
+  # Who was connected to whom: a line of JSON when a connection opens, with rule
+  # and file:line, one when it ends, with bytes, duration and reason, and one for
+  # each change of roles and each reload.
+  audit {
+    # A file, which is appended to and reopened on SIGHUP, or "stdout", which systemd
+    # hands to its journal. Default: nothing is written. Connections never wait for
+    # it: lines that it can't take are lost, counted, and it says so itself.
+    to = "/var/log/gw/audit.log"
+  }
+
   # Logs go to standard error.
   log {
     # "trace", "debug", "info", "warn" or "error". Default "info".

@@ -67,6 +67,10 @@ var rootSchema = &bodySchema{
 					where: "the status block",
 					attrs: []string{"listen"},
 				}},
+				{name: "audit", body: &bodySchema{
+					where: "the audit block",
+					attrs: []string{"to"},
+				}},
 				{name: "log", body: &bodySchema{
 					where: "the log block",
 					attrs: []string{"level", "json"},

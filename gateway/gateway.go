@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
@@ -79,6 +80,7 @@ type Gateway struct {
 	control  *control.Server
 	status   *status.Server // nil without status.listen
 	source   *source
+	audit    *audit.Log // nil without local.audit
 }
 
 // New opens the state directory, the control socket, the TUN device and the
@@ -106,6 +108,9 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}()
 	g.source = &source{gw: g, started: g.started}
 
+	if err = g.openAudit(); err != nil {
+		return nil, err
+	}
 	if g.store, err = records.Open(records.Config{
 		Dir: cfg.Local.StateDir, Logger: g.log,
 		Snapshot: func(yield func(k, v []byte) bool) { g.table.Records("")(yield) },
@@ -152,7 +157,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: flowSites(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
-		Alive: g.alive,
+		Alive: g.alive, Observer: g.observer(cfg),
 	})
 	g.path = flow.NewPath(g.table, g.tun)
 	if err = g.newRelaying(); err != nil {
@@ -268,6 +273,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	run("link", g.link.Run)
 	run("pulse", g.pulse.Run)
+	if g.audit != nil {
+		run("audit log", g.audit.Run)
+	}
 	run("wakes", g.runWakes)
 	if g.pair != nil {
 		run("pair", g.pair.Run)
@@ -309,5 +317,6 @@ func (g *Gateway) close() error {
 	if g.store != nil {
 		errs = append(errs, g.store.Close())
 	}
+	errs = append(errs, g.audit.Close())
 	return errors.Join(errs...)
 }

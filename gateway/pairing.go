@@ -57,7 +57,7 @@ func (g *Gateway) newPair(boot uint64) error {
 		Self: pair.Node{Name: node.Name, Key: ha.NodeID(node.PublicKey)}, Sites: pairSites(c),
 		StateDir: c.Local.StateDir, HAPort: link.HAPort, StrayPort: link.StrayPort,
 		Tunnels: (*tunnels)(g), Flows: (*pairFlows)(g), Path: g.path,
-		Fit: g.fit, OnCarrier: g.setCarrier, OnTakeover: g.restorer.again, Logger: g.log,
+		Fit: g.fit, OnCarrier: g.setCarrier, OnTakeover: g.restorer.again, OnEvent: g.auditPair, Logger: g.log,
 	}
 	if g.wakes != nil {
 		pc.Wake = g.wake

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/onewaylink/gw/configs"
@@ -110,15 +111,18 @@ func (g *Gateway) Reload() status.Reload {
 	const kept = "configuration not reloaded: what runs is kept"
 	if len(out.Mistakes) > 0 {
 		g.log.Error(kept, "mistakes", mistakes(out.Mistakes))
+		g.AuditReload(errors.New("mistakes in the configuration"))
 		return out
 	}
 	if list := out.NeedsRestart(); len(list) > 0 {
 		g.log.Error(kept, "needs_restart", attributes(list))
+		g.AuditReload(errors.New("it takes a restart"))
 		return out
 	}
 	rejudged := g.apply(next, j)
 	out.Applied = true
 	out.Kept, out.Moved, out.Revoked, out.Resumed = rejudged.Kept, rejudged.Moved, rejudged.Revoked, rejudged.Resumed
+	g.AuditReload(nil)
 	g.log.Info("configuration reloaded", "changes", attributes(out.Changes),
 		"connections_ended", out.Revoked, "connections_resumed", out.Resumed, "connections_kept", out.Kept)
 	return out

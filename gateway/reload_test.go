@@ -20,7 +20,9 @@ import (
 // nowhere is the device of a gateway without a host.
 type nowhere struct{}
 
-func (nowhere) Read([]byte) (int, wire.Offload, error)    { return 0, wire.Offload{}, os.ErrDeadlineExceeded }
+func (nowhere) Read([]byte) (int, wire.Offload, error) {
+	return 0, wire.Offload{}, os.ErrDeadlineExceeded
+}
 func (nowhere) TryRead([]byte) (int, wire.Offload, error) { return 0, wire.Offload{}, nil }
 func (nowhere) Write([][]byte, wire.Offload) error        { return nil }
 func (nowhere) SetReadDeadline(time.Time) error           { return nil }

@@ -51,6 +51,10 @@ func (s *source) Status() status.Status {
 		h := g.pair.Status()
 		out.HA = &h
 	}
+	if g.audit != nil {
+		a := g.audit.Stats()
+		out.Audit = &status.Audit{Written: a.Written, Lost: a.Lost}
+	}
 	for _, p := range g.link.Snapshot() {
 		l := linkStatus(p)
 		if len(p.DuplicateSelf) > 0 {

@@ -58,6 +58,7 @@ func (c *upCmd) Run(env *env) error {
 		reloadOn(running, hup, func() status.Reload {
 			manager.Reloading()
 			defer manager.Ready() // also when the old configuration goes on
+			g.ReopenAudit()
 			return g.Reload()
 		})
 		return nil

@@ -31,6 +31,11 @@ func Running(s status.Status) []Check {
 	out = append(out, policy(s)...)
 	out = append(out, trunks(s)...)
 	out = append(out, flows(s))
+	if a := s.Audit; a != nil && a.Lost > 0 {
+		out = append(out, Check{"gateway", "audit", Warning, fmt.Sprintf("%d lines were lost, %d written", a.Lost, a.Written), "see the log, and the disk of local.audit: df -h"})
+	} else if a != nil {
+		out = append(out, Check{"gateway", "audit", OK, fmt.Sprintf("%d lines written, none lost", a.Written), ""})
+	}
 	if s.HA != nil {
 		out = append(out, pair(s.HA)...)
 	}

@@ -72,6 +72,7 @@ type Config struct {
 	MTU      int
 	Judge    Judge
 	Recorder Recorder // may be nil: nothing is remembered then
+	Observer Observer // may be nil: nobody is told
 	// Now is a monotonic clock, counted from any fixed moment.
 	Now func() time.Duration
 	// Alive reports whether the process has been running. While it says no,

@@ -248,7 +248,7 @@ func (p *Path) arrive(b []byte) wire.Reason {
 func (p *Path) shadow(k key, host Host, out *Probed) *Path {
 	t := p.table
 	c := t.cfg
-	c.Judge, c.Recorder = *t.judge.Load(), nil
+	c.Judge, c.Recorder, c.Observer = *t.judge.Load(), nil, nil
 	st := New(c)
 	st.start = t.start
 	st.since.Store(t.since.Load())
@@ -292,7 +292,7 @@ const maxRoom = 16
 // clone copies the flow, but not the relay that carries it.
 func (f *flow) clone() *flow {
 	c := &flow{
-		key: f.key, site: f.site, localB: f.localB, openerB: f.openerB, rule: f.rule, gone: f.gone, revoked: f.revoked, tcp: f.tcp,
+		key: f.key, site: f.site, localB: f.localB, openerB: f.openerB, rule: f.rule, gone: f.gone, revoked: f.revoked, ended: f.ended, tcp: f.tcp,
 		carriage: f.carriage, restored: f.restored, began: f.began, replied: f.replied,
 		opened: f.opened, openedW: f.openedW, last: f.last, out: f.out, in: f.in, noted: f.noted,
 	}

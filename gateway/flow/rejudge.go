@@ -134,6 +134,7 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 
 // revoke ends a flow that no rule allows any more. It stays as a tombstone.
 func (t *Table) revoke(s *shard, f *flow) {
+	t.tellEnded(f, "its rule was revoked")
 	f.revoked, f.last = true, t.cfg.Now()
 	f.wants.Store(wantsNothing)
 	if r := f.carriage.relay; r != nil {

@@ -75,6 +75,7 @@ type carriage struct {
 	// changes.
 	plain bool
 	never bool // not to be relayed again
+	was   bool // has been relayed
 	// what moved without a pause
 	burstBytes, burstPackets uint64
 	// notBefore is when a relay may be tried (again), wait how long after a failure.
@@ -188,6 +189,7 @@ func (t *Table) Attach(
 	}
 	f.carriage.relay, f.carriage.h, f.carriage.why = r, h, why
 	f.relay.Store(&r)
+	f.carriage.was = true
 	t.relayed.Add(1)
 	return nil
 }

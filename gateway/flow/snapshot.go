@@ -25,6 +25,8 @@ type Conn struct {
 	// Relayed says that it is carried by a relay, and Why explains that, or why not.
 	Relayed bool
 	Why     string
+	// WasRelayed says that a relay has carried it at some time.
+	WasRelayed bool
 	// Out is what left this site, In what came into it; bytes of whole IP packets.
 	PacketsOut, BytesOut, PacketsIn, BytesIn uint64
 	Age, Idle                                time.Duration
@@ -50,23 +52,28 @@ func (t *Table) Conns() iter.Seq[Conn] {
 			if f.own() {
 				return true
 			}
-			src, dst := f.key.ends(f.openerB)
-			relayed, why := f.how()
-			return yield(Conn{
-				Relayed: relayed, Why: why, Revoked: f.revoked, Over: f.over(),
-				Proto: f.key.proto, Source: src, Destination: dst,
-				Local: f.openerB == f.localB, Site: t.cfg.Sites[f.site].Name,
-				State: f.state(), Rule: *f.rule,
-				PacketsOut: f.out.packets, BytesOut: f.out.bytes,
-				PacketsIn: f.in.packets, BytesIn: f.in.bytes,
-				Age: now - f.opened, Idle: now - f.last,
-				key: f.key, kept: f.noted.kept,
-			})
+			return yield(t.conn(f, now))
 		}
 		t.eachOf(conn, func(s *shard, k key, d dormant) bool {
 			f, r := t.rouse(s, k, &d)
 			return r != wire.OK || conn(f)
 		})
+	}
+}
+
+// conn is the snapshot of a flow.
+func (t *Table) conn(f *flow, now time.Duration) Conn {
+	src, dst := f.key.ends(f.openerB)
+	relayed, why := f.how()
+	return Conn{
+		Relayed: relayed, Why: why, WasRelayed: f.carriage.was, Revoked: f.revoked, Over: f.over(),
+		Proto: f.key.proto, Source: src, Destination: dst,
+		Local: f.openerB == f.localB, Site: t.cfg.Sites[f.site].Name,
+		State: f.state(), Rule: *f.rule,
+		PacketsOut: f.out.packets, BytesOut: f.out.bytes,
+		PacketsIn: f.in.packets, BytesIn: f.in.bytes,
+		Age: now - f.opened, Idle: now - f.last,
+		key: f.key, kept: f.noted.kept,
 	}
 }
 

@@ -120,6 +120,9 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 		return f, r
 	}
 	t.note(s, f)
+	if f.tcp.phase.over() {
+		t.tellOver(f)
+	}
 	// Payload is a reason for a relay, and so is the third packet, before any.
 	if (opening || len(p.B) > p.Data) && f.wants.Load() < wantsAny && t.ready(f, now) {
 		f.wants.Store(f.carriage.wish(f.rule.Mode))
@@ -191,6 +194,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 		t.opened.Add(1)
 	}
 	t.note(s, f)
+	t.tellOpened(f, now)
 	return f, wire.OK
 }
 
@@ -234,6 +238,7 @@ func (t *Table) room(s *shard, from int) wire.Reason {
 	tries := 16
 	for _, f := range s.flows {
 		if f.spare() && (r == wire.TableFull || t.openerSite(f) == from) {
+			t.tellEnded(f, "gave way to others, the table being full")
 			t.forget(s, f)
 			return wire.OK
 		}
@@ -280,6 +285,8 @@ func (t *Table) remove(s *shard, f *flow) {
 
 // forget removes a flow and its record.
 func (t *Table) forget(s *shard, f *flow) {
+	t.tellOver(f)
+	t.tellEnded(f, "silent for too long")
 	t.remove(s, f)
 	t.unnote(s, f)
 }

@@ -187,5 +187,8 @@ func (p *Pair) report(e *ha.Event) {
 		p.resume()
 	}
 	log(e.Kind.String(), args...)
+	if p.cfg.OnEvent != nil {
+		p.cfg.OnEvent(e.Kind.String(), args)
+	}
 	p.seen.note(p, e)
 }

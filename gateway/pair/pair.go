@@ -89,6 +89,9 @@ type Config struct {
 	// OnTakeover is told that this node has taken over: records that its sibling
 	// had no time to pass on are known to the other sites.
 	OnTakeover func()
+	// OnEvent is told what is logged of the election, as words and values in turn. It must
+	// not block, and may be nil.
+	OnEvent func(kind string, args []any)
 	// OnActive and OnStandby are commands with arguments; empty runs none.
 	OnActive, OnStandby []string
 	CommandTimeout      time.Duration

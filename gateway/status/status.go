@@ -40,6 +40,14 @@ type Status struct {
 	Memory Memory `json:"memory"`
 	// HA is nil for a node without a sibling.
 	HA *HA `json:"ha,omitempty"`
+	// Audit is nil where nothing is audited.
+	Audit *Audit `json:"audit,omitempty"`
+}
+
+// Audit counts lines of the audit log since the start. Lost ones came faster than they could be written, or could not be.
+type Audit struct {
+	Written uint64 `json:"written_lines_total"`
+	Lost    uint64 `json:"lost_lines_total"`
 }
 
 // MarshalJSON writes empty lists as [], so that a reader of the JSON needn't tell null from none.

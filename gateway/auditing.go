@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"fmt"
+
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/audit"
+	"github.com/onewaylink/gw/gateway/flow"
+)
+
+// auditor turns what the parts say into lines of the audit log.
+type auditor struct {
+	log  *audit.Log
+	self string // this node's site
+}
+
+var _ flow.Observer = (*auditor)(nil)
+
+// openAudit opens the log that the configuration asks for; nil without one.
+func (g *Gateway) openAudit() (err error) {
+	if to := g.cfg.Local.Audit.To; to != "" {
+		g.audit, err = audit.Open(audit.Config{To: to, Node: g.cfg.SelfNode().Name, Logger: g.log})
+	}
+	return err
+}
+
+// observer is nil when nothing is audited.
+func (g *Gateway) observer(c configs.Config) flow.Observer {
+	if g.audit == nil {
+		return nil
+	}
+	return &auditor{log: g.audit, self: c.SelfSite().Name}
+}
+
+// ReopenAudit has the audit log opened anew, after its file was moved away.
+func (g *Gateway) ReopenAudit() { g.audit.Reopen() }
+
+// AuditReload notes that the configuration was read anew; err is why it was refused.
+func (g *Gateway) AuditReload(err error) {
+	attrs := map[string]string{"outcome": "done"}
+	if err != nil {
+		attrs["outcome"], attrs["error"] = "refused", err.Error()
+	}
+	g.audit.Add("reload", nil, attrs)
+}
+
+// auditPair notes what an election says: pairs of a word and a value.
+func (g *Gateway) auditPair(kind string, args []any) {
+	attrs := make(map[string]string, len(args)/2)
+	for i := 0; i+1 < len(args); i += 2 {
+		attrs[fmt.Sprint(args[i])] = fmt.Sprint(args[i+1])
+	}
+	g.audit.Add(kind, nil, attrs)
+}
+
+// Opened implements flow.Observer.
+func (a *auditor) Opened(c flow.Conn) { a.log.Add("flow_open", a.flow(c), nil) }
+
+// Ended implements flow.Observer.
+func (a *auditor) Ended(c flow.Conn, reason string) {
+	f := a.flow(c)
+	f.End = &audit.End{BytesOut: c.BytesOut, BytesIn: c.BytesIn, Duration: c.Age.Seconds(), Reason: reason, Carried: "raw"}
+	if c.WasRelayed {
+		f.Carried = "relayed"
+	}
+	a.log.Add("flow_end", f, nil)
+}
+
+func (a *auditor) flow(c flow.Conn) *audit.Flow {
+	from, to := c.Site, a.self
+	if c.Local {
+		from, to = to, from
+	}
+	return &audit.Flow{
+		Proto: protoName(c.Proto), Source: c.Source, Destination: c.Destination,
+		SourceSite: from, DestinationSite: to, Rule: c.Rule.Name, RulePos: c.Rule.Pos,
+	}
+}
