@@ -14,11 +14,16 @@ import (
 	"github.com/onewaylink/gw/gateway/doctor"
 )
 
-type doctorCmd struct {
+// doctorFlags say what is examined.
+type doctorFlags struct {
 	socketFlags
 	Config []string `short:"c" sep:"none" placeholder:"PATH" complete:"file" help:"Configuration to go by when no gateway runs; may be repeated."`
 	Key    string   `placeholder:"FILE" complete:"file" help:"With -c: this node's private key, instead of the configured one."`
-	JSON   bool     `name:"json" help:"Print JSON; its names are stable."`
+}
+
+type doctorCmd struct {
+	doctorFlags
+	JSON bool `name:"json" help:"Print JSON; its names are stable."`
 }
 
 // Help is shown by kong below the command.
@@ -44,7 +49,8 @@ func (c *doctorCmd) Run(env *env) error {
 	return err
 }
 
-func (c *doctorCmd) examine(env *env) (doctor.Report, error) {
+// examine asks the running gateway, or looks by itself when none runs and there is a file.
+func (c *doctorFlags) examine(env *env) (doctor.Report, error) {
 	var cfg configs.Config
 	if len(c.Config) > 0 {
 		var err error

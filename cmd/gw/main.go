@@ -42,6 +42,7 @@ type cli struct {
 	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
 	Doctor     doctorCmd     `cmd:"" help:"Examine host, links, policy, pair and disk, and say what to do."`
 	Ping       pingCmd       `cmd:"" help:"Try the way to a node or a database: link, gateway, port."`
+	Bundle     bundleCmd     `cmd:"" help:"Pack all that helps to find a fault, without keys, into one file."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
 	Import     importCmd     `cmd:"" help:"Turn a file of wg-quick into a first configuration."`
 	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`
