@@ -81,6 +81,7 @@ var effects = map[string]Effect{
 	"local.status.listen":    EffectRestart,
 	"local.log.level":        EffectReload,
 	"local.log.json":         EffectRestart,
+	"local.audit.to":         EffectRestart,
 	"local.capture.memory":   EffectRestart,
 }
 
@@ -149,6 +150,7 @@ func localAttrs(l Local) []Attr {
 		{Name: "local.status.listen", Value: l.Status.Listen},
 		{Name: "local.log.level", Value: l.Log.Level},
 		{Name: "local.log.json", Value: flag(l.Log.JSON)},
+		{Name: "local.audit.to", Value: l.Audit.To},
 		{Name: "local.capture.memory", Value: strconv.Itoa(l.Capture.Memory)},
 	}
 }
