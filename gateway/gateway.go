@@ -22,6 +22,7 @@ import (
 	"github.com/onewaylink/gw/gateway/pulse"
 	"github.com/onewaylink/gw/gateway/records"
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/gateway/web"
 	"github.com/onewaylink/gw/netstack"
 )
 
@@ -79,6 +80,7 @@ type Gateway struct {
 	address  *lanAddress // nil without a LAN address
 	control  *control.Server
 	status   *status.Server // nil without status.listen
+	page     *web.Page      // likewise
 	source   *source
 	audit    *audit.Log // nil without local.audit
 }
@@ -126,7 +128,8 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}
 	g.control.ServeReload(reloader{g})
 	if listen := cfg.Local.Status.Listen; listen != "" {
-		if g.status, err = status.Listen(status.ServerConfig{Listen: listen, Source: g.source, Logger: g.log}); err != nil {
+		g.page = web.New(web.Config{Source: g.source, Now: time.Now, Logger: g.log})
+		if g.status, err = status.Listen(status.ServerConfig{Listen: listen, Source: g.source, Page: g.page, Logger: g.log}); err != nil {
 			return nil, err
 		}
 	}
@@ -296,6 +299,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	run("control socket", g.control.Run)
 	if g.status != nil {
 		run("status page", g.status.Run)
+		run("status history", g.page.Run)
 	}
 	return errors.Join(group.Wait(), g.close())
 }

@@ -17,6 +17,8 @@ type ServerConfig struct {
 	// Listen is the TCP address to serve on, like 127.0.0.1:9770.
 	Listen string
 	Source StatusSource
+	// Page answers all other requests; nil has none.
+	Page   http.Handler
 	Logger hclog.Logger
 }
 
@@ -25,6 +27,7 @@ type ServerConfig struct {
 //	/metrics  Prometheus metrics
 //	/healthz  200 as long as the process can take a snapshot of itself
 //	/readyz   200 when at least one link carries packets, or there are none to wait for; otherwise 503 and the links' states
+//	/         the page for people, when there is one
 type Server struct {
 	listener net.Listener
 	handler  http.Handler
@@ -74,6 +77,9 @@ func handler(cfg ServerConfig) http.Handler {
 		}
 		plain(w, http.StatusOK, "ready\n")
 	})
+	if cfg.Page != nil {
+		mux.Handle("/", cfg.Page)
+	}
 	return mux
 }
 

@@ -79,7 +79,7 @@ var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/process", "gateway/status"},
 	"gateway": {
 		"configs", "gateway/ask", "gateway/audit", "gateway/capture", "gateway/control", "gateway/doctor", "gateway/flow", "gateway/hostnet", "gateway/link",
-		"gateway/link/hello", "gateway/pair", "gateway/pulse", "gateway/records", "gateway/status", "gateway/trunk", "ha", "ha/vip", "netstack", "netstack/wire",
+		"gateway/link/hello", "gateway/pair", "gateway/pulse", "gateway/records", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 		"policy",
 	},
 	"gateway/control": {"gateway/status"},
@@ -90,6 +90,7 @@ var below = map[string][]string{
 	"gateway/link":    {"gateway/link/bind", "gateway/link/hello", "netstack/wire"},
 	"gateway/pair":    {"gateway/control", "gateway/status", "ha"},
 	"gateway/trunk":   {"netstack/wire"},
+	"gateway/web":     {"gateway/status"},
 	"netstack":        {"netstack/wire"},
 }
 

@@ -1,0 +1,160 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/gateway/status"
+)
+
+const (
+	// sampleEvery is how often the state is looked at, and shown to those who watch.
+	sampleEvery = time.Second
+	// maxFlows is how many flows the page shows: those that carried most.
+	maxFlows = 300
+	// flowShare is which part of the time may be spent on looking through the flow table, which waits meanwhile.
+	flowShare = 100
+	// MaxViewers is how many may watch at once.
+	MaxViewers = 16
+)
+
+// Config is what the page needs.
+type Config struct {
+	Source status.Source
+	// Now is the clock, time.Now but in tests.
+	Now    func() time.Time
+	Logger hclog.Logger
+}
+
+// now is one event of the stream.
+type now struct {
+	Status status.Status    `json:"status"`
+	Flows  *status.ConnList `json:"flows,omitempty"`
+	// Events is the whole timeline, when it has changed.
+	Events []Event `json:"events,omitempty"`
+}
+
+// Page is the page and its past. Safe for concurrent use.
+type Page struct {
+	cfg Config
+	log hclog.Logger
+
+	mu        sync.Mutex
+	history   *history
+	viewers   map[chan []byte]struct{}
+	hello     []byte    // the history as an event, until the next sample makes it stale
+	flows     []byte    // the last event with flows, for those who come
+	flowsNext time.Time // not before then the flow table is looked through again
+}
+
+// New makes a page that knows nothing yet. It starts no goroutine.
+func New(cfg Config) *Page {
+	return &Page{cfg: cfg, log: cfg.Logger.Named("web"), history: newHistory(), viewers: make(map[chan []byte]struct{})}
+}
+
+// Run samples the state until ctx ends, which is no error.
+func (p *Page) Run(ctx context.Context) error {
+	ticker := time.NewTicker(sampleEvery)
+	defer ticker.Stop()
+	for {
+		if err := p.sample(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// sample looks once, and shows what it sees to those who watch. A viewer that has not taken the last event yet misses this one.
+func (p *Page) sample() error {
+	s := p.cfg.Source.Status()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed := p.history.add(&s)
+	p.hello = nil
+	if len(p.viewers) == 0 {
+		p.flows = nil
+		return nil
+	}
+	event, err := p.event(s, changed)
+	if err != nil {
+		return err
+	}
+	for v := range p.viewers {
+		select {
+		case v <- event:
+		default:
+		}
+	}
+	return nil
+}
+
+// event encodes a snapshot, with the flows when it is time and the timeline when it has changed.
+func (p *Page) event(s status.Status, changed bool) ([]byte, error) {
+	n := now{Status: s}
+	if changed {
+		n.Events = p.history.events
+	}
+	if start := p.cfg.Now(); !start.Before(p.flowsNext) {
+		list := status.Select(p.cfg.Source.Conns(), status.Query{Limit: maxFlows})
+		n.Flows = &list
+		p.flowsNext = start.Add(p.cfg.Now().Sub(start) * flowShare)
+	}
+	event, err := encode("now", n)
+	if n.Flows != nil {
+		p.flows = event
+	}
+	return event, err
+}
+
+// join adds a viewer and returns what it is to see at once; nil when there are too many.
+func (p *Page) join() (events chan []byte, first [][]byte, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.viewers) >= MaxViewers {
+		return nil, nil, nil
+	}
+	if p.hello == nil {
+		if p.hello, err = encode("history", p.history.view()); err != nil {
+			return nil, nil, err
+		}
+	}
+	first = append(first, p.hello)
+	if p.flows == nil && p.history.last != nil {
+		if p.flows, err = p.event(*p.history.last, false); err != nil {
+			return nil, nil, err
+		}
+	}
+	if p.flows != nil {
+		first = append(first, p.flows)
+	}
+	events = make(chan []byte, 1)
+	p.viewers[events] = struct{}{}
+	return events, first, nil
+}
+
+func (p *Page) leave(events chan []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.viewers, events)
+}
+
+// encode makes a server-sent event (HTML standard, section 9.2). JSON has no line breaks of its own.
+func encode(name string, v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode the web page's %s: %w", name, err)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", name, data)
+	return b.Bytes(), nil
+}
