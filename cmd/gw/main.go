@@ -39,6 +39,7 @@ type cli struct {
 	Reload     reloadCmd     `cmd:"" help:"Have the running gateway read its configuration again."`
 	Trace      traceCmd      `cmd:"" help:"Say what would happen to a packet, or follow real ones."`
 	Capture    captureCmd    `cmd:"" help:"Write packets of both sides to a pcapng file, the dropped too."`
+	Top        topCmd        `cmd:"" help:"Show links, pair and flows on the whole terminal, live."`
 	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
 	Doctor     doctorCmd     `cmd:"" help:"Examine host, links, policy, pair and disk, and say what to do."`
 	Ping       pingCmd       `cmd:"" help:"Try the way to a node or a database: link, gateway, port."`

@@ -147,9 +147,9 @@ type Failover struct {
 	// Planned is true when an operator asked for it.
 	Planned bool `json:"planned"`
 	// From is the node that was active before, empty when there was none; To the one that took over with Epoch.
-	From   string `json:"from,omitempty"`
-	To     string `json:"to"`
-	Epoch  uint64 `json:"epoch"`
+	From  string `json:"from,omitempty"`
+	To    string `json:"to"`
+	Epoch uint64 `json:"epoch"`
 	// Phases are empty on a node that handed over: the other one knows them.
 	Phases Phases `json:"phases_ms,omitzero"`
 }
