@@ -27,6 +27,7 @@ var (
 	descTUNMTU    = desc("tun_mtu_bytes", "Largest IP packet that the TUN device takes.")
 	descLinkUp    = desc("link_up", "1 when the link to the peer carries packets.", "peer", "site")
 	descLinkState = desc("link_state", "1 for the state that the link is in, 0 for the others.", "peer", "site", "state")
+	descSince     = desc("link_state_since_timestamp_seconds", "When the link came into its state, in seconds since 1970.", "peer", "site")
 	descHandshake = desc("link_last_handshake_timestamp_seconds", "When the last WireGuard handshake was completed, in seconds since 1970.", "peer", "site")
 	descRTT       = desc("link_round_trip_seconds", "Smoothed round trip inside the tunnel.", "peer", "site")
 	descRTTVar    = desc("link_round_trip_deviation_seconds", "Mean deviation of the round trip (RFC 6298).", "peer", "site")
@@ -37,6 +38,7 @@ var (
 	descDiff      = desc("link_config_differences", "Settings in which the two configurations disagree.", "peer", "site", "fatal")
 	descDuplicate = desc("link_duplicate_key", "1 while two processes use one private key.", "peer", "site")
 	descSkew      = desc("link_clock_skew_seconds", "The peer's wall clock minus this node's.", "peer", "site")
+	descBehind    = desc("link_clock_behind_seconds", "By how much this node's clock stands behind its own last handshake with the peer; new handshakes fail while it does.", "peer", "site")
 	descFlows     = desc("flows", "Flows in the table.", "proto")
 	descFlowLimit = desc("flow_limit", "Flows that the table holds at most.")
 	descRecords   = desc("flow_records", "Flows that a restarted gateway could carry on.")
@@ -115,6 +117,10 @@ func (m sink) link(l *Link) {
 	for _, state := range LinkStates {
 		m.gauge(descLinkState, truth(l.State == state), l.Peer, l.Site, string(state))
 	}
+	if !l.Since.IsZero() {
+		m.gauge(descSince, float64(l.Since.UnixMilli())/1e3, id...)
+	}
+	m.gauge(descBehind, l.ClockBehind.Float(), id...)
 	if !l.LastHandshake.IsZero() {
 		m.gauge(descHandshake, float64(l.LastHandshake.UnixMilli())/1e3, id...)
 	}
