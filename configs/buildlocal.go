@@ -41,6 +41,7 @@ func (b *builder) local(opt Options) {
 	l.TUN = TUN{Name: defaultTUNName, MTU: defaultMTU, Driver: DriverOffload}
 	l.Log = Log{Level: defaultLogLevel}
 	l.Capture = Capture{Memory: defaultCapture}
+	b.limits(raw, &l.Limits)
 
 	b.findKey(opt)
 	if b.cfg.Self.Known {
@@ -138,6 +139,32 @@ func (b *builder) tun(raw rawLocal, tun *TUN) {
 			tun.CongCtl = t.s
 		}
 	}
+}
+
+// The limits' defaults, and what they may be. Fewer flows than the least are not
+// worth a gateway; the most of all together is what 32 GB hold.
+const (
+	defaultFlows, minFlows, maxFlows  = 131072, 256, 1 << 24
+	defaultRelays, maxRelays          = 4096, 1 << 16
+	defaultFragments, maxFragmentsMiB = 4, 1024
+	defaultRecords, maxRecordsMiB     = 32, 4096
+)
+
+func (b *builder) limits(raw rawLocal, l *Limits) {
+	pick := func(n *number, name string, def, least, most int64) int64 {
+		switch {
+		case n == nil:
+			return def
+		case n.n < least || n.n > most:
+			b.errorAt(n.at, fmt.Sprintf("Choose between %d and %d; %d suits most.", least, most, def), "limits %s of %d", name, n.n)
+			return def
+		}
+		return n.n
+	}
+	l.Flows = int(pick(raw.maxFlows, "flows", defaultFlows, minFlows, maxFlows))
+	l.Relays = int(pick(raw.maxRelays, "relays", defaultRelays, 1, maxRelays))
+	l.Fragments = int(pick(raw.maxFragments, "fragments", defaultFragments, 1, maxFragmentsMiB)) << 20
+	l.Records = pick(raw.maxRecords, "records", defaultRecords, 1, maxRecordsMiB) << 20
 }
 
 // firstIPv6 returns an IPv6 subnet of the network, or "". Addresses lie inside

@@ -83,6 +83,10 @@ var effects = map[string]Effect{
 	"local.log.json":         EffectRestart,
 	"local.audit.to":         EffectRestart,
 	"local.capture.memory":   EffectRestart,
+	"local.limits.flows":     EffectRestart,
+	"local.limits.relays":    EffectRestart,
+	"local.limits.fragments": EffectRestart,
+	"local.limits.records":   EffectRestart,
 }
 
 // Changes lists what differs between the configuration that a node runs with and
@@ -152,6 +156,10 @@ func localAttrs(l Local) []Attr {
 		{Name: "local.log.json", Value: flag(l.Log.JSON)},
 		{Name: "local.audit.to", Value: l.Audit.To},
 		{Name: "local.capture.memory", Value: strconv.Itoa(l.Capture.Memory)},
+		{Name: "local.limits.flows", Value: strconv.Itoa(l.Limits.Flows)},
+		{Name: "local.limits.relays", Value: strconv.Itoa(l.Limits.Relays)},
+		{Name: "local.limits.fragments", Value: strconv.Itoa(l.Limits.Fragments)},
+		{Name: "local.limits.records", Value: strconv.FormatInt(l.Limits.Records, 10)},
 	}
 }
 

@@ -58,6 +58,8 @@ func TestEveryFieldIsClassified(t *testing.T) {
 			*x += time.Second
 		case *Key:
 			x[0] ^= 1
+		case *int64:
+			*x++
 		case *Mode:
 			*x = ModeRoute
 		case *Driver:

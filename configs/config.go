@@ -186,6 +186,7 @@ type Local struct {
 	Audit          Audit
 	Log            Log
 	Capture        Capture
+	Limits         Limits
 }
 
 // Driver names a way to drive the host's TUN device.
@@ -225,6 +226,15 @@ type Log struct {
 // Capture is how much of the recent past is kept for `gw capture`.
 type Capture struct {
 	Memory int // MiB; 0 keeps nothing
+}
+
+// Limits bound what a node holds. Reaching one is counted, and ends nothing that
+// is there.
+type Limits struct {
+	Flows     int   // in the table
+	Relays    int   // connections that are relayed at a time; the others are raw
+	Fragments int   // bytes of fragments that wait for the rest, each way
+	Records   int64 // bytes of the file of records
 }
 
 // Pos is a place in a file; lines and columns count from 1.

@@ -154,6 +154,8 @@ func TestMistakes(t *testing.T) {
 		{"port", "listen_port = 4500", "listen_port = 65536", []string{`site.hcl:46,17: listen_port of 65536`}},
 		{"status", "\"127.0.0.1:9770\"", "\"9770\"", []string{`site.hcl:54,21: status listen: "9770" is not an address with a port`}},
 		{"capture memory", "memory = 16", "memory = 1025", []string{`site.hcl:60,22: capture memory of 1025`}},
+		{"limit too low", "flows     = 1000", "flows = 5", []string{`site.hcl:62,13: limits flows of 5`}},
+		{"no limit", "relays    = 20", "relays = 0", []string{`site.hcl:63,14: limits relays of 0`}},
 		{"log level", "\"debug\"", "\"debugg\"", []string{`site.hcl:56,13: unknown log level "debugg"`}},
 		{"empty path", "\"/srv/gw\"", "\"\"", []string{`site.hcl:43,17: state_dir is empty`}},
 

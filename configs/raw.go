@@ -78,6 +78,10 @@ type rawLocal struct {
 	logLevel       *text
 	logJSON        *toggle
 	captureMemory  *number
+	maxFlows       *number
+	maxRelays      *number
+	maxFragments   *number // MiB
+	maxRecords     *number // MiB
 }
 
 // readFiles decodes the bodies of all files into one raw configuration.
@@ -197,7 +201,7 @@ func (m *merged) sub(name string) content {
 }
 
 func (d *decoder) readLocal(m *merged) rawLocal {
-	tun, status, audit, log := m.sub("tun"), m.sub("status"), m.sub("audit"), m.sub("log")
+	tun, status, audit, log, limits := m.sub("tun"), m.sub("status"), m.sub("audit"), m.sub("log"), m.sub("limits")
 	return rawLocal{
 		privateKeyFile: d.text(m.content, "private_key_file", "/etc/gw/private.key"),
 		stateDir:       d.text(m.content, "state_dir", "/var/lib/gw"),
@@ -215,5 +219,9 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		logLevel:       d.text(log, "level", "info"),
 		logJSON:        d.toggle(log, "json"),
 		captureMemory:  d.number(m.sub("capture"), "memory", "4"),
+		maxFlows:       d.number(limits, "flows", "131072"),
+		maxRelays:      d.number(limits, "relays", "4096"),
+		maxFragments:   d.number(limits, "fragments", "4"),
+		maxRecords:     d.number(limits, "records", "32"),
 	}
 }

@@ -231,4 +231,27 @@ local {
     # --last works all the same.
     memory = 4
   }
+
+  # What the node holds at most. Reaching a limit is counted and shown by
+  # `gw status`, and ends nothing that is there. Lower them on small machines, with
+  # GOMEMLIMIT in the environment; raise them where that is counted and memory is
+  # left.
+  limits {
+    # Connections, UDP and ICMP flows. Default 131072, which take 64 MB; one site
+    # may fill three quarters. Beyond: drop reasons table-full, site-full.
+    flows = 131072
+
+    # Connections that are relayed at a time. Default 4096; each takes some 30 KB and
+    # what is under way. Beyond: the connection is carried packet by packet.
+    relays = 4096
+
+    # MiB for fragments that wait for the rest of their packet, each way. Default 4;
+    # one source may fill a quarter. Beyond: the oldest go, drop reason
+    # fragment-limit.
+    fragments = 4
+
+    # MiB for the file of records in state_dir. Default 32, some 250,000
+    # connections. Beyond: a connection is not known after a restart.
+    records = 32
+  }
 }

@@ -79,6 +79,10 @@ var rootSchema = &bodySchema{
 					where: "the capture block",
 					attrs: []string{"memory"},
 				}},
+				{name: "limits", body: &bodySchema{
+					where: "the limits block",
+					attrs: []string{"flows", "relays", "fragments", "records"},
+				}},
 			},
 		}},
 	},

@@ -114,7 +114,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		return nil, err
 	}
 	if g.store, err = records.Open(records.Config{
-		Dir: cfg.Local.StateDir, Logger: g.log,
+		Dir: cfg.Local.StateDir, MaxBytes: cfg.Local.Limits.Records, Logger: g.log,
 		Snapshot: func(yield func(k, v []byte) bool) { g.table.Records("")(yield) },
 	}); err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: flowSites(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
-		Alive: g.alive, Observer: g.observer(cfg),
+		Alive: g.alive, Observer: g.observer(cfg), MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
 	g.path = flow.NewPath(g.table, g.tun)
 	if err = g.newRelaying(); err != nil {

@@ -51,7 +51,7 @@ func (g *Gateway) newRelaying() error {
 	var err error
 	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
 		Near: g.path, Offload: g.tun.Offload(), Now: func() time.Duration { return time.Since(g.started) },
-		Alive: g.alive, Check: g.cfg.Local.Check, Logger: g.log,
+		Alive: g.alive, Check: g.cfg.Local.Check, MaxRelays: g.cfg.Local.Limits.Relays, Logger: g.log,
 	}); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ type way struct {
 // Adopt implements flow.Relayer: it takes a trunk and begins.
 func (r *relaying) Adopt(near, far netip.AddrPort, site int) {
 	w := r.gw.way(r.gw.cfg.Sites[site].Name)
-	if !w.node.IsValid() || r.draining.Load() {
+	if !w.node.IsValid() || r.draining.Load() || r.legs.Full() {
 		return
 	}
 	c := r.pool.Take(w.node)
@@ -269,7 +269,7 @@ func (r *relaying) status(begun uint64) status.Relay {
 	legs, pool := r.legs.Stats(), r.pool.Stats()
 	return status.Relay{
 		Violations: status.NewViolations(legs.Violations),
-		Relayed:    legs.Relayed, Begun: begun, Ends: status.NewRelayEnds(legs.Ends),
+		Relayed:    legs.Relayed, Begun: begun, Full: legs.Full, Ends: status.NewRelayEnds(legs.Ends),
 		TrunksWaiting: pool.Warm, TrunksInUse: pool.InUse, TrunksMissed: pool.Missed, Congestion: pool.Congestion,
 	}
 }

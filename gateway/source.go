@@ -41,7 +41,7 @@ func (s *source) Status() status.Status {
 		Flows: status.Flows{
 			TCP: st.TCP, UDP: st.UDP, ICMP: st.ICMP, Other: st.Other,
 			Opened: st.Opened, Denied: st.Denied, Revoked: st.Revoked, Restored: st.Restored,
-			Records: st.Records, Limit: st.Limit,
+			Records: st.Records, RecordsRefused: g.store.Stats().Refused, Limit: st.Limit,
 		},
 		Relay:  g.relaying.status(st.Relayed),
 		Drops:  status.NewDrops(drops),

@@ -83,6 +83,9 @@ type LegsConfig struct {
 	// is in it (see wire.Checker). One that breaks the rule is not written, and the
 	// connection is raw from then on.
 	Check bool
+	// MaxRelays bounds the connections that are relayed at a time, and with them
+	// memory; 0 is 4096.
+	MaxRelays int
 }
 
 // Legs makes the endpoints that stand in for the far databases toward the near
@@ -100,6 +103,7 @@ type Legs struct {
 	wg     sync.WaitGroup
 
 	made, failed atomic.Uint64
+	full         atomic.Uint64 // refused by MaxRelays
 	ended        [len(ends)]atomic.Uint64
 	violations   [wire.NumViolations]atomic.Uint64
 }
@@ -107,6 +111,9 @@ type Legs struct {
 // NewLegs makes a stack for legs. gVisor starts its workers here already; they end
 // with Run.
 func NewLegs(cfg LegsConfig) (*Legs, error) {
+	if cfg.MaxRelays <= 0 {
+		cfg.MaxRelays = defaultRelays
+	}
 	l := &Legs{cfg: cfg, log: cfg.Logger.Named("relay"), relays: make(map[legID]*Relay)}
 	l.tap = &tap{legs: l, offload: cfg.Offload}
 	l.stack = stack.New(stack.Options{
@@ -162,6 +169,7 @@ func (l *Legs) find(id legID) *Relay {
 
 var (
 	errClosed = errors.New("the gateway is being closed")
+	errFull   = errors.New("as many connections are relayed as may be")
 	errTaken  = errors.New("the connection's last leg is not gone yet")
 )
 
@@ -174,16 +182,28 @@ func (l *Legs) enter(r *Relay, task func()) error {
 		return errClosed
 	case l.relays[r.id] != nil:
 		return errTaken
-	case len(l.relays) >= maxRelays:
-		return fmt.Errorf("%d connections are relayed, and no more may be", maxRelays)
+	case len(l.relays) >= l.cfg.MaxRelays:
+		l.full.Add(1)
+		return errFull
 	}
 	l.relays[r.id] = r
 	l.wg.Go(task)
 	return nil
 }
 
-// maxRelays bounds the legs, and with them memory.
-const maxRelays = 4096
+const defaultRelays = 4096
+
+// Full reports whether no further connection may be relayed now, and counts the
+// question as one that was refused.
+func (l *Legs) Full() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	full := len(l.relays) >= l.cfg.MaxRelays
+	if full {
+		l.full.Add(1)
+	}
+	return full
+}
 
 func (l *Legs) leave(r *Relay) {
 	l.mu.Lock()
@@ -251,6 +271,8 @@ type LegStats struct {
 	Relayed int
 	// Made is how many legs were made since the start, Failed how many could not be.
 	Made, Failed uint64
+	// Full is how many were refused by LegsConfig.MaxRelays.
+	Full uint64
 	// Ends counts the relays that have ended, by End.Cause.
 	Ends map[string]uint64
 	// Violations counts the segments that would have broken the rule, by
@@ -260,7 +282,7 @@ type LegStats struct {
 
 // Stats returns a snapshot.
 func (l *Legs) Stats() LegStats {
-	s := LegStats{Made: l.made.Load(), Failed: l.failed.Load(), Ends: make(map[string]uint64, len(ends))}
+	s := LegStats{Made: l.made.Load(), Failed: l.failed.Load(), Full: l.full.Load(), Ends: make(map[string]uint64, len(ends))}
 	for i, e := range ends {
 		s.Ends[e.Cause] = l.ended[i].Load()
 	}

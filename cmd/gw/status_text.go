@@ -155,7 +155,11 @@ func flowsText(p *printer, f status.Flows) {
 		since += fmt.Sprintf(", %d revoked", f.Revoked)
 	}
 	p.field("since the start", since)
-	p.field("records for a restart", fmt.Sprint(f.Records))
+	records := fmt.Sprint(f.Records)
+	if f.RecordsRefused > 0 {
+		records += fmt.Sprintf("; %d not kept: raise local.limits.records", f.RecordsRefused)
+	}
+	p.field("records for a restart", records)
 }
 
 // relayText shows what is relayed, and the anomalies that ended relays.
@@ -166,6 +170,9 @@ func relayText(p *printer, r status.Relay) {
 		trunks += ", " + r.Congestion
 	}
 	p.field("trunks", trunks)
+	if r.Full > 0 {
+		p.field("left raw", fmt.Sprintf("%d times, as many are relayed as may be: raise local.limits.relays", r.Full))
+	}
 	var ended []string
 	for _, e := range r.Ends {
 		if e.Count > 0 {

@@ -58,4 +58,10 @@ local {
   }
   check = true
   capture { memory = 16 }
+  limits {
+    flows     = 1000
+    relays    = 20
+    fragments = 1
+    records   = 2
+  }
 }

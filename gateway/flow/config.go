@@ -85,6 +85,9 @@ type Config struct {
 	// MaxFlows bounds the table. One site may fill no more than three quarters
 	// of it, so that it can't keep the others out.
 	MaxFlows int
+	// MaxFragmentBytes bounds the memory of fragments that wait for the rest, each
+	// way; 0 is the Reassembler's default. One source may fill a quarter of it.
+	MaxFragmentBytes int
 }
 
 // DefaultMaxFlows is a bound that costs about 64 MB when it is reached, and on a

@@ -60,11 +60,12 @@ type Path struct {
 
 // NewPath joins a table and a device. Each site is down until SetSite.
 func NewPath(t *Table, host Host) *Path {
+	frags := wire.ReassemblerConfig{MaxBytes: t.cfg.MaxFragmentBytes, MaxSourceBytes: t.cfg.MaxFragmentBytes / 4}
 	p := &Path{
 		table: t, host: host, voice: newVoice(t.cfg.Voice),
 		sites:   make([]atomic.Pointer[SiteState], len(t.cfg.Sites)),
-		fragOut: wire.NewReassembler(wire.ReassemblerConfig{}),
-		fragIn:  wire.NewReassembler(wire.ReassemblerConfig{}),
+		fragOut: wire.NewReassembler(frags),
+		fragIn:  wire.NewReassembler(frags),
 	}
 	for i := range p.sites {
 		p.sites[i].Store(&SiteState{})

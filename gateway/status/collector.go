@@ -51,6 +51,8 @@ var (
 	descEnds      = desc("relays_ended_total", "Times that a connection ceased to be relayed, by cause.", "cause")
 	descBroken    = desc("rule_violations_total", "Segments not written since they would have broken the rule that a gateway only repeats.", "kind")
 	descTrunks    = desc("trunks", "Connections between nodes for relayed connections, by state.", "state")
+	descFull      = desc("relays_refused_total", "Times that a connection stayed raw because as many are relayed as may be.")
+	descRefused   = desc("flow_records_refused_total", "Records not kept since the file of records is as large as it may be.")
 	descMissed    = desc("trunks_missed_total", "Times that no trunk was free for a connection to be relayed.")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
 	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
@@ -96,6 +98,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.gauge(descTrunks, float64(s.Relay.TrunksWaiting), "waiting")
 	m.gauge(descTrunks, float64(s.Relay.TrunksInUse), "in_use")
 	m.counter(descMissed, s.Relay.TrunksMissed)
+	m.counter(descFull, s.Relay.Full)
+	m.counter(descRefused, s.Flows.RecordsRefused)
 	for _, d := range s.Drops {
 		m.counter(descDrops, d.Packets, d.Reason)
 	}

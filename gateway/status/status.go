@@ -93,6 +93,8 @@ type Flows struct {
 	Revoked uint64 `json:"revoked_total"`
 	// Records are the flows that a restarted gateway could carry on.
 	Records int `json:"records"`
+	// RecordsRefused is how many records were not kept since the file of records is as large as it may be.
+	RecordsRefused uint64 `json:"records_refused_total"`
 	// Limit is how many flows the table holds at most; beyond it new ones are dropped.
 	Limit int `json:"limit"`
 }
@@ -105,6 +107,8 @@ type Relay struct {
 	// Relayed are the connections that are relayed now, Begun how many have begun to be since the start.
 	Relayed int    `json:"relayed"`
 	Begun   uint64 `json:"begun_total"`
+	// Full is how often a connection was left raw because as many are relayed as may be.
+	Full uint64 `json:"full_total"`
 	// Ends are the reasons for which relays have ended, the most frequent first. All but idle, over and reset are anomalies, after
 	// which the connection went on raw.
 	Ends []RelayEnd `json:"ends"`

@@ -32,6 +32,7 @@ type node struct {
 	proc   *lab.Proc
 	past   []*lab.Proc // all that were started, proc the last of them
 	nice   bool        // it goes before everything else on a busy machine
+	under  []string    // a command that runs gw as its last arguments
 	socket string
 	key    lab.Key
 }
@@ -177,6 +178,7 @@ func (n *node) up() {
 	if n.nice {
 		args = append([]string{"nice", "-n", "-19"}, args...)
 	}
+	args = append(slices.Clone(n.under), args...)
 	p, err := n.host.Start(context.Background(), lab.Spec{Name: n.name, Args: args})
 	if err != nil {
 		n.t.Fatal(err)
