@@ -224,17 +224,27 @@ func connectOnce(to netip.AddrPort) error {
 	); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, sa); err != nil {
+	// With a time limit on the socket a signal of Go's scheduler ends these calls. A
+	// connect that was interrupted goes on, and is asked for once more.
+	if _, err := uninterrupted(func() (int, error) { return 0, unix.Connect(fd, sa) }); err != nil && !errors.Is(err, unix.EISCONN) {
 		return err
 	}
 	var b [1]byte
-	if _, err := unix.Write(fd, b[:]); err != nil {
+	if _, err := uninterrupted(func() (int, error) { return unix.Write(fd, b[:]) }); err != nil {
 		return err
 	}
-	if n, err := unix.Read(fd, b[:]); err != nil || n != 1 {
+	if n, err := uninterrupted(func() (int, error) { return unix.Read(fd, b[:]) }); err != nil || n != 1 {
 		return fmt.Errorf("read %d bytes of the echo: %w", n, err)
 	}
 	return nil
+}
+
+func uninterrupted(call func() (int, error)) (n int, err error) {
+	for {
+		if n, err = call(); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EALREADY) {
+			return n, err
+		}
+	}
 }
 
 // Pool is a number of connections to an echo server that do nothing, as an
