@@ -165,6 +165,7 @@ func TestMistakes(t *testing.T) {
 		{"nesting", "lan         = \"eth0\"", "lan         = " + strings.Repeat("[", 100), []string{`site.hcl:45,80: nested too deeply`}},
 		{"operators", "lan         = \"eth0\"", "lan         = " + strings.Repeat("!", 1000), []string{`site.hcl:45,273: nested too deeply`}},
 	}
+	said := &listing{}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			text := strings.Replace(full, tc.old, tc.new, 1)
@@ -172,6 +173,7 @@ func TestMistakes(t *testing.T) {
 				t.Fatalf("%q isn't in full.hcl", tc.old)
 			}
 			_, diags := loadText(text, Options{Key: KeyIgnored})
+			said.add(tc.name, diags)
 			if diff := cmp.Diff(tc.want, lines(diags)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -182,6 +184,7 @@ func TestMistakes(t *testing.T) {
 			}
 		})
 	}
+	said.check(t, "messages-mistakes.golden", len(cases))
 }
 
 func TestWarnings(t *testing.T) {
@@ -204,14 +207,17 @@ func TestWarnings(t *testing.T) {
 			`warning: site.hcl:9,3: node "red-2" has no endpoint, but site "gray" dials site "red"`,
 		}},
 	}
+	said := &listing{}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			_, diags := loadText(tc.text, Options{Key: KeyIgnored})
+			said.add(tc.name, diags)
 			if diff := cmp.Diff(tc.want, lines(diags)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
+	said.check(t, "messages-warnings.golden", len(cases))
 }
 
 // TestDiagnosticText fixes what an operator sees, with many mistakes at once.

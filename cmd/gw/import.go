@@ -53,7 +53,7 @@ func (c *importCmd) Run(env *env) error {
 		names = site + ", " + local + " and " + key
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
-		return fmt.Errorf("make the directory: %w", err)
+		return fmt.Errorf("make the directory: %w; choose another --dir", err)
 	}
 	if err := writeNew(files); err != nil {
 		return err

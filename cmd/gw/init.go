@@ -40,7 +40,7 @@ func (c *initCmd) Run(env *env) error {
 		files = append(files, newFile{path: filepath.Join(c.Dir, k.Node+".key"), text: []byte(k.Key.Reveal() + "\n"), mode: 0o600})
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
-		return fmt.Errorf("make the directory: %w", err)
+		return fmt.Errorf("make the directory: %w; choose another --dir", err)
 	}
 	if err := writeNew(files); err != nil {
 		return err
@@ -72,7 +72,7 @@ func writeNew(files []newFile) (err error) {
 			return fmt.Errorf("%s is there already and is left as it is; choose another --dir", f.path)
 		}
 		if err != nil {
-			return fmt.Errorf("write the configuration: %w", err)
+			return fmt.Errorf("write the configuration: %w; choose another --dir", err)
 		}
 		done = append(done, f.path)
 		_, err = w.Write(f.text)

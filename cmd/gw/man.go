@@ -20,7 +20,7 @@ type manCmd struct {
 // calls it; nothing that is installed does.
 func (c *manCmd) Run(_ *env, k *kong.Context) error {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
-		return fmt.Errorf("make the directory: %w", err)
+		return fmt.Errorf("make the directory: %w; choose another --dir", err)
 	}
 	for _, p := range manual(k.Model.Node) {
 		if err := os.WriteFile(filepath.Join(c.Dir, p.name), []byte(p.text), 0o644); err != nil {
