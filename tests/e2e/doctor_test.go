@@ -14,6 +14,7 @@ import (
 // allows, one where nobody listens, and a gateway that is gone. The audit log has
 // the connection that was allowed.
 func TestOperator(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	audit := filepath.Join(t.TempDir(), "audit.log")
 	n := newNetwork(t, setup{rules: replication})
 	n.red.edit(`log { level`, "audit { to = "+strconv.Quote(audit)+" }\n  log { level")

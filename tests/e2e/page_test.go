@@ -12,6 +12,7 @@ import (
 
 // TestPage asks a running gateway as a browser and a monitoring system do.
 func TestPage(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := start(t, setup{local: `status { listen = "127.0.0.1:9770" }`})
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return n.red.host.Dial(ctx, network, addr)
