@@ -18,7 +18,7 @@ func bulkFor(d time.Duration) int64 { return int64(d.Seconds() * 5e6) }
 // TestPairFreeze stops the active node's process in the middle of transfers, and
 // lets it go on when it has long been replaced, or not yet.
 func TestPairFreeze(t *testing.T) {
-	freezePairs(t, 100*time.Millisecond, 500*time.Millisecond, 1500*time.Millisecond, 5*time.Second)
+	freezePairs(t, 100*time.Millisecond, 1500*time.Millisecond, 3*time.Second)
 }
 
 func freezePairs(t *testing.T, times ...time.Duration) {

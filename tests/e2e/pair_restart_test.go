@@ -165,7 +165,7 @@ func newWhileCut(t *testing.T, d time.Duration, conns int) {
 
 // TestPairManyConnections kills the active node under many connections, most of
 // them idle.
-func TestPairManyConnections(t *testing.T) { manyConnections(t, 400, 25, false) }
+func TestPairManyConnections(t *testing.T) { manyConnections(t, 400, 20, false) }
 
 // manyConnections also shows how long as many busy ones stand still undisturbed,
 // if that is wanted: they overflow the line's queue in any case.
