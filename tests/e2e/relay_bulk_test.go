@@ -91,9 +91,9 @@ func (n *relayNet) impaired(t *testing.T, imp lab.Impairment, do func()) {
 func (n *relayNet) halfClosedBulk(t *testing.T, w way, size int64) {
 	lossy := farWAN
 	lossy.Loss = 0.01
-	least := 0.0 // Mbit/s
+	least := 0.0 // Mbit/s; raw makes 2 to 5 of this line, a relay on a quiet machine 200
 	if n.relays() {
-		least = 60
+		least = 20
 	} else {
 		size /= 8
 	}
