@@ -35,8 +35,8 @@ func (g *Gateway) observer(c configs.Config) flow.Observer {
 // ReopenAudit has the audit log opened anew, after its file was moved away.
 func (g *Gateway) ReopenAudit() { g.audit.Reopen() }
 
-// AuditReload notes that the configuration was read anew; err is why it was refused.
-func (g *Gateway) AuditReload(err error) {
+// auditReload notes that the configuration was read anew; err is why it was refused.
+func (g *Gateway) auditReload(err error) {
 	attrs := map[string]string{"outcome": "done"}
 	if err != nil {
 		attrs["outcome"], attrs["error"] = "refused", err.Error()

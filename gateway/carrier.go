@@ -57,6 +57,13 @@ func (g *Gateway) linkChanged(p link.PeerState) {
 	}
 }
 
+// carrier is the node that carries a site now.
+func (g *Gateway) carrier(site string) string {
+	g.nodesMu.Lock()
+	defer g.nodesMu.Unlock()
+	return g.carriers[site]
+}
+
 // setCarrier hears from the pair which node carries a site from now on.
 func (g *Gateway) setCarrier(site, node string) {
 	g.nodesMu.Lock()

@@ -177,20 +177,13 @@ func (g *Gateway) pinged(target string) (configs.Node, netip.Addr, error) {
 				return n, n.Addresses[0], nil
 			}
 		}
-		if !addr.IsValid() || i == g.cfg.Self.Site {
-			continue
-		}
-		for _, p := range s.Subnets {
-			if !p.Contains(addr) {
-				continue
-			}
-			g.nodesMu.Lock()
-			carrier := g.carriers[s.Name]
-			g.nodesMu.Unlock()
-			for _, n := range s.Nodes {
-				if n.Name == carrier {
-					return n, addr, nil
-				}
+	}
+	if i := siteOf(g.cfg, addr); i >= 0 && i != g.cfg.Self.Site {
+		s := g.cfg.Sites[i]
+		carrier := g.carrier(s.Name)
+		for _, n := range s.Nodes {
+			if n.Name == carrier {
+				return n, addr, nil
 			}
 		}
 	}

@@ -207,6 +207,13 @@ func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
 	return cc
 }
 
+// siteOf finds the site that an address belongs to, or -1.
+func siteOf(c configs.Config, a netip.Addr) int {
+	return slices.IndexFunc(c.Sites, func(s configs.Site) bool {
+		return slices.ContainsFunc(s.Subnets, func(p netip.Prefix) bool { return p.Contains(a) })
+	})
+}
+
 // siteIndex finds a site by name.
 func siteIndex(c configs.Config, name string) int {
 	return slices.IndexFunc(c.Sites, func(s configs.Site) bool { return s.Name == name })

@@ -109,7 +109,7 @@ func (t *tracing) trace(ctx context.Context, pr flow.Probe) (out status.Trace, e
 		return out, err
 	}
 	self := t.gw.cfg.Self.Site
-	from, to := t.siteOf(pr.Source.Addr()), t.siteOf(pr.Destination.Addr())
+	from, to := siteOf(t.gw.cfg, pr.Source.Addr()), siteOf(t.gw.cfg, pr.Destination.Addr())
 	if to == self && from >= 0 && from != self {
 		out, err = t.inward(ctx, &pr, from)
 	} else {
@@ -191,7 +191,7 @@ func (t *tracing) here(packets [][]byte, fromHost bool) (s status.TraceStep, out
 		s.PathMTU = got.Way.MTU
 		if fromHost {
 			s.To = g.cfg.Sites[got.Site].Name
-			s.Carrier = t.carrier(s.To)
+			s.Carrier = t.gw.carrier(s.To)
 		}
 	}
 	if got.Rule != nil {
@@ -241,7 +241,7 @@ func (t *tracing) describe(s *status.TraceStep, got *flow.Probed, first []byte, 
 // there.
 func (t *tracing) there(ctx context.Context, site int, from string, q traceQuestion) (status.TraceStep, traceAnswer) {
 	name := t.gw.cfg.Sites[site].Name
-	node := t.carrier(name)
+	node := t.gw.carrier(name)
 	a, err := t.ask(ctx, name, node, q)
 	if err != nil {
 		return status.TraceStep{Node: node, Site: name, From: from, Verdict: status.TraceUnknown, Unknown: err.Error()}, a
@@ -303,7 +303,7 @@ func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error
 	if len(q.Packets) > 0 {
 		var p wire.Packet
 		for _, b := range q.Packets {
-			if wire.Parse(&p, b) != wire.OK || t.siteOf(p.Src()) != asker || t.siteOf(p.Dst()) != self {
+			if wire.Parse(&p, b) != wire.OK || siteOf(t.gw.cfg, p.Src()) != asker || siteOf(t.gw.cfg, p.Dst()) != self {
 				return a, errNotYours
 			}
 		}
@@ -311,7 +311,7 @@ func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error
 		a.Packets = nil // they are the host's
 		return a, err
 	}
-	if q.Probe == nil || t.siteOf(q.Probe.Source.Addr()) != self || t.siteOf(q.Probe.Destination.Addr()) != asker {
+	if q.Probe == nil || siteOf(t.gw.cfg, q.Probe.Source.Addr()) != self || siteOf(t.gw.cfg, q.Probe.Destination.Addr()) != asker {
 		return a, errNotYours
 	}
 	a.Probe = *q.Probe
@@ -332,24 +332,6 @@ func (t *tracing) active() error {
 		return fmt.Errorf("%s does not carry its site, and does not know who does: see gw ha status", t.gw.cfg.SelfNode().Name)
 	}
 	return nil
-}
-
-// siteOf finds the site that an address belongs to, or -1.
-func (t *tracing) siteOf(a netip.Addr) int {
-	for i, s := range t.gw.cfg.Sites {
-		for _, p := range s.Subnets {
-			if p.Contains(a) {
-				return i
-			}
-		}
-	}
-	return -1
-}
-
-func (t *tracing) carrier(site string) string {
-	t.gw.nodesMu.Lock()
-	defer t.gw.nodesMu.Unlock()
-	return t.gw.carriers[site]
 }
 
 // icmpText says in words what an ICMP error of the gateway's own says.
