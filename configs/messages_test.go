@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
-	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/onewaylink/gw/tests/messages"
 )
 
 // listing collects what is said of each of many mistakes, for a golden file.
@@ -50,52 +47,22 @@ func TestEveryMessageIsListed(t *testing.T) {
 		}
 	}
 	unbroken := strings.Join(strings.Fields(listed.String()), " ")
-	verb := regexp.MustCompile(`%[-+# 0]*[\d.]*[a-zA-Z%]`)
-	sources, err := filepath.Glob("*.go")
+	formats, err := messages.Formats(2, func(fun ast.Expr) bool {
+		f, ok := fun.(*ast.SelectorExpr)
+		return ok && (f.Sel.Name == "errorAt" || f.Sel.Name == "warnAt")
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := 0
-	for _, name := range sources {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
+	for _, f := range formats {
+		for _, piece := range f.Pieces() {
+			if piece = strings.Join(strings.Fields(piece), " "); !strings.Contains(unbroken, piece) {
+				t.Errorf("%s: %q is in no golden file: add a mistake that leads to it", f.Pos, f.Text)
+				break
+			}
 		}
-		src, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		set := token.NewFileSet()
-		file, err := parser.ParseFile(set, name, src, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok || len(call.Args) < 3 {
-				return true
-			}
-			if f, ok := call.Fun.(*ast.SelectorExpr); !ok || f.Sel.Name != "errorAt" && f.Sel.Name != "warnAt" {
-				return true
-			}
-			lit, ok := call.Args[2].(*ast.BasicLit)
-			if !ok {
-				return true
-			}
-			found++
-			format, err := strconv.Unquote(lit.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, piece := range verb.Split(format, -1) {
-				if piece = strings.Join(strings.Fields(piece), " "); len(piece) > 3 && !strings.Contains(unbroken, piece) {
-					t.Errorf("%s: %q is in no golden file: add a mistake that leads to it", set.Position(lit.Pos()), format)
-					break
-				}
-			}
-			return true
-		})
 	}
-	if found < 80 {
+	if found := len(formats); found < 80 {
 		t.Errorf("%d findings found in the source", found)
 	}
 }

@@ -5,17 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"net"
 	"os"
-	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/tests/messages"
 )
 
 // TestErrors makes each mistake that a command line can lead to, and holds what is
@@ -181,43 +177,19 @@ var unlisted = map[string]string{
 // everyErrorIsIn looks for each error of this package's source in the list.
 func everyErrorIsIn(t *testing.T, list string) {
 	t.Helper()
-	verb := regexp.MustCompile(`%[-+# 0]*[\d.]*[a-zA-Z%]`)
-	sources, err := filepath.Glob("*.go")
+	formats, err := messages.Formats(0, makesError)
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	for _, name := range sources {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
+	for _, f := range formats {
+		seen[f.Text] = true
+		for _, piece := range f.Pieces() {
+			if !strings.Contains(list, piece) && unlisted[f.Text] == "" {
+				t.Errorf("%s: %q is not in testdata/errors.txt: make the mistake in TestErrors, or say in unlisted why no test can", f.Pos, f.Text)
+				break
+			}
 		}
-		set := token.NewFileSet()
-		file, err := parser.ParseFile(set, name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok || len(call.Args) == 0 || !makesError(call.Fun) {
-				return true
-			}
-			lit, ok := call.Args[0].(*ast.BasicLit)
-			if !ok {
-				return true
-			}
-			format, err := strconv.Unquote(lit.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			seen[format] = true
-			for _, piece := range verb.Split(format, -1) {
-				if len(piece) > 3 && !strings.Contains(list, piece) && unlisted[format] == "" {
-					t.Errorf("%s: %q is not in testdata/errors.txt: make the mistake in TestErrors, or say in unlisted why no test can", set.Position(lit.Pos()), format)
-					break
-				}
-			}
-			return true
-		})
 	}
 	for format := range unlisted {
 		if !seen[format] {
