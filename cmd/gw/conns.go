@@ -38,10 +38,7 @@ func (c *connsCmd) Run(env *env) error {
 	if err != nil {
 		return askError(err)
 	}
-	if !c.JSON {
-		return write(env.stdout, connsText(list, wantsColour(env.stdout)))
-	}
-	return writeJSON(env.stdout, list)
+	return env.show(c.JSON, list, func(colour bool) string { return connsText(list, colour) })
 }
 
 // The columns of the table. An IPv4 address with a port always fits into its own, and 80 columns hold them all.

@@ -38,11 +38,7 @@ func (c *doctorCmd) Run(env *env) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		err = writeJSON(env.stdout, r)
-	} else {
-		err = write(env.stdout, doctorText(r, wantsColour(env.stdout)))
-	}
+	err = env.show(c.JSON, r, func(colour bool) string { return doctorText(r, colour) })
 	if err == nil && r.Worst() == doctor.Failure {
 		return errSilent
 	}
@@ -141,11 +137,7 @@ func (c *pingCmd) Run(env *env) error {
 	if err := control.NewClient(path).Get(ctx, "/v1/ping?"+q.Encode(), &r); err != nil {
 		return askError(err)
 	}
-	if c.JSON {
-		err = writeJSON(env.stdout, r)
-	} else {
-		err = write(env.stdout, pingText(r, wantsColour(env.stdout)))
-	}
+	err = env.show(c.JSON, r, func(colour bool) string { return pingText(r, colour) })
 	for _, p := range r.Pings {
 		if err == nil && !p.OK {
 			return errSilent

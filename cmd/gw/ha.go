@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/onewaylink/gw/gateway/control"
@@ -27,16 +26,6 @@ type haFlags struct {
 	JSON bool `name:"json" help:"Print JSON; its names are stable."`
 }
 
-// show prints an answer in the form that was asked for.
-func (f haFlags) show(w io.Writer, answer any, text func(*printer)) error {
-	if f.JSON {
-		return writeJSON(w, answer)
-	}
-	p := &printer{colour: wantsColour(w)}
-	text(p)
-	return write(w, p.out.String())
-}
-
 type haStatusCmd struct{ haFlags }
 
 // Run shows the running gateway's view of its pair.
@@ -51,7 +40,7 @@ func (c *haStatusCmd) Run(env *env) error {
 	if err != nil {
 		return askError(err)
 	}
-	return c.show(env.stdout, h, func(p *printer) { haStatusText(p, &h) })
+	return env.show(c.JSON, h, printed(func(p *printer) { haStatusText(p, &h) }))
 }
 
 type haDrainCmd struct {
@@ -71,7 +60,7 @@ func (c *haDrainCmd) Run(env *env) error {
 		if err != nil {
 			return err
 		}
-		return c.show(env.stdout, f, func(p *printer) { failoverText(p, "drained", &f) })
+		return env.show(c.JSON, f, printed(func(p *printer) { failoverText(p, "drained", &f) }))
 	})
 }
 
@@ -90,7 +79,7 @@ func (c *haFailoverCmd) Run(env *env) error {
 		if err != nil {
 			return err
 		}
-		return c.show(env.stdout, f, func(p *printer) { failoverText(p, "failed over", &f) })
+		return env.show(c.JSON, f, printed(func(p *printer) { failoverText(p, "failed over", &f) }))
 	})
 }
 
@@ -108,7 +97,7 @@ func (c *haTestCmd) Run(env *env) error {
 		if err != nil {
 			return err
 		}
-		if err := c.show(env.stdout, t, func(p *printer) { haTestText(p, &t) }); err != nil {
+		if err := env.show(c.JSON, t, printed(func(p *printer) { haTestText(p, &t) })); err != nil {
 			return err
 		}
 		if !t.OK {

@@ -140,6 +140,15 @@ const (
 	normal style = "\x1b[0m"
 )
 
+// printed is what text prints.
+func printed(text func(*printer)) func(colour bool) string {
+	return func(colour bool) string {
+		p := &printer{colour: colour}
+		text(p)
+		return p.out.String()
+	}
+}
+
 func (p *printer) styled(s style, text string) string {
 	if !p.colour {
 		return text

@@ -111,6 +111,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	return report(stderr, k.Run(&env{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}))
 }
 
+// show writes an answer to stdout: as JSON, or as the text that is made of it.
+func (e *env) show(asJSON bool, answer any, text func(colour bool) string) error {
+	if asJSON {
+		return writeJSON(e.stdout, answer)
+	}
+	return write(e.stdout, text(wantsColour(e.stdout)))
+}
+
 // writeJSON writes a command's --json output.
 func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)

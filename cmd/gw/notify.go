@@ -51,9 +51,6 @@ func (n notifier) Reloading() {
 // Stopping says that the process is about to end.
 func (n notifier) Stopping() { n.tell("STOPPING=1") }
 
-// Status is shown by `systemctl status`: one line.
-func (n notifier) Status(line string) { n.tell("STATUS=" + line) }
-
 func (n notifier) tell(lines ...string) {
 	if n.socket == "" {
 		return

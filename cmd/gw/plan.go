@@ -57,12 +57,7 @@ func (c *planCmd) Run(env *env) error {
 	if err != nil {
 		return askError(err)
 	}
-	if c.JSON {
-		err = writeJSON(env.stdout, p)
-	} else {
-		err = write(env.stdout, planText(p, wantsColour(env.stdout)))
-	}
-	if err != nil {
+	if err := env.show(c.JSON, p, func(colour bool) string { return planText(p, colour) }); err != nil {
 		return err
 	}
 	return planCode(p)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/status"
@@ -34,27 +33,7 @@ func (m *madeUpReloader) Reload() status.Reload { return m.reload }
 
 func serveReload(t *testing.T, r control.Reloader) (socket string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "gw") // t.TempDir may be longer than what a socket takes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket = filepath.Join(dir, "s")
-	server, err := control.Listen(control.Config{Path: socket, Source: madeUp{}, Logger: hclog.NewNullLogger()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.ServeReload(r)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return socket
+	return serveWith(t, control.Config{Source: madeUp{}}, func(s *control.Server) { s.ServeReload(r) })
 }
 
 var (

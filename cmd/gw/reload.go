@@ -38,12 +38,7 @@ func (c *reloadCmd) Run(env *env) error {
 	case err != nil:
 		return askError(err)
 	}
-	if c.JSON {
-		err = writeJSON(env.stdout, r)
-	} else {
-		err = write(env.stdout, reloadText(r, wantsColour(env.stdout)))
-	}
-	if err != nil {
+	if err := env.show(c.JSON, r, func(colour bool) string { return reloadText(r, colour) }); err != nil {
 		return err
 	}
 	return reloadCode(r)

@@ -62,16 +62,24 @@ func serve(t *testing.T, source status.Source) (socket string) {
 // serveHA does the same for a node of a pair.
 func serveHA(t *testing.T, source status.Source, ha control.HA) (socket string) {
 	t.Helper()
+	return serveWith(t, control.Config{Source: source, HA: ha}, func(*control.Server) {})
+}
+
+// serveWith does so with more answers, which add gives.
+func serveWith(t *testing.T, cfg control.Config, add func(*control.Server)) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "gw") // t.TempDir may be longer than what a socket takes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "s")
-	server, err := control.Listen(control.Config{Path: socket, Source: source, HA: ha, Logger: hclog.NewNullLogger()})
+	cfg.Path, cfg.Logger = socket, hclog.NewNullLogger()
+	server, err := control.Listen(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	add(server)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()

@@ -85,13 +85,7 @@ func (c *traceCmd) Run(env *env) error {
 	if err != nil {
 		return askError(err)
 	}
-	if c.JSON {
-		err = writeJSON(env.stdout, t)
-	} else {
-		p := &printer{colour: wantsColour(env.stdout)}
-		traceText(p, &t)
-		err = write(env.stdout, p.out.String())
-	}
+	err = env.show(c.JSON, t, printed(func(p *printer) { traceText(p, &t) }))
 	if err == nil && t.Verdict != status.TracePasses {
 		return errSilent
 	}

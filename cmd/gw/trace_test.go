@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/status"
 )
@@ -24,27 +22,7 @@ import (
 // answering is a gateway that gives one answer for one path, until the test ends. It checks the query.
 func answering(t *testing.T, path string, answer func(w http.ResponseWriter, r *http.Request)) (socket string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "gw") // t.TempDir may be longer than what a socket takes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket = filepath.Join(dir, "s")
-	server, err := control.Listen(control.Config{Path: socket, Source: madeUp{}, Logger: hclog.NewNullLogger()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.Handle("GET "+path, http.HandlerFunc(answer))
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return socket
+	return serveWith(t, control.Config{Source: madeUp{}}, func(s *control.Server) { s.Handle("GET "+path, http.HandlerFunc(answer)) })
 }
 
 // traced is a packet of gray to red that passes on both nodes.
