@@ -175,7 +175,12 @@ func TestRepeatsFinds(t *testing.T) {
 			tr.pass(tr.seg(gray, ACK, 11, 6, 400), "arrived")
 			tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 18)...), "")
 		}},
-		{"a SACK block upside down", "a SACK block", func(tr *trace) { tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "") }},
+		{"a SACK block of nothing", "a SACK block", func(tr *trace) { tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "") }},
+		{"a SACK block upside down", "a SACK block", func(tr *trace) { tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 5)...), "") }},
+		{"a SACK block after one upside down", "a SACK block", func(tr *trace) {
+			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(30, 8)...), "")
+			tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 20)...), "")
+		}},
 		{"urgent", "urgent", func(tr *trace) { tr.hear(tr.seg(gray, ACK|URG, 1, 6, 400), "world!") }},
 		{"a SYN of a connection that nobody opened", "nobody has opened", func(tr *trace) {
 			tr.addr[red] = netip.AddrPortFrom(tr.addr[red].Addr(), 1001)
@@ -280,6 +285,11 @@ func TestRepeatsAllows(t *testing.T) {
 			tr.say(tr.seg(gray, ACK, 7, 6, 400), "lost")
 			tr.pass(tr.seg(gray, ACK|FIN, 11, 6, 400), "end")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(11, 15)...), "")
+		}},
+		{"SACK of nothing and upside down, if the other has said them", func(tr *trace) {
+			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "")
+			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(30, 8)...), "")
+			tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "")
 		}},
 		{"a lower MSS, SACK and timestamps taken off", func(tr *trace) {
 			tr.hear(tr.seg(red, SYN, 0, 0, 60000, append([]byte{2, 4, 5, 0xb3}, optScale...)...), "")

@@ -31,6 +31,9 @@ type end struct {
 	urgent    bool
 	stamp     uint32 // the latest
 	delivered ranges // of its bytes, at the other end, or so that has said
+	// absurd are SACK blocks that it has said and that name no bytes: empty ones, and
+	// ones upside down.
+	absurd map[[2]uint32]bool
 }
 
 // unwrap turns a sequence number of this end into a position.
@@ -73,6 +76,13 @@ func (c *connection) say(x int, s *Segment, at time.Time) {
 		}
 		e.ack, e.edge = max(e.ack, ack), max(e.edge, edge)
 		for _, b := range opts.selected {
+			if absurd(b) {
+				if e.absurd == nil {
+					e.absurd = make(map[[2]uint32]bool)
+				}
+				e.absurd[b] = true
+				continue
+			}
 			lo := o.unwrap(b[0])
 			o.delivered.add(lo, lo+int64(b[1]-b[0]))
 		}
@@ -204,10 +214,12 @@ func (e *end) hearACK(s *Segment, o *end, opts tcpOptions) string {
 	}
 	for _, b := range opts.selected {
 		lo := o.unwrap(b[0])
-		hi := lo + int64(b[1]-b[0])
-		if lo >= hi || !o.delivered.covers(lo, hi) {
+		if absurd(b) && !e.absurd[b] || !absurd(b) && !o.delivered.covers(lo, lo+int64(b[1]-b[0])) {
 			return fmt.Sprintf("a SACK block from %d to %d, which the other had not received", b[0], b[1])
 		}
 	}
 	return ""
 }
+
+// absurd says whether a SACK block names no bytes.
+func absurd(b [2]uint32) bool { return int32(b[1]-b[0]) <= 0 }
