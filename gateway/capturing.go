@@ -116,8 +116,8 @@ func (c *capturing) servePcapng(w http.ResponseWriter, r *http.Request) {
 	_ = c.each(r.Context(), out, &spec, file.Write)
 }
 
-// servePackets answers with a line of JSON for each packet that was judged or answered,
-// from now on, until the client leaves.
+// servePackets answers with a line of JSON for each packet that was judged, answered or
+// said by a relay, from now on, until the client leaves.
 func (c *capturing) servePackets(w http.ResponseWriter, r *http.Request) {
 	spec, err := status.ParseFlowSpec(r.URL.Query().Get("flow"))
 	if err != nil {
@@ -128,7 +128,7 @@ func (c *capturing) servePackets(w http.ResponseWriter, r *http.Request) {
 	out := newPatient(w)
 	enc := json.NewEncoder(out)
 	_ = c.each(r.Context(), out, &spec, func(rec *capture.Record) error {
-		if rec.Point.Inbound() || rec.Reason != wire.OK || rec.Note == capture.Own {
+		if rec.Point.Inbound() || rec.Reason != wire.OK || rec.Note == capture.Own || rec.Note == capture.FromRelay {
 			return enc.Encode(packetStatus(rec))
 		}
 		return nil

@@ -51,8 +51,8 @@ func judged(t *testing.T) *Gateway {
 
 var grayDB, redDB = netip.MustParseAddrPort("10.77.2.10:40000"), netip.MustParseAddrPort("10.77.1.10:5432")
 
-// TestFollowWithoutMemory: where nothing is kept, those who follow live see what comes,
-// and nothing is left behind them.
+// TestFollowWithoutMemory: where nothing is kept, those who follow live see what comes and
+// what a relay says, and nothing is left behind them.
 func TestFollowWithoutMemory(t *testing.T) {
 	g := judged(t)
 	c := &capturing{gw: g}
@@ -75,15 +75,24 @@ func TestFollowWithoutMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	line, err := bufio.NewReader(resp.Body).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
+	lines := bufio.NewReader(resp.Body)
+	next := func() (line string, p status.Packet) {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			t.Fatal(err)
+		}
+		return line, p
 	}
-	var p status.Packet
-	if err := json.Unmarshal([]byte(line), &p); err != nil {
-		t.Fatal(err)
-	}
+	line, p := next()
 	if p.Proto != "icmp" || p.Side != "link" || p.Direction != "in" || p.Verdict != status.TraceDropped || p.Reason != "denied" || p.Source != grayDB.Addr() {
+		t.Errorf("%s", line)
+	}
+	// What a relay writes has come in by its trunk, and is seen only on its way out.
+	g.path.WriteHost([][]byte{echo}, wire.Offload{})
+	if line, p := next(); p.Side != "host" || p.Direction != "out" || p.Note != "from the relay" {
 		t.Errorf("%s", line)
 	}
 	cancel()

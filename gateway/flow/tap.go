@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/onewaylink/gw/gateway/capture"
@@ -66,6 +67,23 @@ func (t *Table) ruleOf(f *flow) (name, pos string) {
 	return f.rule.Name, f.rule.Pos
 }
 
+// ruleOfPacket names the rule of the connection that a TCP packet, of which the headers are
+// at hand, belongs to.
+func (t *Table) ruleOfPacket(s *capture.Sight) (name, pos string) {
+	tuple, _, ok := s.Tuple()
+	if !ok || tuple.Proto != wire.ProtoTCP {
+		return "", ""
+	}
+	k, _ := keyBetween(netip.AddrPortFrom(tuple.Source, tuple.SourcePort), netip.AddrPortFrom(tuple.Destination, tuple.DestPort))
+	sh := t.shardOf(&k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if f := sh.flows[k]; f != nil && f.rule != nil {
+		return f.rule.Name, f.rule.Pos
+	}
+	return "", ""
+}
+
 // sent tells the tap what Read gives to the link: what the packet that was judged last
 // has become, or what is noted.
 func (p *Path) sent(tap *capture.Ring, at int64, bufs [][]byte, sizes []int, offset int, note capture.Note) {
@@ -76,6 +94,9 @@ func (p *Path) sent(tap *capture.Ring, at int64, bufs [][]byte, sizes []int, off
 	for i, b := range bufs {
 		s.Head = b[offset : offset+sizes[i]]
 		s.Length = len(s.Head)
+		if note == capture.Own {
+			s.Rule, s.Pos = p.table.ruleOfPacket(&s) // of the RST that a relay has kept, for one
+		}
 		tap.Put(&s)
 	}
 }
@@ -122,16 +143,17 @@ func size(vec [][]byte) (n int) {
 	return n
 }
 
-// toHost writes a packet of no flow to the host, and counts it when that fails.
+// toHost writes a packet that nobody judges to the host, and counts it when that fails.
+// What a relay writes is its connection's, and shows that one's rule.
 func (p *Path) toHost(vec [][]byte, o wire.Offload, note capture.Note) {
 	r := wire.OK
 	if err := p.host.Write(vec, o); err != nil {
 		r = p.table.drop(wire.HostWrite)
 	}
 	if tap := p.tap.Load(); tap != nil && len(vec) > 0 {
-		tap.Put(&capture.Sight{
-			Point: capture.ToHost, Reason: r, Note: note, At: time.Now().UnixNano(), Length: size(vec), Head: vec[0],
-		})
+		s := capture.Sight{Point: capture.ToHost, Reason: r, Note: note, At: time.Now().UnixNano(), Length: size(vec), Head: vec[0]}
+		s.Rule, s.Pos = p.table.ruleOfPacket(&s)
+		tap.Put(&s)
 	}
 }
 

@@ -102,6 +102,28 @@ func TestTapSeesWhatCame(t *testing.T) {
 	}
 }
 
+// TestTapOfRelay: what a relay writes to the host and has kept for the link shows the rule
+// of its connection, and no other packet that nobody has judged.
+func TestTapOfRelay(t *testing.T) {
+	g := newGW(t, callsGray)
+	talk := newTalk(redDB, grayDB)
+	g.open(talk)
+	ring := capture.New(1 << 20)
+	g.path.SetTap(ring)
+	rd := ring.NewReader()
+	g.path.WriteHost([][]byte{talk.answer(wiretest.ACK, 'x')[:40], []byte("x")}, wire.Offload{})
+	g.path.SendLink(talk.call(wiretest.RST))
+	g.path.SendLink(wiretest.TCP{Src: at("10.77.1.99:1"), Dst: grayDB, Flags: wiretest.RST}.Packet())
+	g.readAll()
+	if d := cmp.Diff([]string{
+		"to host rule some (site.hcl:1), from the relay",
+		"to link rule some (site.hcl:1), from the gateway's queue",
+		"to link from the gateway's queue",
+	}, told(rd)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func benchTap(b *testing.B, p *Path) {
 	p.SetTap(capture.New(4 << 20))
 }
@@ -133,5 +155,9 @@ func TestTapAllocatesNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for a super-segment", n)
+	}
+	vec := [][]byte{talk.answer(wiretest.ACK, 'x')}
+	if n := testing.AllocsPerRun(1000, func() { p.WriteHost(vec, wire.Offload{}) }); n != 0 {
+		t.Errorf("%v allocations for a segment of a relay", n)
 	}
 }
