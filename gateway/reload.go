@@ -91,6 +91,7 @@ func (g *Gateway) compared(next configs.Config, diags configs.Diagnostics) statu
 			Attribute: c.Name, Kind: string(c.Kind), Old: c.Old, New: c.New, Effect: status.Effect(c.Effect),
 		})
 	}
+	out.Agreement = agreement(running, configs.Agreements(running, next), g.carries)
 	return out
 }
 

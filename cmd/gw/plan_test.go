@@ -62,6 +62,25 @@ func restarting() status.Config {
 	return c
 }
 
+// agreeing is a change that other nodes have to make, too.
+func agreeing(a status.Agreement, changes ...status.Change) status.Config {
+	return status.Config{Node: "red-1", Site: "red", Changes: changes, Agreement: &a}
+}
+
+var (
+	wider = agreeing(status.Agreement{
+		Refused: []string{"site.gray.subnets"}, First: []string{"red-2"}, Then: []string{"red-1", "gray-1"},
+		Shown: []string{"policy.rule.admin.ports"}, ShownOn: []string{"gray-1", "red-2"},
+	}, status.Change{Attribute: "site.gray.subnets", Kind: "changed", Old: "10.77.2.0/24", New: "10.77.2.0/23", Effect: status.EffectRestart},
+		status.Change{Attribute: "policy.rule.admin.ports", Kind: "changed", Old: "tcp/22", New: "tcp/2222", Effect: status.EffectReload})
+	slower = agreeing(status.Agreement{
+		Refused: []string{"site.red.pair.dead_after"}, Pair: true, First: []string{"red-2"}, Then: []string{"red-1"},
+	}, status.Change{Attribute: "site.red.pair.dead_after", Kind: "changed", Old: "150ms", New: "200ms", Effect: status.EffectRestart})
+	shown = agreeing(status.Agreement{Shown: []string{"link.gray.red.keepalive"}, ShownOn: []string{"gray-1"}},
+		status.Change{Attribute: "link.gray.red.keepalive", Kind: "changed", Old: "5s", New: "10s", Effect: status.EffectReload})
+	single = agreeing(status.Agreement{Refused: []string{"site.gray.subnets"}, Then: []string{"red-1", "gray-1"}}, wider.Changes[0])
+)
+
 func TestPlan(t *testing.T) {
 	file := writeFile(t, filepath.Join(t.TempDir(), "site.hcl"), "site \"red\" {\n}\n")
 	dir := starter(t)
@@ -76,6 +95,10 @@ func TestPlan(t *testing.T) {
 		{"plan-reload.txt", status.Plan{Config: someConfig, Conns: 50, Moves: 2}, 0},
 		{"plan-ends.txt", status.Plan{Config: someConfig, Conns: 50, Ends: []status.Ending{lost, long}}, exitEnds},
 		{"plan-restart.txt", status.Plan{Config: restarting(), Follows: true, Conns: 50, Ends: []status.Ending{lost}}, exitRestart},
+		{"plan-agree-link.txt", status.Plan{Config: wider, Conns: 50}, exitRestart},
+		{"plan-agree-sites.txt", status.Plan{Config: single, Conns: 50}, exitRestart},
+		{"plan-agree-pair.txt", status.Plan{Config: slower, Conns: 50}, exitRestart},
+		{"plan-agree-shown.txt", status.Plan{Config: shown, Conns: 50}, 0},
 		{"plan-mistakes.txt", status.Plan{Config: mistaken}, exitUsage},
 	} {
 		t.Run(tt.golden, func(t *testing.T) {
@@ -117,6 +140,8 @@ func TestReload(t *testing.T) {
 	}{
 		{"reload.txt", status.Reload{Config: someConfig, Applied: true, Kept: 48, Moved: 1, Revoked: 2, Resumed: 3}, 0},
 		{"reload-mistakes.txt", status.Reload{Config: mistaken}, exitUsage},
+		{"reload-agree.txt", status.Reload{Config: slower}, exitRestart},
+		{"reload-shown.txt", status.Reload{Config: shown, Applied: true, Kept: 48}, 0},
 		{"reload-restart.txt", status.Reload{Config: restarting()}, exitRestart},
 	} {
 		t.Run(tt.golden, func(t *testing.T) {

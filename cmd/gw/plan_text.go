@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/onewaylink/gw/gateway/status"
@@ -25,13 +26,55 @@ func planText(p status.Plan, colour bool) string {
 	case len(restart) > 0:
 		out.wrapped(2, 2, normal, "", fmt.Sprintf("restart the gateway: %s can't change while it runs. Connections live through that, but for those above.",
 			plural(len(restart), "setting")))
-		if p.Follows {
+		if p.Follows && !mustAgree(p.Config) {
 			out.wrapped(2, 2, normal, "", "This node stands by: restart it first, and after gw ha drain the other one.")
 		}
 	default:
 		out.wrapped(2, 2, normal, "", "gw reload, with this text in the files that the gateway was started with")
 	}
+	agreementText(out, p.Config)
 	return out.out.String()
+}
+
+func mustAgree(c status.Config) bool { return c.Agreement != nil && len(c.Agreement.Refused) > 0 }
+
+// agreementText says what comes of settings that other nodes compare, and in which order
+// the nodes are best given them.
+func agreementText(out *printer, c status.Config) {
+	a := c.Agreement
+	say := func(format string, args ...any) { out.wrapped(2, 2, normal, "", fmt.Sprintf(format, args...)) }
+	if mustAgree(c) {
+		settings := strings.Join(a.Refused, ", ")
+		all := append(slices.Clone(a.First), a.Then...)
+		slices.Sort(all)
+		if a.Pair {
+			say("%s must agree on %s: a pair that starts with a difference is refused. Put the text on both first.", list(all), settings)
+		} else {
+			say("%s must agree on %s: a link or pair that starts with a difference is refused. Put the text on all of them first.", list(all), settings)
+		}
+		switch {
+		case a.Pair:
+			say("Then restart %s, which stands by, and %s right after it. Between the two nobody takes over from the other, and gw ha drain is refused; connections go on.",
+				list(a.First), list(a.Then))
+		case len(a.First) > 0:
+			say("Then restart %s, standing by, and after that %s, one right after the other: from the first of these to the last nothing passes the links, and connections stand still.",
+				list(a.First), list(a.Then))
+		default:
+			say("Then restart %s, one right after the other: from the first to the last nothing passes the links, and connections stand still.", list(a.Then))
+		}
+	}
+	if a != nil && len(a.Shown) > 0 {
+		say("The order of nodes makes no difference to %s: until all have it, gw status shows what differs from %s, and nothing is refused.",
+			strings.Join(a.Shown, ", "), list(a.ShownOn))
+	}
+}
+
+// list is an enumeration in words.
+func list(names []string) string {
+	if n := len(names); n > 1 {
+		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
+	}
+	return strings.Join(names, "")
 }
 
 // changesText lists what differs, with both values.
@@ -115,6 +158,7 @@ func reloadText(r status.Reload, colour bool) string {
 		}
 		out.title(green, "to apply it", "")
 		out.wrapped(2, 2, normal, "", "restart the gateway, through which connections live; or take back what needs that: "+strings.Join(names, ", "))
+		agreementText(out, r.Config)
 		return out.out.String()
 	}
 	out.title(green, "reloaded", who)
@@ -127,6 +171,10 @@ func reloadText(r status.Reload, colour bool) string {
 	out.field("not affected", fmt.Sprint(r.Kept))
 	if r.Moved > 0 {
 		out.field("of these by another rule", fmt.Sprint(r.Moved))
+	}
+	if r.Agreement != nil {
+		out.title(green, "other nodes", "")
+		agreementText(out, r.Config)
 	}
 	return out.out.String()
 }

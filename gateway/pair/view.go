@@ -143,6 +143,9 @@ const orderWait = 5 * time.Second
 
 // Drain implements control.HA.
 func (p *Pair) Drain(ctx context.Context, force bool) (status.Failover, error) {
+	if why := p.refused.Load(); why != nil && !force {
+		return status.Failover{}, fmt.Errorf("no pair is formed with %s: %s", p.sib, *why)
+	}
 	err := p.change(ctx, func() ([]ha.Output, error) { return p.m.Drain(p.now(), force) })
 	if err != nil {
 		return status.Failover{}, err

@@ -56,6 +56,25 @@ type Config struct {
 	// Mistakes, where there are any, are all that is said.
 	Mistakes []Mistake `json:"mistakes"`
 	Changes  []Change  `json:"changes"`
+	// Agreement is left out where no other node compares what changes.
+	Agreement *Agreement `json:"agreement,omitempty"`
+}
+
+// Agreement is about changed settings that other nodes compare with their own.
+type Agreement struct {
+	// Refused are those with which no link and no pair starts until both of its nodes have
+	// them; Pair says that only the two nodes of the site compare these.
+	Refused []string `json:"refused"`
+	Pair    bool     `json:"pair"`
+	// First are the nodes to be started anew before the others, since they stand by. Then
+	// are those that carry a site: these at once, for nothing passes between one that has
+	// the settings and one that has not.
+	First []string `json:"first"`
+	Then  []string `json:"then"`
+	// Shown are settings that are shown as different on the nodes ShownOn until these have
+	// them, and nothing else comes of it.
+	Shown   []string `json:"shown"`
+	ShownOn []string `json:"shown_on"`
 }
 
 // NeedsRestart lists the changes that a reload can't apply.
@@ -116,5 +135,8 @@ func (r Reload) MarshalJSON() ([]byte, error) {
 
 func (c Config) notNil() Config {
 	c.Mistakes, c.Changes = notNil(c.Mistakes), notNil(c.Changes)
+	if a := c.Agreement; a != nil {
+		c.Agreement = &Agreement{notNil(a.Refused), a.Pair, notNil(a.First), notNil(a.Then), notNil(a.Shown), notNil(a.ShownOn)}
+	}
 	return c
 }
