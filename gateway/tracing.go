@@ -34,6 +34,8 @@ const dialWithin = 3 * time.Second
 type traceQuestion struct {
 	Packets [][]byte    `json:"packets,omitempty"`
 	Probe   *flow.Probe `json:"probe,omitempty"`
+	// FromHost is the sibling's only, whose packets come from its site's hosts then.
+	FromHost bool `json:"from_host,omitempty"`
 }
 
 // traceAnswer is what one node does, and what goes on from it.
@@ -105,18 +107,22 @@ func parseProbe(r *http.Request) (pr flow.Probe, err error) {
 
 // trace follows a packet from its source's node to its destination's.
 func (t *tracing) trace(ctx context.Context, pr flow.Probe) (out status.Trace, err error) {
-	if err := t.active(); err != nil {
+	ask, err := t.self()
+	if err != nil {
 		return out, err
 	}
 	self := t.gw.cfg.Self.Site
 	from, to := siteOf(t.gw.cfg, pr.Source.Addr()), siteOf(t.gw.cfg, pr.Destination.Addr())
 	if to == self && from >= 0 && from != self {
-		out, err = t.inward(ctx, &pr, from)
+		out, err = t.inward(ctx, &pr, from, ask)
 	} else {
-		out, err = t.outward(ctx, &pr, to)
+		out, err = t.outward(ctx, &pr, to, ask)
 	}
 	if err != nil {
 		return out, err
+	}
+	if ask.sibling != "" {
+		out.Standby, out.Active = t.gw.cfg.SelfNode().Name, ask.sibling
 	}
 	out.Proto, out.Bytes = status.ProtoName(pr.Proto), pr.Size
 	out.Source, out.SourcePort = pr.Source.Addr(), pr.Source.Port()
@@ -131,17 +137,20 @@ func (t *tracing) trace(ctx context.Context, pr flow.Probe) (out status.Trace, e
 }
 
 // outward follows a packet of this site.
-func (t *tracing) outward(ctx context.Context, pr *flow.Probe, to int) (out status.Trace, err error) {
+func (t *tracing) outward(ctx context.Context, pr *flow.Probe, to int, site asked) (out status.Trace, err error) {
 	b, err := t.gw.path.Packet(pr)
 	if err != nil {
 		return out, err
 	}
-	step, packets, reason, err := t.here([][]byte{b}, true)
+	if site.sibling != "" {
+		out.Steps = append(out.Steps, t.passesOn(site.sibling))
+	}
+	step, packets, err := site.judge(ctx, [][]byte{b}, true)
 	if err != nil {
 		return out, err
 	}
 	out.Steps = append(out.Steps, step)
-	if reason == wire.Denied {
+	if step.Reason == wire.Denied.String() {
 		packets = [][]byte{b} // the other side's opinion counts all the same
 	}
 	if len(packets) > 0 {
@@ -152,7 +161,7 @@ func (t *tracing) outward(ctx context.Context, pr *flow.Probe, to int) (out stat
 }
 
 // inward follows a packet of another site.
-func (t *tracing) inward(ctx context.Context, pr *flow.Probe, from int) (out status.Trace, err error) {
+func (t *tracing) inward(ctx context.Context, pr *flow.Probe, from int, site asked) (out status.Trace, err error) {
 	far, a := t.there(ctx, from, "host", traceQuestion{Probe: pr})
 	packets := a.Packets
 	if far.Verdict != status.TraceUnknown {
@@ -165,7 +174,7 @@ func (t *tracing) inward(ctx context.Context, pr *flow.Probe, from int) (out sta
 		}
 		packets = [][]byte{b}
 	}
-	step, _, _, err := t.here(packets, false)
+	step, _, err := site.judge(ctx, packets, false)
 	out.Steps = append(out.Steps, far, step)
 	return out, err
 }
@@ -277,13 +286,16 @@ func (t *tracing) ask(ctx context.Context, site, node string, q traceQuestion) (
 	return a, nil
 }
 
-// answer answers another gateway, about packets between its site and this one.
+// answer answers another site's gateway, about packets between the two, and the sibling,
+// about all that pass its site.
 func (t *tracing) answer(_ context.Context, site, kind string, body []byte) ([]byte, error) {
 	if kind != kindTrace {
 		return nil, fmt.Errorf("it knows no question %q; a gw older than the one that asks can't", kind)
 	}
-	if err := t.active(); err != nil {
+	if ask, err := t.self(); err != nil {
 		return nil, err
+	} else if ask.sibling != "" {
+		return nil, fmt.Errorf("%s is the standby: packets of its site pass %s; ask there", t.gw.cfg.SelfNode().Name, ask.sibling)
 	}
 	var q traceQuestion
 	if err := json.Unmarshal(body, &q); err != nil {
@@ -300,6 +312,10 @@ var errNotYours = errors.New("it answers only about packets between the two site
 
 func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error) {
 	asker, self := siteIndex(t.gw.cfg, site), t.gw.cfg.Self.Site
+	if asker == self {
+		a.Step, a.Packets, _, err = t.here(q.Packets, q.FromHost)
+		return a, err
+	}
 	if len(q.Packets) > 0 {
 		var p wire.Packet
 		for _, b := range q.Packets {
@@ -307,8 +323,7 @@ func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error
 				return a, errNotYours
 			}
 		}
-		a.Step, a.Packets, _, err = t.here(q.Packets, false)
-		a.Packets = nil // they are the host's
+		a.Step, _, _, err = t.here(q.Packets, false) // what goes out is the host's
 		return a, err
 	}
 	if q.Probe == nil || siteOf(t.gw.cfg, q.Probe.Source.Addr()) != self || siteOf(t.gw.cfg, q.Probe.Destination.Addr()) != asker {
@@ -321,17 +336,6 @@ func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error
 	}
 	a.Step, a.Packets, _, err = t.here([][]byte{b}, true)
 	return a, err
-}
-
-// active says where to ask instead while this node does not carry its site.
-func (t *tracing) active() error {
-	if p := t.gw.pair; p != nil && p.Follows() {
-		if node := p.Status().Active; node != "" {
-			return fmt.Errorf("%s is the standby: packets of its site pass %s; ask there", t.gw.cfg.SelfNode().Name, node)
-		}
-		return fmt.Errorf("%s does not carry its site, and does not know who does: see gw ha status", t.gw.cfg.SelfNode().Name)
-	}
-	return nil
 }
 
 // icmpText says in words what an ICMP error of the gateway's own says.

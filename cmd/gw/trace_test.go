@@ -76,11 +76,15 @@ func TestTraceText(t *testing.T) {
 		Unknown: "it does not answer; a gw older than this one can't: dial 10.77.1.1:9775 inside the tunnel: context deadline exceeded",
 	}
 	known.Verdict = status.TraceUnknown
+	standby := traced()
+	standby.Standby, standby.Active = "gray-2", "gray-1"
+	standby.Steps = append([]status.TraceStep{{Node: "gray-2", Site: "gray", From: "host", Verdict: status.TracePasses, PassedTo: "gray-1", MTU: 1420, Packets: 1}}, standby.Steps...)
 	for _, tt := range []struct {
 		golden string
 		trace  status.Trace
 		code   int
 	}{
+		{"trace-standby.txt", standby, 0},
 		{"trace-passes.txt", traced(), 0},
 		{"trace-denied.txt", denied, 1},
 		{"trace-far-denied.txt", farDenied, 1},

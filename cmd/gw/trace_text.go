@@ -31,6 +31,9 @@ var mends = map[string]string{
 func traceText(p *printer, t *status.Trace) {
 	p.title(verdictStyle(t.Verdict), string(t.Verdict), fmt.Sprintf("%s %s > %s, %d bytes", t.Proto,
 		addressText(t.Source, t.SourcePort), addressText(t.Destination, t.DestinationPort), t.Bytes))
+	if t.Standby != "" {
+		p.field("asked", fmt.Sprintf("%s, which stands by; %s is active and carries its site", t.Standby, t.Active))
+	}
 	dropped := false
 	for i := range t.Steps {
 		traceStepText(p, &t.Steps[i], dropped)
@@ -64,7 +67,10 @@ func traceStepText(p *printer, s *status.TraceStep, dropped bool) {
 	if s.From == "link" {
 		way = "from the link to the host"
 	}
-	if s.To != "" {
+	switch {
+	case s.PassedTo != "":
+		way += ", passed on to its sibling " + s.PassedTo + " as it is"
+	case s.To != "":
 		way += " to site " + s.To + ", by " + s.Carrier
 	}
 	p.field("way", way)
@@ -81,7 +87,7 @@ func traceStepText(p *printer, s *status.TraceStep, dropped bool) {
 	if s.Mode != "" {
 		p.field("carried", joinNotEmpty(": ", s.Mode, s.Why))
 	}
-	if s.Verdict != status.TraceUnknown {
+	if s.Verdict != status.TraceUnknown && s.PassedTo == "" {
 		p.field("size", sizeText(s))
 	}
 	for _, a := range s.Answers {

@@ -28,6 +28,9 @@ type Trace struct {
 	// Bytes is the size of the IP packet.
 	Bytes   int          `json:"bytes"`
 	Verdict TraceVerdict `json:"verdict"`
+	// Standby is the node that was asked, where that stands by, and Active its sibling, which was asked in its place.
+	Standby string `json:"standby,omitempty"`
+	Active  string `json:"active,omitempty"`
 	// Steps are the nodes on its way, in order. One that follows a drop says what it would say if the packet reached it.
 	Steps []TraceStep `json:"steps"`
 }
@@ -46,6 +49,8 @@ type TraceStep struct {
 	// To is the site that it goes to by the link, and Carrier that site's node; both are empty for what goes to the host.
 	To      string `json:"to,omitempty"`
 	Carrier string `json:"carrier,omitempty"`
+	// PassedTo is the sibling that a standby passes it on to, unjudged.
+	PassedTo string `json:"passed_to,omitempty"`
 	// Rule is the policy rule that allows the flow, RulePos its file:line.
 	Rule    string `json:"rule,omitempty"`
 	RulePos string `json:"rule_pos,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,15 @@ func TestPairSettingsDiffer(t *testing.T) {
 		}
 		if !named {
 			t.Errorf("%s does not name heartbeat as what differs: %+v", nd.name, s.Links)
+		}
+	}
+	for _, nd := range n.red {
+		other := n.red[0].name
+		if nd == n.red[0] {
+			other = n.red[1].name
+		}
+		if code, out := nd.run(t, "ha", "drain", "--socket", nd.socket); code == 0 || !strings.Contains(out, "no pair is formed with "+other) {
+			t.Errorf("gw ha drain on %s ends with %d:\n%s", nd.name, code, out)
 		}
 	}
 	n.red[1].term()
@@ -81,6 +91,35 @@ func TestPairCommands(t *testing.T) {
 	}
 }
 
+// traces asks both nodes of red's pair for packets both ways. Each names the nodes on the
+// way; the standby says that it is none of them but for what the LAN sends to it.
+func (n *pairNetwork) traces(t *testing.T, a, s *node) {
+	t.Helper()
+	gray := n.gray[0].name
+	for _, c := range []struct {
+		nd         *node
+		from, to   string
+		want, says []string
+	}{
+		{a, n.Red.DB().LAN4.String(), n.Gray.DB().LAN4.String(), []string{a.name + " passes all", gray + " passes all"}, nil},
+		{a, n.Gray.DB().LAN4.String(), n.Red.DB().LAN4.String(), []string{gray + " passes all", a.name + " passes all"}, nil},
+		{s, n.Red.DB().LAN4.String(), n.Gray.DB().LAN4.String(), []string{s.name + " passes", a.name + " passes all", gray + " passes all"},
+			[]string{s.name + ", which stands by; " + a.name + " is active", "passed on to its sibling " + a.name}},
+		{s, n.Gray.DB().LAN4.String(), n.Red.DB().LAN4.String(), []string{gray + " passes all", a.name + " passes all"},
+			[]string{s.name + ", which stands by; " + a.name + " is active"}},
+	} {
+		if got := said(c.nd.trace(c.from, c.to+":5432")); !slices.Equal(got, c.want) {
+			t.Errorf("%s says of packets from %s to %s: %q, want %q", c.nd.name, c.from, c.to, got, c.want)
+		}
+		_, out := c.nd.run(t, "trace", c.from, c.to+":5432", "--socket", c.nd.socket)
+		for _, word := range c.says {
+			if !strings.Contains(strings.Join(strings.Fields(out), " "), word) {
+				t.Errorf("gw trace on %s does not say %q:\n%s", c.nd.name, word, out)
+			}
+		}
+	}
+}
+
 // TestPairOrders: what an operator may ask for, and what is refused.
 func TestPairOrders(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true})
@@ -99,6 +138,7 @@ func TestPairOrders(t *testing.T) {
 			t.Errorf("gw %v on %s ends with %d, want an error with %q:\n%s", args, c.nd.name, code, c.want, out)
 		}
 	}
+	n.traces(t, a, s)
 	n.proven(t, n.red)
 	if code, out := s.run(t, "ha", "failover", "--socket", s.socket); code != 0 {
 		t.Fatalf("failover: %s", out)
