@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -47,6 +48,26 @@ func (n *relayNet) speaksFirst(t *testing.T, w way) {
 	)
 	n.awake(t, client, server)
 	exchange(t, client, server, some)
+	if !n.relays() {
+		return
+	}
+	// Captures show what went into a leg and what came out of one, and its rule.
+	for _, nd := range []*node{n.red, n.gray} {
+		got, _ := nd.captured(client.LocalAddr().String())
+		count := map[string]int{}
+		for _, g := range got {
+			if !strings.Contains(g, " rule all (") || !strings.Contains(g, "/site.hcl:") {
+				t.Errorf("%s: without its rule: %q", nd.name, g)
+				break
+			}
+			dir, _, _ := strings.Cut(g, " rule ")
+			_, note, _ := strings.Cut(g, "), ")
+			count[dir+", "+note]++
+		}
+		if count["from gw0, taken by the relay"] == 0 || count["to gw0, from the relay"] == 0 {
+			t.Errorf("%s: its legs are not to be seen: %v", nd.name, count)
+		}
+	}
 }
 
 func refused(t *testing.T, w way) {
