@@ -203,6 +203,18 @@ func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
 		if ap, err := netip.ParseAddrPort(p.Endpoint); err == nil && p.Dial {
 			cc.Endpoints = append(cc.Endpoints, ap.Addr())
 		}
+		if p.Dial {
+			continue
+		}
+		// It dials this node, where that says that it can be dialled.
+		at := c.SelfNode().Endpoint
+		if p.Site == c.SelfSite().Name {
+			at = c.SelfNode().SiblingEndpoint
+		}
+		ap, err := netip.ParseAddrPort(at)
+		cc.ListenPort = c.Local.ListenPort
+		cc.Listen4 = cc.Listen4 || err != nil || ap.Addr().Is4() // a name's address is hardly IPv6 only
+		cc.Listen6 = cc.Listen6 || err == nil && ap.Addr().Is6()
 	}
 	return cc
 }

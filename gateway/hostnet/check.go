@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -22,14 +23,6 @@ const (
 	Fatal
 )
 
-// String gives "warning" or "fatal".
-func (l Level) String() string {
-	if l == Fatal {
-		return "fatal"
-	}
-	return "warning"
-}
-
 // A Finding is one thing that the host lacks or forbids.
 type Finding struct {
 	Level Level
@@ -38,9 +31,6 @@ type Finding struct {
 	// Mend is a shell command that mends it until the next boot.
 	Mend string
 }
-
-// String is the finding in one line.
-func (f Finding) String() string { return fmt.Sprintf("%v: %s: %s", f.Level, f.What, f.Mend) }
 
 // CheckConfig says what the host is to be fit for.
 type CheckConfig struct {
@@ -57,6 +47,10 @@ type CheckConfig struct {
 	// TrunkPort is the TCP port of the trunks, which come in by the device; 0 has
 	// the host's own firewall not looked at.
 	TrunkPort uint16
+	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions
+	// Listen4 and Listen6; 0 for a node that only dials.
+	ListenPort       uint16
+	Listen4, Listen6 bool
 }
 
 // Check looks for what keeps a gateway from its work on this host, the fatal findings
@@ -88,10 +82,20 @@ func Survey(c CheckConfig) []Subject {
 		{"forwarding", checkForwarding(c)},
 		{"reverse path filter", checkReversePath(c)},
 		{"routes", checkRoutes(c)},
-		{"firewall", append(checkFirewall(c), checkInput(c)...)},
+		{"firewall", unique(append(checkFirewall(c), checkInput(c)...))},
 		{"mtu", checkMTU(c)},
 	}
 	return all
+}
+
+// unique leaves out what was found twice, as what can't be read is.
+func unique(found []Finding) (out []Finding) {
+	for _, f := range found {
+		if !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // notChecked is what a check finds when it can't look.

@@ -10,11 +10,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// An opening is what has to reach this host for something to work.
+type opening struct {
+	proto  uint8 // TCP or UDP
+	port   uint16
+	device string // it comes in by the TUN; "" by any interface but that and the loopback's
+	v4, v6 bool
+	// without says what does not work otherwise.
+	without string
+}
+
+// openings are those that a node needs: one for the trunks, which arrive on the TUN, and
+// one for the other nodes that dial it. Without the former every connection is carried raw,
+// and without the latter no link comes up; nobody is told either.
+func (c CheckConfig) openings() (list []opening) {
+	if c.TrunkPort != 0 {
+		list = append(list, opening{unix.IPPROTO_TCP, c.TrunkPort, c.Device, true, true, "no connection can be relayed, all are carried raw"})
+	}
+	if c.ListenPort != 0 {
+		list = append(list, opening{unix.IPPROTO_UDP, c.ListenPort, "", c.Listen4, c.Listen6, "no other node can dial this one, so its link does not come up"})
+	}
+	return list
+}
+
+// String names the port, and the interface if it matters.
+func (o opening) String() string {
+	name := fmt.Sprintf("udp/%d", o.port)
+	if o.proto == unix.IPPROTO_TCP {
+		name = fmt.Sprintf("tcp/%d", o.port)
+	}
+	if o.device != "" {
+		name += fmt.Sprintf(" on %q", o.device)
+	}
+	return name
+}
+
 // checkInput looks for base chains that drop what is addressed to this host unless a
-// rule accepts it, and have no rule for the trunks, which arrive on the TUN. Without
-// them every connection is carried raw, and nobody is told.
+// rule accepts it, and have no rule for what has to be let in.
 func checkInput(c CheckConfig) []Finding {
-	if c.TrunkPort == 0 {
+	wanted := c.openings()
+	if len(wanted) == 0 {
 		return nil
 	}
 	conn, err := nftables.New()
@@ -23,7 +58,7 @@ func checkInput(c CheckConfig) []Finding {
 	}
 	chains, err := conn.ListChains()
 	if err != nil {
-		return nil // checkFirewall has told
+		return notChecked("the firewall", err)
 	}
 	var found []Finding
 	for _, ch := range chains {
@@ -37,32 +72,44 @@ func checkInput(c CheckConfig) []Finding {
 		if !drops(ch, rules) {
 			continue
 		}
-		ok, err := acceptsTrunks(conn, chains, ch.Table, c)
-		if err != nil {
-			return append(found, notChecked("the firewall's table "+ch.Table.Name, err)...)
-		}
-		if !ok {
-			found = append(found, Finding{Warning,
-				fmt.Sprintf("the firewall's chain %s %s %s drops what is addressed to this host, and no rule of its table accepts tcp/%d on %q: no connection can be relayed, all are carried raw",
-					familyName(ch.Table), ch.Table.Name, ch.Name, c.TrunkPort, c.Device),
-				mendInput(ch, c)})
+		for _, o := range wanted {
+			if ch.Table.Family == nftables.TableFamilyIPv4 && !o.v4 || ch.Table.Family == nftables.TableFamilyIPv6 && !o.v6 {
+				continue
+			}
+			ok, err := accepts(conn, chains, ch, o, c.Device)
+			if err != nil {
+				return append(found, notChecked("the firewall's table "+ch.Table.Name, err)...)
+			}
+			if !ok {
+				found = append(found, Finding{Warning,
+					fmt.Sprintf("the firewall's chain %s %s %s drops what is addressed to this host, and no rule of its table accepts %v: %s",
+						familyName(ch.Table), ch.Table.Name, ch.Name, o, o.without),
+					mendInput(ch, o)})
+			}
 		}
 	}
-	return found
+	return append(found, checkLegacyInput(wanted, c.Device)...)
 }
 
-func acceptsTrunks(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Table, c CheckConfig) (bool, error) {
+// accepts looks for a rule that lets an opening through: by its port anywhere in the
+// table, otherwise in the base chain and those that it leads to.
+func accepts(conn *nftables.Conn, chains []*nftables.Chain, base *nftables.Chain, o opening, tun string) (bool, error) {
+	rules := map[string][]*nftables.Rule{}
 	for _, ch := range chains {
-		if ch.Table.Name != table.Name || ch.Table.Family != table.Family ||
+		if ch.Table.Name != base.Table.Name || ch.Table.Family != base.Table.Family ||
 			ch.Hooknum != nil && *ch.Hooknum != *nftables.ChainHookInput {
 			continue
 		}
-		rules, err := conn.GetRules(ch.Table, ch)
+		list, err := conn.GetRules(ch.Table, ch)
 		if err != nil {
 			return false, err
 		}
-		for _, r := range rules {
-			if acceptsPort(conn, r, c) {
+		rules[ch.Name] = list
+	}
+	reached := reachable(base.Name, rules)
+	for name, list := range rules {
+		for _, r := range list {
+			if how := accepted(conn, r, o, tun); how == byPort || how == bySource && reached[name] {
 				return true, nil
 			}
 		}
@@ -70,63 +117,150 @@ func acceptsTrunks(conn *nftables.Conn, chains []*nftables.Chain, table *nftable
 	return false, nil
 }
 
-// acceptsPort reports whether an accepting rule names the device, and no other port,
-// or the port, and no other interface.
-func acceptsPort(conn *nftables.Conn, r *nftables.Rule, c CheckConfig) bool {
+// reachable are the chains that a base chain's packets may come to.
+func reachable(base string, rules map[string][]*nftables.Rule) map[string]bool {
+	seen := map[string]bool{base: true}
+	for next := []string{base}; len(next) > 0; next = next[1:] {
+		for _, r := range rules[next[0]] {
+			for _, e := range r.Exprs {
+				if v, ok := e.(*expr.Verdict); ok && v.Chain != "" && !seen[v.Chain] {
+					seen[v.Chain] = true
+					next = append(next, v.Chain)
+				}
+			}
+		}
+	}
+	return seen
+}
+
+// How a rule accepts an opening.
+const (
+	notAtAll = iota
+	bySource // whatever comes from some interface or address
+	byPort   // or, on the TUN, all that comes by that
+)
+
+// accepted says how a rule accepts what an opening lets in.
+func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how int) {
 	var load expr.Any // what the next comparison is of
-	named, accepts := false, false
-	port := binary.BigEndian.AppendUint16(nil, c.TrunkPort)
+	verdict, narrow := false, false
+	if o.device == "" {
+		how = bySource
+	}
+	port := binary.BigEndian.AppendUint16(nil, o.port)
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
-		case *expr.Meta, *expr.Payload, *expr.Ct:
+		case *expr.Meta, *expr.Payload:
 			load = e
+		case *expr.Ct:
+			load = e
+			narrow = narrow || e.Key != expr.CtKeySTATE
+		case *expr.Fib:
+			narrow = true
+		case *expr.Bitwise:
+			if l, ok := load.(*expr.Ct); ok && l.Key == expr.CtKeySTATE && !hasNew(e.Mask) {
+				return notAtAll
+			}
 		case *expr.Cmp:
 			switch l := load.(type) {
 			case *expr.Meta:
 				switch l.Key {
 				case expr.MetaKeyIIFNAME:
-					if e.Op != expr.CmpOpEq || !namesDevice(e.Data, c.Device) {
-						return false
+					switch {
+					case o.device != "" && (e.Op != expr.CmpOpEq || !namesDevice(e.Data, o.device)):
+						return notAtAll
+					case o.device != "":
+						how = byPort
+					case e.Op == expr.CmpOpEq && (namesDevice(e.Data, "lo") || namesDevice(e.Data, tun)):
+						return notAtAll
 					}
-					named = true
+				case expr.MetaKeyIIF:
+					if o.device != "" || e.Op == expr.CmpOpEq && string(e.Data) == string(binary.NativeEndian.AppendUint32(nil, loopbackIndex)) {
+						return notAtAll
+					}
 				case expr.MetaKeyL4PROTO:
-					if e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != unix.IPPROTO_TCP) {
-						return false
+					if e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != o.proto) {
+						return notAtAll
 					}
+				case expr.MetaKeyNFPROTO: // nft writes it before an address
+				default:
+					narrow = true
 				}
 			case *expr.Payload:
-				if isDstPort(l) {
-					if !holds(e.Op, string(port), string(e.Data)) {
-						return false
+				switch {
+				case isDstPort(l), isBothPorts(l) && len(e.Data) == 4:
+					if !holds(e.Op, string(port), string(e.Data[len(e.Data)-2:])) {
+						return notAtAll
 					}
-					named = true
+					how = byPort
+				case isProtocol(l) && e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != o.proto):
+					return notAtAll
 				}
 			}
 		case *expr.Range:
 			if l, ok := load.(*expr.Payload); ok && isDstPort(l) {
 				if string(port) < string(e.FromData) || string(port) > string(e.ToData) {
-					return false
+					return notAtAll
 				}
-				named = true
+				how = byPort
 			}
 		case *expr.Lookup:
-			if l, ok := load.(*expr.Payload); ok && isDstPort(l) {
-				if !inSet(conn, r.Table, e, port) {
-					return false
+			switch l := load.(type) {
+			case *expr.Payload:
+				if isDstPort(l) {
+					if !inSet(conn, r.Table, e, port) {
+						return notAtAll
+					}
+					how = byPort
 				}
-				named = true
+			case *expr.Meta:
+				if l.Key == expr.MetaKeyL4PROTO && !inSet(conn, r.Table, e, []byte{o.proto}) {
+					return notAtAll
+				}
+			case *expr.Ct:
+				if l.Key == expr.CtKeySTATE && !inSet(conn, r.Table, e, binary.NativeEndian.AppendUint32(nil, expr.CtStateBitNEW)) {
+					return notAtAll
+				}
 			}
 		case *expr.Match: // of iptables
-			if m, ok := e.Info.(*xt.Tcp); ok && m.DstPorts[0] <= c.TrunkPort && c.TrunkPort <= m.DstPorts[1] {
-				named = true
-			} else if ok || e.Name == "udp" {
-				return false
+			switch ports, proto := matchPorts(e); {
+			case e.Name == "multiport": // whose ports can't be read, so it is taken to have this one
+				how = byPort
+			case proto == 0:
+				narrow = narrow || e.Name != "comment"
+			case proto != o.proto || ports[0] > o.port || o.port > ports[1]:
+				return notAtAll
+			default:
+				how = byPort
 			}
 		case *expr.Verdict:
-			accepts = e.Kind == expr.VerdictAccept
+			verdict = e.Kind == expr.VerdictAccept
 		}
 	}
-	return named && accepts
+	if !verdict || narrow && how == bySource {
+		return notAtAll
+	}
+	return how
+}
+
+// loopbackIndex is the loopback's in every namespace.
+const loopbackIndex = 1
+
+// hasNew tells whether a mask of connection states has that of what is being opened.
+func hasNew(mask []byte) bool {
+	return len(mask) != 4 || binary.NativeEndian.Uint32(mask)&expr.CtStateBitNEW != 0
+}
+
+// matchPorts are the destination ports, first and last, of a match of iptables, and their
+// protocol; 0 for a match of something else.
+func matchPorts(m *expr.Match) (ports [2]uint16, proto uint8) {
+	switch i := m.Info.(type) {
+	case *xt.Tcp:
+		return i.DstPorts, unix.IPPROTO_TCP
+	case *xt.Udp:
+		return i.DstPorts, unix.IPPROTO_UDP
+	}
+	return ports, 0
 }
 
 // holds says whether a comparison is true; nft makes two of a range.
@@ -163,14 +297,19 @@ func unzero(b []byte) []byte {
 	return b
 }
 
-// isDstPort is true of TCP's destination port (RFC 9293, section 3.1).
+// isProtocol is true of the transport protocol's number in either IP header.
+func isProtocol(p *expr.Payload) bool {
+	return p.Base == expr.PayloadBaseNetworkHeader && p.Len == 1 && (p.Offset == 9 || p.Offset == 6)
+}
+
+// isDstPort is true of TCP's and UDP's destination port (RFC 9293 section 3.1, RFC 768).
 func isDstPort(p *expr.Payload) bool {
 	return p.Base == expr.PayloadBaseTransportHeader && p.Offset == 2 && p.Len == 2
 }
 
-// inSet tells whether a rule's set has the port. One that can't be read is taken to:
+// inSet tells whether a rule's set has a key. One that can't be read is taken to:
 // a warning that is wrong costs more than one that is missing.
-func inSet(conn *nftables.Conn, table *nftables.Table, l *expr.Lookup, port []byte) bool {
+func inSet(conn *nftables.Conn, table *nftables.Table, l *expr.Lookup, key []byte) bool {
 	set, err := conn.GetSetByName(table, l.SetName)
 	if err != nil {
 		return true
@@ -180,16 +319,26 @@ func inSet(conn *nftables.Conn, table *nftables.Table, l *expr.Lookup, port []by
 		return true
 	}
 	for _, e := range elements {
-		if string(e.Key) == string(port) {
+		if string(e.Key) == string(key) {
 			return !l.Invert
 		}
 	}
 	return l.Invert
 }
 
-func mendInput(ch *nftables.Chain, c CheckConfig) string {
-	if ch.Table.Name == "firewalld" {
-		return mendFirewall(ch, nil, c.Device)
+// isBothPorts is true of source and destination port in one, as iptables compares them.
+func isBothPorts(p *expr.Payload) bool {
+	return p.Base == expr.PayloadBaseTransportHeader && p.Offset == 0 && p.Len == 4
+}
+
+func mendInput(ch *nftables.Chain, o opening) string {
+	switch {
+	case ch.Table.Name == "firewalld" && o.device != "":
+		return mendFirewall(ch, nil, o.device)
+	case ch.Table.Name == "firewalld":
+		return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp && firewall-cmd --reload", o.port)
+	case o.device != "":
+		return fmt.Sprintf("nft insert rule %s %s %s iifname %s tcp dport %d accept", familyName(ch.Table), ch.Table.Name, ch.Name, o.device, o.port)
 	}
-	return fmt.Sprintf("nft insert rule %s %s %s iifname %s tcp dport %d accept", familyName(ch.Table), ch.Table.Name, ch.Name, c.Device, c.TrunkPort)
+	return fmt.Sprintf("nft insert rule %s %s %s udp dport %d accept", familyName(ch.Table), ch.Table.Name, ch.Name, o.port)
 }

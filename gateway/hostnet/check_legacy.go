@@ -20,12 +20,14 @@ type legacyTables struct {
 	names             string // the file in /proc that lists those in use
 	domain, level     int    // of the socket to ask
 	iniface, outiface int    // offsets in an entry
+	proto             int    // the same, of the protocol
 	targetOffset      int    // the same, of the field target_offset; next_offset follows
+	matches           int    // the same, of the first match
 }
 
 var (
-	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", unix.AF_INET, unix.SOL_IP, 16, 32, 88}
-	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 140}
+	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", unix.AF_INET, unix.SOL_IP, 16, 32, 80, 88, 112}
+	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 140, 168}
 )
 
 // Option names and layouts, alike in both families.
@@ -82,22 +84,30 @@ func checkLegacyFirewall(c CheckConfig, v4, v6 bool) (found []Finding) {
 // missing lists the ways for which no accepting rule names the device, if the FORWARD
 // chain's policy is to drop.
 func (t legacyTables) missing(device string) ([]string, error) {
+	info, entries, err := t.filter()
+	if err != nil || entries == nil {
+		return nil, err
+	}
+	return t.judge(info, entries, device), nil
+}
+
+// filter reads the table "filter", if it is in use; otherwise entries is nil.
+func (t legacyTables) filter() (info legacyInfo, entries []byte, err error) {
 	// To ask for a table makes it: ask only for one that is in use.
 	names, err := os.ReadFile("/proc/thread-self/net/" + t.names)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return info, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return info, nil, err
 	}
 	if !slices.Contains(strings.Fields(string(names)), "filter") {
-		return nil, nil
+		return info, nil, nil
 	}
-	info, entries, err := t.read()
-	if err != nil {
-		return nil, fmt.Errorf("read the table filter: %w", err)
+	if info, entries, err = t.read(); err != nil {
+		return info, nil, fmt.Errorf("the table filter is in use and can't be read: %w", err)
 	}
-	return t.judge(info, entries, device), nil
+	return info, entries, nil
 }
 
 // judge is missing for a table at hand.

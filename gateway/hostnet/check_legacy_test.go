@@ -65,3 +65,45 @@ func TestLegacyFirewall(t *testing.T) {
 		})
 	}
 }
+
+// The files are what Linux 6.18 gives of a table "filter" that iptables-legacy 1.8.9 has
+// made, each in two families.
+//
+//	drop   -P INPUT DROP; -A INPUT -i lo -j ACCEPT
+//	       -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+//	       -A INPUT -p tcp --dport 22 -j ACCEPT; -A INPUT -p udp --sport 53 -j ACCEPT
+//	       -A INPUT -p udp ! --dport 51820 -j ACCEPT; -N never; -A never -j ACCEPT
+//	ports  the same, and -N more; -A more -p tcp --dport 9000:9999 -j ACCEPT
+//	       -A more -p udp --dport 51820 -m conntrack --ctstate NEW -j ACCEPT
+//	ifaces drop, and -A INPUT -i eth0 -j ACCEPT; -A INPUT -i gw0 -j ACCEPT
+func TestLegacyInput(t *testing.T) {
+	both := CheckConfig{Device: "gw0", TrunkPort: 9774, ListenPort: 51820, Listen4: true, Listen6: true}.openings()
+	for _, family := range []struct {
+		prefix string
+		tables legacyTables
+	}{{"testdata/iptables-input-", legacy4}, {"testdata/ip6tables-input-", legacy6}} {
+		for name, want := range map[string]bool{"drop": false, "ports": true, "ifaces": true} {
+			b, err := os.ReadFile(family.prefix + name + ".bin")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var info legacyInfo
+			n, err := binary.Decode(b, binary.LittleEndian, &info)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries := b[n:]
+			if !family.tables.dropsInput(info, entries) {
+				t.Errorf("%s%s: its policy is not seen", family.prefix, name)
+			}
+			for _, o := range both {
+				if got := family.tables.lets(info, entries, o, "gw0"); got != want {
+					t.Errorf("%s%s: lets %v through: %v, want %v", family.prefix, name, o, got, want)
+				}
+				for n := range entries {
+					family.tables.lets(info, entries[:n], o, "gw0") // must not panic
+				}
+			}
+		}
+	}
+}
