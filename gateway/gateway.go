@@ -138,7 +138,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}
 	j, err := newJudge(cfg)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; %s", err, ourFault)
 	}
 	if err = g.build(j); err != nil {
 		return nil, err
@@ -164,12 +164,12 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	})
 	g.path = flow.NewPath(g.table, g.tun)
 	if err = g.newRelaying(); err != nil {
-		return err
+		return fmt.Errorf("%w; %s", err, ourFault)
 	}
 	if g.streams, err = netstack.New(netstack.Config{
 		Addresses: node.Addresses, MTU: streamMTU, Output: (*streamOutput)(g), Logger: g.log,
 	}); err != nil {
-		return err
+		return fmt.Errorf("%w; %s", err, ourFault)
 	}
 	g.restorer = newRestorer(g.log, cfg, g.table, g.store, g.streams)
 	if paired(cfg) {
@@ -192,9 +192,14 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	if g.pair != nil {
 		keep.pair, lc.Datagrams = g.pair, g.pair.Receive
 	}
-	g.link, err = link.New(lc)
-	return err
+	if g.link, err = link.New(lc); err != nil {
+		return fmt.Errorf("%w; %s", err, ourFault)
+	}
+	return nil
 }
+
+// ourFault is what to do about what no configuration that was accepted leads to.
+const ourFault = "this is a mistake of gw: report it, with what gw version and gw validate say"
 
 // discardWait bounds how long a process that was frozen discards: what waits in
 // the largest queue, 4 MB of a socket, takes a tenth of it.
@@ -250,7 +255,7 @@ func (g *Gateway) openHost() error {
 		return err
 	}
 	if err := hostnet.Apply(g.host, g.log); err != nil {
-		return err
+		return fmt.Errorf("%w; see what gw doctor -c DIR finds on this host", err)
 	}
 	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, g.host.Addresses, t.MTU, t.Driver), time.Since(start))
 	return nil

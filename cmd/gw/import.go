@@ -30,12 +30,12 @@ const wgLimit = 1 << 20
 func (c *importCmd) Run(env *env) error {
 	f, err := os.Open(c.File)
 	if err != nil {
-		return &usageError{fmt.Errorf("read the file of wg-quick: %w", err)}
+		return &usageError{fmt.Errorf("read the file of wg-quick: %w; name one such as /etc/wireguard/wg0.conf", err)}
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, wgLimit+1))
 	if err != nil {
-		return fmt.Errorf("read the file of wg-quick: %w", err)
+		return fmt.Errorf("read the file of wg-quick: %w; name one such as /etc/wireguard/wg0.conf", err)
 	}
 	if len(text) > wgLimit {
 		return usagef("%s is longer than %d bytes: is it a file of wg-quick?", c.File, wgLimit)

@@ -24,7 +24,7 @@ func (c *manCmd) Run(_ *env, k *kong.Context) error {
 	}
 	for _, p := range manual(k.Model.Node) {
 		if err := os.WriteFile(filepath.Join(c.Dir, p.name), []byte(p.text), 0o644); err != nil {
-			return fmt.Errorf("write a page of the manual: %w", err)
+			return fmt.Errorf("write a page of the manual: %w; choose another --dir", err)
 		}
 	}
 	return nil

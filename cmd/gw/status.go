@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/onewaylink/gw/gateway/control"
@@ -117,6 +118,8 @@ func askError(err error) error {
 		return fmt.Errorf("%w; ask as root", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: it did not answer within %v; see whether the process is stopped, and its log", err, askTimeout)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%w: it ended meanwhile; see its log", err)
 	default:
 		return err
 	}

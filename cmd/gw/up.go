@@ -67,10 +67,11 @@ func (c *upCmd) Run(env *env) error {
 		defer stop()
 		return g.Run(ctx)
 	})
-	if err = group.Wait(); err == nil {
-		say("stopped", time.Since(start))
+	if err = group.Wait(); err != nil {
+		return fmt.Errorf("the gateway has stopped: %w; start it anew, and if it stops again see gw doctor", err)
 	}
-	return err
+	say("stopped", time.Since(start))
+	return nil
 }
 
 // answers returns a question that this process's own gateway answers when it

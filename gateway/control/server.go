@@ -45,7 +45,7 @@ func Listen(cfg Config) (*Server, error) {
 	s.Handle("GET /v1/conns", http.HandlerFunc(s.serveConns))
 	s.handleHA(cfg.HA)
 	s.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		WriteError(w, http.StatusNotFound, fmt.Errorf("this gateway knows no %s %s", r.Method, r.URL.Path))
+		WriteError(w, http.StatusNotFound, fmt.Errorf("this gateway knows no %s %s: it is older than the command; start it anew with the program that asks", r.Method, r.URL.Path))
 	}))
 	return s, nil
 }

@@ -16,6 +16,9 @@ import (
 // maxPath is the longest path of a unix socket: sun_path has 108 bytes with the final zero (unix(7)).
 const maxPath = 107
 
+// elsewhere is what helps where the directory can't be used.
+const elsewhere = "choose another path with local { socket = … }"
+
 // listen makes the socket at path, with its directory when that is missing. What a dead process left there is replaced; a live one
 // is an error.
 func listen(path string) (*net.UnixListener, error) {
@@ -24,17 +27,17 @@ func listen(path string) (*net.UnixListener, error) {
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory of control socket %s: %w", path, err)
+		return nil, fmt.Errorf("make the directory of control socket %s: %w; %s", path, err, elsewhere)
 	}
 	// Two gateways that start at once could each take the other's fresh socket for a dead one between the look and the bind. So the
 	// directory is locked meanwhile; unlike a lock file, that leaves nothing behind. The kernel unlocks it should we die.
 	lock, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open control socket %s: %w", path, err)
+		return nil, fmt.Errorf("open the directory of control socket %s: %w; %s", path, err, elsewhere)
 	}
 	defer lock.Close()
 	if err := retryInterrupted(func() error { return unix.Flock(int(lock.Fd()), unix.LOCK_EX) }); err != nil {
-		return nil, fmt.Errorf("lock the directory of control socket %s: %w", path, err)
+		return nil, fmt.Errorf("lock the directory of control socket %s: %w; %s", path, err, elsewhere)
 	}
 	if err := clearDead(path); err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func listen(path string) (*net.UnixListener, error) {
 	}}
 	l, err := private.Listen(context.Background(), "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("open control socket: %w", err)
+		return nil, fmt.Errorf("open control socket: %w; %s", err, elsewhere)
 	}
 	return l.(*net.UnixListener), nil
 }
@@ -61,7 +64,7 @@ func clearDead(path string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look at control socket %s: %w", path, err)
+		return fmt.Errorf("look at control socket %s: %w; %s", path, err, elsewhere)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("control socket %s: something that is no socket is in its place; move it away or choose another path with local { socket = … }", path)
@@ -73,10 +76,10 @@ func clearDead(path string) error {
 	}
 	// Only a refusal proves that nobody listens. A full backlog, for one, is a gateway that lives and is slow.
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("look whether a gateway lives at control socket %s: %w", path, err)
+		return fmt.Errorf("look whether a gateway lives at control socket %s: %w; stop the process that has it, or %s", path, err, elsewhere)
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove control socket of a dead gateway: %w", err)
+		return fmt.Errorf("remove control socket of a dead gateway: %w; remove it as root, or %s", err, elsewhere)
 	}
 	return nil
 }

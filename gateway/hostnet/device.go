@@ -101,12 +101,22 @@ type TUNConfig struct {
 func Open(c TUNConfig) (Device, error) {
 	d, err := open(c)
 	if err != nil {
-		return nil, fmt.Errorf("open tun %q: %w", c.Name, err)
+		return nil, fmt.Errorf("open tun %q: %w", c.Name, advised(err))
 	}
 	if err := setLink(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("open tun %q: %w", c.Name, err), d.Close())
+		return nil, errors.Join(fmt.Errorf("open tun %q: %w", c.Name, advised(err)), d.Close())
 	}
 	return d, nil
+}
+
+// advised adds what to do to an error that the kernel alone can explain.
+func advised(err error) error {
+	for _, known := range []error{ErrBusy, ErrNotTUN, ErrNoTUN, ErrNotPermitted} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w; see what the kernel says: dmesg, and try the other driver: local { tun { driver = … } }", err)
 }
 
 func open(c TUNConfig) (Device, error) {

@@ -21,11 +21,11 @@ func loadEpoch(dir string) (uint64, error) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read the epoch: %w", err)
+		return 0, fmt.Errorf("read the epoch: %w; remove the file, the clock makes up for it", err)
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("read the epoch: %s holds no number; remove it, the clock makes up for it: %w", path, err)
+		return 0, fmt.Errorf("read the epoch: %s holds no number: %w; remove it, the clock makes up for it", path, err)
 	}
 	return n, nil
 }

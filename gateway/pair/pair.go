@@ -371,7 +371,7 @@ func (p *Pair) sendTo(node string, b []byte) {
 }
 
 // ErrStopped is what an order gets when the gateway ends before it is done.
-var ErrStopped = errors.New("the gateway is stopping")
+var ErrStopped = errors.New("the gateway is stopping: ask the other node")
 
 // ask has the loop do something, with mu held.
 func (p *Pair) ask(ctx context.Context, do func() error) error {

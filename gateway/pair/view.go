@@ -48,7 +48,7 @@ func (v *view) note(p *Pair, e *ha.Event) {
 			v.former = p.names[e.Node]
 		}
 	case ha.EventRefused:
-		v.end(fmt.Errorf("%s refused: %s", p.sib, e.Reason))
+		v.end(fmt.Errorf("%s refused: %s: see gw ha status there", p.sib, e.Reason))
 	case ha.EventTimeout:
 		v.end(fmt.Errorf("%s did not take over in time: see its log", p.sib))
 	}

@@ -93,13 +93,13 @@ func (s *Store) Load() ([]Record, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open flow records: %w", err)
+		return nil, fmt.Errorf("open flow records: %w; see that the file can be read, or move it away: connections that only it knows have to be opened anew", err)
 	}
 	defer f.Close()
 	// The writer keeps below one and a half times MaxBytes; what is more isn't ours.
 	b, err := io.ReadAll(io.LimitReader(f, 2*s.cfg.MaxBytes))
 	if err != nil {
-		return nil, fmt.Errorf("read flow records: %w", err)
+		return nil, fmt.Errorf("read flow records: %w; move %s away: connections that only it knows have to be opened anew", err, s.path)
 	}
 	c := decode(b)
 	switch {
@@ -119,7 +119,7 @@ func (s *Store) Load() ([]Record, error) {
 func (s *Store) moveAside(suffix, msg string, kv ...any) error {
 	to := s.path + "." + suffix
 	if err := os.Rename(s.path, to); err != nil {
-		return fmt.Errorf("move flow records aside that can't be used: %w", err)
+		return fmt.Errorf("move flow records aside that can't be used: %w; remove %s", err, s.path)
 	}
 	s.log.Error(msg, append([]any{"file", s.path, "moved_to", to}, kv...)...)
 	return nil

@@ -20,12 +20,12 @@ func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open lock file: %w", err)
+		return nil, fmt.Errorf("open the lock of the state directory: %w; see that its files can be written, or choose another one with local { state_dir = … }", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+			return nil, fmt.Errorf("lock %s: %w; choose a file system that has locks with local { state_dir = … }", path, err)
 		}
 		who := "another process"
 		if b, err := os.ReadFile(path); err == nil {
@@ -41,7 +41,7 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("write %s: %w", path, err)
+		return nil, fmt.Errorf("write %s: %w; make room on its disk, or choose another one with local { state_dir = … }", path, err)
 	}
 	return f, nil
 }

@@ -77,7 +77,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg.MaxBytes = defaultMaxBytes
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make state directory: %w", err)
+		return nil, fmt.Errorf("make state directory: %w; choose another one with local { state_dir = … }", err)
 	}
 	lock, err := lockDir(cfg.Dir)
 	if err != nil {

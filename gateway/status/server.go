@@ -38,7 +38,7 @@ type Server struct {
 func Listen(cfg ServerConfig) (*Server, error) {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("open the status page (choose another address with local { status { listen = … } }): %w", err)
+		return nil, fmt.Errorf("open the status page: %w; choose another address with local { status { listen = … } }", err)
 	}
 	return &Server{listener: l, handler: handler(cfg), log: cfg.Logger.Named("status")}, nil
 }

@@ -50,10 +50,10 @@ type Keeper struct {
 func New(cfg Config) (*Keeper, error) {
 	ifi, err := net.InterfaceByName(cfg.Interface)
 	if err != nil {
-		return nil, fmt.Errorf("find the LAN's interface %q: %w", cfg.Interface, err)
+		return nil, fmt.Errorf("find the LAN's interface %q: %w; name the one that `ip -brief link` shows with local { lan = … }", cfg.Interface, err)
 	}
 	if len(ifi.HardwareAddr) != 6 {
-		return nil, fmt.Errorf("interface %q has no Ethernet address: a pair's vip needs one", cfg.Interface)
+		return nil, fmt.Errorf("interface %q has no Ethernet address, and a pair's vip needs one; name another one with local { lan = … }, or have on_active move the traffic in place of a vip", cfg.Interface)
 	}
 	k := &Keeper{cfg: cfg, log: cfg.Logger.Named("vip"), ifi: ifi, tell: make(chan struct{}, 1)}
 	if k.arp, err = packet.Listen(ifi, packet.Raw, etherTypeARP, &packet.Config{Filter: requestsOnly()}); err != nil {
