@@ -72,7 +72,7 @@ func (c *capturing) follow() (ring *capture.Ring, end func()) {
 	}
 }
 
-var errNothingKept = errors.New("nothing was kept: this gateway's configuration says capture { memory = 0 }; without --last you see what comes from now on")
+var errNothingKept = errors.New("nothing was kept: this gateway's configuration says capture { memory = 0 }; leave --last out for what comes from now on")
 
 // servePcapng answers with a file: of the last so many seconds, or, without last, of
 // what comes from now on, until the client leaves.

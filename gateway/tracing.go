@@ -275,13 +275,13 @@ func (t *tracing) ask(ctx context.Context, site, node string, q traceQuestion) (
 	defer cancel()
 	conn, err := g.streams.Dial(dial, netip.AddrPortFrom(addr, link.AskPort))
 	if err != nil {
-		return a, fmt.Errorf("it does not answer; a gw older than this one can't: %w", err)
+		return a, fmt.Errorf("it does not answer: %w; see gw version there: one older than this can't", err)
 	}
 	if body, err = ask.Ask(ctx, conn, kindTrace, body); err != nil {
 		return a, err
 	}
 	if err := json.Unmarshal(body, &a); err != nil {
-		return a, fmt.Errorf("read its answer: %w", err)
+		return a, fmt.Errorf("read its answer: %w; see gw version there: it may be another", err)
 	}
 	return a, nil
 }
@@ -290,7 +290,7 @@ func (t *tracing) ask(ctx context.Context, site, node string, q traceQuestion) (
 // about all that pass its site.
 func (t *tracing) answer(_ context.Context, site, kind string, body []byte) ([]byte, error) {
 	if kind != kindTrace {
-		return nil, fmt.Errorf("it knows no question %q; a gw older than the one that asks can't", kind)
+		return nil, fmt.Errorf("it knows no question %q: its gw is older than the one that asks; update it", kind)
 	}
 	if ask, err := t.self(); err != nil {
 		return nil, err
@@ -299,7 +299,7 @@ func (t *tracing) answer(_ context.Context, site, kind string, body []byte) ([]b
 	}
 	var q traceQuestion
 	if err := json.Unmarshal(body, &q); err != nil {
-		return nil, fmt.Errorf("read the question: %w", err)
+		return nil, fmt.Errorf("read the question: %w; update the older gw of the two", err)
 	}
 	a, err := t.judge(site, &q)
 	if err != nil {
@@ -308,7 +308,7 @@ func (t *tracing) answer(_ context.Context, site, kind string, body []byte) ([]b
 	return json.Marshal(a)
 }
 
-var errNotYours = errors.New("it answers only about packets between the two sites")
+var errNotYours = errors.New("it answers only about packets between the two sites: ask a node of one of them")
 
 func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error) {
 	asker, self := siteIndex(t.gw.cfg, site), t.gw.cfg.Self.Site

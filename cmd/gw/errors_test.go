@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -96,6 +98,10 @@ func TestErrors(t *testing.T) {
 		{"", []string{"trace", "any", "any", "--live", "--size", "100", "--socket", alone}},
 		{"", []string{"trace", "10.77.2.10:1", "10.77.1.10:2", "--size=-1", "--socket", alone}},
 		{"", []string{"capture", "--count=-1", "--socket", alone}},
+		{"", []string{"capture", "--flow", "tcp udp", "--socket", alone}},
+		{"", []string{"capture", "--flow", "10.1.1.1 10.2.2.2 10.3.3.3", "--socket", alone}},
+		{"", []string{"capture", "--flow", "10.1.1.1:1 icmp", "--socket", alone}},
+		{"", []string{"capture", "--flow", "10.1.1.1 fd77::1", "--socket", alone}},
 		{"", []string{"capture", "--last", "1s", "--for", "1s", "--socket", alone}},
 		{"", []string{"capture", "-w", "new.pcapng", "--last", "1s", "--socket", "absent.sock"}},
 		{"", []string{"doctor", "--socket", "absent.sock"}},
@@ -139,6 +145,9 @@ func TestErrors(t *testing.T) {
 	say("none runs", nobody)
 	say("no directory of sockets", unreadable)
 	say("the gateway does not answer", askError(fmt.Errorf("ask the gateway at red-1.sock: %w", context.DeadlineExceeded)))
+	say("the gateway ends meanwhile", askError(fmt.Errorf("ask the gateway at red-1.sock: %w", io.EOF)))
+	say("the gateway is of another version", askError(fmt.Errorf("read the answer of the gateway at red-1.sock: %w", json.Unmarshal([]byte("<"), new(int)))))
+	say("the gateway stops while it runs", stopped(errors.New("link: open udp port 51820")))
 	for _, args := range [][]string{{"version", "--json"}, {"genkey"}} {
 		var b strings.Builder
 		code := run(args, strings.NewReader(""), failing{}, &b)

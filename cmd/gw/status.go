@@ -120,6 +120,8 @@ func askError(err error) error {
 		return fmt.Errorf("%w: it did not answer within %v; see whether the process is stopped, and its log", err, askTimeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("%w: it ended meanwhile; see its log", err)
+	case errors.As(err, new(*json.SyntaxError)), errors.As(err, new(*json.UnmarshalTypeError)):
+		return fmt.Errorf("%w: it is of another version; start it anew with this program", err)
 	default:
 		return err
 	}

@@ -68,10 +68,15 @@ func (c *upCmd) Run(env *env) error {
 		return g.Run(ctx)
 	})
 	if err = group.Wait(); err != nil {
-		return fmt.Errorf("the gateway has stopped: %w; start it anew, and if it stops again see gw doctor", err)
+		return stopped(err)
 	}
 	say("stopped", time.Since(start))
 	return nil
+}
+
+// stopped says what to do about a gateway that has ended by itself.
+func stopped(err error) error {
+	return fmt.Errorf("the gateway has stopped: %w; start it anew, and if it stops again see gw doctor", err)
 }
 
 // answers returns a question that this process's own gateway answers when it

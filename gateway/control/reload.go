@@ -39,7 +39,7 @@ func (s *Server) ServeReload(r Reloader) {
 	s.Handle("POST /v1/plan", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		var files []File
 		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxPlan)).Decode(&files); err != nil {
-			WriteError(w, http.StatusBadRequest, fmt.Errorf("read the files of the plan: %w", err))
+			WriteError(w, http.StatusBadRequest, fmt.Errorf("read the files of the plan: %w: the command is of another version; use the program that the gateway runs", err))
 			return
 		}
 		WriteJSON(w, r.Plan(files))

@@ -58,7 +58,7 @@ var ErrProbe = errors.New("no such packet")
 // was left open.
 func (p *Path) Packet(pr *Probe) ([]byte, error) {
 	if !pr.Source.Addr().IsValid() || !pr.Destination.Addr().IsValid() || pr.Source.Addr().Is4() != pr.Destination.Addr().Is4() {
-		return nil, fmt.Errorf("%w: from %v to %v", ErrProbe, pr.Source, pr.Destination)
+		return nil, fmt.Errorf("%w: from %v to %v; give two addresses of one family", ErrProbe, pr.Source, pr.Destination)
 	}
 	b, size := p.least(pr)
 	if b == nil {
@@ -66,9 +66,9 @@ func (p *Path) Packet(pr *Probe) ([]byte, error) {
 	}
 	switch {
 	case pr.Size > 65535:
-		return nil, fmt.Errorf("%w: %d bytes are more than 65535", ErrProbe, pr.Size)
+		return nil, fmt.Errorf("%w: %d bytes are more than 65535; give a smaller size", ErrProbe, pr.Size)
 	case pr.Size != 0 && pr.Size < size:
-		return nil, fmt.Errorf("%w: %d bytes are less than its headers, which take %d", ErrProbe, pr.Size, size)
+		return nil, fmt.Errorf("%w: %d bytes are less than its headers, which take %d; give a larger size", ErrProbe, pr.Size, size)
 	case pr.Size == 0 || pr.Proto == wire.ProtoTCP && p.table.next(pr.Source, pr.Destination).flags&wire.SYN != 0:
 		pr.Size = size
 	}

@@ -190,7 +190,7 @@ func New(cfg Config, boot uint64) (*Pair, error) {
 		return nil, err
 	}
 	if p.m, err = ha.New(0, mc); err != nil {
-		return nil, fmt.Errorf("set up the election: %w", err)
+		return nil, fmt.Errorf("set up the election: %w; this is a mistake of gw: report it", err)
 	}
 	p.r = ha.NewReplicator(0, ha.ReplicatorConfig{Boot: boot, Store: (*store)(p)})
 	if p.sib != "" {

@@ -23,11 +23,11 @@ func ParseFlowSpec(text string) (f FlowSpec, err error) {
 		switch {
 		case word == "tcp" || word == "udp" || word == "icmp":
 			if f.Proto != "" {
-				return f, fmt.Errorf("flow %q names two protocols", text)
+				return f, fmt.Errorf("flow %q names two protocols: use one", text)
 			}
 			f.Proto = word
 		case ends == 2:
-			return f, fmt.Errorf("flow %q: %q is neither one of its two ends nor tcp, udp or icmp", text, word)
+			return f, fmt.Errorf("flow %q: %q is neither one of its two ends nor tcp, udp or icmp: leave it out", text, word)
 		default:
 			end, err := ParseEnd(word)
 			if err != nil {
@@ -41,10 +41,10 @@ func ParseFlowSpec(text string) (f FlowSpec, err error) {
 		}
 	}
 	if f.Proto == "icmp" && (f.A.Port() != 0 || f.B.Port() != 0) {
-		return f, fmt.Errorf("flow %q: icmp has no ports", text)
+		return f, fmt.Errorf("flow %q: icmp has no ports: leave them out", text)
 	}
 	if a, b := f.A.Addr(), f.B.Addr(); a.IsValid() && b.IsValid() && a.Is4() != b.Is4() {
-		return f, fmt.Errorf("flow %q mixes IPv4 and IPv6", text)
+		return f, fmt.Errorf("flow %q mixes IPv4 and IPv6: use two addresses of one kind", text)
 	}
 	return f, nil
 }

@@ -45,6 +45,9 @@ type Keeper struct {
 	tell chan struct{} // holds a token after Hold
 }
 
+// seeIt is where to look when the kernel gives no socket.
+const seeIt = "see that the interface is up and has the addresses' families: ip address"
+
 // New opens the sockets on the LAN, in the network namespace of the calling
 // thread. It starts nothing. Whoever gets a Keeper has to Run it, which closes it.
 func New(cfg Config) (*Keeper, error) {
@@ -60,10 +63,10 @@ func New(cfg Config) (*Keeper, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; run gw as root, or with CAP_NET_RAW, which a pair's vip needs", err)
 		}
-		return nil, fmt.Errorf("listen for ARP on %q: %w", cfg.Interface, err)
+		return nil, fmt.Errorf("listen for ARP on %q: %w; %s", cfg.Interface, err, seeIt)
 	}
 	if err := k.openND(); err != nil {
-		return nil, errors.Join(err, k.arp.Close())
+		return nil, errors.Join(fmt.Errorf("%w; %s", err, seeIt), k.arp.Close())
 	}
 	return k, nil
 }
