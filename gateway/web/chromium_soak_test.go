@@ -171,15 +171,16 @@ func (b *browser) look(tab, name string, width int) {
 	want := map[string]string{
 		`complaints.join("; ")`: "",
 		`document.title`:        "red-1 – gw",
-		`document.querySelector("#flow-rows img") === null`:                   "true",
-		`document.querySelectorAll("#flow-rows tr").length`:                   "46",
-		`document.querySelectorAll("#links .link").length`:                    "3",
-		`document.documentElement.scrollWidth <= innerWidth`:                  "true",
-		`document.querySelectorAll("#timeline .phases").length > 0`:           "true",
-		`document.querySelector("#problems").hidden`:                          fmt.Sprint(name == "healthy"),
-		`document.querySelector("#health").textContent`:                       map[string]string{"healthy": "healthy", "degraded": "degraded", "failing-over": "failing over"}[name],
-		`document.querySelector("#topology svg").getAttribute("role")`:        "img",
-		`document.querySelectorAll("svg[role=img]:not([aria-label])").length`: "0",
+		`document.querySelector("#flow-rows img") === null`:                                                                       "true",
+		`document.querySelectorAll("#flow-rows tr").length`:                                                                       "46",
+		`document.querySelectorAll("#links .link").length`:                                                                        "3",
+		`document.documentElement.scrollWidth <= innerWidth`:                                                                      "true",
+		`document.querySelectorAll("#timeline .phases").length > 0`:                                                               "true",
+		`document.querySelector("#timeline li:last-child").textContent.includes("the process on red-1 started; what was before")`: "true",
+		`document.querySelector("#problems").hidden`:                                                                              fmt.Sprint(name == "healthy"),
+		`document.querySelector("#health").textContent`:                                                                           map[string]string{"healthy": "healthy", "degraded": "degraded", "failing-over": "failing over"}[name],
+		`document.querySelector("#topology svg").getAttribute("role")`:                                                            "img",
+		`document.querySelectorAll("svg[role=img]:not([aria-label])").length`:                                                     "0",
 	}
 	for expression, w := range want {
 		if got := b.js(tab, expression); got != w {

@@ -203,11 +203,11 @@ function showLinks(s) {
 }
 
 const phaseNames = {asked: "asked", detected: "decided", claimed: "claimed", acknowledged: "acknowledged", address: "address held", announced: "announced", total: "done"};
-function showTimeline() {
+const moment = at => make("time", {datetime: at.toISOString(), title: at.toISOString()}, (Date.now() - at > 72e6 ? at.toLocaleDateString() + " " : "") + at.toLocaleTimeString([], {hour12: false}));
+function showTimeline(s) {
   const list = past.events.toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at));
   $("timeline").replaceChildren(...list.map(e => {
-    const at = new Date(e.at), li = make("li", {class: e.kind + (e.bad ? " bad" : "")},
-      make("time", {datetime: e.at, title: at.toISOString()}, (Date.now() - at > 72e6 ? at.toLocaleDateString() + " " : "") + at.toLocaleTimeString([], {hour12: false})), e.text);
+    const li = make("li", {class: e.kind + (e.bad ? " bad" : "")}, moment(new Date(e.at)), e.text);
     const p = e.failover && e.failover.phases_ms;
     if (p && p.total) {
       const steps = Object.keys(phaseNames).filter(k => p[k]).map(k => [phaseNames[k], p[k]]).sort((a, b) => a[1] - b[1]);
@@ -218,7 +218,8 @@ function showTimeline() {
     }
     return li;
   }));
-  if (!list.length) $("timeline").append(make("li", {class: "dim"}, "Nothing has changed since this node started to watch."));
+  $("timeline").append(make("li", {class: "dim started"}, moment(new Date(s.started)),
+    `the process on ${s.node} started${list.length ? "" : ", and nothing has changed since"}; what was before stands in its log${s.audit ? " and in the audit log" : ""}`));
 }
 
 const address = (a, p) => p ? (a.includes(":") ? `[${a}]:${p}` : `${a}:${p}`) : a;
@@ -293,7 +294,7 @@ function remember(s) {
 
 function show() {
   if (!now || !past) return;
-  showHead(now); showTopology(now); showLinks(now); showDrops(now); showTimeline();
+  showHead(now); showTopology(now); showLinks(now); showDrops(now); showTimeline(now);
 }
 
 function listen() {
