@@ -28,7 +28,8 @@ type traceCmd struct {
 
 // Help is shown by kong below the command.
 func (traceCmd) Help() string {
-	return "The packet is judged by what judges real ones, and sent nowhere. The gateway of the other site is asked what it would do.\n\n" +
+	return "The packet is judged by what judges real ones, and sent nowhere. The gateway of the other site is asked what it would do, " +
+		"and on a standby the active one of its own site.\n\n" +
 		"Exit codes: 0 it passes on both, 1 it is dropped, or the other gateway can't be asked.\n\n" +
 		"  gw trace 10.77.2.10 10.77.1.10:5432\n" +
 		"  gw trace 10.77.2.10 10.77.1.10 icmp --size 1500\n" +
