@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
+	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // asked is the node that carries this node's site: this one, or its sibling.
@@ -45,9 +48,13 @@ func (a asked) judge(ctx context.Context, packets [][]byte, fromHost bool) (s st
 }
 
 // passesOn is what a standby does with what its site's hosts send to it.
-func (t *tracing) passesOn(sibling string) status.TraceStep {
-	return status.TraceStep{
+func (t *tracing) passesOn(b []byte, sibling string) status.TraceStep {
+	s := status.TraceStep{
 		Node: t.gw.cfg.SelfNode().Name, Site: t.gw.cfg.SelfSite().Name, From: "host",
 		Verdict: status.TracePasses, PassedTo: sibling, MTU: t.gw.cfg.Local.TUN.MTU, Packets: 1,
 	}
+	if r := flow.PassesOn(bytes.Clone(b)); r != wire.OK {
+		s.Verdict, s.Reason, s.PassedTo, s.Packets = status.TraceDropped, r.String(), "", 0
+	}
+	return s
 }

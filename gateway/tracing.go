@@ -143,7 +143,7 @@ func (t *tracing) outward(ctx context.Context, pr *flow.Probe, to int, site aske
 		return out, err
 	}
 	if site.sibling != "" {
-		out.Steps = append(out.Steps, t.passesOn(site.sibling))
+		out.Steps = append(out.Steps, t.passesOn(b, site.sibling))
 	}
 	step, packets, err := site.judge(ctx, [][]byte{b}, true)
 	if err != nil {

@@ -24,6 +24,7 @@ var mends = map[string]string{
 	"out-of-state":    "the connection has not got that far: see gw conns",
 	"table-full":      "the flow table is full: see gw conns for who fills it",
 	"site-full":       "the site has as many flows as it may: see gw conns",
+	"standby":         "this node stands by, and passes no such packet on, for its size: have the hosts send to the pair's vip, which the active one answers for",
 	"frozen":          "this process stood still: see its log",
 }
 

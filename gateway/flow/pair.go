@@ -194,6 +194,15 @@ func passOn(pkt *wire.Packet, o wire.Offload, pass func([]byte)) wire.Reason {
 	return wire.OK
 }
 
+// PassesOn says whether a standby passes a packet of its site's hosts on to its sibling.
+func PassesOn(b []byte) wire.Reason {
+	var pkt wire.Packet
+	if r := wire.Parse(&pkt, b); r != wire.OK {
+		return r
+	}
+	return passOn(&pkt, wire.Offload{}, func([]byte) {})
+}
+
 // Stray takes a packet of the LAN that reached the sibling: it goes on as if it
 // had come from this host. It may be called by any goroutine, and keeps nothing
 // of b.

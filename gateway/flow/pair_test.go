@@ -414,3 +414,22 @@ func TestRetellMore(t *testing.T) {
 		t.Errorf("%d packets, want %d", got, many)
 	}
 }
+
+// TestPassesOn: what is told of a packet that reaches a standby is what becomes of it.
+func TestPassesOn(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		b    []byte
+		want wire.Reason
+	}{
+		{"a SYN", newTalk(redDB, grayDB).call(wiretest.SYN), wire.OK},
+		{"bulk", wiretest.TCP{Src: redDB, Dst: grayDB, Flags: wiretest.ACK, Payload: make([]byte, 4000)}.Packet(), wire.OK},
+		{"a small datagram", wiretest.UDP(redDB, grayDB, make([]byte, 100)), wire.OK},
+		{"a large datagram", wiretest.UDP(redDB, grayDB, make([]byte, 1300)), wire.Standby},
+		{"no packet", []byte{0x45}, wire.Short},
+	} {
+		if got := PassesOn(c.b); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}

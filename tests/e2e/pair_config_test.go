@@ -139,6 +139,14 @@ func TestPairOrders(t *testing.T) {
 		}
 	}
 	n.traces(t, a, s)
+	// A plan names who has to agree, and the order.
+	s.edit("  pair {", "  pair {\n    dead_after = \"200ms\"")
+	code, out := s.run(t, "plan", "-c", filepath.Join(s.dir, "site.hcl"), "--socket", s.socket)
+	if want := "red-1 and red-2 must agree on site.red.pair.dead_after"; code != 4 || !strings.Contains(strings.Join(strings.Fields(out), " "), want) ||
+		!strings.Contains(strings.Join(strings.Fields(out), " "), "Then restart "+s.name+", which stands by, and "+a.name+" right after it") {
+		t.Errorf("the plan ends with %d:\n%s", code, out)
+	}
+	s.edit("\n    dead_after = \"200ms\"", "")
 	n.proven(t, n.red)
 	if code, out := s.run(t, "ha", "failover", "--socket", s.socket); code != 0 {
 		t.Fatalf("failover: %s", out)

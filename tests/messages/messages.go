@@ -21,7 +21,9 @@ type Format struct {
 
 // Formats returns the literal argument with number arg of each call to a function that
 // says picks, in the sources of the working directory; its tests are left out.
-func Formats(arg int, says func(fun ast.Expr) bool) ([]Format, error) { return FormatsIn(".", arg, says) }
+func Formats(arg int, says func(fun ast.Expr) bool) ([]Format, error) {
+	return FormatsIn(".", arg, says)
+}
 
 // FormatsIn does that for a directory.
 func FormatsIn(dir string, arg int, says func(fun ast.Expr) bool) ([]Format, error) {
