@@ -54,12 +54,19 @@ func (g *Gateway) auditPair(kind string, args []any) {
 }
 
 // Opened implements flow.Observer.
-func (a *auditor) Opened(c flow.Conn) { a.log.Add("flow_open", a.flow(c), nil) }
+func (a *auditor) Opened(c flow.Conn, how flow.Coming) {
+	f := a.flow(c)
+	if how != flow.CameNew {
+		f.Reason, f.Opened = how.String(), c.Opened.UTC()
+	}
+	a.log.Add("flow_open", f, nil)
+}
 
 // Ended implements flow.Observer.
 func (a *auditor) Ended(c flow.Conn, reason string) {
 	f := a.flow(c)
-	f.End = &audit.End{BytesOut: c.BytesOut, BytesIn: c.BytesIn, Duration: c.Age.Seconds(), Reason: reason, Carried: "raw"}
+	f.Reason = reason
+	f.End = &audit.End{BytesOut: c.BytesOut, BytesIn: c.BytesIn, Duration: c.Age.Seconds(), Carried: "raw"}
 	if c.WasRelayed {
 		f.Carried = "relayed"
 	}

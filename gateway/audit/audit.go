@@ -47,16 +47,20 @@ type Flow struct {
 	DestinationSite string         `json:"destination_site"`
 	Rule            string         `json:"rule"`
 	RulePos         string         `json:"rule_pos"`
+	// Reason is why it ended. One that opens has a reason when it goes on from before: restored,
+	// fetched, taken over or resumed. Opened is when it was opened then, as far as that is known.
+	Reason string    `json:"reason,omitempty"`
+	Opened time.Time `json:"opened,omitzero"`
 	// End is nil for a flow that opens.
 	*End
 }
 
-// End is what came of a flow. Bytes are of whole IP packets, out of this node's site and into it.
+// End is what came of a flow since the line with which it opened on this node. Bytes are of whole
+// IP packets, out of this node's site and into it.
 type End struct {
 	BytesOut uint64  `json:"bytes_out"`
 	BytesIn  uint64  `json:"bytes_in"`
 	Duration float64 `json:"duration_seconds"`
-	Reason   string  `json:"reason"`
 	// Carried is raw, or relayed if it was for a time.
 	Carried string `json:"carried"`
 }

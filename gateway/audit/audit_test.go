@@ -38,7 +38,7 @@ func TestBackpressure(t *testing.T) {
 	}
 	f := &Flow{
 		Proto: "tcp", Source: netip.MustParseAddrPort("10.77.2.10:40000"), Destination: netip.MustParseAddrPort("10.77.1.10:5432"),
-		Rule: "replication", RulePos: "site.hcl:43", End: &End{BytesOut: 1, Reason: "closed", Carried: "raw"},
+		Rule: "replication", RulePos: "site.hcl:43", Reason: "closed", End: &End{BytesOut: 1, Carried: "raw"},
 	}
 	for range queue + 7 { // nobody reads
 		l.Add("flow_end", f, nil)

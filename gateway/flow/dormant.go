@@ -6,15 +6,19 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// dormant is a flow of which nothing is known but its record: the record's value.
-// A standby holds its sibling's flows like that, in a fifth of the memory,
+// dormant is a flow of which nothing is known but its record. A standby holds its sibling's flows like that, in a fifth of the memory,
 // and a flow is made of one when its first packet comes.
-type dormant [recordSize]byte
+type dormant struct {
+	value [recordSize]byte // of the record
+	how   Coming
+	told  bool // the Observer has heard of it
+}
 
 // newDormant makes one of a record's value, which has been parsed.
-func newDormant(v []byte) (d dormant) {
-	copy(d[:], v)
-	d[0] = recordVersion
+func newDormant(v []byte, how Coming) (d dormant) {
+	copy(d.value[:], v)
+	d.value[0] = recordVersion
+	d.how = how
 	return d
 }
 
@@ -54,15 +58,19 @@ var unknownRule = &Rule{Name: "unknown"}
 // longer take in the record, and a flow without a rule where policy denies it.
 func (t *Table) rouse(s *shard, k key, d *dormant) (*flow, wire.Reason) {
 	f := &flow{key: k}
-	if f.parse(d[:]) != nil {
+	if f.parse(d.value[:]) != nil {
 		return nil, wire.NoFlow
 	}
-	if _, r := t.place(f); r == wire.Denied {
-		return f, r
-	} else if r != wire.OK {
+	_, r := t.place(f)
+	if r != wire.OK && r != wire.Denied {
 		return nil, r
 	}
 	f.last = t.roused()
+	f.comes(d.how, f.last)
+	f.account.opened = f.account.opened || d.told
+	if r == wire.Denied {
+		return f, r
+	}
 	s.note = f.appendRecord(s.note[:0]) // the Recorder has it
 	return f, wire.OK
 }
@@ -101,13 +109,13 @@ func (t *Table) unlay(s *shard, k key) {
 
 // dormantOpener is the site that opened a dormant flow.
 func (t *Table) dormantOpener(k *key, d *dormant) int {
-	src, _ := k.ends(d[1]&recOpenerB != 0)
+	src, _ := k.ends(d.value[1]&recOpenerB != 0)
 	return t.siteOf(src.Addr())
 }
 
 // outline is what a dormant flow's time-out is seen from.
 func (d *dormant) outline(k *key) *flow {
-	return &flow{key: *k, replied: d[1]&recReplied != 0, tcp: tracker{phase: phase(d[2])}}
+	return &flow{key: *k, replied: d.value[1]&recReplied != 0, tcp: tracker{phase: phase(d.value[2])}}
 }
 
 // forgetDormant removes a dormant flow and its record.

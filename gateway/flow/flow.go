@@ -21,7 +21,7 @@ type flow struct {
 	gone    bool // the table has forgotten it
 	// revoked says that policy no longer allows it: it is a tombstone.
 	revoked bool
-	ended   bool // the Observer has heard of its end
+	account account // what the Observer has heard of it
 	tcp     tracker
 	// carriage is how it is carried. relay is that of it for the Path, which may
 	// look a moment later; wants says that a relay is to be tried.

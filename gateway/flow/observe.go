@@ -1,37 +1,136 @@
 package flow
 
-import "time"
+import (
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
 
 // Observer is told of flows that open and end, the gateways' own excepted: once each, on the
-// node that sees it happen. Calls come from the data path with a lock held: they must not block,
-// nor call the Table.
+// node that carries them. Who hears of an end has heard of the opening. Calls come from the data
+// path with a lock held: they must not block, nor call the Table.
 type Observer interface {
-	Opened(Conn)
-	// Ended says why in words.
+	// Opened says how the flow came to this node.
+	Opened(c Conn, how Coming)
+	// Ended says why in words. Age, bytes and packets are those since Opened.
 	Ended(c Conn, reason string)
 }
 
-// tellOpened tells of a flow that has just been admitted.
+// Coming is how a flow came to be one that this node carries.
+type Coming uint8
+
+// The ways in which flows come.
+const (
+	CameNew       Coming = iota // its first packet was seen
+	CameRestored                // from the record in this node's file
+	CameFetched                 // from the record that another site's gateway gave
+	CameTakenOver               // from the sibling
+	CameResumed                 // it had ended here: a rule that was revoked is back, or its RST was not believed
+)
+
+// String is a word for people.
+func (c Coming) String() string {
+	return [...]string{"opened", "restored", "fetched", "taken over", "resumed"}[c]
+}
+
+// Why flows end that nobody has closed.
+const (
+	silent  = "silent for too long"
+	gaveWay = "gave way to others, the table being full"
+	revoked = "its rule was revoked"
+)
+
+// account is what the Observer has heard of a flow.
+type account struct {
+	opened, ended bool
+	how           Coming
+	// since is when the flow came; what it had carried before does not count.
+	since               time.Duration
+	beforeOut, beforeIn tally
+}
+
+// comes begins the flow's account, of one that has ended already with nothing to tell.
+func (f *flow) comes(how Coming, at time.Duration) {
+	over := f.over()
+	f.account = account{opened: over, ended: over, how: how, since: at, beforeOut: f.out, beforeIn: f.in}
+}
+
+// tellAtOnce is how many flows that came from records one sweep tells of: fewer than an Observer's
+// queue may hold, and a node that takes over does not tell of a hundred thousand in its first
+// millisecond.
+const tellAtOnce = 2048
+
+// tellOpened tells of a flow that has come, once. A standby carries none.
 func (t *Table) tellOpened(f *flow, now time.Duration) {
-	if t.cfg.Observer != nil && !f.own() {
-		t.cfg.Observer.Opened(t.conn(f, now))
+	if t.cfg.Observer != nil && !f.account.opened && !f.own() && !t.standby.Load() {
+		f.account.opened = true
+		t.cfg.Observer.Opened(t.conn(f, now), f.account.how)
 	}
 }
 
 // tellEnded tells of a flow that has ended, once, though its tombstone stays for a while.
 func (t *Table) tellEnded(f *flow, reason string) {
-	if t.cfg.Observer != nil && !f.ended && !f.own() {
-		f.ended = true
-		t.cfg.Observer.Ended(t.conn(f, f.last), reason)
+	if t.cfg.Observer == nil || f.account.ended || f.own() || t.standby.Load() {
+		return
 	}
+	t.tellOpened(f, f.last)
+	a := &f.account
+	a.ended = true
+	c := t.conn(f, f.last)
+	c.Age = max(0, f.last-a.since)
+	c.BytesOut, c.PacketsOut = c.BytesOut-a.beforeOut.bytes, c.PacketsOut-a.beforeOut.packets
+	c.BytesIn, c.PacketsIn = c.BytesIn-a.beforeIn.bytes, c.PacketsIn-a.beforeIn.packets
+	t.cfg.Observer.Ended(c, reason)
 }
 
-// tellOver tells of a connection that this packet has closed.
+// tellOver tells of a connection that has been closed.
 func (t *Table) tellOver(f *flow) {
 	switch f.tcp.phase {
 	case phaseTomb:
 		t.tellEnded(f, "closed")
 	case phaseReset:
 		t.tellEnded(f, "reset")
+	}
+}
+
+// tellTurned tells of a connection that this packet has closed, or one whose end it belies.
+func (t *Table) tellTurned(f *flow, now time.Duration) {
+	if f.over() {
+		t.tellOver(f)
+		return
+	}
+	t.tellResumed(f, now)
+}
+
+// tellResumed tells of a flow that had ended, and goes on.
+func (t *Table) tellResumed(f *flow, now time.Duration) {
+	f.comes(CameResumed, now)
+	t.tellOpened(f, now)
+}
+
+// tellDormant tells of a dormant flow, once, though its first packet may be far. It reports whether
+// it had to look.
+func (t *Table) tellDormant(s *shard, k key, d dormant) bool {
+	if d.told || d.outline(&k).over() {
+		return false
+	}
+	if f, r := t.rouse(s, k, &d); r == wire.OK {
+		t.tellOpened(f, t.cfg.Now())
+		d.told = f.account.opened
+		s.dormant[k] = d
+	}
+	return true
+}
+
+// tellDormantEnded tells of the end of a dormant flow whose opening was told.
+func (t *Table) tellDormantEnded(s *shard, k key, d dormant, reason string) {
+	if !d.told {
+		return
+	}
+	if f, _ := t.rouse(s, k, &d); f != nil {
+		if f.rule == nil {
+			f.rule = unknownRule
+		}
+		t.tellEnded(f, reason)
 	}
 }

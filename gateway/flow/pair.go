@@ -55,7 +55,7 @@ func (p *Path) forget() {
 // out here: their packets pass elsewhere. Every claim of this node is told, also
 // one that outdoes another while it was active.
 func (t *Table) SetStandby(standby bool) {
-	t.standby.Store(standby)
+	was := t.standby.Swap(standby)
 	if standby {
 		return
 	}
@@ -67,6 +67,13 @@ func (t *Table) SetStandby(standby bool) {
 		f.last = now
 		f.tcp.unsettle()
 		f.restored, f.began = true, now
+		switch a := &f.account; {
+		case !was || f.revoked || !a.opened && a.how == CameNew:
+		case a.opened:
+			f.comes(CameTakenOver, now) // what it has carried since then is not known
+		default:
+			f.comes(a.how, now)
+		}
 		return true
 	})
 }
@@ -87,14 +94,18 @@ func (t *Table) Replace(k, v []byte) (wire.Reason, error) {
 	if r != wire.OK && r != wire.Denied {
 		return r, nil
 	}
+	d := newDormant(v, CameTakenOver)
+	d.told = s.dormant[f.key].told
 	if old := s.flows[f.key]; old != nil {
+		d.told = old.account.opened
 		t.remove(s, old)
 	}
+	d.told = d.told && !t.standby.Load()
 	t.unlay(s, f.key)
 	if r := t.room(s, from); r != wire.OK {
 		return r, nil
 	}
-	t.lay(s, f.key, newDormant(v))
+	t.lay(s, f.key, d)
 	return wire.OK, nil
 }
 
@@ -109,7 +120,7 @@ func (t *Table) Record(b, k []byte) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d, ok := s.dormant[id]; ok {
-		return append(b, d[:]...), true
+		return append(b, d.value[:]...), true
 	}
 	f := s.flows[id]
 	if f == nil || !f.noted.kept {

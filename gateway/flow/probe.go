@@ -139,7 +139,7 @@ func (t *Table) next(src, dst netip.AddrPort) saying {
 	f, ok := s.flows[k], true
 	if d, dormant := s.dormant[k]; dormant {
 		f = &flow{key: k}
-		ok = f.parse(d[:]) == nil
+		ok = f.parse(d.value[:]) == nil
 	}
 	if f == nil || !ok {
 		return syn
@@ -292,7 +292,7 @@ const maxRoom = 16
 // clone copies the flow, but not the relay that carries it.
 func (f *flow) clone() *flow {
 	c := &flow{
-		key: f.key, site: f.site, localB: f.localB, openerB: f.openerB, rule: f.rule, gone: f.gone, revoked: f.revoked, ended: f.ended, tcp: f.tcp,
+		key: f.key, site: f.site, localB: f.localB, openerB: f.openerB, rule: f.rule, gone: f.gone, revoked: f.revoked, account: f.account, tcp: f.tcp,
 		carriage: f.carriage, restored: f.restored, began: f.began, replied: f.replied,
 		opened: f.opened, openedW: f.openedW, last: f.last, out: f.out, in: f.in, noted: f.noted,
 	}

@@ -92,8 +92,9 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 		return
 	case f.revoked:
 		out.Resumed++
-		f.revoked, f.last = false, t.cfg.Now()
+		f.revoked, f.last, f.rule = false, t.cfg.Now(), rule
 		t.note(s, f)
+		t.tellResumed(f, f.last)
 	default:
 		out.Kept++
 		if rule.Name != f.rule.Name {
@@ -134,7 +135,7 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 
 // revoke ends a flow that no rule allows any more. It stays as a tombstone.
 func (t *Table) revoke(s *shard, f *flow) {
-	t.tellEnded(f, "its rule was revoked")
+	t.tellEnded(f, revoked)
 	f.revoked, f.last = true, t.cfg.Now()
 	f.wants.Store(wantsNothing)
 	if r := f.carriage.relay; r != nil {
@@ -153,7 +154,7 @@ func (t *Table) sleep(s *shard, f *flow) {
 	}
 	t.remove(s, f)
 	if kept {
-		t.lay(s, f.key, newDormant(s.note))
+		t.lay(s, f.key, newDormant(s.note, CameTakenOver))
 	}
 }
 

@@ -30,6 +30,8 @@ type Conn struct {
 	// Out is what left this site, In what came into it; bytes of whole IP packets.
 	PacketsOut, BytesOut, PacketsIn, BytesIn uint64
 	Age, Idle                                time.Duration
+	// Opened is when it was opened, wherever that was seen.
+	Opened time.Time
 
 	key  key
 	kept bool
@@ -72,7 +74,7 @@ func (t *Table) conn(f *flow, now time.Duration) Conn {
 		State: f.state(), Rule: *f.rule,
 		PacketsOut: f.out.packets, BytesOut: f.out.bytes,
 		PacketsIn: f.in.packets, BytesIn: f.in.bytes,
-		Age: now - f.opened, Idle: now - f.last,
+		Age: now - f.opened, Idle: now - f.last, Opened: f.openedW,
 		key: f.key, kept: f.noted.kept,
 	}
 }
@@ -126,7 +128,7 @@ func (t *Table) Records(site string) iter.Seq2[[]byte, []byte] {
 			if site != "" && !t.between(k, site) {
 				return true
 			}
-			b = append(k.append(b[:0]), d[:]...)
+			b = append(k.append(b[:0]), d.value[:]...)
 			return yield(b[:keySize], b[keySize:])
 		})
 	}

@@ -120,8 +120,8 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 		return f, r
 	}
 	t.note(s, f)
-	if f.tcp.phase.over() {
-		t.tellOver(f)
+	if f.tcp.phase.over() != f.account.ended {
+		t.tellTurned(f, now)
 	}
 	// Payload is a reason for a relay, and so is the third packet, before any.
 	if (opening || len(p.B) > p.Data) && f.wants.Load() < wantsAny && t.ready(f, now) {
@@ -188,6 +188,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 		f.tcp.open(p)
 		f.carriage.plain = rule.Mode != ModeRoute && !p.Signed()
 	}
+	f.comes(CameNew, now)
 	f.count(now, len(p.B), fromB)
 	t.insert(s, f, from)
 	if !rule.Own {
@@ -238,7 +239,7 @@ func (t *Table) room(s *shard, from int) wire.Reason {
 	tries := 16
 	for _, f := range s.flows {
 		if f.spare() && (r == wire.TableFull || t.openerSite(f) == from) {
-			t.tellEnded(f, "gave way to others, the table being full")
+			t.tellEnded(f, gaveWay)
 			t.forget(s, f)
 			return wire.OK
 		}
@@ -248,6 +249,7 @@ func (t *Table) room(s *shard, from int) wire.Reason {
 	}
 	for k, d := range s.dormant {
 		if f := d.outline(&k); f.spare() && (r == wire.TableFull || t.dormantOpener(&k, &d) == from) {
+			t.tellDormantEnded(s, k, d, gaveWay)
 			t.forgetDormant(s, k)
 			return wire.OK
 		}
@@ -286,7 +288,7 @@ func (t *Table) remove(s *shard, f *flow) {
 // forget removes a flow and its record.
 func (t *Table) forget(s *shard, f *flow) {
 	t.tellOver(f)
-	t.tellEnded(f, "silent for too long")
+	t.tellEnded(f, silent)
 	t.remove(s, f)
 	t.unnote(s, f)
 }
@@ -338,7 +340,9 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 // the direction in which the flow was opened; one that policy no longer allows,
 // or that concerns no link of this node, is refused with a reason. A flow that
 // the table has already is left alone.
-func (t *Table) Take(k, v []byte) (wire.Reason, error) {
+func (t *Table) Take(k, v []byte) (wire.Reason, error) { return t.take(k, v, CameRestored) }
+
+func (t *Table) take(k, v []byte, how Coming) (wire.Reason, error) {
 	f, err := parseRecord(k, v)
 	if err != nil {
 		return 0, err
@@ -358,13 +362,14 @@ func (t *Table) Take(k, v []byte) (wire.Reason, error) {
 	}
 	t.restored.Add(1)
 	if t.standby.Load() {
-		t.lay(s, f.key, newDormant(v))
+		t.lay(s, f.key, newDormant(v, how))
 		if t.cfg.Recorder != nil {
 			t.cfg.Recorder.Put(k, v)
 		}
 		return wire.OK, nil
 	}
 	f.last = t.cfg.Now()
+	f.comes(how, f.last)
 	t.insert(s, f, from)
 	t.note(s, f)
 	return wire.OK, nil
@@ -382,7 +387,7 @@ func (t *Table) TakeForeign(k, v []byte) (wire.Reason, error) {
 	if id.proto != wire.ProtoTCP {
 		return wire.NoFlow, nil
 	}
-	return t.Take(k, v)
+	return t.take(k, v, CameFetched)
 }
 
 // place finds the sites and the rule of a flow that comes from a record, and
@@ -426,18 +431,29 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 }
 
+// sweep forgets what has timed out, and tells the Observer of flows that came from records.
 func (t *Table) sweep(now time.Duration) {
+	tell := tellAtOnce
+	if t.cfg.Observer == nil {
+		tell = 0
+	}
 	for i := range t.shard {
 		s := &t.shard[i]
 		s.mu.Lock()
 		for _, f := range s.flows {
 			if now-f.last > f.timeout() {
 				t.forget(s, f)
+			} else if !f.account.opened && tell > 0 {
+				t.tellOpened(f, now)
+				tell--
 			}
 		}
 		for k, d := range s.dormant {
 			if f := d.outline(&k); now-t.roused() > f.timeout() {
+				t.tellDormantEnded(s, k, d, silent)
 				t.forgetDormant(s, k)
+			} else if tell > 0 && t.tellDormant(s, k, d) {
+				tell--
 			}
 		}
 		s.mu.Unlock()
