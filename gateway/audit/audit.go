@@ -5,11 +5,10 @@
 package audit
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -24,6 +23,9 @@ const Stdout = "stdout"
 
 // queue is how many lines may wait: a burst of opens that a disk takes a moment for.
 const queue = 4096
+
+// batch is how many bytes are written at once, when so many wait.
+const batch = 64 << 10
 
 // Event is one line. Empty fields are left out.
 type Event struct {
@@ -85,6 +87,9 @@ type Log struct {
 	file          *os.File
 	written, lost atomic.Uint64
 	told          uint64 // of lost
+	waiting       []byte // lines to be written at once
+	lines         uint64 // of them
+	torn          bool   // the file ends within a line
 	failing       bool   // the last write failed, and the gateway's log says so
 }
 
@@ -103,6 +108,9 @@ func (l *Log) open() error {
 	f, err := os.OpenFile(l.cfg.To, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return fmt.Errorf("open the audit log (local.audit): %w; make its directory, or name another file", err)
+	}
+	if st, err := f.Stat(); err == nil && st.Size() == 0 {
+		l.torn = false
 	}
 	l.Close()
 	l.file = f
@@ -150,61 +158,78 @@ func (l *Log) Stats() Stats {
 
 // Run writes until ctx ends, and then what still waits.
 func (l *Log) Run(ctx context.Context) error {
-	out := bufio.NewWriter(l.file)
 	for {
 		select {
 		case e := <-l.events:
-			l.write(out, e)
+			l.put(e)
 		case <-l.reopen:
-			l.flush(out)
+			l.flush()
 			if err := l.open(); err != nil {
 				l.log.Error("audit log not reopened, the old file is written to", "error", err)
 			}
-			out.Reset(l.file)
 		case <-ctx.Done():
 			for len(l.events) > 0 {
-				l.write(out, <-l.events)
+				l.put(<-l.events)
 			}
-			l.flush(out)
+			l.flush()
 			return nil
 		}
 		if len(l.events) == 0 {
-			l.flush(out)
+			l.flush()
 		}
 	}
 }
 
-// write writes a line, and before it how many are missing there.
-func (l *Log) write(out *bufio.Writer, e Event) {
+// put takes a line, and before it writes how many are missing there.
+func (l *Log) put(e Event) {
 	if lost := l.lost.Load(); lost > l.told {
-		l.line(out, Event{Time: e.Time, Kind: "lost", Node: e.Node, Lines: lost - l.told})
-		l.told = lost
-	}
-	l.line(out, e)
-}
-
-func (l *Log) line(out io.Writer, e Event) {
-	b, err := json.Marshal(e)
-	if err == nil {
-		_, err = out.Write(append(b, '\n'))
-	}
-	if err != nil {
-		l.lost.Add(1)
-		return
-	}
-	l.written.Add(1)
-}
-
-// flush tells the gateway's log when writing begins to fail. A bufio.Writer keeps its first
-// error, so it begins anew: what it holds is lost.
-func (l *Log) flush(out *bufio.Writer) {
-	err := out.Flush()
-	if err != nil {
-		l.lost.Add(1)
-		out.Reset(l.file)
-		if !l.failing {
-			l.log.Error("audit log can't be written, lines are lost", "file", l.cfg.To, "error", err)
+		l.flush()
+		l.line(Event{Time: e.Time, Kind: "lost", Node: e.Node, Lines: lost - l.told})
+		if l.flush() {
+			l.told = lost
 		}
+	}
+	l.line(e)
+	l.lines++
+	if len(l.waiting) >= batch {
+		l.flush()
+	}
+}
+
+func (l *Log) line(e Event) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // an Event holds nothing that JSON has not
+	}
+	l.waiting = append(append(l.waiting, b...), '\n')
+}
+
+// flush writes what waits, or counts it as lost, and tells the gateway's log when that begins and
+// ends. Of a full disk's last line there is a part in the file, which gets a line of its own.
+func (l *Log) flush() bool {
+	if len(l.waiting) == 0 {
+		return true
+	}
+	if l.torn {
+		l.waiting = append([]byte{'\n'}, l.waiting...)
+	}
+	n, err := l.file.Write(l.waiting)
+	if n > 0 {
+		if l.torn {
+			l.waiting, n = l.waiting[1:], n-1
+		}
+		l.torn = n > 0 && l.waiting[n-1] != '\n'
+	}
+	done := min(l.lines, uint64(bytes.Count(l.waiting[:n], []byte{'\n'})))
+	l.written.Add(done)
+	l.lost.Add(l.lines - done)
+	l.waiting, l.lines = l.waiting[:0], 0
+	switch {
+	case err != nil && !l.failing:
+		l.log.Error("audit log can't be written, lines are lost", "file", l.cfg.To, "error", err)
+	case err == nil && l.failing:
+		l.log.Info("audit log is written again", "file", l.cfg.To, "lost", l.lost.Load())
 	}
 	l.failing = err != nil
+	return err == nil
 }

@@ -92,6 +92,66 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// TestDiskFull: each line that a full disk does not take is counted, the log says how many they
+// were when it can be written again, and a line that is there in part spoils no other.
+func TestDiskFull(t *testing.T) {
+	const full = "/dev/full"
+	if _, err := os.Stat(full); err != nil {
+		t.Skip(err)
+	}
+	path := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.Symlink(full, path); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(Config{To: path, Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	run := func(events int) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range events {
+			l.Add("reload", nil, nil)
+		}
+		if err := l.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(3)
+	run(2)
+	if s := l.Stats(); s != (Stats{Lost: 5}) {
+		t.Errorf("on a full disk: %+v", s)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	const part = `{"time":"20`
+	if err := os.WriteFile(path, []byte(part), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.open(); err != nil {
+		t.Fatal(err)
+	}
+	l.torn = true
+	run(2)
+	if s := l.Stats(); s != (Stats{Written: 2, Lost: 5}) {
+		t.Errorf("with room again: %+v", s)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, ok := strings.CutPrefix(string(b), part+"\n")
+	if err := os.WriteFile(path, []byte(rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(t, path); !ok || len(got) != 3 || got[0]["event"] != "lost" || got[0]["lines"] != 5.0 || got[2]["event"] != "reload" {
+		t.Errorf("%q", b)
+	}
+}
+
 // TestAddAllocates nothing beyond what it is given, also when the queue is full.
 func TestAddAllocates(t *testing.T) {
 	l, err := Open(Config{To: Stdout, Logger: hclog.NewNullLogger()})
