@@ -2,10 +2,13 @@ package gateway
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/status"
 )
 
 // auditor turns what the parts say into lines of the audit log.
@@ -35,11 +38,17 @@ func (g *Gateway) observer(c configs.Config) flow.Observer {
 // ReopenAudit has the audit log opened anew, after its file was moved away.
 func (g *Gateway) ReopenAudit() { g.audit.Reopen() }
 
-// auditReload notes that the configuration was read anew; err is why it was refused.
-func (g *Gateway) auditReload(err error) {
-	attrs := map[string]string{"outcome": "done"}
-	if err != nil {
-		attrs["outcome"], attrs["error"] = "refused", err.Error()
+// auditReload notes that the configuration was read anew, and what that did, or why it did nothing.
+func (g *Gateway) auditReload(r status.Reload) {
+	attrs := map[string]string{"outcome": "refused"}
+	switch {
+	case r.Applied:
+		attrs["outcome"], attrs["changes"] = "done", strings.Join(attributes(r.Changes), ", ")
+		attrs["connections_ended"], attrs["connections_resumed"] = strconv.Itoa(r.Revoked), strconv.Itoa(r.Resumed)
+	case len(r.Mistakes) > 0:
+		attrs["mistakes"] = strings.Join(mistakes(r.Mistakes), "; ")
+	default:
+		attrs["needs_restart"] = strings.Join(attributes(r.NeedsRestart()), ", ")
 	}
 	g.audit.Add("reload", nil, attrs)
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/onewaylink/gw/configs"
@@ -112,18 +111,18 @@ func (g *Gateway) Reload() status.Reload {
 	const kept = "configuration not reloaded: what runs is kept"
 	if len(out.Mistakes) > 0 {
 		g.log.Error(kept, "mistakes", mistakes(out.Mistakes))
-		g.auditReload(errors.New("mistakes in the configuration"))
+		g.auditReload(out)
 		return out
 	}
 	if list := out.NeedsRestart(); len(list) > 0 {
 		g.log.Error(kept, "needs_restart", attributes(list))
-		g.auditReload(errors.New("it takes a restart"))
+		g.auditReload(out)
 		return out
 	}
 	rejudged := g.apply(next, j)
 	out.Applied = true
 	out.Kept, out.Moved, out.Revoked, out.Resumed = rejudged.Kept, rejudged.Moved, rejudged.Revoked, rejudged.Resumed
-	g.auditReload(nil)
+	g.auditReload(out)
 	g.log.Info("configuration reloaded", "changes", attributes(out.Changes),
 		"connections_ended", out.Revoked, "connections_resumed", out.Resumed, "connections_kept", out.Kept)
 	return out
