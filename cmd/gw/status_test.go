@@ -130,6 +130,7 @@ func healthy() status.Status {
 		Flows:  status.Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
 		Drops:  status.NewDrops(map[string]uint64{"denied": 1207, "spoofed": 0, "bad-checksum": 9, "no-flow": 9}),
 		Memory: status.Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
+		Audit:  &status.Audit{Written: 9411},
 	}
 }
 
@@ -140,6 +141,7 @@ func troubled() status.Status {
 	s.ConfigFiles = []string{"/etc/gw/local.hcl", "/etc/gw/policy.hcl", "/etc/gw/sites-of-the-whole-network.hcl"}
 	s.Drops = nil
 	s.Memory = status.Memory{}
+	s.Audit = &status.Audit{Written: 9411, Lost: 12}
 	s.Links = []status.Link{
 		{
 			Peer: "gray-1", Site: "gray", State: status.LinkUp, Since: now.Add(-time.Second), Endpoint: "[2001:db8:1234:5678:9abc:def0:1234:5678]:51820", Initiator: true,

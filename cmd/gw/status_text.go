@@ -24,6 +24,9 @@ func statusText(s status.Status, colour bool) string {
 	if s.Memory.Resident > 0 {
 		p.field("memory", fmt.Sprintf("%s, at most %s", bytesText(s.Memory.Resident), bytesText(s.Memory.ResidentPeak)))
 	}
+	if s.Audit != nil {
+		auditText(p, s.Audit)
+	}
 	if s.HA != nil {
 		haText(p, s.HA)
 	}
@@ -34,6 +37,15 @@ func statusText(s status.Status, colour bool) string {
 	relayText(p, s.Relay)
 	dropsText(p, s.Drops)
 	return p.out.String()
+}
+
+// auditText speaks up where the audit log has gaps.
+func auditText(p *printer, a *status.Audit) {
+	if a.Lost > 0 {
+		p.alarm("audit log", fmt.Sprintf("%d lines are missing, %d were written: run gw doctor", a.Lost, a.Written))
+		return
+	}
+	p.field("audit log", fmt.Sprintf("%d lines written, none lost", a.Written))
 }
 
 func linkText(p *printer, l *status.Link, now time.Time) {

@@ -32,7 +32,8 @@ func Running(s status.Status) []Check {
 	out = append(out, trunks(s)...)
 	out = append(out, flows(s))
 	if a := s.Audit; a != nil && a.Lost > 0 {
-		out = append(out, Check{"gateway", "audit", Warning, fmt.Sprintf("%d lines were lost, %d written", a.Lost, a.Written), "see the log, and the disk of local.audit: df -h"})
+		out = append(out, Check{"gateway", "audit", Warning, fmt.Sprintf("%d lines are missing in the audit log, %d were written", a.Lost, a.Written),
+			"see that the disk of local.audit has room (df -h) and is fast enough, and what gw logged: journalctl -u gw -g audit"})
 	} else if a != nil {
 		out = append(out, Check{"gateway", "audit", OK, fmt.Sprintf("%d lines written, none lost", a.Written), ""})
 	}

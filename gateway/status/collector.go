@@ -54,6 +54,7 @@ var (
 	descFull      = desc("relays_refused_total", "Times that a connection stayed raw because as many are relayed as may be.")
 	descRefused   = desc("flow_records_refused_total", "Records not kept since the file of records is as large as it may be.")
 	descMissed    = desc("trunks_missed_total", "Times that no trunk was free for a connection to be relayed.")
+	descAuditLost = desc("audit_lines_lost_total", "Lines missing in the audit log: they came faster than they could be written, or could not be.")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
 	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
 	descPeak      = desc("memory_resident_peak_bytes", "Most memory that the kernel ever held for the process.")
@@ -100,6 +101,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descMissed, s.Relay.TrunksMissed)
 	m.counter(descFull, s.Relay.Full)
 	m.counter(descRefused, s.Flows.RecordsRefused)
+	if s.Audit != nil {
+		m.counter(descAuditLost, s.Audit.Lost)
+	}
 	for _, d := range s.Drops {
 		m.counter(descDrops, d.Packets, d.Reason)
 	}

@@ -75,6 +75,7 @@ func sample() Status {
 		Drops:  NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
 		Memory: Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		HA:     sampleHA(now),
+		Audit:  &Audit{Written: 9411, Lost: 12},
 	}
 }
 
