@@ -1,8 +1,12 @@
 package status
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -92,10 +96,7 @@ func (e exported) check(t *testing.T, expr string, texts ...string) (used int) {
 }
 
 func TestShippedAlerts(t *testing.T) {
-	b, err := os.ReadFile("../../configs/alerts.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := shipped(t, "alerts.yml")
 	all := scrape(t)
 	// The file is plain enough to be read by line: each rule begins with its name, and each value is on one line.
 	names := make(map[string]bool)
@@ -128,11 +129,43 @@ func TestShippedAlerts(t *testing.T) {
 	}
 }
 
-func TestShippedDashboard(t *testing.T) {
-	b, err := os.ReadFile("../../configs/grafana.json")
+// TestPromtool has Prometheus itself read the rules and say what they fire on, and read the
+// dashboard's expressions.
+func TestPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("no promtool here (Debian: package prometheus): no Prometheus has read configs/alerts.yml and grafana.json")
+	}
+	rules := []byte("groups:\n- name: dashboard\n  rules:\n")
+	for i, expr := range regexp.MustCompile(`"expr": ("(?:[^"\\]|\\.)*")`).FindAllSubmatch(shipped(t, "grafana.json"), -1) {
+		rules = fmt.Appendf(rules, "  - {record: panel%d, expr: %s}\n", i, bytes.ReplaceAll(expr[1], []byte("$__rate_interval"), []byte("5m")))
+	}
+	board := filepath.Join(t.TempDir(), "dashboard.yml")
+	if err := os.WriteFile(board, rules, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}, {"check", "rules", board}} {
+		cmd := exec.CommandContext(t.Context(), promtool, args...)
+		cmd.Dir = "../../configs"
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+		t.Logf("%s", out)
+	}
+}
+
+func shipped(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../../configs", name))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+func TestShippedDashboard(t *testing.T) {
+	b := shipped(t, "grafana.json")
 	var board struct {
 		Panels []struct {
 			ID      int
