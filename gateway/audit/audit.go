@@ -125,7 +125,8 @@ func (l *Log) Close() error {
 	return l.file.Close()
 }
 
-// Reopen has the file opened anew, after it was moved away. It returns at once.
+// Reopen has the file opened anew, after it was moved away. It returns at once; lines added after
+// that go to the new file.
 func (l *Log) Reopen() {
 	if l == nil {
 		return
@@ -163,10 +164,7 @@ func (l *Log) Run(ctx context.Context) error {
 		case e := <-l.events:
 			l.put(e)
 		case <-l.reopen:
-			l.flush()
-			if err := l.open(); err != nil {
-				l.log.Error("audit log not reopened, the old file is written to", "error", err)
-			}
+			l.openAnew()
 		case <-ctx.Done():
 			for len(l.events) > 0 {
 				l.put(<-l.events)
@@ -180,8 +178,20 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 }
 
+func (l *Log) openAnew() {
+	l.flush()
+	if err := l.open(); err != nil {
+		l.log.Error("audit log not reopened, the old file is written to", "error", err)
+	}
+}
+
 // put takes a line, and before it writes how many are missing there.
 func (l *Log) put(e Event) {
+	select {
+	case <-l.reopen: // it may have come before this line
+		l.openAnew()
+	default:
+	}
 	if lost := l.lost.Load(); lost > l.told {
 		l.flush()
 		l.line(Event{Time: e.Time, Kind: "lost", Node: e.Node, Lines: lost - l.told})
