@@ -93,13 +93,15 @@ func (t *Table) tellOver(f *flow) {
 	}
 }
 
-// tellTurned tells of a connection that this packet has closed, or one whose end it belies.
+// tellTurned tells of a connection that has just been closed, or that goes on after its end.
 func (t *Table) tellTurned(f *flow, now time.Duration) {
-	if f.over() {
+	switch over := f.tcp.phase.over(); {
+	case over == f.account.ended:
+	case over:
 		t.tellOver(f)
-		return
+	default:
+		t.tellResumed(f, now)
 	}
-	t.tellResumed(f, now)
 }
 
 // tellResumed tells of a flow that had ended, and goes on.

@@ -91,6 +91,24 @@ func TestObserveResumed(t *testing.T) {
 	heard.want(t, "a RST", "opened by new", "ended, reset", "resumed by new", "ended, closed")
 }
 
+// TestObserveRelayed: the end of a connection is told when it comes, also when a trunk brings it.
+func TestObserveRelayed(t *testing.T) {
+	g, heard := newObserved(t, policy(ModeRelay, 5432))
+	talk := newTalk(redDB, grayDB)
+	g.open(talk)
+	var h *Handle
+	err := g.table.Attach(redDB, grayDB, "", nil, func(_ wire.Connection, given *Handle) (Relay, error) { h = given; return &carried{}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	talk.b++
+	h.Heard(wire.Position{End: talk.b, Ack: talk.a, Edge: talk.a + 1000, Fin: true})
+	g.want("fin", g.out(talk.call(wiretest.FIN|wiretest.ACK)), wire.OK)
+	heard.want(t, "before its end", "opened by rule")
+	h.Heard(wire.Position{End: talk.b, Ack: talk.a, Edge: talk.a + 1000, Fin: true})
+	heard.want(t, "its end", fmt.Sprintf("ended, closed: %d out, %d in, 0s", syns+opts+2*syns, syns+opts+1))
+}
+
 // record gives the record of the gateway's only flow.
 func (g *gw) record() (k, v []byte) {
 	for key, value := range g.table.Records("") {

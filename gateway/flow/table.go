@@ -120,9 +120,7 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 		return f, r
 	}
 	t.note(s, f)
-	if f.tcp.phase.over() != f.account.ended {
-		t.tellTurned(f, now)
-	}
+	t.tellTurned(f, now)
 	// Payload is a reason for a relay, and so is the third packet, before any.
 	if (opening || len(p.B) > p.Data) && f.wants.Load() < wantsAny && t.ready(f, now) {
 		f.wants.Store(f.carriage.wish(f.rule.Mode))
