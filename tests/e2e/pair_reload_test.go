@@ -1,20 +1,25 @@
 package e2e
 
 import (
+	"net"
+	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
 // TestPairReload edits the file of a running pair's nodes one after the other, the active
 // one first. What is opened by the new rule meanwhile outlives a takeover by the node
 // that had the old file when it was opened; and a reload afterwards leaves the site where
-// the takeover has put it.
+// the takeover has put it. The audit logs of all nodes tell of it.
 func TestPairReload(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true})
 	const narrow, wider = `"tcp/20000-65535"`, `"tcp/20000-65535", ` + doomedPorts
 	for _, nd := range n.nodes() {
 		nd.edit(`"any"`, narrow)
+		nd.audited()
 	}
 	n.start()
 	g := n.watch(t)
@@ -48,5 +53,41 @@ func TestPairReload(t *testing.T) {
 	exchange(t, client, server, some)
 	n.answersAlone(t, to)
 	n.longest(t, runs)
+	for _, c := range []net.Conn{client, server} {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	n.auditTells(t, from, to)
 	g.end(t, 1, 0)
+}
+
+// auditTells expects that the audit logs of both of red's nodes, and of gray's, tell of two reloads
+// with a handover by from to to in between, and of a connection that was opened before it and closed
+// after the second.
+func (n *pairNetwork) auditTells(t *testing.T, from, to *node) {
+	t.Helper()
+	const opened, closed, reloaded, handed = "flow_open", "flow_end closed", "reload done", "drained by an operator"
+	heard := "claim heard red " + to.name
+	for _, c := range []struct {
+		nd   *node
+		want []string // in this order, with others in between
+	}{
+		{from, []string{"role changed active red " + from.name, reloaded, opened, "handover asked for " + to.name + " " + handed, "role changed standby red " + from.name, heard, reloaded}},
+		{to, []string{"role changed standby red " + to.name, reloaded, "role changed active red " + to.name + " " + handed, reloaded, closed}},
+		{to, []string{"role changed active red " + to.name + " " + handed, "failover acknowledged gray-1 " + handed, reloaded}},
+		{to, []string{"role changed active red " + to.name + " " + handed, "flow_open taken over", closed}},
+		{n.gray[0], []string{"claim heard red " + from.name, reloaded, opened, heard, reloaded, closed}},
+	} {
+		var missing []string
+		c.nd.auditWhole(t, func(lines []audit.Event) bool {
+			missing = c.want
+			for _, line := range auditText(lines, doomedPort, "role", "outcome", "site", "node", "reason") {
+				if len(missing) > 0 && strings.HasPrefix(line, missing[0]) {
+					missing = missing[1:]
+				}
+			}
+			return len(missing) == 0
+		}, filepath.Join(c.nd.dir, "audit.log"))
+	}
 }

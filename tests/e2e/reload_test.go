@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/tests/lab"
 )
@@ -99,17 +101,19 @@ func (c *current) finish(t *testing.T) {
 
 // TestReload: a file with a mistake changes nothing. One that takes a rule away ends the
 // connections that a plan has named, relayed ones too, and no other notices. Put back in
-// time, they go on, and not a byte is missing.
+// time, they go on, and not a byte is missing. The audit log tells all of that; moved away
+// before a SIGHUP, it goes on in a new file, and no line is missing.
 func TestReload(t *testing.T) {
 	n := newRelay(t, modeRelay, farWAN)
 	for _, nd := range []*node{n.red, n.gray} {
 		nd.edit(`["any"]`, `["tcp/20000-65535", "icmp"]`)
 		nd.edit(`  rule "plain" {`, strings.TrimPrefix(doomed, "\n")+"\n"+`  rule "plain" {`)
 	}
+	log := n.red.audited()
 	n.start()
 	ways := n.twoWays()
+	var lost []*current
 	n.scenario(t, "a rule goes and comes back", noReset, func(t *testing.T) {
-		var lost []*current
 		for i, w := range ways {
 			lost = append(lost, startCurrent(t, w, uint16(doomedPort+i)))
 		}
@@ -139,6 +143,9 @@ func TestReload(t *testing.T) {
 			nd.edit(elsewhere, doomedPorts)
 		}
 		n.gray.hup(t, "connections_resumed=3")
+		if err := os.Rename(log, log+".1"); err != nil {
+			t.Fatal(err)
+		}
 		n.red.hup(t, "connections_resumed=2")
 		for _, c := range lost {
 			c.finish(t)
@@ -150,6 +157,51 @@ func TestReload(t *testing.T) {
 			}
 		}
 	})
+	n.red.auditTells(t, log, lost)
+}
+
+// auditTells expects that the audit log, which was moved away when the connections went on, has
+// opening, end, opening and end of each, and that only the new file has the second half.
+func (n *node) auditTells(t *testing.T, log string, lost []*current) {
+	t.Helper()
+	second := []string{"flow_open resumed", "flow_end closed"}
+	of := func(lines []audit.Event, c *current) (out []string) {
+		for _, e := range lines {
+			if e.Flow != nil && e.Source.String() == c.client.LocalAddr().String() {
+				out = append(out, auditText([]audit.Event{e}, e.Destination.Port())...)
+			}
+		}
+		return out
+	}
+	lines := n.auditWhole(t, func(lines []audit.Event) bool {
+		return !slices.ContainsFunc(lost, func(c *current) bool { return len(of(lines, c)) < 4 })
+	}, log+".1", log)
+	after, err := auditLines(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range lost {
+		if got, want := of(lines, c), append([]string{"flow_open", "flow_end its rule was revoked"}, second...); !slices.Equal(got, want) {
+			t.Errorf("the audit log has %q, want %q", got, want)
+		}
+		if got := of(after, c); !slices.Equal(got, second) {
+			t.Errorf("the new file has %q, want %q", got, second)
+		}
+		for _, e := range lines {
+			if e.Kind == "flow_end" && e.Source.String() == c.client.LocalAddr().String() && (e.BytesOut == 0 || e.Carried != "relayed" || e.Rule != "doomed") {
+				t.Errorf("the end of a connection: %+v %+v", e.Flow, e.End)
+			}
+		}
+	}
+	want := []string{
+		"reload refused", "reload refused", "reload done policy.rule.doomed.ports 2 0", "reload done policy.rule.doomed.ports 0 2",
+	}
+	got := slices.DeleteFunc(auditText(lines, 0, "outcome", "changes", "connections_ended", "connections_resumed"), func(s string) bool {
+		return !strings.HasPrefix(s, "reload")
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("reloads %q, want %q", got, want)
+	}
 }
 
 // hup has the node reload by a signal, and waits for what it logs then.
