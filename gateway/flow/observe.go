@@ -44,8 +44,9 @@ const (
 type account struct {
 	opened, ended bool
 	how           Coming
-	// since is when the flow came; what it had carried before does not count.
-	since               time.Duration
+	// since is when the flow came; what it had carried before does not count. until is when a
+	// revoked flow's last packet passed.
+	since, until        time.Duration
 	beforeOut, beforeIn tally
 }
 
@@ -55,10 +56,10 @@ func (f *flow) comes(how Coming, at time.Duration) {
 	f.account = account{opened: over, ended: over, how: how, since: at, beforeOut: f.out, beforeIn: f.in}
 }
 
-// tellAtOnce is how many flows that came from records one sweep tells of: fewer than an Observer's
-// queue may hold, and a node that takes over does not tell of a hundred thousand in its first
-// millisecond.
-const tellAtOnce = 2048
+// tellAtOnce is of how many flows a reload or a sweep tells, in two lines each at most: no more than
+// an Observer's queue may hold. The others, after a takeover or where a reload has ended thousands,
+// wait for the next sweep.
+const tellAtOnce = 1024
 
 // tellOpened tells of a flow that has come, once. A standby carries none.
 func (t *Table) tellOpened(f *flow, now time.Duration) {
@@ -73,11 +74,15 @@ func (t *Table) tellEnded(f *flow, reason string) {
 	if t.cfg.Observer == nil || f.account.ended || f.own() || t.standby.Load() {
 		return
 	}
-	t.tellOpened(f, f.last)
+	at := f.last
+	if f.revoked {
+		at, reason = f.account.until, revoked
+	}
+	t.tellOpened(f, at)
 	a := &f.account
 	a.ended = true
-	c := t.conn(f, f.last)
-	c.Age = max(0, f.last-a.since)
+	c := t.conn(f, at)
+	c.Age = max(0, at-a.since)
 	c.BytesOut, c.PacketsOut = c.BytesOut-a.beforeOut.bytes, c.PacketsOut-a.beforeOut.packets
 	c.BytesIn, c.PacketsIn = c.BytesIn-a.beforeIn.bytes, c.PacketsIn-a.beforeIn.packets
 	t.cfg.Observer.Ended(c, reason)
@@ -93,6 +98,20 @@ func (t *Table) tellOver(f *flow) {
 	}
 }
 
+// tellLate tells what a reload or a record has left untold of a flow, and reports whether there was
+// anything.
+func (t *Table) tellLate(f *flow, now time.Duration) bool {
+	switch a := &f.account; {
+	case f.revoked && !a.ended:
+		t.tellEnded(f, revoked)
+	case !a.opened:
+		t.tellOpened(f, now)
+	default:
+		return false
+	}
+	return true
+}
+
 // tellTurned tells of a connection that has just been closed, or that goes on after its end.
 func (t *Table) tellTurned(f *flow, now time.Duration) {
 	switch over := f.tcp.phase.over(); {
@@ -100,14 +119,9 @@ func (t *Table) tellTurned(f *flow, now time.Duration) {
 	case over:
 		t.tellOver(f)
 	default:
-		t.tellResumed(f, now)
+		f.comes(CameResumed, now)
+		t.tellOpened(f, now)
 	}
-}
-
-// tellResumed tells of a flow that had ended, and goes on.
-func (t *Table) tellResumed(f *flow, now time.Duration) {
-	f.comes(CameResumed, now)
-	t.tellOpened(f, now)
 }
 
 // tellDormant tells of a dormant flow, once, though its first packet may be far. It reports whether

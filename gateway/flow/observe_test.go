@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,49 @@ func TestObserveResumed(t *testing.T) {
 	}
 	heard.lines[1], heard.lines[3] = heard.lines[1][:12], heard.lines[3][:13]
 	heard.want(t, "a RST", "opened by new", "ended, reset", "resumed by new", "ended, closed")
+}
+
+// TestObserveRevokedMany: where a reload ends more flows than can be told of at once, the others
+// are told by the sweep, or when they go on, as if they had been told in time.
+func TestObserveRevokedMany(t *testing.T) {
+	const more = 10
+	g, heard := newObserved(t, allow)
+	var talks []*talk
+	for port := range uint16(tellAtOnce + more) {
+		talks = append(talks, newTalk(netip.AddrPortFrom(redDB.Addr(), 1024+port), grayDB))
+		g.want("syn", g.out(talks[port].call(wiretest.SYN)), wire.OK)
+	}
+	heard.lines = nil
+	ended := fmt.Sprintf("ended, its rule was revoked: %d out, 0 in, 0s", syns+opts)
+	counts := func(what string, want map[string]int) {
+		t.Helper()
+		got := map[string]int{}
+		for _, line := range heard.lines {
+			got[line]++
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+		heard.lines = nil
+	}
+	g.now += time.Second
+	g.table.SetJudge(judge(deny))
+	counts("revoked", map[string]int{ended: tellAtOnce})
+	g.now += time.Second
+	for _, talk := range talks {
+		g.want("refused", g.out(talk.call(wiretest.ACK, 'x')), wire.Revoked)
+	}
+	g.table.sweep(g.now)
+	counts("by the sweep", map[string]int{ended: more})
+	g.table.SetJudge(judge(allow))
+	g.table.sweep(g.now)
+	g.table.sweep(g.now)
+	counts("resumed", map[string]int{"resumed by some": tellAtOnce + more})
+	ended = "ended, its rule was revoked: 0 out, 0 in, 0s"
+	g.table.SetJudge(judge(deny))
+	heard.lines = nil
+	g.table.SetJudge(judge(allow))
+	counts("at once", map[string]int{ended: more, "resumed by some": tellAtOnce})
 }
 
 // TestObserveRelayed: the end of a connection is told when it comes, also when a trunk brings it.

@@ -23,6 +23,9 @@ type Rejudged struct {
 	Revoked, Resumed int
 }
 
+// few reports whether the Observer can be told of all that at once.
+func (r *Rejudged) few() bool { return r.Revoked+r.Resumed <= tellAtOnce }
+
 // rejudgeAtOnce is how many flows are judged under one lock of their part of the
 // table, for whose packets wait meanwhile.
 const rejudgeAtOnce = 32
@@ -87,14 +90,21 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 	case rule == nil && !f.revoked && !f.over():
 		out.Revoked++
 		t.revoke(s, f)
+		if out.few() {
+			t.tellEnded(f, revoked)
+		}
 		return
 	case rule == nil: // it is a tombstone already
 		return
 	case f.revoked:
 		out.Resumed++
+		t.tellEnded(f, revoked)
 		f.revoked, f.last, f.rule = false, t.cfg.Now(), rule
+		f.comes(CameResumed, f.last)
 		t.note(s, f)
-		t.tellResumed(f, f.last)
+		if out.few() {
+			t.tellOpened(f, f.last)
+		}
 	default:
 		out.Kept++
 		if rule.Name != f.rule.Name {
@@ -125,6 +135,9 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 	case r == wire.Denied:
 		out.Revoked++
 		t.entomb(s, f, old)
+		if out.few() {
+			t.tellEnded(f, revoked)
+		}
 	default:
 		out.Kept++
 		if old == nil || f.rule.Name != old.Name {
@@ -135,7 +148,7 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 
 // revoke ends a flow that no rule allows any more. It stays as a tombstone.
 func (t *Table) revoke(s *shard, f *flow) {
-	t.tellEnded(f, revoked)
+	f.account.until = f.last
 	f.revoked, f.last = true, t.cfg.Now()
 	f.wants.Store(wantsNothing)
 	if r := f.carriage.relay; r != nil {

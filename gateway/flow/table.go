@@ -429,7 +429,7 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 }
 
-// sweep forgets what has timed out, and tells the Observer of flows that came from records.
+// sweep forgets what has timed out, and tells the Observer what is left to tell.
 func (t *Table) sweep(now time.Duration) {
 	tell := tellAtOnce
 	if t.cfg.Observer == nil {
@@ -441,8 +441,7 @@ func (t *Table) sweep(now time.Duration) {
 		for _, f := range s.flows {
 			if now-f.last > f.timeout() {
 				t.forget(s, f)
-			} else if !f.account.opened && tell > 0 {
-				t.tellOpened(f, now)
+			} else if tell > 0 && t.tellLate(f, now) {
 				tell--
 			}
 		}
