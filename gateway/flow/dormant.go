@@ -6,8 +6,9 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// dormant is a flow of which nothing is known but its record. A standby holds its sibling's flows like that, in a fifth of the memory,
-// and a flow is made of one when its first packet comes.
+// dormant is a flow of which nothing is known but its record. A standby holds its
+// sibling's flows like that, in a fifth of the memory, and a flow is made of one when
+// its first packet comes.
 type dormant struct {
 	value [recordSize]byte // of the record
 	how   Coming

@@ -104,7 +104,7 @@ func (t *Table) tellLate(f *flow, now time.Duration) bool {
 	switch a := &f.account; {
 	case f.revoked && !a.ended:
 		t.tellEnded(f, revoked)
-	case !a.opened:
+	case !a.opened && !f.own():
 		t.tellOpened(f, now)
 	default:
 		return false

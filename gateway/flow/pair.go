@@ -55,14 +55,15 @@ func (p *Path) forget() {
 // out here: their packets pass elsewhere. Every claim of this node is told, also
 // one that outdoes another while it was active.
 func (t *Table) SetStandby(standby bool) {
-	was := t.standby.Swap(standby)
 	if standby {
+		t.standby.Store(true)
 		return
 	}
 	// Taking over: what was silent here was not silent, and where this node was
 	// active before, the windows that it saw then have moved on without it.
-	now := t.cfg.Now()
+	now, was := t.cfg.Now(), t.standby.Load()
 	t.since.Store(int64(now))
+	defer t.standby.Store(false) // last: a sweep in between would forget what was silent only here
 	t.each(func(f *flow) bool {
 		f.last = now
 		f.tcp.unsettle()
