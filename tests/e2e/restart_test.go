@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -48,9 +49,13 @@ func TestKillAndRestart(t *testing.T) {
 
 // TestIdleConnectionsSurvive: connection pools, opened from either side in both
 // families, are used again after a gateway was stopped in one way or another.
-// The connections were idle, so nobody but the record knows of them.
+// The connections were idle, so nobody but the record knows of them. The audit log tells
+// of each once, and where it came from.
 func TestIdleConnectionsSurvive(t *testing.T) {
-	n := start(t, setup{})
+	const each = 50
+	n := newNetwork(t, setup{})
+	log := n.red.audited()
+	n.start()
 	forget := func(nd *node) {
 		if err := os.Remove(filepath.Join(nd.dir, "state", "flows.log")); err != nil {
 			t.Fatal(err)
@@ -60,23 +65,29 @@ func TestIdleConnectionsSurvive(t *testing.T) {
 		name string
 		stop []*node
 		how  func(*node)
+		came string // in red's audit log
 	}{
-		{"kill red", []*node{n.red}, (*node).kill},
-		{"kill gray", []*node{n.gray}, (*node).kill},
-		{"kill both", []*node{n.red, n.gray}, (*node).kill},
-		{"stop red", []*node{n.red}, (*node).term},
-		{"stop gray", []*node{n.gray}, (*node).term},
-		{"kill red and lose its state", []*node{n.red}, func(nd *node) { nd.kill(); forget(nd) }},
-		{"kill gray and lose its state", []*node{n.gray}, func(nd *node) { nd.kill(); forget(nd) }},
+		{"kill red", []*node{n.red}, (*node).kill, "restored"},
+		{"kill gray", []*node{n.gray}, (*node).kill, ""},
+		{"kill both", []*node{n.red, n.gray}, (*node).kill, ""},
+		{"stop red", []*node{n.red}, (*node).term, ""},
+		{"stop gray", []*node{n.gray}, (*node).term, ""},
+		{"kill red and lose its state", []*node{n.red}, func(nd *node) { nd.kill(); forget(nd) }, "fetched"},
+		{"kill gray and lose its state", []*node{n.gray}, func(nd *node) { nd.kill(); forget(nd) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			red, gray := startWatch(t, n.Red.DB()), startWatch(t, n.Gray.DB())
-			pools := n.openPools(t, 50)
+			pools := n.openPools(t, each)
 			for _, nd := range c.stop {
 				nd.waitRecords()
 			}
 			for _, nd := range c.stop {
 				c.how(nd)
+			}
+			if c.came != "" {
+				if err := os.Rename(log, log+".1"); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for _, nd := range c.stop {
 				nd.up()
@@ -88,6 +99,21 @@ func TestIdleConnectionsSurvive(t *testing.T) {
 				}
 			}
 			t.Logf("all answered %v after the start", time.Since(began).Round(time.Millisecond))
+			if c.came != "" {
+				told := func(lines []audit.Event) (opened int) {
+					for _, e := range lines {
+						if e.Kind == "flow_open" && e.Reason == c.came {
+							opened++
+						}
+					}
+					return opened
+				}
+				all := each * len(pools)
+				lines := n.red.auditWhole(t, func(lines []audit.Event) bool { return told(lines) >= all }, log)
+				if opened := told(lines); opened != all {
+					t.Errorf("the audit log tells of %d connections that were %s, want %d", opened, c.came, all)
+				}
+			}
 			red.noResets(t)
 			gray.noResets(t)
 		})
