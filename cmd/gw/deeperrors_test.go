@@ -77,7 +77,6 @@ var unreached = map[string]string{
 	"gateway/records/proto.go":                   "it is logged, and tried again",
 	"gateway/records/writer.go":                  "it is logged, and the file written anew",
 	"gateway/relaying.go":                        "the other gateway is told, and the connection stays raw",
-	"gateway/reload.go":                          "the audit log says so; the command shows the mistakes",
 	"gateway/status/seconds.go":                  "only a command of another version reads such an answer",
 	"gateway/trunk/conn.go":                      "the trunk ends, and the connection is raw",
 	"gateway/trunk/listen.go":                    "the trunk ends, and the connection is raw",
