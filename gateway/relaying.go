@@ -173,6 +173,7 @@ func (r *relaying) gauge() {
 			continue
 		}
 		near = append(near, node)
+		r.pool.SawRTT(node, p.RTT)
 		w := way{node: node, rtt: p.RTT}
 		switch loss := max(p.LossOut, p.LossIn, lost[node]); {
 		case loss >= wanLoss:
@@ -287,10 +288,14 @@ type relayTrunk struct{ *trunk.Conn }
 var _ netstack.Trunk = (*relayTrunk)(nil)
 
 // Quality prefers bbr's view of the way, which does not shrink while little is sent.
-func (t *relayTrunk) Quality() (time.Duration, uint64) {
+func (t *relayTrunk) Quality() netstack.Quality {
 	p, err := t.Path()
 	if err != nil {
-		return 0, 0
+		return netstack.Quality{}
 	}
-	return max(p.MinRTT, time.Microsecond), max(p.Bandwidth, p.DeliveryRate)
+	q := netstack.Quality{RTT: max(p.MinRTT, time.Microsecond), Delay: p.RTT, Rate: max(p.Bandwidth, p.DeliveryRate)}
+	if p.Pace > 0 {
+		q.Rate, q.Crowded = min(q.Rate, p.Pace), true
+	}
+	return q
 }

@@ -92,7 +92,7 @@ func (l *lane) change(f func()) {
 type memTrunk struct {
 	in, out *lane
 	last    []byte // the payload that Receive has lent
-	quality atomic.Pointer[[2]uint64]
+	quality atomic.Pointer[Quality]
 }
 
 var _ Trunk = (*memTrunk)(nil)
@@ -157,11 +157,11 @@ func (t *memTrunk) Finish() {
 	t.in.change(func() { t.in.deaf, t.in.frames, t.in.bytes = true, nil, 0 })
 }
 
-func (t *memTrunk) Quality() (time.Duration, uint64) {
+func (t *memTrunk) Quality() Quality {
 	if q := t.quality.Load(); q != nil {
-		return time.Duration(q[0]), q[1]
+		return *q
 	}
-	return 0, 0
+	return Quality{}
 }
 
 // stall stops what comes to this end, or lets it go on.

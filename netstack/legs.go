@@ -64,9 +64,19 @@ type Trunk interface {
 	// it first. Neither waits.
 	Close()
 	Finish()
-	// Quality is the round trip time and the bytes a second that the trunk has
-	// delivered lately; 0 where it is not known.
-	Quality() (rtt time.Duration, rate uint64)
+	// Quality is what the trunk knows of its way.
+	Quality() Quality
+}
+
+// Quality is what a trunk knows of its way; what it does not know is zero.
+type Quality struct {
+	// RTT is the round trip without a queue, Delay what it takes now.
+	RTT, Delay time.Duration
+	// Rate is how much it can deliver, in bytes per second.
+	Rate uint64
+	// Crowded says that it has to share the way with others: what it is given beyond
+	// its rate only waits.
+	Crowded bool
 }
 
 // LegsConfig is what Legs need.

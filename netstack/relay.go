@@ -101,8 +101,8 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 		began: now, moved: now, farMoved: now, farSeen: conn.FarSaid.Ack,
 		read: conn.NearSaid.End, saidAck: conn.NearSaid.Ack, saidEdge: conn.NearSaid.Edge,
 	}
-	if rtt, _ := trunk.Quality(); rtt > 0 {
-		r.gate.SetSpacing(rtt)
+	if q := trunk.Quality(); q.RTT > 0 {
+		r.gate.SetSpacing(q.RTT)
 	}
 	// A FIN that was said before is none of the relay's business.
 	if conn.NearSaid.Fin {

@@ -78,9 +78,9 @@ func (m *treadmill) Receive(f *wire.Frame) error {
 	m.fed += uint32(n)
 	return nil
 }
-func (m *treadmill) Close()                           { m.once.Do(func() { close(m.done) }) }
-func (m *treadmill) Finish()                          { m.Close() }
-func (m *treadmill) Quality() (time.Duration, uint64) { return 0, 0 }
+func (m *treadmill) Close()           { m.once.Do(func() { close(m.done) }) }
+func (m *treadmill) Finish()          { m.Close() }
+func (m *treadmill) Quality() Quality { return Quality{} }
 
 func newTreadmill(tb testing.TB, check bool) *treadmill {
 	m := &treadmill{tb: tb, feed: make(chan int), payload: make([]byte, millPayload), done: make(chan struct{}), fed: f(0)}

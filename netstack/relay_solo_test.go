@@ -255,7 +255,7 @@ func TestRelaySpacesAcks(t *testing.T) {
 func TestRelayReach(t *testing.T) {
 	const far = 64 << 20
 	s := asked(t, func(s *soloist, _ *LegsConfig) { s.conn.FarSaid.Scale = 14; s.conn.FarSaid.Edge = n(0) })
-	s.mine.quality.Store(&[2]uint64{uint64(time.Millisecond), 100 << 20})
+	s.mine.quality.Store(&Quality{RTT: time.Millisecond, Rate: 100 << 20})
 	s.relay.watch(s.clock.now())
 	s.data(0, 0, far, nil)
 	w := s.awaitSegment("window", func(w *written) bool { return w.window > 0 })

@@ -22,20 +22,27 @@ const (
 	// acknowledgement, and reachFactor how many times what the trunk holds.
 	minReach    = 2 << 20
 	reachFactor = 3
+	// crowdedReach is minReach on a crowded way. The database's own congestion control
+	// sees none of the trunk's loss: it fills whatever it is offered.
+	crowdedReach = 64 << 10
 )
 
 // watch looks at a relay from time to time, and ends it when it is idle, over, or
 // not as it should be.
 func (r *Relay) watch(now time.Duration) {
-	rtt, rate := r.trunk.Quality()
+	q := r.trunk.Quality()
 	r.mu.Lock()
-	if rtt > 0 {
-		r.gate.SetSpacing(rtt)
+	if q.RTT > 0 {
+		r.gate.SetSpacing(q.RTT)
 	}
-	if reach := rate * uint64(rtt) / uint64(time.Second) * reachFactor; reach > 0 && reach < 1<<30 {
-		r.gate.SetReach(uint32(max(reach, minReach)))
+	if reach := q.Rate * uint64(q.RTT) / uint64(time.Second) * reachFactor; reach > 0 && reach < 1<<30 {
+		least := uint64(minReach)
+		if q.Crowded {
+			least = crowdedReach
+		}
+		r.gate.SetReach(uint32(max(reach, least)))
 	}
-	e := r.judge(now, rtt)
+	e := r.judge(now, max(q.RTT, q.Delay))
 	idle := e == endIdle
 	if idle {
 		r.beginBack(&endIdle)
@@ -57,7 +64,7 @@ func (r *Relay) watch(now time.Duration) {
 }
 
 // judge finds a reason to end the relay.
-func (r *Relay) judge(now time.Duration, rtt time.Duration) End {
+func (r *Relay) judge(now, delay time.Duration) End {
 	far, got := r.gate.FarAck(), r.gate.Received()
 	held := wire.SeqLess(far, got)
 	if far != r.farSeen || !held {
@@ -74,14 +81,14 @@ func (r *Relay) judge(now time.Duration, rtt time.Duration) End {
 			return endNoAnswer
 		}
 		return End{}
-	case now-r.farMoved > max(stallAfter, 4*rtt):
+	case now-r.farMoved > max(stallAfter, 4*delay):
 		return endStall
 	case now-r.beyond > beyondFor+watchEvery:
 		return endBeyond
 	case r.over():
 		return endOver
 	case r.back.why != nil:
-		if now-r.back.began > 2*max(stallAfter, 4*rtt) {
+		if now-r.back.began > 2*max(stallAfter, 4*delay) {
 			return endTrunk // the other gateway does not answer
 		}
 		return End{}

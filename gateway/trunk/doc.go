@@ -15,5 +15,7 @@
 //   - conn.go, receive.go: a connection: frames out and in, and its two ends,
 //     Close and Finish.
 //   - path.go: what the kernel knows of the way.
+//   - share.go, pace.go: the trunks to one node paced together, so that they are
+//     fair and keep no queue.
 //   - stats.go: a snapshot of the Pool.
 package trunk

@@ -16,6 +16,9 @@ type Path struct {
 	// DeliveryRate is what was last seen to arrive, in bytes per second. A sender
 	// that had little to say has seen little.
 	DeliveryRate uint64
+	// Pace is what the connection may send, in bytes per second, because others share
+	// the way; 0 is no bound.
+	Pace uint64
 	// Window is the congestion window in bytes.
 	Window int
 	// Queued are bytes that the other end has not acknowledged, Unsent those of them
@@ -33,6 +36,7 @@ func (c *Conn) Path() (p Path, err error) {
 	if cerr != nil {
 		err = cerr
 	}
+	p.Pace = c.pace.Load()
 	return p, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -23,6 +24,8 @@ type Pool struct {
 	keepers map[netip.Addr]*keeper
 	conns   map[*Conn]struct{} // all that are not closed
 	far     int                // those of them that other nodes have dialled
+	ways    map[netip.Addr]*way
+	began   time.Time // the clock of ways
 
 	listening bool
 
@@ -39,6 +42,7 @@ func New(cfg Config) *Pool {
 		cfg: cfg.withDefaults(), socket: socket{device: cfg.Device},
 		peers:   make(map[netip.Addr]bool, len(cfg.Peers)),
 		keepers: make(map[netip.Addr]*keeper), conns: make(map[*Conn]struct{}),
+		ways: make(map[netip.Addr]*way), began: time.Now(),
 		changed: func() {},
 	}
 	for _, a := range cfg.Peers {
@@ -64,6 +68,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { p.listen(ctx); return nil })
+	group.Go(func() error { p.runPace(ctx); return nil })
 	return group.Wait()
 }
 
