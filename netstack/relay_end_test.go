@@ -66,6 +66,17 @@ func TestRelayEnds(t *testing.T) {
 			s.await(s.T, "watch that has seen it", func() bool { s.relay.watch(s.clock.now()); return s.held() })
 			s.clock.advance(stallAfter + time.Millisecond)
 		}, endStall, false},
+		{"nothing is acknowledged on a way that is slow now", func(s *soloist) {
+			s.mine.quality.Store(&Quality{RTT: time.Millisecond, Delay: stallAfter})
+			s.host(wire.ACK, 0, 0, soloEdge, []byte("lost"))
+			s.frameUntil("payload", func(g *wire.Frame) bool { return len(g.Payload) > 0 })
+			s.await(s.T, "watch that has seen it", func() bool { s.relay.watch(s.clock.now()); return s.held() })
+			s.clock.advance(3 * stallAfter)
+			if s.relay.watch(s.clock.now()); s.trunk.ended() {
+				s.Error("ended too early")
+			}
+			s.clock.advance(stallAfter + time.Millisecond)
+		}, endStall, false},
 		{"more is acknowledged than the leg has", func(s *soloist) {
 			s.link(wire.ACK, 100, 700, soloEdge, nil)
 			s.relay.watch(s.clock.now())

@@ -253,13 +253,25 @@ func TestRelaySpacesAcks(t *testing.T) {
 
 // The reach follows from what the trunk says of the way.
 func TestRelayReach(t *testing.T) {
-	const far = 64 << 20
-	s := asked(t, func(s *soloist, _ *LegsConfig) { s.conn.FarSaid.Scale = 14; s.conn.FarSaid.Edge = n(0) })
-	s.mine.quality.Store(&Quality{RTT: time.Millisecond, Rate: 100 << 20})
-	s.relay.watch(s.clock.now())
-	s.data(0, 0, far, nil)
-	w := s.awaitSegment("window", func(w *written) bool { return w.window > 0 })
-	if edge := int(w.window) << 14; edge > minReach || edge < minReach-1<<14 {
-		t.Errorf("opened %d bytes, want %d", edge, minReach)
+	for _, c := range []struct {
+		name string
+		q    Quality
+		want int
+	}{
+		{"short", Quality{RTT: time.Millisecond, Rate: 100 << 20}, minReach},
+		{"long", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20}, reachFactor << 20},
+		{"crowded", Quality{RTT: 10 * time.Millisecond, Rate: 1 << 20, Crowded: true}, crowdedReach},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const far = 64 << 20
+			s := asked(t, func(s *soloist, _ *LegsConfig) { s.conn.FarSaid.Scale = 14; s.conn.FarSaid.Edge = n(0) })
+			s.mine.quality.Store(&c.q)
+			s.relay.watch(s.clock.now())
+			s.data(0, 0, far, nil)
+			w := s.awaitSegment("window", func(w *written) bool { return w.window > 0 })
+			if edge := int(w.window) << 14; edge > c.want || edge < c.want-1<<14 {
+				t.Errorf("opened %d bytes, want %d", edge, c.want)
+			}
+		})
 	}
 }
