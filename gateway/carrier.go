@@ -27,7 +27,7 @@ func (g *Gateway) linkChanged(p link.PeerState) {
 	sibling := p.Site == g.cfg.SelfSite().Name
 	switch {
 	case sibling && p.Refused:
-		g.pair.SetSibling("its configuration differs in what a pair must agree on: see `gw status`")
+		g.pair.SetSibling("its configuration differs in what a pair must agree on")
 	case sibling && p.Up:
 		g.pair.SetSibling("")
 	case carries:

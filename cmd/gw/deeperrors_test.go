@@ -133,7 +133,6 @@ var partial = map[string]string{
 	"no such packet":                                       "is wrapped",
 	"%w: protocol %d":                                      "can't happen: the command knows three",
 	"%w: none":                                             "can't happen: the command makes one",
-	"no pair is formed with %s: %s":                        "ends with: see `gw status`",
 	"flow %q: %w":                                          "of an end, which says what to write",
 }
 

@@ -93,7 +93,7 @@ func haProblems(h *status.HA) []string {
 	case status.SiblingSilent:
 		add("%s fell silent %s; see whether it runs, and the state of the link to it (gw status)", s.Node, agoText(h.Time, s.LastHeard))
 	case status.SiblingRefused:
-		add("no pair is formed with %s: %s; the settings that differ are in gw status", s.Node, s.Refused)
+		add("no pair is formed with %s: %s; gw status names the settings that differ", s.Node, s.Refused)
 	}
 	if len(out) > 0 {
 		return out // what the sibling said last means nothing any more

@@ -180,7 +180,7 @@ func (p *Pair) report(e *ha.Event) {
 		log = p.log.Error
 	case ha.EventFailover:
 		f := e.Failover
-		args = append(args, "reason", f.Reason, "detected", f.Detected.Round(time.Microsecond),
+		args = append(args, "detected", f.Detected.Round(time.Microsecond),
 			"claimed", f.Claimed.Round(time.Microsecond), "acknowledged", f.Acknowledged.Round(time.Microsecond))
 	}
 	if e.Kind == ha.EventFailover && p.pausedUntil != 0 {

@@ -250,7 +250,7 @@ func TestDrain(t *testing.T) {
 	w := newNet(t, nil)
 	w.run(t, "red-1", "red-2", "gray-1")
 	active, standby := w.both(t)
-	if _, err := standby.Drain(t.Context(), false); !errors.Is(err, ha.ErrNotActive) {
+	if _, err := standby.Drain(t.Context(), false); !errors.Is(err, ha.ErrNotActive) || !strings.HasSuffix(err.Error(), active.name) {
 		t.Errorf("drain of the standby: %v", err)
 	}
 	f, err := active.Drain(t.Context(), false)
@@ -265,6 +265,15 @@ func TestDrain(t *testing.T) {
 	active, standby = w.both(t)
 	standby.await(t, "was compared", func() bool { h, err := standby.Test(t.Context()); return err == nil && h.OK })
 	if h, err := active.Test(t.Context()); err != nil || h.Node != standby.name {
+		t.Errorf("%+v, %v", h, err)
+	}
+
+	// A standby that is silent can't take over, though it has had all records.
+	w.mu.Lock()
+	w.cut[standby.name] = true
+	w.mu.Unlock()
+	active.await(t, "misses the standby", func() bool { return active.Status().Sibling.State == status.SiblingSilent })
+	if h, err := active.Test(t.Context()); err != nil || h.OK || !strings.Contains(strings.Join(h.Problems, " "), standby.name+" is silent") {
 		t.Errorf("%+v, %v", h, err)
 	}
 }

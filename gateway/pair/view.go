@@ -106,6 +106,16 @@ func health(h ha.Health, reach int) status.Health {
 	return status.Health{LAN: h.LAN, Plane: h.Plane, Reach: reach}
 }
 
+// siblingNow is the sibling as this node hears it. The lock is held.
+func (p *Pair) siblingNow() status.Sibling {
+	for _, n := range p.m.Status(p.now()).Nodes {
+		if n.Sibling {
+			return p.sibling(n, time.Now())
+		}
+	}
+	return status.Sibling{Node: p.sib, State: status.SiblingUnheard}
+}
+
 func (p *Pair) sibling(n ha.NodeStatus, wall time.Time) status.Sibling {
 	s := status.Sibling{Node: p.names[n.Node], State: status.SiblingUnheard}
 	if n.Heard >= 0 {
@@ -144,10 +154,13 @@ const orderWait = 5 * time.Second
 // Drain implements control.HA.
 func (p *Pair) Drain(ctx context.Context, force bool) (status.Failover, error) {
 	if why := p.refused.Load(); why != nil && !force {
-		return status.Failover{}, fmt.Errorf("no pair is formed with %s: %s", p.sib, *why)
+		return status.Failover{}, fmt.Errorf("no pair is formed with %s: %s: see `gw status`", p.sib, *why)
 	}
 	err := p.change(ctx, func() ([]ha.Output, error) { return p.m.Drain(p.now(), force) })
 	if err != nil {
+		if active := p.Status().Active; errors.Is(err, ha.ErrNotActive) && active != "" {
+			err = fmt.Errorf("%w: run gw ha drain on %s", err, active)
+		}
 		return status.Failover{}, err
 	}
 	return status.Failover{At: time.Now(), Reason: string(ha.ReasonDrain), Planned: true, From: p.cfg.Self.Name, To: p.sib, Epoch: p.Status().Epoch}, nil
@@ -196,6 +209,10 @@ func (p *Pair) Test(context.Context) (status.HATest, error) {
 	t := status.HATest{Node: p.cfg.Self.Name, Records: r.Records, DigestEqual: r.Equal}
 	if r.Leads {
 		t.Node = p.sib
+	}
+	// Records that were in sync say nothing of a sibling that has died since.
+	if s := p.siblingNow(); s.State != status.SiblingUp {
+		t.Problems = append(t.Problems, fmt.Sprintf("%s is %s: see that gw runs there, and the state of the link to it: gw status", p.sib, s.State))
 	}
 	if r.Repair > 0 {
 		t.Problems = append(t.Problems, fmt.Sprintf("%d of 256 groups of records are being sent: ask again in a second", r.Repair))
