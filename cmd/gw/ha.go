@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/status"
 )
 
 // orderTimeout is how long an order to a running gateway may take, which is less than the 30 s after which the gateway would not
@@ -83,17 +84,36 @@ func (c *haFailoverCmd) Run(env *env) error {
 	})
 }
 
-type haTestCmd struct{ haFlags }
+type haTestCmd struct {
+	haFlags
+	Wait time.Duration `placeholder:"60s" help:"Ask again for so long until a takeover would lose nothing."`
+}
 
 // Help is shown by kong below the command.
 func (haTestCmd) Help() string {
 	return "Compares the records of connections on both nodes. Exit code 0: a takeover now would lose none of them; 1: it would, or nobody knows."
 }
 
-// Run compares the records.
+// testEvery is the time between two questions while a test is waited for.
+const testEvery = 500 * time.Millisecond
+
+// Run compares the records, until they agree or the caller has waited enough. What is
+// shown is the last answer. A gateway that does not answer yet is waited for as well.
 func (c *haTestCmd) Run(env *env) error {
-	return order(env, c.haFlags, func(ctx context.Context, client *control.Client) error {
-		t, err := client.TestHA(ctx)
+	deadline := time.Now().Add(c.Wait)
+	for {
+		var t status.HATest
+		err := order(env, c.haFlags, func(ctx context.Context, client *control.Client) (err error) {
+			t, err = client.TestHA(ctx)
+			return err
+		})
+		if left := time.Until(deadline); left > 0 && (err != nil || !t.OK) {
+			select {
+			case <-env.ctx.Done():
+			case <-time.After(min(left, testEvery)):
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -104,7 +124,7 @@ func (c *haTestCmd) Run(env *env) error {
 			return errSilent
 		}
 		return nil
-	})
+	}
 }
 
 // order has a gateway do something. One who stops waiting is told that it may happen all the same.

@@ -23,6 +23,8 @@ type madeUpPair struct {
 	test     status.HATest
 	err      error
 	forced   bool
+	tests    int // how often it was tested
+	passes   int // the test that passes, if any
 }
 
 var _ control.HA = (*madeUpPair)(nil)
@@ -33,7 +35,12 @@ func (m *madeUpPair) Drain(_ context.Context, force bool) (status.Failover, erro
 	return m.failover, m.err
 }
 func (m *madeUpPair) Failover(context.Context) (status.Failover, error) { return m.failover, m.err }
-func (m *madeUpPair) Test(context.Context) (status.HATest, error)       { return m.test, m.err }
+func (m *madeUpPair) Test(context.Context) (status.HATest, error) {
+	if m.tests++; m.tests == m.passes {
+		m.test.OK = true
+	}
+	return m.test, m.err
+}
 
 func millis(f float64) status.Millis { return status.Millis(f * float64(time.Millisecond)) }
 
@@ -212,6 +219,16 @@ func TestHAJSON(t *testing.T) {
 	}
 	ask(&pair.failover, new(status.Failover), 0, "failover")
 	ask(&pair.test, new(status.HATest), 1, "test")
+}
+
+// TestHATestWaits: --wait asks again until the standby is ready, and shows only the last
+// answer.
+func TestHATestWaits(t *testing.T) {
+	pair := &madeUpPair{test: status.HATest{Node: "red-2", Records: 7, DigestEqual: true}, passes: 3}
+	stdout, stderr, code := gw("ha", "test", "--wait", "1m", "--socket", serveHA(t, madeUp{}, pair))
+	if code != 0 || stderr != "" || strings.Count(stdout, "test:") != 1 || !strings.Contains(stdout, "passed") || pair.tests != 3 {
+		t.Errorf("exit %d after %d tests: %s%s", code, pair.tests, stdout, stderr)
+	}
 }
 
 func TestHAErrors(t *testing.T) {
