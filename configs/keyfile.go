@@ -173,11 +173,11 @@ func (b *builder) keyBeside(opt Options) string {
 			b.errorAt(nowhere, "Name this machine's with --key, or set private_key_file in the local block. A machine should hold its own key only.",
 				"several private keys belong to nodes: %s", strings.Join(match, ", "))
 		}
-	case opt.Key == KeyOptional || b.hasErrors():
-	case len(seen) > 0:
+	case b.hasErrors():
+	case len(seen) > 0: // also where a key is optional: it is here, and the wrong one
 		b.errorAt(nowhere, "Name this machine's key with --key, or write its public key (`gw pubkey`) into the configuration.",
 			"no private key here belongs to a node: %s", strings.Join(seen, ", "))
-	default:
+	case opt.Key == KeyRequired:
 		b.errorAt(nowhere, "Name it with --key, set private_key_file in the local block, or put it beside the configuration as NAME.key.",
 			"no private key: there is no *.key file beside the configuration")
 	}

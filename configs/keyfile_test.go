@@ -94,6 +94,7 @@ func TestFindKey(t *testing.T) {
 		{name: "several, optional", policy: KeyOptional, files: []file{{"a.key", red.Reveal(), 0o600}, {"b.key", gray.Reveal(), 0o600}}},
 		{name: "several, one named", files: []file{{"a.key", red.Reveal(), 0o600}, {"b.key", gray.Reveal(), 0o600}}, option: "b.key", node: "gray-1"},
 		{name: "strangers only", files: []file{{"a.key", stranger.Reveal(), 0o600}}, want: []string{"no private key here belongs to a node: DIR/a.key"}},
+		{name: "strangers only, optional", policy: KeyOptional, files: []file{{"a.key", stranger.Reveal(), 0o600}}, want: []string{"no private key here belongs to a node: DIR/a.key"}},
 		{name: "relative to the file", config: withLocal(`"keys/my"`), files: []file{{"keys/my", gray.Reveal(), 0o600}}, node: "gray-1"},
 		{name: "option overrides", config: withLocal(`"keys/my"`), files: []file{{"keys/my", gray.Reveal(), 0o600}, {"b.key", red.Reveal(), 0o600}}, option: "b.key", node: "red-1"},
 		{name: "absent", config: withLocal(`"my"`), want: []string{"DIR/site.hcl:56,22: private key: open DIR/my: no such file or directory"}},

@@ -32,7 +32,7 @@ func (c *validateCmd) Run(env *env) error {
 	if err != nil {
 		return err
 	}
-	who := "no private key here, so it may be any node"
+	who := "no key here says which node this is"
 	if cfg.Self.Known {
 		who = fmt.Sprintf("this is node %s of site %s", cfg.SelfNode().Name, cfg.SelfSite().Name)
 	}
