@@ -20,13 +20,17 @@ type initCmd struct {
 	Dir        string       `required:"" placeholder:"DIR" complete:"file" help:"Where to write site.hcl and the keys; made if it isn't there."`
 	RedSubnet  netip.Prefix `default:"10.77.1.0/24" help:"Subnet of the site that dials."`
 	GraySubnet netip.Prefix `default:"10.77.2.0/24" help:"Subnet of the site that is dialled."`
-	Endpoint   string       `default:"${example_endpoint}" help:"HOST:PORT of the dialled gateway, as the other site reaches it."`
+	Endpoint   string       `placeholder:"HOST:PORT" help:"Where the other site reaches the dialled gateway; an example's, if it is left out."`
 	RedName    string       `default:"red" help:"Name of the site that dials."`
 	GrayName   string       `default:"gray" help:"Name of the site that is dialled."`
 }
 
 // Run writes a configuration and the keys for it, and tells what to do next.
 func (c *initCmd) Run(env *env) error {
+	example := c.Endpoint == ""
+	if example {
+		c.Endpoint = exampleEndpoint
+	}
 	text, keys, err := configs.Starter(configs.StarterOptions{
 		RedName: c.RedName, GrayName: c.GrayName,
 		RedSubnet: c.RedSubnet, GraySubnet: c.GraySubnet,
@@ -45,7 +49,7 @@ func (c *initCmd) Run(env *env) error {
 	if err := writeNew(files); err != nil {
 		return err
 	}
-	return write(env.stdout, c.advice(keys))
+	return write(env.stdout, c.advice(keys, example))
 }
 
 // newFile is a file that must not be there yet.
@@ -84,13 +88,13 @@ func writeNew(files []newFile) (err error) {
 }
 
 // advice tells the firewall rule and the next steps.
-func (c *initCmd) advice(keys []configs.StarterKey) string {
+func (c *initCmd) advice(keys []configs.StarterKey, example bool) string {
 	red, gray := keys[0].Node, keys[1].Node
 	site := filepath.Join(c.Dir, "site.hcl")
 	host, port, _ := net.SplitHostPort(c.Endpoint) // checked with the rest of the configuration
 	var b strings.Builder
 	fmt.Fprintf(&b, "Wrote %s, and a private key for each node: %s.key, %s.key.\n", site, red, gray)
-	if c.Endpoint == exampleEndpoint {
+	if example {
 		fmt.Fprintf(&b, "\n%s is only an example: write the address of %s into\nthe file, or start again with --endpoint HOST:PORT.\n", c.Endpoint, gray)
 	}
 	fmt.Fprintf(&b, `
@@ -113,7 +117,9 @@ Next:
        ssh root@%[8]s install -d /etc/gw
        scp %[5]s %[9]s root@%[8]s:/etc/gw/
      A machine holds its own key only; remove the keys here afterwards.
-  3. Start both:
+  3. Start both; with the package:
+       systemctl enable --now gw
+     else in the foreground:
        gw up -c /etc/gw
 `, c.RedName, host, port, nftAddresses(host), site, red, filepath.Join(c.Dir, red+".key"), gray, filepath.Join(c.Dir, gray+".key"))
 	return b.String()

@@ -99,7 +99,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	parser := kong.Must(&cli{},
 		kong.Name("gw"), kong.Description(description),
 		kong.Writers(stdout, stderr),
-		kong.Vars{"example_endpoint": exampleEndpoint},
 		kong.Exit(func(code int) { panic(exit{code}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 80}),
 	)

@@ -215,6 +215,9 @@ func TestInit(t *testing.T) {
 			t.Errorf("%s can't go up: %v", node, diags.List)
 		}
 	}
+	if out, _, _ := gw("init", "--dir", dir+"2", "--endpoint", exampleEndpoint); strings.Contains(out, "only an example") {
+		t.Error("an endpoint that was given is called an example, since it is the example's")
+	}
 	// What is there is kept, and nothing is added to it.
 	before, _ := os.ReadFile(filepath.Join(dir, "red-1.key"))
 	if err := os.Remove(filepath.Join(dir, "site.hcl")); err != nil {
