@@ -43,10 +43,14 @@ func Tried(level, target string, sent int, took []time.Duration, failed error) P
 		slices.Sort(took)
 		p.Min, p.Median, p.Max = status.Seconds(took[0]), status.Seconds(took[len(took)/2]), status.Seconds(took[len(took)-1])
 	}
+	var timeout net.Error
 	switch level {
 	case "gateway":
 		p.Means, p.Do = "the other gateway answers inside the tunnel", ""
-		if !p.OK {
+		switch {
+		case errors.As(failed, &timeout) && timeout.Timeout():
+			p.Means, p.Do = "the other gateway does not answer inside the tunnel in time", "see the link above, and whether gw runs there: gw status"
+		case !p.OK:
 			p.Means, p.Do = fmt.Sprintf("the other gateway does not answer inside the tunnel: %v", failed), "see the link above, and whether gw runs there: gw status"
 		}
 	case "port":
