@@ -207,7 +207,7 @@ local {
   # and file:line, one when it ends, with bytes, duration and reason, and one for
   # each change of roles and each reload.
   audit {
-    # A file, which is appended to and reopened on SIGHUP, or "stdout", which systemd
+    # A file, which is appended to and reopened on SIGUSR1, or "stdout", which systemd
     # hands to its journal. Default: nothing is written. Connections never wait for
     # it: lines that it can't take are lost, counted, and it says so itself.
     to = "/var/log/gw/audit.log"

@@ -38,7 +38,7 @@ func newNotifier(getenv func(string) string, pid int, log hclog.Logger) notifier
 func (n notifier) Ready() { n.tell("READY=1") }
 
 // Reloading says that a reload has begun; Ready has to follow, whatever comes
-// of it. The time lets systemd tell this reload from one before (Type=notify-reload).
+// of it. A unit of Type=notify-reload wants the time, to tell this reload from one before.
 func (n notifier) Reloading() {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

@@ -54,14 +54,14 @@ func reloadCode(r status.Reload) error {
 	return exitCode(exitRestart)
 }
 
-// reloadOn reloads at each signal until ctx ends. The outcome is logged.
-func reloadOn(ctx context.Context, signals <-chan os.Signal, reload func() status.Reload) {
+// onSignal acts at each signal until ctx ends.
+func onSignal(ctx context.Context, signals <-chan os.Signal, act func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-signals:
-			reload()
+			act()
 		}
 	}
 }

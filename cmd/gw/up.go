@@ -16,19 +16,22 @@ import (
 	"github.com/onewaylink/gw/gateway"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/process"
-	"github.com/onewaylink/gw/gateway/status"
 )
 
 type upCmd struct {
 	configFlags
 }
 
-// Run brings this node up and carries packets until SIGINT or SIGTERM. SIGHUP reloads.
+// Run brings this node up and carries packets until SIGINT or SIGTERM. SIGHUP reloads, and
+// SIGUSR1 opens the audit log anew, which SIGHUP does, too.
 func (c *upCmd) Run(env *env) error {
 	start := time.Now()
 	hup := make(chan os.Signal, 1) // from the start: it would end the process
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	usr1 := make(chan os.Signal, 1)
+	signal.Notify(usr1, syscall.SIGUSR1)
+	defer signal.Stop(usr1)
 	cfg, err := c.load(env)
 	if err != nil {
 		return err
@@ -55,12 +58,16 @@ func (c *upCmd) Run(env *env) error {
 	group.Go(func() error { return process.Tidy(running) })
 	group.Go(func() error { return manager.run(ctx, answers(cfg.Local.Socket)) })
 	group.Go(func() error {
-		reloadOn(running, hup, func() status.Reload {
+		onSignal(running, hup, func() {
 			manager.Reloading()
 			defer manager.Ready() // also when the old configuration goes on
 			g.ReopenAudit()
-			return g.Reload()
+			g.Reload()
 		})
+		return nil
+	})
+	group.Go(func() error {
+		onSignal(running, usr1, g.ReopenAudit)
 		return nil
 	})
 	group.Go(func() error {

@@ -107,6 +107,7 @@ func TestPackage(t *testing.T) {
 		}
 	})
 
+	t.Run("audit log", func(t *testing.T) { testAudit(t, red) })
 	t.Run("hardening", func(t *testing.T) { testHardening(t, red) })
 
 	for _, m := range both {
@@ -116,11 +117,42 @@ func TestPackage(t *testing.T) {
 		m.run("test -f /etc/gw/site.hcl && test -f /etc/gw/" + m.name + ".key && test -d /var/lib/gw/" + m.name)
 		m.fails("test -e /usr/bin/gw || test -e /etc/systemd/system/multi-user.target.wants/gw.service")
 	}
-	says(t, red.run("dpkg -P gw"), "holds your configuration and keys")
-	red.run("test -f /etc/gw/red-1.key")
+	out := red.run("dpkg -P gw")
+	says(t, out, "holds your configuration and keys")
+	says(t, out, "holds the audit log")
+	red.run("test -f /etc/gw/red-1.key && test -f /var/log/gw/audit.log")
 	red.fails("test -e /var/lib/gw || test -e /etc/gw/site.hcl.example")
 	gray.run("rm /etc/gw/site.hcl /etc/gw/gray-1.key && dpkg -P gw")
-	gray.fails("test -e /etc/gw")
+	gray.fails("test -e /etc/gw || test -e /var/log/gw")
+}
+
+// testAudit: the unit's directory takes the audit log, what the package gives to logrotate
+// has it opened anew without a reload, and systemd hears what became of a reload.
+func testAudit(t *testing.T, m *machine) {
+	m = m.in(t)
+	m.run(`printf 'local {\n  audit { to = "/var/log/gw/audit.log" }\n}\n' > /etc/gw/audit.hcl && gw validate -c /etc/gw && systemctl restart gw`)
+	pid := m.run("systemctl show -P MainPID gw")
+	reloads := func(file, want string) {
+		t.Helper()
+		m.until(want+" reloads in "+file, func() bool {
+			out, _ := m.try("grep -c '\"event\":\"reload\"' /var/log/gw/" + file)
+			return strings.TrimSpace(out) == want
+		})
+	}
+	m.run("systemctl reload gw")
+	reloads("audit.log", "1")
+	says(t, m.run("stat -c '%U %a' /var/log/gw /var/log/gw/audit.log"), "root 750\nroot 600")
+	m.run("cd /var/log/gw && mv audit.log audit.log.1 && sh -ec \"$(sed -n '/postrotate/,/endscript/{//!p}' /etc/logrotate.d/gw)\"")
+	m.until("a new file", func() bool { _, err := m.try("test -f /var/log/gw/audit.log"); return err == nil })
+	m.run("systemctl reload gw")
+	reloads("audit.log", "1")
+	reloads("audit.log.1", "1")
+	m.run("echo 'sight {}' > /etc/gw/wrong.hcl")
+	m.fails("systemctl reload gw")
+	m.run("rm /etc/gw/wrong.hcl /etc/gw/audit.hcl")
+	if now := m.run("systemctl show -P MainPID gw"); now != pid {
+		t.Errorf("process %s before, %s after", pid, now)
+	}
 }
 
 // testHardening takes away what the unit allows, one after the other, and looks
@@ -181,6 +213,9 @@ func testHardening(t *testing.T, m *machine) {
 	says(t, m.run("journalctl -b --no-pager -u gw"), "SIGABRT")
 	works("")
 	m.linkUp()
+	if out, _ := m.try("gw doctor"); strings.Contains(out, "could not be asked") {
+		t.Errorf("the unit keeps gw doctor from a question:\n%s", out)
+	}
 	t.Log(m.run("systemd-analyze security --no-pager gw | tail -n 1"))
 }
 
