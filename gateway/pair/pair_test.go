@@ -268,6 +268,15 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%+v, %v", h, err)
 	}
 
+	// Nor may one be relied on that reaches no other site.
+	w.mu.Lock()
+	w.cut["gray-1"] = true
+	w.mu.Unlock()
+	active.await(t, "hears that the standby reaches nobody", func() bool {
+		h, err := active.Test(t.Context())
+		return err == nil && !h.OK && strings.Contains(strings.Join(h.Problems, " "), standby.name+" could not carry")
+	})
+
 	// A standby that is silent can't take over, though it has had all records.
 	w.mu.Lock()
 	w.cut[standby.name] = true

@@ -106,9 +106,9 @@ func health(h ha.Health, reach int) status.Health {
 	return status.Health{LAN: h.LAN, Plane: h.Plane, Reach: reach}
 }
 
-// siblingNow is the sibling as this node hears it. The lock is held.
-func (p *Pair) siblingNow() status.Sibling {
-	for _, n := range p.m.Status(p.now()).Nodes {
+// siblingIn finds the sibling in a snapshot. The lock is held.
+func (p *Pair) siblingIn(s ha.Status) status.Sibling {
+	for _, n := range s.Nodes {
 		if n.Sibling {
 			return p.sibling(n, time.Now())
 		}
@@ -210,9 +210,17 @@ func (p *Pair) Test(context.Context) (status.HATest, error) {
 	if r.Leads {
 		t.Node = p.sib
 	}
-	// Records that were in sync say nothing of a sibling that has died since.
-	if s := p.siblingNow(); s.State != status.SiblingUp {
-		t.Problems = append(t.Problems, fmt.Sprintf("%s is %s: see that gw runs there, and the state of the link to it: gw status", p.sib, s.State))
+	// Records that were in sync say nothing of a standby that has died since, or can't
+	// carry what they are about.
+	s := p.m.Status(p.now())
+	fit := health(s.Health, s.Reach)
+	if sib := p.siblingIn(s); sib.State != status.SiblingUp {
+		t.Problems = append(t.Problems, fmt.Sprintf("%s is %s: see that gw runs there, and the state of the link to it: gw status", p.sib, sib.State))
+	} else if r.Leads {
+		fit = *sib.Health
+	}
+	if !fit.LAN || !fit.Plane || fit.Reach == 0 {
+		t.Problems = append(t.Problems, t.Node+" could not carry the connections on: see gw doctor there")
 	}
 	if r.Repair > 0 {
 		t.Problems = append(t.Problems, fmt.Sprintf("%d of 256 groups of records are being sent: ask again in a second", r.Repair))
