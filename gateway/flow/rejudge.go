@@ -105,6 +105,7 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 		if out.few() {
 			t.tellOpened(f, f.last)
 		}
+	case f.over(): // nobody has it any more, nor does a plan count it
 	default:
 		out.Kept++
 		if rule.Name != f.rule.Name {
@@ -138,6 +139,7 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 		if out.few() {
 			t.tellEnded(f, revoked)
 		}
+	case f.over(): // nobody has it any more, nor does a plan count it
 	default:
 		out.Kept++
 		if old == nil || f.rule.Name != old.Name {

@@ -41,6 +41,18 @@ func errorsTold(t *testing.T, packets ...[]byte) (n int) {
 	return n
 }
 
+// TestRejudgeFinished: a connection that has ended neither goes on nor ends by a reload.
+func TestRejudgeFinished(t *testing.T) {
+	g := newGW(t, policy(ModeRoute, 5432, 5433))
+	done := toPort(5432)
+	g.open(done)
+	g.open(toPort(5433))
+	g.close(done)
+	if got := g.table.SetJudge(policyNamed("new", ModeRoute, 5432, 5433)); got != (Rejudged{Kept: 1, Moved: 1}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestRevoke: a connection that no rule allows any more is refused both ways, as what
 // policy denies is; it leaves no record; another does not notice; and when the rule
 // comes back in time, it goes on.
