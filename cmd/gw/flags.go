@@ -99,7 +99,7 @@ func (f socketFlags) resolveIn(dir string) (string, error) {
 	}
 	switch len(found) {
 	case 0:
-		return "", fmt.Errorf("no gateway is running here (no socket in %s); start it with: gw up -c /etc/gw, or name its socket with --socket", dir)
+		return "", fmt.Errorf("no gateway is running here (no socket in %s); start it with systemctl start gw, or gw up -c /etc/gw; or name its socket with --socket", dir)
 	case 1:
 		return found[0], nil
 	}

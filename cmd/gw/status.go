@@ -113,7 +113,7 @@ func write(w io.Writer, text string) error {
 func askError(err error) error {
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
-		return fmt.Errorf("%w; start it with: gw up -c /etc/gw", err)
+		return fmt.Errorf("%w; start it with systemctl start gw, or gw up -c /etc/gw", err)
 	case errors.Is(err, control.ErrPermission):
 		return fmt.Errorf("%w; ask as root", err)
 	case errors.Is(err, context.DeadlineExceeded):

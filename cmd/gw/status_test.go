@@ -229,7 +229,7 @@ func TestAskingFails(t *testing.T) {
 		code int
 		want string
 	}{
-		{"status without a gateway", []string{"status", "--socket", missing}, 1, "no gateway is running here (" + missing + "); start it with: gw up -c /etc/gw"},
+		{"status without a gateway", []string{"status", "--socket", missing}, 1, "no gateway is running here (" + missing + "); start it with systemctl start gw, or gw up -c /etc/gw"},
 		{"watching without a gateway", []string{"status", "--watch", "--socket", missing}, 1, "no gateway is running here"},
 		{"conns without a gateway", []string{"conns", "--socket", missing}, 1, "no gateway is running here"},
 		{"status of a killed gateway", []string{"status", "--socket", dead}, 1, "no gateway is running here"},

@@ -93,7 +93,7 @@ func link(l *status.Link, now time.Time) []Check {
 		out = append(out, at("path mtu", OK, fmt.Sprintf("%d out, %d in", l.MTUOut, l.MTUIn), ""))
 	}
 	if l.LossOut > badLoss || l.LossIn > badLoss {
-		out = append(out, at("loss", Warning, fmt.Sprintf("%.2g %% out, %.2g %% in", 100*l.LossOut, 100*l.LossIn), `have the bulk relayed (mode = "auto"), and have the path looked at`))
+		out = append(out, at("loss", Warning, fmt.Sprintf("%.2g %% out, %.2g %% in", 100*l.LossOut, 100*l.LossIn), `if the link was not out lately, have the path looked at; bulk does not suffer where its rule's mode is auto`))
 	} else {
 		out = append(out, at("loss", OK, fmt.Sprintf("none to speak of, round trip %v", time.Duration(l.RTT).Round(10*time.Microsecond)), ""))
 	}
