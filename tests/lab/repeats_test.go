@@ -286,6 +286,15 @@ func TestRepeatsAllows(t *testing.T) {
 			tr.pass(tr.seg(gray, ACK|FIN, 11, 6, 400), "end")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(11, 15)...), "")
 		}},
+		{"a reset that was not believed, and a repetition when its bytes are forgotten", func(tr *trace) {
+			tr.pass(tr.seg(gray, RST, 1000, 0, 0), "")
+			tr.after(keepBytes + time.Second)
+			addr := tr.addr[red]
+			tr.addr[red] = netip.AddrPortFrom(addr.Addr(), addr.Port()+1)
+			tr.open() // which is when old ones are forgotten
+			tr.addr[red] = addr
+			tr.pass(tr.seg(gray, ACK, 1, 6, 400), "world!")
+		}},
 		{"SACK of nothing and upside down, if the other has said them", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(30, 8)...), "")

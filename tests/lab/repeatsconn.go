@@ -162,7 +162,7 @@ func (c *connection) hear(x int, s *Segment) string {
 		return "other bytes than the other had said there"
 	case d == unsent:
 		return fmt.Sprintf("bytes that the other had not said: its last was at %d", uint32(e.bytes.top-1))
-	case d == forgotten:
+	case d == forgotten && !e.bytes.dropped: // a reset that nobody believed, and a timer of minutes
 		return fmt.Sprintf("bytes that lie %d behind the other's last", e.bytes.top-pos)
 	case pos+int64(s.Len) > e.high:
 		return fmt.Sprintf("a sequence number beyond the other's, which was %d", uint32(e.high))

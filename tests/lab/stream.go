@@ -9,6 +9,7 @@ type stream struct {
 	chunks     map[int64][]byte
 	oldest     int64 // the first chunk that may be held
 	others     []other
+	dropped    bool // what it held is forgotten
 }
 
 // other is what a sender has put at a position where it had sent something else
@@ -62,7 +63,7 @@ func (s *stream) write(at int64, b []byte) {
 }
 
 // drop forgets the bytes.
-func (s *stream) drop() { s.chunks, s.others = nil, nil }
+func (s *stream) drop() { s.chunks, s.others, s.dropped = nil, nil, true }
 
 // comparison is how bytes compare with the stream's.
 type comparison int
