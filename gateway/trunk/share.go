@@ -6,9 +6,8 @@ import (
 )
 
 // Each trunk has a bbr of its own, and none knows of the others. A few of them keep
-// a queue of a whole round trip on the way to a node; eighty keep the link losing a
-// fifth of what they send, because none sends less than four segments a round trip;
-// and whoever begins late finds the way full. A share paces the trunks to one node
+// a queue of a whole round trip on the way to a node, and whoever begins late finds the
+// way full. A share paces the trunks to one node
 // together: what they send in all is about what has been seen to arrive, with next to
 // no queue, and each gets as much as the others, or all that it can use. It only ever
 // sets bounds: below its own a trunk does what bbr would do.
