@@ -47,7 +47,7 @@ func TestEveryMessageIsListed(t *testing.T) {
 		}
 	}
 	unbroken := strings.Join(strings.Fields(listed.String()), " ")
-	formats, err := messages.Formats(2, func(fun ast.Expr) bool {
+	formats, err := messages.Formats(".", 2, func(fun ast.Expr) bool {
 		f, ok := fun.(*ast.SelectorExpr)
 		return ok && (f.Sel.Name == "errorAt" || f.Sel.Name == "warnAt")
 	})

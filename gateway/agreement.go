@@ -54,9 +54,5 @@ func (g *Gateway) carries(site, node string) bool {
 	if site != g.cfg.SelfSite().Name {
 		return g.carrier(site) == node
 	}
-	active := g.cfg.SelfNode().Name == node
-	if g.pair != nil && g.pair.Follows() {
-		return !active
-	}
-	return active
+	return (g.cfg.SelfNode().Name == node) != g.follows()
 }

@@ -64,6 +64,9 @@ func (g *Gateway) carrier(site string) string {
 	return g.carriers[site]
 }
 
+// follows reports whether this node stands by: its sibling carries the site.
+func (g *Gateway) follows() bool { return g.pair != nil && g.pair.Follows() }
+
 // setCarrier hears from the pair which node carries a site from now on.
 func (g *Gateway) setCarrier(site, node string) {
 	g.nodesMu.Lock()

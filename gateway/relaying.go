@@ -127,7 +127,7 @@ func (r *relaying) takePart(t *relayTrunk, open *wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	if g := r.gw; g.pair != nil && g.pair.Follows() || r.draining.Load() {
+	if g := r.gw; g.follows() || r.draining.Load() {
 		return errNotActive
 	}
 	said := wire.Position{End: open.Seq, Ack: open.Ack, Edge: open.Edge}
@@ -154,7 +154,7 @@ func (r *relaying) run(ctx context.Context) error {
 func (r *relaying) gauge() {
 	g := r.gw
 	// What a standby's kernel sends goes to its sibling, so that it has no trunks.
-	follows := g.pair != nil && g.pair.Follows()
+	follows := g.follows()
 	r.mu.Lock()
 	lost := r.loss.look(r.legs.Describe(), time.Now())
 	r.mu.Unlock()

@@ -35,7 +35,7 @@ func (r reloader) Plan(files []control.File) status.Plan {
 	if next.Local.PrivateKeyFile == "" {
 		next.Local.PrivateKeyFile = running.Local.PrivateKeyFile
 	}
-	out := status.Plan{Config: g.compared(next, diags), Follows: g.pair != nil && g.pair.Follows()}
+	out := status.Plan{Config: g.compared(next, diags), Follows: g.follows()}
 	if len(out.Mistakes) > 0 {
 		return out
 	}

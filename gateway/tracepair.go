@@ -18,11 +18,10 @@ type asked struct {
 
 // self finds it.
 func (t *tracing) self() (asked, error) {
-	p := t.gw.pair
-	if p == nil || !p.Follows() {
+	if !t.gw.follows() {
 		return asked{t: t}, nil
 	}
-	node := p.Status().Active
+	node := t.gw.pair.Status().Active
 	if node == "" {
 		return asked{}, fmt.Errorf("%s does not carry its site, and does not know who does: see gw ha status", t.gw.cfg.SelfNode().Name)
 	}

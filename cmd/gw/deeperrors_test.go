@@ -228,7 +228,7 @@ func deepErrors() (map[string][]messages.Format, error) {
 			if err != nil || !d.IsDir() {
 				return err
 			}
-			list, err := messages.FormatsIn(path, 0, makesError)
+			list, err := messages.Formats(path, 0, makesError)
 			for _, f := range list {
 				file, relErr := filepath.Rel(root, f.Pos.Filename)
 				if relErr != nil {

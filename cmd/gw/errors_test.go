@@ -186,7 +186,7 @@ var unlisted = map[string]string{
 // everyErrorIsIn looks for each error of this package's source in the list.
 func everyErrorIsIn(t *testing.T, list string) {
 	t.Helper()
-	formats, err := messages.Formats(0, makesError)
+	formats, err := messages.Formats(".", 0, makesError)
 	if err != nil {
 		t.Fatal(err)
 	}

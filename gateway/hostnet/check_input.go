@@ -162,40 +162,13 @@ func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how
 				return notAtAll
 			}
 		case *expr.Cmp:
-			switch l := load.(type) {
-			case *expr.Meta:
-				switch l.Key {
-				case expr.MetaKeyIIFNAME:
-					switch {
-					case o.device != "" && (e.Op != expr.CmpOpEq || !namesDevice(e.Data, o.device)):
-						return notAtAll
-					case o.device != "":
-						how = byPort
-					case e.Op == expr.CmpOpEq && (namesDevice(e.Data, "lo") || namesDevice(e.Data, tun)):
-						return notAtAll
-					}
-				case expr.MetaKeyIIF:
-					if o.device != "" || e.Op == expr.CmpOpEq && string(e.Data) == string(binary.NativeEndian.AppendUint32(nil, loopbackIndex)) {
-						return notAtAll
-					}
-				case expr.MetaKeyL4PROTO:
-					if e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != o.proto) {
-						return notAtAll
-					}
-				case expr.MetaKeyNFPROTO: // nft writes it before an address
-				default:
-					narrow = true
-				}
-			case *expr.Payload:
-				switch {
-				case isDstPort(l), isBothPorts(l) && len(e.Data) == 4:
-					if !holds(e.Op, string(port), string(e.Data[len(e.Data)-2:])) {
-						return notAtAll
-					}
-					how = byPort
-				case isProtocol(l) && e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != o.proto):
-					return notAtAll
-				}
+			switch o.compared(load, e, tun) {
+			case excludes:
+				return notAtAll
+			case names:
+				how = byPort
+			case narrows:
+				narrow = true
 			}
 		case *expr.Range:
 			if l, ok := load.(*expr.Payload); ok && isDstPort(l) {
@@ -241,6 +214,64 @@ func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how
 		return notAtAll
 	}
 	return how
+}
+
+// What a comparison says of an opening.
+const (
+	nothing  = iota
+	excludes // it does not hold for what the opening lets in
+	names    // it is of its port, or of the TUN, and holds
+	narrows  // it is of something that is not looked at
+)
+
+// compared says what a comparison of what was loaded says of the opening.
+func (o opening) compared(load expr.Any, e *expr.Cmp, tun string) int {
+	switch l := load.(type) {
+	case *expr.Meta:
+		return o.comparedMeta(l.Key, e, tun)
+	case *expr.Payload:
+		switch {
+		case isDstPort(l), isBothPorts(l) && len(e.Data) == 4:
+			if !holds(e.Op, string(binary.BigEndian.AppendUint16(nil, o.port)), string(e.Data[len(e.Data)-2:])) {
+				return excludes
+			}
+			return names
+		case isProtocol(l) && o.otherProtocol(e):
+			return excludes
+		}
+	}
+	return nothing
+}
+
+func (o opening) comparedMeta(key expr.MetaKey, e *expr.Cmp, tun string) int {
+	switch key {
+	case expr.MetaKeyIIFNAME:
+		switch {
+		case o.device != "" && (e.Op != expr.CmpOpEq || !namesDevice(e.Data, o.device)):
+			return excludes
+		case o.device != "":
+			return names
+		case e.Op == expr.CmpOpEq && (namesDevice(e.Data, "lo") || namesDevice(e.Data, tun)):
+			return excludes
+		}
+	case expr.MetaKeyIIF:
+		if o.device != "" || e.Op == expr.CmpOpEq && string(e.Data) == string(binary.NativeEndian.AppendUint32(nil, loopbackIndex)) {
+			return excludes
+		}
+	case expr.MetaKeyL4PROTO:
+		if o.otherProtocol(e) {
+			return excludes
+		}
+	case expr.MetaKeyNFPROTO: // nft writes it before an address
+	default:
+		return narrows
+	}
+	return nothing
+}
+
+// otherProtocol tells whether a comparison wants another transport protocol.
+func (o opening) otherProtocol(e *expr.Cmp) bool {
+	return e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != o.proto)
 }
 
 // loopbackIndex is the loopback's in every namespace.

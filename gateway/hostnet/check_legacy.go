@@ -30,6 +30,11 @@ var (
 	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 140, 168}
 )
 
+// among says whether these are the tables of one of the IP versions.
+func (t legacyTables) among(v4, v6 bool) bool {
+	return t.domain == unix.AF_INET && v4 || t.domain == unix.AF_INET6 && v6
+}
+
 // Option names and layouts, alike in both families.
 const (
 	soGetInfo    = 64 // IPT_SO_GET_INFO
@@ -58,7 +63,7 @@ type legacyInfo struct {
 // the policy only and at no last rule.
 func checkLegacyFirewall(c CheckConfig, v4, v6 bool) (found []Finding) {
 	for _, t := range []legacyTables{legacy4, legacy6} {
-		if t.domain == unix.AF_INET && !v4 || t.domain == unix.AF_INET6 && !v6 {
+		if !t.among(v4, v6) {
 			continue
 		}
 		missing, err := t.missing(c.Device)

@@ -3,8 +3,6 @@ package hostnet
 import (
 	"encoding/binary"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
 
 const hookInput = 1 // NF_INET_LOCAL_IN
@@ -14,10 +12,12 @@ const (
 	legacyMatchName = 2
 	legacyMatchHead = 32
 	legacyPorts     = legacyMatchHead + 4 // the destination's, behind the source's
-	// Where the flags are that invert a comparison, and which is about those ports.
-	legacyUDPInverse, legacyUDPInvertsPorts = legacyMatchHead + 8, 2
-	legacyTCPInverse, legacyTCPInvertsPorts = legacyMatchHead + 11, 2
+	// legacyInvertsPorts is the flag that inverts the comparison of those ports.
+	legacyInvertsPorts = 2 // XT_TCP_INV_DSTPT, XT_UDP_INV_DSTPT
 )
+
+// legacyInverse is where the flags are that invert a comparison, of the matches of ports.
+var legacyInverse = map[string]int{"udp": legacyMatchHead + 8, "tcp": legacyMatchHead + 11}
 
 // checkLegacyInput does for iptables what checkInput does for nftables, but looks at the
 // policy only and at no last rule.
@@ -29,7 +29,7 @@ func checkLegacyInput(wanted []opening, tun string) (found []Finding) {
 			continue
 		}
 		for _, o := range wanted {
-			if t.domain == unix.AF_INET && !o.v4 || t.domain == unix.AF_INET6 && !o.v6 || !t.dropsInput(info, entries) || t.lets(info, entries, o, tun) {
+			if !t.among(o.v4, o.v6) || !t.dropsInput(info, entries) || t.lets(info, entries, o, tun) {
 				continue
 			}
 			rule := fmt.Sprintf("-p udp --dport %d", o.port)
@@ -91,14 +91,11 @@ func (t legacyTables) accepted(b []byte, e legacyEntry, o opening, tun string) (
 			return notAtAll
 		}
 		m = m[:size]
-		switch name := text(m[legacyMatchName:legacyMatchHead]); {
-		case name == "udp" && size > legacyUDPInverse && namesPorts(m):
-			if !portsHold(m, o.port, m[legacyUDPInverse]&legacyUDPInvertsPorts != 0) {
-				return notAtAll
-			}
-			how = byPort
-		case name == "tcp" && size > legacyTCPInverse && namesPorts(m):
-			if !portsHold(m, o.port, m[legacyTCPInverse]&legacyTCPInvertsPorts != 0) {
+		name := text(m[legacyMatchName:legacyMatchHead])
+		inverse, ports := legacyInverse[name]
+		switch {
+		case ports && size > inverse && namesPorts(m):
+			if !portsHold(m, o.port, m[inverse]&legacyInvertsPorts != 0) {
 				return notAtAll
 			}
 			how = byPort

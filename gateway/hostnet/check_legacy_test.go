@@ -16,16 +16,7 @@ func TestLegacyFirewall(t *testing.T) {
 		tables legacyTables
 	}{{"testdata/iptables-forward-drop.bin", legacy4}, {"testdata/ip6tables-forward-drop.bin", legacy6}} {
 		t.Run(c.file, func(t *testing.T) {
-			b, err := os.ReadFile(c.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var info legacyInfo
-			n, err := binary.Decode(b, binary.LittleEndian, &info)
-			if err != nil {
-				t.Fatal(err)
-			}
-			entries := b[n:]
+			info, entries := readLegacy(t, c.file)
 			judge := func(what string, info legacyInfo, entries []byte, want ...string) {
 				t.Helper()
 				if got := c.tables.judge(info, entries, "gw0"); !slices.Equal(got, want) {
@@ -83,16 +74,7 @@ func TestLegacyInput(t *testing.T) {
 		tables legacyTables
 	}{{"testdata/iptables-input-", legacy4}, {"testdata/ip6tables-input-", legacy6}} {
 		for name, want := range map[string]bool{"drop": false, "ports": true, "ifaces": true} {
-			b, err := os.ReadFile(family.prefix + name + ".bin")
-			if err != nil {
-				t.Fatal(err)
-			}
-			var info legacyInfo
-			n, err := binary.Decode(b, binary.LittleEndian, &info)
-			if err != nil {
-				t.Fatal(err)
-			}
-			entries := b[n:]
+			info, entries := readLegacy(t, family.prefix+name+".bin")
 			if !family.tables.dropsInput(info, entries) {
 				t.Errorf("%s%s: its policy is not seen", family.prefix, name)
 			}
@@ -106,4 +88,18 @@ func TestLegacyInput(t *testing.T) {
 			}
 		}
 	}
+}
+
+// readLegacy reads a table from a file.
+func readLegacy(t *testing.T, file string) (info legacyInfo, entries []byte) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := binary.Decode(b, binary.LittleEndian, &info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info, b[n:]
 }

@@ -66,6 +66,11 @@ func (v *view) end(err error) {
 func (p *Pair) Status() status.HA {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.status()
+}
+
+// status is Status with the lock held.
+func (p *Pair) status() status.HA {
 	now, wall := p.now(), time.Now()
 	s := p.m.Status(now)
 	r := p.r.Status(now)
@@ -104,16 +109,6 @@ func (p *Pair) Status() status.HA {
 
 func health(h ha.Health, reach int) status.Health {
 	return status.Health{LAN: h.LAN, Plane: h.Plane, Reach: reach}
-}
-
-// siblingIn finds the sibling in a snapshot. The lock is held.
-func (p *Pair) siblingIn(s ha.Status) status.Sibling {
-	for _, n := range s.Nodes {
-		if n.Sibling {
-			return p.sibling(n, time.Now())
-		}
-	}
-	return status.Sibling{Node: p.sib, State: status.SiblingUnheard}
 }
 
 func (p *Pair) sibling(n ha.NodeStatus, wall time.Time) status.Sibling {
@@ -212,12 +207,12 @@ func (p *Pair) Test(context.Context) (status.HATest, error) {
 	}
 	// Records that were in sync say nothing of a standby that has died since, or can't
 	// carry what they are about.
-	s := p.m.Status(p.now())
-	fit := health(s.Health, s.Reach)
-	if sib := p.siblingIn(s); sib.State != status.SiblingUp {
-		t.Problems = append(t.Problems, fmt.Sprintf("%s is %s: see that gw runs there, and the state of the link to it: gw status", p.sib, sib.State))
+	h := p.status()
+	fit := h.Health
+	if h.Sibling.State != status.SiblingUp {
+		t.Problems = append(t.Problems, fmt.Sprintf("%s is %s: see that gw runs there, and the state of the link to it: gw status", p.sib, h.Sibling.State))
 	} else if r.Leads {
-		fit = *sib.Health
+		fit = *h.Sibling.Health
 	}
 	if !fit.LAN || !fit.Plane || fit.Reach == 0 {
 		t.Problems = append(t.Problems, t.Node+" could not carry the connections on: see gw doctor there")

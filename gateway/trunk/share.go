@@ -62,9 +62,8 @@ type share struct {
 	full    bool          // there is a queue
 	low     time.Duration // what it must become shorter than, and since when
 	queued  time.Duration
-	best    [2]float64 // the highest rate of this half and of the one before
-	half    time.Duration
-	demand  []float64
+	best    halves[float64] // the highest rates
+	scratch []float64
 }
 
 // round takes what the trunks that are busy have done since the last one, and returns
@@ -73,20 +72,20 @@ type share struct {
 func (s *share) round(now, base time.Duration, busy []sample) float64 {
 	if len(busy) < 2 {
 		if now-s.several > aloneFor {
-			*s = share{demand: s.demand, several: s.several}
+			*s = share{scratch: s.scratch, several: s.several}
 		}
 		return 0
 	}
 	s.several = now
 	s.rounds++
-	rtts, arrived := s.demand[:0], 0.0
+	rtts, arrived := s.scratch[:0], 0.0
 	for _, b := range busy {
 		rtts = append(rtts, float64(b.rtt))
 		arrived += b.rate
 	}
 	slices.Sort(rtts)
 	queue := time.Duration(rtts[len(rtts)/2]) - base
-	s.demand = rtts
+	s.scratch = rtts
 	best := s.remember(now, arrived)
 	none := max(leastQueue, base/queuePart)
 	switch full := queue > none; {
@@ -124,11 +123,9 @@ func (s *share) remember(now time.Duration, rate float64) float64 {
 	if s.full {
 		kept = queuedFor
 	}
-	if now-s.half > kept/2 {
-		s.half, s.best[1], s.best[0] = now, s.best[0], 0
-	}
-	s.best[0] = max(s.best[0], rate)
-	return max(s.best[0], s.best[1])
+	s.best.turn(now, kept)
+	s.best.this = max(s.best.this, rate)
+	return max(s.best.this, s.best.before)
 }
 
 // divide finds the bound for each with which all together send the total: whoever
@@ -138,7 +135,7 @@ func (s *share) divide(busy []sample) {
 		s.pace = 0
 		return
 	}
-	want := s.demand[:0]
+	want := s.scratch[:0]
 	for _, b := range busy {
 		if b.waiting && b.rate > s.pace*0.7 {
 			want = append(want, s.total)
@@ -157,32 +154,41 @@ func (s *share) divide(busy []sample) {
 		left -= w
 	}
 	s.pace = max(s.pace, minPace)
-	s.demand = want
+	s.scratch = want
 }
 
-// leastFor is how long the least round trip is remembered, in two halves: the way
-// may become longer, and a queue that stays for so long is somebody else's.
+// halves keeps something of the last while: of the half that is under way, and of the
+// one before it.
+type halves[T any] struct {
+	this, before T
+	began        time.Duration
+}
+
+// turn begins a half if the one under way is over.
+func (h *halves[T]) turn(now, while time.Duration) {
+	if now-h.began > while/2 {
+		*h = halves[T]{before: h.this, began: now}
+	}
+}
+
+// leastFor is how long the least round trip is remembered: the way may become longer,
+// and a queue that stays for so long is somebody else's.
 const leastFor = 10 * time.Second
 
-// least is the least value of the last seconds.
-type least struct {
-	min  [2]time.Duration // of this half and of the one before; 0 is none
-	half time.Duration
-}
+// least is the least value of the last seconds; 0 is none.
+type least struct{ halves[time.Duration] }
 
 func (l *least) see(now, v time.Duration) {
-	if now-l.half > leastFor/2 {
-		l.half, l.min[1], l.min[0] = now, l.min[0], 0
-	}
-	if l.min[0] == 0 || v < l.min[0] {
-		l.min[0] = v
+	l.turn(now, leastFor)
+	if l.this == 0 || v < l.this {
+		l.this = v
 	}
 }
 
 // value returns 0 if nothing was seen.
 func (l *least) value() time.Duration {
-	if l.min[1] > 0 && (l.min[0] == 0 || l.min[1] < l.min[0]) {
-		return l.min[1]
+	if l.before > 0 && (l.this == 0 || l.before < l.this) {
+		return l.before
 	}
-	return l.min[0]
+	return l.this
 }

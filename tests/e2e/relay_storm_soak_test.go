@@ -6,7 +6,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
-	"syscall"
 	"testing"
 	"time"
 
@@ -78,18 +77,15 @@ func (n *relayNet) storm(t *testing.T, d time.Duration) {
 			n.Box.Cut(false)
 		} else {
 			nd := []*node{n.red, n.gray}[victim-1]
-			n.signal(t, nd, syscall.SIGSTOP)
+			if err := nd.proc.Stop(); err != nil {
+				t.Fatal(err)
+			}
 			last(5 * time.Second)
-			n.signal(t, nd, syscall.SIGCONT)
+			if err := nd.proc.Cont(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		last(5 * time.Second)
-	}
-}
-
-func (n *relayNet) signal(t *testing.T, nd *node, sig syscall.Signal) {
-	t.Helper()
-	if err := nd.proc.Signal(sig); err != nil {
-		t.Fatal(err)
 	}
 }
 

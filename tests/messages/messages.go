@@ -20,13 +20,8 @@ type Format struct {
 }
 
 // Formats returns the literal argument with number arg of each call to a function that
-// says picks, in the sources of the working directory; its tests are left out.
-func Formats(arg int, says func(fun ast.Expr) bool) ([]Format, error) {
-	return FormatsIn(".", arg, says)
-}
-
-// FormatsIn does that for a directory.
-func FormatsIn(dir string, arg int, says func(fun ast.Expr) bool) ([]Format, error) {
+// says picks, in the sources of a directory; its tests are left out.
+func Formats(dir string, arg int, says func(fun ast.Expr) bool) ([]Format, error) {
 	sources, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		return nil, fmt.Errorf("list the sources: %w", err)
