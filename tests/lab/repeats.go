@@ -42,9 +42,21 @@ type RepeatsReport struct {
 	// Broken is how many segments broke the rule; Violations are the first of them.
 	Broken     int
 	Violations []Violation
-	// Resets quotes the resets that arrived on connections that had not ended. They
-	// break no rule if they have been said.
-	Resets []string
+	// Resets are those that arrived on connections that had not ended. They break no
+	// rule if they have been said.
+	Resets []Reset
+}
+
+// Reset is a reset that arrived, and what RepeatsReport.Connections was when its
+// connection had been opened.
+type Reset struct {
+	At         time.Time
+	Connection int
+	Segment
+}
+
+func (r Reset) String() string {
+	return fmt.Sprintf("%s %v", r.At.Format("15:04:05.000000"), r.Segment)
 }
 
 // Violation is a segment that nobody had said.
@@ -67,6 +79,12 @@ func (s Segment) String() string {
 		}
 	}
 	return fmt.Sprintf("%s > %s %s seq %d len %d ack %d win %d options %x", s.Src, s.Dst, flags, s.Seq, s.Len, s.Ack, s.Window, s.Options)
+}
+
+// quoted is the segment without its payload, to keep.
+func (s Segment) quoted() Segment {
+	s.Options, s.Payload = slices.Clone(s.Options), nil
+	return s
 }
 
 // Err is what is wrong: a broken rule, or too little seen to say anything.
@@ -284,9 +302,9 @@ func (r *Repeats) say(x int, e *event) {
 		if len(all) == incarnations {
 			all = all[1:]
 		}
-		all = append(all, &connection{})
-		r.conns[k] = all
 		r.report.Connections++
+		all = append(all, &connection{number: r.report.Connections})
+		r.conns[k] = all
 	}
 	c := all[len(all)-1]
 	if !syn && e.seg.Flags&RST == 0 && !c.ends[x].opened && len(all) > 1 {
@@ -324,9 +342,7 @@ func (r *Repeats) hear(x int, e *event) {
 	}
 	r.report.Broken++
 	if len(r.report.Violations) < maxViolations {
-		s := e.seg
-		s.Options, s.Payload = slices.Clone(s.Options), nil
-		r.report.Violations = append(r.report.Violations, Violation{e.at, why, s})
+		r.report.Violations = append(r.report.Violations, Violation{e.at, why, e.seg.quoted()})
 	}
 }
 
@@ -334,7 +350,7 @@ func (r *Repeats) hear(x int, e *event) {
 // twice has found that the socket is gone, as happens on any path.
 func (r *Repeats) reset(c *connection, e *event) {
 	if e.seg.Flags&RST != 0 && (len(c.ends[0].fins) == 0 || len(c.ends[1].fins) == 0) && len(r.report.Resets) < maxQuoted {
-		r.report.Resets = append(r.report.Resets, fmt.Sprintf("%s %v", e.at.Format("15:04:05.000000"), e.seg))
+		r.report.Resets = append(r.report.Resets, Reset{e.at, c.number, e.seg.quoted()})
 	}
 }
 

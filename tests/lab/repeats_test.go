@@ -546,7 +546,12 @@ func TestRepeatsForgets(t *testing.T) {
 		t.Errorf("%d connections opened, %d still known", r.Connections, len(tr.r.conns))
 	}
 	if len(r.Resets) != 10 {
-		t.Errorf("%d resets noted, want 10", len(r.Resets))
+		t.Fatalf("%d resets noted, want 10", len(r.Resets))
+	}
+	for i, reset := range r.Resets {
+		if reset.Connection != i+1 {
+			t.Errorf("reset %d is one of connection %d", i+1, reset.Connection)
+		}
 	}
 }
 

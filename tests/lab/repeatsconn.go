@@ -8,6 +8,7 @@ import (
 
 // connection is one incarnation of a tuple, as two wires show it.
 type connection struct {
+	number int       // the how manieth that was opened
 	ends   [2]end    // by side
 	last   time.Time // when anything was said
 	closed time.Time
