@@ -295,7 +295,7 @@ func (t *relayTrunk) Quality() netstack.Quality {
 	}
 	q := netstack.Quality{RTT: max(p.MinRTT, time.Microsecond), Delay: p.RTT, Rate: max(p.Bandwidth, p.DeliveryRate)}
 	if p.Pace > 0 {
-		q.Rate, q.Crowded = min(q.Rate, p.Pace), true
+		q.Rate, q.Paced = min(q.Rate, p.Pace), true
 	}
 	return q
 }

@@ -74,9 +74,8 @@ type Quality struct {
 	RTT, Delay time.Duration
 	// Rate is how much it can deliver, in bytes per second.
 	Rate uint64
-	// Crowded says that it has to share the way with others: what it is given beyond
-	// its rate only waits.
-	Crowded bool
+	// Paced says that it is held to the rate: what it is given beyond that only waits.
+	Paced bool
 }
 
 // LegsConfig is what Legs need.

@@ -260,7 +260,7 @@ func TestRelayReach(t *testing.T) {
 	}{
 		{"short", Quality{RTT: time.Millisecond, Rate: 100 << 20}, minReach},
 		{"long", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20}, reachFactor << 20},
-		{"crowded", Quality{RTT: 10 * time.Millisecond, Rate: 1 << 20, Crowded: true}, crowdedReach},
+		{"paced", Quality{RTT: 10 * time.Millisecond, Rate: 1 << 20, Paced: true}, pacedReach},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const far = 64 << 20

@@ -22,9 +22,9 @@ const (
 	// acknowledgement, and reachFactor how many times what the trunk holds.
 	minReach    = 2 << 20
 	reachFactor = 3
-	// crowdedReach is minReach on a crowded way. The database's own congestion control
-	// sees none of the trunk's loss: it fills whatever it is offered.
-	crowdedReach = 64 << 10
+	// pacedReach is minReach where the trunk is paced. The database's own congestion
+	// control sees none of the trunk's loss: it fills whatever it is offered.
+	pacedReach = 64 << 10
 )
 
 // watch looks at a relay from time to time, and ends it when it is idle, over, or
@@ -37,8 +37,8 @@ func (r *Relay) watch(now time.Duration) {
 	}
 	if reach := q.Rate * uint64(q.RTT) / uint64(time.Second) * reachFactor; reach > 0 && reach < 1<<30 {
 		least := uint64(minReach)
-		if q.Crowded {
-			least = crowdedReach
+		if q.Paced {
+			least = pacedReach
 		}
 		r.gate.SetReach(uint32(max(reach, least)))
 	}

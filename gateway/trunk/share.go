@@ -7,9 +7,11 @@ import (
 
 // Each trunk has a bbr of its own, and none knows of the others. A few of them keep
 // a queue of a whole round trip on the way to a node, and whoever begins late finds the
-// way full. A share paces the trunks to one node
-// together: what they send in all is about what has been seen to arrive, with next to
-// no queue, and each gets as much as the others, or all that it can use. It only ever
+// way full. One alone does not notice that the way is full, since now and then the
+// database has nothing for it to send, and goes on doubling: most of what it then sends
+// again is what it has pushed out of the queue itself. A share paces the trunks to one
+// node together: what they send in all is about what has been seen to arrive, with next
+// to no queue, and each gets as much as the others, or all that it can use. It only ever
 // sets bounds: below its own a trunk does what bbr would do.
 
 const (
@@ -18,24 +20,25 @@ const (
 	// gateways take more for a full path.
 	leastQueue = 5 * time.Millisecond
 	queuePart  = 8
-	// drainTo is what the trunks get together of what arrives while there is a queue,
-	// restAt what they begin with when it is gone.
-	drainTo, restAt = 0.85, 0.97
+	// drainWithin is within how many round trips a queue has to go, shortRTT the round
+	// trip that such bounds assume at least, and maxDrain by which part the trunks get
+	// less than the way carries at most. restAt is the part that they begin with when
+	// the queue is gone.
+	drainWithin = 4
+	shortRTT    = 25 * time.Millisecond
+	maxDrain    = 0.25
+	restAt      = 0.97
 	// firstStep is by how much they get more after a round without a queue, and maxStep
 	// the most: it doubles.
 	firstStep, maxStep = 0.03, 0.25
-	// patience is how long a queue may be no shorter, though the trunks send less than
-	// has arrived, until it is taken for somebody else's; then they push as bbr does,
-	// for pushFor, and try again.
+	// less is the part of what they may send that has to arrive for the way to be as
+	// wide as was thought.
+	less = 0.9
+	// patience is how long a queue may be there, though the trunks send less and less,
+	// until it is taken for somebody else's.
 	patience = 2 * time.Second
-	pushFor  = 8 * time.Second
-	push     = 1.25
-	// keptFor is how long the highest rate is remembered, in two halves; queuedFor is
-	// that while there is a queue: the way may have become narrower.
-	keptFor, queuedFor = 4 * time.Second, time.Second
-	// aloneFor is how long one trunk has the way for itself until what was found out with
-	// others is forgotten.
-	aloneFor = time.Second
+	// idleFor is how long nobody uses the way until what was found out is forgotten.
+	idleFor = time.Second
 	// beginAfter is how many rounds there are no bounds: bbr finds out meanwhile what
 	// the way carries.
 	beginAfter = 8
@@ -54,62 +57,59 @@ type sample struct {
 // share holds what is known of the way to a node. The zero value knows nothing, and
 // bounds nothing. It does no I/O; one goroutine has it at a time.
 type share struct {
-	several time.Duration // when more than one was busy last
-	rounds  int           // since then it has not been one for long
-	total   float64       // what all may send, bytes per second; 0 is no bound
+	used    time.Duration // when a trunk was busy last
+	rounds  int           // since it was idle
+	width   float64       // what the way carries, as far as is known; bytes per second
+	total   float64       // what all may send; 0 is no bound
 	pace    float64       // what each may
 	step    float64
-	full    bool          // there is a queue
-	low     time.Duration // what it must become shorter than, and since when
-	queued  time.Duration
-	best    halves[float64] // the highest rates
+	before  float64 // what arrived in the last round
 	scratch []float64
+
+	full bool // there is a queue
+	// since when it has been there, when it should be gone, and the shortest that it
+	// has become
+	since, until, least time.Duration
+	// floor is how long packets wait for something that the trunks can't help.
+	floor time.Duration
 }
 
 // round takes what the trunks that are busy have done since the last one, and returns
 // what each of them may send until the next, in bytes per second; 0 is no bound. base
 // is the round trip without a queue.
 func (s *share) round(now, base time.Duration, busy []sample) float64 {
-	if len(busy) < 2 {
-		if now-s.several > aloneFor {
-			*s = share{scratch: s.scratch, several: s.several}
+	if len(busy) == 0 {
+		if now-s.used > idleFor {
+			*s = share{scratch: s.scratch, used: s.used}
 		}
 		return 0
 	}
-	s.several = now
+	s.used = now
 	s.rounds++
-	rtts, arrived := s.scratch[:0], 0.0
+	rtt, arrived, waiting := busy[0].rtt, 0.0, false
 	for _, b := range busy {
-		rtts = append(rtts, float64(b.rtt))
+		rtt = min(rtt, b.rtt) // the queue is the same for all; the rest is delayed acknowledgements
 		arrived += b.rate
+		waiting = waiting || b.waiting
 	}
-	slices.Sort(rtts)
-	queue := time.Duration(rtts[len(rtts)/2]) - base
-	s.scratch = rtts
-	best := s.remember(now, arrived)
-	none := max(leastQueue, base/queuePart)
-	switch full := queue > none; {
-	case full && !s.full:
-		s.full, s.low, s.queued, s.step = true, queue, now, firstStep
-	case full && (queue < s.low*9/10 || now-s.queued > patience+pushFor):
-		s.low, s.queued = queue, now
-	case full:
-		s.low = max(s.low, queue)
-	case !full && s.full:
-		s.full = false
-		if s.total > 0 {
-			s.total = restAt * best
-		}
-	}
+	queue := max(0, rtt-base)
+	s.before, arrived = arrived, (s.before+arrived)/2 // a round is short
+	s.width = max(s.width, arrived)
+	s.floor = min(s.floor, queue)
+	none := s.floor + max(leastQueue, base/queuePart)
 	switch {
 	case s.rounds < beginAfter:
-	case s.full && now-s.queued > patience:
-		s.total = push * best
 	case s.full:
-		s.total = drainTo * best
-	case s.total > 2*best:
-		s.total = 0 // they send what they have, and that is less
+		s.drain(now, base, queue, none, arrived, waiting)
+	case queue > none:
+		s.full, s.since = true, now
+		s.expect(now, base, queue)
+	case s.total > 2*arrived:
+		s.total, s.width = 0, arrived // they send what they have, and that is less
 	case s.total > 0:
+		if waiting && arrived < less*s.total {
+			s.width = arrived
+		}
 		s.total *= 1 + s.step
 		s.step = min(2*s.step, maxStep)
 	}
@@ -117,15 +117,30 @@ func (s *share) round(now, base time.Duration, busy []sample) float64 {
 	return s.pace
 }
 
-// remember returns the highest rate of the last seconds.
-func (s *share) remember(now time.Duration, rate float64) float64 {
-	kept := keptFor
-	if s.full {
-		kept = queuedFor
+// expect lets the queue become shorter, and notes when it should be gone: what the
+// trunks now send is seen to arrive a round trip later.
+func (s *share) expect(now, base, queue time.Duration) {
+	within := drainWithin * max(base, shortRTT)
+	s.total = s.width * (1 - min(float64(queue)/float64(within), maxDrain))
+	s.until = now + within + 3*base
+	s.least = queue
+}
+
+// drain goes on while there is a queue.
+func (s *share) drain(now, base, queue, none time.Duration, arrived float64, waiting bool) {
+	s.least = min(s.least, queue)
+	switch {
+	case queue <= none:
+		s.full, s.total, s.step = false, restAt*s.width, firstStep
+	case now < s.until:
+	case waiting && arrived < less*s.total && now-s.since < patience:
+		s.width = arrived // the way has become narrower
+		s.expect(now, base, queue)
+	default:
+		// What they send arrives, and the queue is none of theirs.
+		s.full, s.total, s.step = false, s.width, firstStep
+		s.floor = s.least
 	}
-	s.best.turn(now, kept)
-	s.best.this = max(s.best.this, rate)
-	return max(s.best.this, s.best.before)
 }
 
 // divide finds the bound for each with which all together send the total: whoever

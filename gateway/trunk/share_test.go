@@ -10,6 +10,7 @@ type pipe struct {
 	rate    float64 // bytes per second
 	base    time.Duration
 	foreign time.Duration // what others' packets make each of ours wait
+	jitter  time.Duration // by how much more or less a round trip seems to be, at most
 	queue   float64
 	windows []float64
 	wants   []float64 // bytes per second that each has to send; 0 is all it can
@@ -54,7 +55,7 @@ func (p *pipe) run(rounds int) (arrived float64) {
 		}
 		p.now += simRound
 		for i := range busy {
-			busy[i].rtt = p.rtt()
+			busy[i].rtt = p.rtt() + p.jitter*time.Duration(r%7-3)/3
 			busy[i].waiting = p.wants[i] == 0
 		}
 		p.share.round(p.now, p.base, busy)
@@ -96,6 +97,19 @@ func TestShareIsFair(t *testing.T) {
 	}
 }
 
+// One alone whose bbr would fill the queue over and over fills the way, and no queue.
+func TestShareAlone(t *testing.T) {
+	p := unequal()
+	p.windows, p.wants = []float64{2.9 * p.rate * p.base.Seconds()}, make([]float64, 1)
+	arrived := p.run(100)
+	if q := p.rtt() - p.base; q > 2*leastQueue {
+		t.Errorf("packets wait %v", q)
+	}
+	if arrived < 0.95*p.rate {
+		t.Errorf("%.0f of %.0f bytes per second arrive", arrived, p.rate)
+	}
+}
+
 // What one can't use, the others get.
 func TestShareLeavesTheRest(t *testing.T) {
 	p := unequal()
@@ -132,15 +146,27 @@ func TestSharePushes(t *testing.T) {
 	}
 }
 
-// One trunk alone, and several on a way that they don't fill, have no bounds.
+// Busy processors make round trips longer, too: that must not make the trunks slower
+// and slower. Nor must a way that has become longer.
+func TestShareBearsDelay(t *testing.T) {
+	for _, c := range []struct{ foreign, jitter time.Duration }{
+		{foreign: 6 * time.Millisecond}, {foreign: 60 * time.Millisecond}, {8 * time.Millisecond, 8 * time.Millisecond},
+	} {
+		for _, windows := range [][]float64{{6e6}, {3e6, 2e6, 1e6, 3e5}} {
+			p := unequal()
+			p.windows, p.wants = windows, make([]float64, len(windows))
+			p.run(20)
+			p.foreign, p.jitter = c.foreign, c.jitter
+			if arrived := p.run(600); arrived < 0.7*p.rate {
+				t.Errorf("%v more and %v of jitter, %d trunks: %.0f of %.0f bytes per second arrive", c.foreign, c.jitter, len(windows), arrived, p.rate)
+			}
+		}
+	}
+}
+
+// Trunks on a way that they don't fill have no bounds.
 func TestShareUnbounded(t *testing.T) {
 	p := unequal()
-	p.windows, p.wants = p.windows[:1], p.wants[:1]
-	p.run(50)
-	if p.share.pace != 0 {
-		t.Errorf("one trunk may send %.0f bytes per second", p.share.pace)
-	}
-	p = unequal()
 	for i := range p.windows {
 		p.windows[i] = 5e4
 	}
