@@ -131,16 +131,21 @@ func (s *share) drain(now, base, queue, none time.Duration, arrived float64, wai
 	s.least = min(s.least, queue)
 	switch {
 	case queue <= none:
-		s.full, s.total, s.step = false, restAt*s.width, firstStep
+		s.rest(restAt * s.width)
 	case now < s.until:
 	case waiting && arrived < less*s.total && now-s.since < patience:
 		s.width = arrived // the way has become narrower
 		s.expect(now, base, queue)
 	default:
 		// What they send arrives, and the queue is none of theirs.
-		s.full, s.total, s.step = false, s.width, firstStep
+		s.rest(s.width)
 		s.floor = s.least
 	}
+}
+
+// rest ends the draining: from total on they get a little more each round.
+func (s *share) rest(total float64) {
+	s.full, s.total, s.step = false, total, firstStep
 }
 
 // divide finds the bound for each with which all together send the total: whoever
@@ -172,29 +177,21 @@ func (s *share) divide(busy []sample) {
 	s.scratch = want
 }
 
-// halves keeps something of the last while: of the half that is under way, and of the
-// one before it.
-type halves[T any] struct {
-	this, before T
-	began        time.Duration
-}
-
-// turn begins a half if the one under way is over.
-func (h *halves[T]) turn(now, while time.Duration) {
-	if now-h.began > while/2 {
-		*h = halves[T]{before: h.this, began: now}
-	}
-}
-
 // leastFor is how long the least round trip is remembered: the way may become longer,
 // and a queue that stays for so long is somebody else's.
 const leastFor = 10 * time.Second
 
-// least is the least value of the last seconds; 0 is none.
-type least struct{ halves[time.Duration] }
+// least is the least value of the last seconds, in two halves: of the one that is under
+// way, and of the one before it; 0 is none.
+type least struct {
+	this, before time.Duration
+	began        time.Duration // of the half that is under way
+}
 
 func (l *least) see(now, v time.Duration) {
-	l.turn(now, leastFor)
+	if now-l.began > leastFor/2 {
+		*l = least{before: l.this, began: now}
+	}
 	if l.this == 0 || v < l.this {
 		l.this = v
 	}
