@@ -1,14 +1,21 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Config says what the lab looks like. The zero value is one gateway and one
@@ -215,8 +222,52 @@ func (l *Lab) build(cfg Config) (err error) {
 			}
 		}
 	}
-	l.firewall, err = newFirewall(l.WAN, "red0", grayside, cfg.SourceNAT)
-	return err
+	if l.firewall, err = newFirewall(l.WAN, "red0", grayside, cfg.SourceNAT); err != nil {
+		return err
+	}
+	return l.awaitNeighbours()
+}
+
+// awaitNeighbours returns when every IPv6 address of the lab answers for itself.
+// The kernel joins an address's solicited-node group (RFC 4861 section 7.2.1) from a
+// work queue; a neighbour that asks before that hears nothing and asks again only a
+// second later.
+func (l *Lab) awaitNeighbours() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, n := range l.all {
+		addrs, err := n.link.AddrList(nil, netlink.FAMILY_V6)
+		if err != nil {
+			return fmt.Errorf("%s: list addresses: %w", n.name, err)
+		}
+		if err := Until(ctx, "the solicited-node groups of "+n.name, func() (bool, error) {
+			joined, err := n.groups()
+			return err == nil && !slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
+				group := fmt.Sprintf("%d ff0200000000000000000001ff%x", a.LinkIndex, []byte(a.IP[13:]))
+				return a.Scope == unix.RT_SCOPE_UNIVERSE && !joined[group]
+			}), err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groups are the IPv6 multicast groups that are joined, each as an interface's index
+// and the address in hexadecimal digits.
+func (n *Namespace) groups() (map[string]bool, error) {
+	var list []byte
+	err := n.Do(func() (err error) {
+		list, err = os.ReadFile("/proc/thread-self/net/igmp6")
+		return err
+	})
+	joined := map[string]bool{}
+	for line := range strings.Lines(string(list)) {
+		if f := strings.Fields(line); len(f) > 2 {
+			joined[f[0]+" "+f[2]] = true
+		}
+	}
+	return joined, err
 }
 
 // site builds one site and wires its gateways to the WAN.
