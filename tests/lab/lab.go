@@ -236,21 +236,40 @@ func (l *Lab) awaitNeighbours() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for _, n := range l.all {
-		addrs, err := n.link.AddrList(nil, netlink.FAMILY_V6)
+		want, err := n.solicited()
 		if err != nil {
-			return fmt.Errorf("%s: list addresses: %w", n.name, err)
+			return err
 		}
 		if err := Until(ctx, "the solicited-node groups of "+n.name, func() (bool, error) {
 			joined, err := n.groups()
-			return err == nil && !slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
-				group := fmt.Sprintf("%d ff0200000000000000000001ff%x", a.LinkIndex, []byte(a.IP[13:]))
-				return a.Scope == unix.RT_SCOPE_UNIVERSE && !joined[group]
-			}), err
+			return err == nil && !slices.ContainsFunc(want, func(group string) bool { return !joined[group] }), err
 		}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// solicited are the solicited-node groups that the kernel joins for the namespace's
+// addresses, as groups has them: on interfaces that have neighbours.
+func (n *Namespace) solicited() (groups []string, err error) {
+	links, err := n.link.LinkList()
+	for _, link := range links {
+		if link.Attrs().RawFlags&(unix.IFF_LOOPBACK|unix.IFF_NOARP) != 0 {
+			continue
+		}
+		addrs, lerr := n.link.AddrList(link, netlink.FAMILY_V6)
+		err = errors.Join(err, lerr)
+		for _, a := range addrs {
+			if a.Scope == unix.RT_SCOPE_UNIVERSE {
+				groups = append(groups, fmt.Sprintf("%d ff0200000000000000000001ff%x", a.LinkIndex, []byte(a.IP[13:])))
+			}
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: list addresses: %w", n.name, err)
+	}
+	return groups, nil
 }
 
 // groups are the IPv6 multicast groups that are joined, each as an interface's index
