@@ -8,7 +8,8 @@ import (
 
 // Path is what the kernel knows of the way to the other end.
 type Path struct {
-	// RTT is the smoothed round trip, MinRTT the least one seen lately.
+	// RTT is the smoothed round trip. MinRTT is the least one that was seen: of about
+	// the last ten seconds with bbr, otherwise of five minutes.
 	RTT, MinRTT time.Duration
 	// Bandwidth is what bbr takes the way to carry, in bytes per second, also while
 	// little is sent; 0 without bbr.
@@ -69,6 +70,10 @@ func pathOf(fd int) (Path, error) {
 	if name == congestion {
 		if bbr, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO); err == nil {
 			p.Bandwidth = uint64(bbr.Bw_hi)<<32 | uint64(bbr.Bw_lo)
+			// What TCP itself remembers for minutes is wrong once the way has become longer.
+			if bbr.Min_rtt > 0 && bbr.Min_rtt != ^uint32(0) {
+				p.MinRTT = time.Duration(bbr.Min_rtt) * time.Microsecond
+			}
 		}
 	}
 	return p, nil

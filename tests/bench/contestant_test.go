@@ -140,6 +140,7 @@ local {
   state_dir        = "state"
   socket           = "gw.sock"
   lan              = "lan0"
+  %s
   tun {
     %s
   }
@@ -156,6 +157,17 @@ func startGW(b *testing.B, name string, cfg lab.Config, tun string) *contestant 
 // startMode is startGW with a policy mode for all TCP.
 func startMode(b *testing.B, name string, cfg lab.Config, mode, tun string) *contestant {
 	b.Helper()
+	return startWith(b, name, cfg, mode, fmt.Sprintf(localBlock, "", tun))
+}
+
+// startChecked is startMode "relay" with check = true.
+func startChecked(b *testing.B, name string) *contestant {
+	b.Helper()
+	return startWith(b, name, lab.Config{}, "relay", fmt.Sprintf(localBlock, "check = true", ""))
+}
+
+func startWith(b *testing.B, name string, cfg lab.Config, mode, local string) *contestant {
+	b.Helper()
 	program, err := lab.Build("github.com/onewaylink/gw/cmd/gw")
 	if err != nil {
 		b.Fatal(err)
@@ -167,7 +179,7 @@ func startMode(b *testing.B, name string, cfg lab.Config, mode, tun string) *con
 	text := fmt.Sprintf(siteFile,
 		r.Subnets[0], r.Subnets[1], keys[r].Public(), r.GW().Node4, r.GW().Node6,
 		g.Subnets[0], g.Subnets[1], keys[g].Public(), g.GW().Node4, g.GW().Node6, g.GW().WAN4, mode,
-	) + fmt.Sprintf(localBlock, tun)
+	) + local
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	defer cancel()
 	for _, s := range []*lab.Site{g, r} {

@@ -67,7 +67,7 @@ func newPairing(b *testing.B, name string, paired bool) *pairing {
 	if paired {
 		fmt.Fprintf(&text, "  pair {\n    vip = [\"%s/24\", \"%s/64\"]\n  }\n", l.Red.Routers[0], l.Red.Routers[1])
 	}
-	text.WriteString("}\n" + linkAndPolicy + fmt.Sprintf(localBlock, ""))
+	text.WriteString("}\n" + linkAndPolicy + fmt.Sprintf(localBlock, "", ""))
 	for _, n := range p.nodes {
 		n.write(b, "site.hcl", text.String())
 		n.write(b, "private.key", keys[n.host].String()+"\n")

@@ -159,14 +159,34 @@ func BenchmarkRelayCleanWAN(b *testing.B) {
 
 // BenchmarkRelaySmall measures what small messages and short connections lose by
 // being relayed, and that auto leaves them alone.
-func BenchmarkRelaySmall(b *testing.B) {
-	relay, route := startMode(b, "gw relay", lab.Config{}, "relay", ""), startGW(b, "gw route", lab.Config{}, "")
-	auto := startMode(b, "gw auto", lab.Config{}, "auto", "")
+func BenchmarkRelaySmall(b *testing.B) { relaySmall(b, "", lab.Impairment{}, manyTrips) }
+
+// BenchmarkRelaySmallWAN does so over a clean WAN.
+func BenchmarkRelaySmallWAN(b *testing.B) {
+	relaySmall(b, " over a clean WAN", lab.Impairment{Delay: wanDelay, Rate: wanRate, QueueBytes: wanQueue}, fewTrips)
+}
+
+func relaySmall(b *testing.B, where string, wan lab.Impairment, trips int) {
+	cfg := lab.Config{Impaired: wan != lab.Impairment{}}
+	relay, route := startMode(b, "gw relay", cfg, "relay", ""), startGW(b, "gw route", cfg, "")
+	auto := startMode(b, "gw auto", cfg, "auto", "")
 	all := []*contestant{relay, route, auto}
 	for _, c := range all {
 		c.warm(b)
+		if cfg.Impaired {
+			c.Box.SetBoth(wan)
+		}
 	}
-	small(b, all,
-		newTable("Small messages, relayed and raw", []*contestant{relay, route}),
-		newTable("Small messages, left to auto and raw", []*contestant{auto, route}))
+	small(b, all, trips,
+		newTable("Small messages"+where+", relayed and raw", []*contestant{relay, route}),
+		newTable("Small messages"+where+", left to auto and raw", []*contestant{auto, route}))
+}
+
+// BenchmarkRelayCheck measures what it costs to check the rule.
+func BenchmarkRelayCheck(b *testing.B) {
+	all := []*contestant{startChecked(b, "check"), startMode(b, "none", lab.Config{}, "relay", "")}
+	for _, c := range all {
+		c.warm(b)
+	}
+	bulk(b, newTable("Relayed TCP with the rule checked, and not", all), all, bulkBytes)
 }
