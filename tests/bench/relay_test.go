@@ -43,7 +43,7 @@ func BenchmarkRelayWAN(b *testing.B) {
 	t := newTable("Databases over a WAN of 40 ms and 300 Mbit/s, Mbit/s", all)
 	wan := func(loss float64) {
 		for _, c := range all {
-			c.Box.SetBoth(lab.Impairment{Delay: wanDelay, Rate: wanRate, QueueBytes: wanQueue, Loss: loss})
+			c.Box.SetBoth(longWAN(loss))
 		}
 	}
 	for _, loss := range []float64{0, 0.001, 0.01} {
@@ -152,7 +152,7 @@ func BenchmarkRelayCleanWAN(b *testing.B) {
 	impaired := lab.Config{Impaired: true}
 	all := []*contestant{startMode(b, "gw relay", impaired, "relay", ""), startGW(b, "gw route", impaired, "")}
 	for _, c := range all {
-		c.Box.SetBoth(lab.Impairment{Delay: wanDelay, Rate: wanRate, QueueBytes: wanQueue})
+		c.Box.SetBoth(longWAN(0))
 	}
 	bulk(b, newTable("The same over a clean WAN of 40 ms and 300 Mbit/s", all), all, bulkBytes/4)
 }
@@ -163,7 +163,7 @@ func BenchmarkRelaySmall(b *testing.B) { relaySmall(b, "", lab.Impairment{}, man
 
 // BenchmarkRelaySmallWAN does so over a clean WAN.
 func BenchmarkRelaySmallWAN(b *testing.B) {
-	relaySmall(b, " over a clean WAN", lab.Impairment{Delay: wanDelay, Rate: wanRate, QueueBytes: wanQueue}, fewTrips)
+	relaySmall(b, " over a clean WAN", longWAN(0), fewTrips)
 }
 
 func relaySmall(b *testing.B, where string, wan lab.Impairment, trips int) {

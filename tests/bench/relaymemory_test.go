@@ -25,7 +25,7 @@ const (
 )
 
 // BenchmarkRelayMemory looks at what a gateway that may relay everything takes for
-// connections that are idle, which have no leg, and for 500 that move bulk at once.
+// connections that are idle, which have no leg, and for 500 that move something at once.
 func BenchmarkRelayMemory(b *testing.B) {
 	c := startMode(b, "gw relay", lab.Config{}, "relay", "")
 	t := newTable("Memory of the larger gateway, everything relayed", []*contestant{c})
@@ -37,8 +37,8 @@ func BenchmarkRelayMemory(b *testing.B) {
 		t.figure(b, name, format, s)
 	}
 	time.Sleep(settle)
-	at := c.resident(b)
-	figure("at first, MB", "%.1f", at/1e6)
+	idle := c.resident(b)
+	figure("at first, MB", "%.1f", idle/1e6)
 
 	echo, err := lab.EchoTCP(ctx, c.Gray.DB().Namespace, netip.AddrPortFrom(c.Gray.DB().LAN4, 0))
 	if err != nil {
@@ -46,7 +46,6 @@ func BenchmarkRelayMemory(b *testing.B) {
 	}
 	defer echo.Close()
 	// Two halves, because the first brings buffers that the second uses again.
-	idle := at
 	for _, name := range []string{"4,500 idle connections, MB", "9,000 idle connections, MB"} {
 		pool, err := lab.OpenPool(ctx, c.Red.DB().Namespace, echo.Addr, idleConns/2)
 		if err != nil {

@@ -19,6 +19,11 @@ const (
 	wanMeasure = 4 * time.Second
 )
 
+// longWAN is the impaired WAN with a probability of loss.
+func longWAN(loss float64) lab.Impairment {
+	return lab.Impairment{Delay: wanDelay, Rate: wanRate, QueueBytes: wanQueue, Loss: loss}
+}
+
 // BenchmarkWAN shows what bbr on the routes gains for hosts that run their own
 // gateway: the ends of the transfer are the gateways' hosts themselves. The
 // others use cubic.
@@ -34,7 +39,7 @@ func BenchmarkWAN(b *testing.B) {
 	for _, loss := range []float64{0, 0.001, 0.01} {
 		b.Run(fmt.Sprintf("loss=%g", loss), func(b *testing.B) {
 			for _, c := range all {
-				c.Box.SetBoth(lab.Impairment{Delay: wanDelay, Rate: wanRate, QueueBytes: wanQueue, Loss: loss})
+				c.Box.SetBoth(longWAN(loss))
 			}
 			rate := samples{}
 			each(b, all, func(ctx context.Context, c *contestant) {
