@@ -2,7 +2,8 @@ package wire
 
 import (
 	"bytes"
-	"math/bits"
+	"slices"
+	"sync"
 )
 
 const (
@@ -10,19 +11,25 @@ const (
 	// takes in and a frame carries: what is older has been acknowledged, or can't be
 	// judged.
 	maxHeard = 16 << 20
-	// minHeard is what it makes room for at first, and keptBehind how much it keeps of
-	// what the near database has acknowledged: segments cross on their way.
-	minHeard   = 256 << 10
+	// keptBehind is how much it keeps of what the near database has acknowledged:
+	// segments cross on their way.
 	keptBehind = 64 << 10
 )
+
+// A chunk holds some of the bytes that were heard. All checkers take theirs from one
+// pool and give them back when they are acknowledged: a burst makes little new memory,
+// and what it made goes with the next garbage collections.
+type chunk [32 << 10]byte
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
 // Checker verifies the rule that a gateway only repeats: it judges each segment that
 // goes to the near database of a relayed connection by what was heard of the far
 // one. It knows nothing of the Gate, does no I/O and keeps no lock.
 //
 // It remembers the far database's bytes from shortly before what the near one has
-// acknowledged: mostly 256 KB, at most 16 MB for a near database that takes
-// nothing. Bytes that it remembers no more it lets pass.
+// acknowledged: 64 KB and what is not acknowledged, at most 16 MB for a near database
+// that takes nothing. Bytes that it remembers no more it lets pass.
 type Checker struct {
 	scale uint8 // of the far database's windows
 	sack  bool
@@ -32,7 +39,8 @@ type Checker struct {
 
 	begun    bool
 	from, to uint32 // the bytes remembered; to is all that has been heard
-	buf      []byte // holds the byte with number n at n modulo its size, a power of 2
+	chunks   []*chunk
+	first    uint32 // the number of the first byte of the first chunk
 	fin      bool
 	finAt    uint32
 	reset    bool
@@ -43,12 +51,12 @@ func NewChecker(c *Connection) Checker {
 	return Checker{
 		scale: c.FarSaid.Scale, sack: c.SACK,
 		ack: c.FarSaid.Ack, edge: c.FarSaid.Edge, nearAck: c.NearSaid.Ack,
-		to: c.FarSaid.End, from: c.FarSaid.End,
+		to: c.FarSaid.End, from: c.FarSaid.End, first: c.FarSaid.End,
 	}
 }
 
 // Begin says from which number on the far database's bytes are heard.
-func (k *Checker) Begin(mark uint32) { k.begun, k.from, k.to = true, mark, mark }
+func (k *Checker) Begin(mark uint32) { k.begun, k.from, k.to, k.first = true, mark, mark, mark }
 
 // HeardFar takes an acknowledgement and a right edge of the far database.
 func (k *Checker) HeardFar(ack, edge uint32) {
@@ -66,42 +74,43 @@ func (k *Checker) HeardReset() { k.reset = true }
 func (k *Checker) HeardNear(ack uint32) {
 	k.nearAck = SeqMax(k.nearAck, ack)
 	if before := k.nearAck - keptBehind; SeqLess(k.from, before) {
-		k.from = before
-		if SeqLess(k.to, before) {
-			k.from = k.to
+		if SeqLess(k.to, before) { // it had them before the checker began
+			before = k.to
 		}
-	}
-	if held := int(k.to - k.from); len(k.buf) > minHeard && held < len(k.buf)/8 {
-		k.resize(held)
+		k.forget(before)
 	}
 }
 
 // Heard takes the far database's next bytes.
 func (k *Checker) Heard(payload []byte) {
-	if excess := int(k.to-k.from) + len(payload) - maxHeard; excess > 0 {
-		k.from += uint32(excess)
-	}
-	if n := int(k.to-k.from) + len(payload); n > len(k.buf) {
-		k.resize(n)
-	}
 	for len(payload) > 0 {
-		n := copy(k.buf[k.at(k.to):], payload)
+		if k.to == k.first+uint32(len(k.chunks)*len(chunk{})) {
+			k.chunks = append(k.chunks, chunks.Get().(*chunk))
+		}
+		n := copy(k.at(k.to), payload)
 		payload = payload[n:]
 		k.to += uint32(n)
 	}
+	if k.to-k.from > maxHeard {
+		k.forget(k.to - maxHeard)
+	}
 }
 
-func (k *Checker) at(seq uint32) int { return int(seq) & (len(k.buf) - 1) }
+// at is what there is of memory from number seq on, at least a byte.
+func (k *Checker) at(seq uint32) []byte {
+	n := int(seq - k.first)
+	return k.chunks[n/len(chunk{})][n%len(chunk{}):]
+}
 
-// resize makes room for n bytes.
-func (k *Checker) resize(n int) {
-	old := *k
-	k.buf = make([]byte, max(minHeard, 1<<bits.Len(uint(max(n, 1)-1))))
-	for seq := k.from; seq != k.to; {
-		part := old.buf[old.at(seq):]
-		part = part[:min(len(part), int(k.to-seq))]
-		seq += uint32(copy(k.buf[k.at(seq):], part))
+// forget gives the memory of the bytes before from back, which are at most all.
+func (k *Checker) forget(from uint32) {
+	k.from = from
+	n := int(from-k.first) / len(chunk{})
+	for _, c := range k.chunks[:n] {
+		chunks.Put(c)
 	}
+	k.chunks = slices.Delete(k.chunks, 0, n)
+	k.first += uint32(n * len(chunk{}))
 }
 
 // Violation is how a segment breaks the rule.
@@ -183,7 +192,7 @@ func (k *Checker) bytes(seq uint32, payload [][]byte) Violation {
 			seq, b = seq+uint32(n), b[n:]
 		}
 		for len(b) > 0 {
-			part := k.buf[k.at(seq):]
+			part := k.at(seq)
 			n := min(len(part), len(b))
 			if !bytes.Equal(part[:n], b[:n]) {
 				return ViolationPayload
