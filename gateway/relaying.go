@@ -293,7 +293,7 @@ func (t *relayTrunk) Quality() netstack.Quality {
 	if err != nil {
 		return netstack.Quality{}
 	}
-	q := netstack.Quality{RTT: max(p.MinRTT, time.Microsecond), Delay: p.RTT, Rate: max(p.Bandwidth, p.DeliveryRate)}
+	q := netstack.Quality{RTT: max(p.MinRTT, time.Microsecond), Delay: p.RTT, Rate: max(p.Bandwidth, p.DeliveryRate), Backlog: trunk.Backlog}
 	if p.Pace > 0 {
 		q.Rate, q.Paced = min(q.Rate, p.Pace), true
 	}

@@ -76,6 +76,8 @@ type Quality struct {
 	Rate uint64
 	// Paced says that it is held to the rate: what it is given beyond that only waits.
 	Paced bool
+	// Backlog is how much may wait in a sender of the trunk before a frame, in bytes.
+	Backlog int
 }
 
 // LegsConfig is what Legs need.

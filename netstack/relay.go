@@ -76,6 +76,9 @@ type Relay struct {
 	moved    time.Duration // when a database last said something new
 	farMoved time.Duration // when the far acknowledgement last moved, or nothing was held
 	farSeen  uint32
+	fedAt    time.Duration // when it was looked at last how much the far database says,
+	fedSeen  uint32        // how much that was,
+	busy     bool          // and whether it was much
 	beyond   time.Duration // since when the far acknowledgement is above what the leg has
 }
 
@@ -98,7 +101,7 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 		toLeg: wire.NewTemplate(conn.Near, conn.Far), toNear: wire.NewTemplate(conn.Far, conn.Near),
 		leg: newLeg(), gate: wire.NewGate(&conn),
 		kick: make(chan struct{}, 1), writable: make(chan struct{}, 1), done: make(chan struct{}),
-		began: now, moved: now, farMoved: now, farSeen: conn.FarSaid.Ack,
+		began: now, moved: now, farMoved: now, fedAt: now, farSeen: conn.FarSaid.Ack,
 		read: conn.NearSaid.End, saidAck: conn.NearSaid.Ack, saidEdge: conn.NearSaid.Edge,
 	}
 	if q := trunk.Quality(); q.RTT > 0 {

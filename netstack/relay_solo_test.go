@@ -256,18 +256,31 @@ func TestRelayReach(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		q    Quality
+		says int // bytes that the far database has said lately
 		want int
 	}{
-		{"short", Quality{RTT: time.Millisecond, Rate: 100 << 20}, minReach},
-		{"long", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20}, reachFactor << 20},
-		{"paced", Quality{RTT: 10 * time.Millisecond, Rate: 1 << 20, Paced: true}, pacedReach},
+		{"short", Quality{RTT: time.Millisecond, Rate: 100 << 20}, 0, minReach},
+		{"long", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20}, 0, reachFactor << 20},
+		{"paced", Quality{RTT: 10 * time.Millisecond, Rate: 1 << 20, Paced: true}, 0, pacedReach},
+		{"answers", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20, Backlog: 512 << 10}, pumpBytes, reachFactor << 20},
+		{"both ways", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20, Backlog: 512 << 10}, pumpBytes + 1, reachFactor<<20 + 512<<10 + pumpBytes},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const far = 64 << 20
 			s := asked(t, func(s *soloist, _ *LegsConfig) { s.conn.FarSaid.Scale = 14; s.conn.FarSaid.Edge = n(0) })
 			s.mine.quality.Store(&c.q)
+			says := make([]byte, c.says)
+			half := len(says) / 2
+			s.data(0, 0, 0, says[:half])
+			s.data(half, 0, 0, says[half:])
+			s.await(t, "feed", func() bool {
+				s.relay.mu.Lock()
+				defer s.relay.mu.Unlock()
+				return s.relay.gate.Fed() == f(len(says))
+			})
+			s.clock.advance(watchEvery)
 			s.relay.watch(s.clock.now())
-			s.data(0, 0, far, nil)
+			s.data(len(says), 0, far, nil)
 			w := s.awaitSegment("window", func(w *written) bool { return w.window > 0 })
 			if edge := int(w.window) << 14; edge > c.want || edge < c.want-1<<14 {
 				t.Errorf("opened %d bytes, want %d", edge, c.want)

@@ -101,7 +101,7 @@ func (r *Relay) begin(mark uint32) {
 	if r.check != nil {
 		r.check.Begin(mark)
 	}
-	r.begun = true
+	r.begun, r.fedSeen = true, mark
 	r.mu.Unlock()
 }
 

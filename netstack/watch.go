@@ -40,7 +40,12 @@ func (r *Relay) watch(now time.Duration) {
 		if q.Paced {
 			least = pacedReach
 		}
-		r.gate.SetReach(uint32(max(reach, least)))
+		reach = max(reach, least)
+		if r.bothWays(now) {
+			// The acknowledgements of the far database wait behind what it says itself.
+			reach += uint64(q.Backlog) + pumpBytes
+		}
+		r.gate.SetReach(uint32(reach))
 	}
 	e := r.judge(now, max(q.RTT, q.Delay))
 	idle := e == endIdle
@@ -61,6 +66,17 @@ func (r *Relay) watch(now time.Duration) {
 	case e.Cause != "":
 		r.release(e)
 	}
+}
+
+// bothWays reports whether the far database says so much that there is always
+// something of it waiting in the trunk.
+func (r *Relay) bothWays(now time.Duration) bool {
+	if now-r.fedAt >= watchEvery/2 { // from less, nothing can be told
+		fed := r.gate.Fed()
+		r.busy = fed-r.fedSeen > pumpBytes
+		r.fedSeen, r.fedAt = fed, now
+	}
+	return r.busy
 }
 
 // judge finds a reason to end the relay.

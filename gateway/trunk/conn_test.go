@@ -147,7 +147,7 @@ func fillUp(t *testing.T, c *Conn) (done chan error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Unsent >= lowWater {
+		if p.Unsent >= Backlog {
 			return done
 		}
 		if time.Now().After(until) {
@@ -271,7 +271,7 @@ func TestPath(t *testing.T) {
 	for _, c := range []*Conn{near, far} {
 		// The acceptor's comes from the listener.
 		for opt, want := range map[int]int{
-			unix.TCP_NODELAY: 1, unix.TCP_NOTSENT_LOWAT: lowWater, unix.TCP_USER_TIMEOUT: int(userTimeout.Milliseconds()),
+			unix.TCP_NODELAY: 1, unix.TCP_NOTSENT_LOWAT: Backlog, unix.TCP_USER_TIMEOUT: int(userTimeout.Milliseconds()),
 			unix.TCP_KEEPIDLE: 2, unix.TCP_KEEPINTVL: 1,
 		} {
 			var got int

@@ -13,9 +13,9 @@ import (
 const (
 	// congestion repairs a link's loss without taking each for congestion.
 	congestion = "bbr"
-	// lowWater bounds what waits in the kernel unsent, so that what a frame says of
-	// the windows is not old when it leaves.
-	lowWater = 128 << 10
+	// Backlog bounds what waits in the kernel unsent, in bytes, so that what a frame
+	// says of the windows is not old when it leaves.
+	Backlog = 128 << 10
 	// userTimeout is how long sent bytes may stay unacknowledged (RFC 5482). A
 	// relayed connection is released long before.
 	userTimeout = 5 * time.Second
@@ -53,7 +53,7 @@ func (s *socket) set(fd int) error {
 		opt   int
 		value int
 	}{
-		{"TCP_NOTSENT_LOWAT", unix.TCP_NOTSENT_LOWAT, lowWater},
+		{"TCP_NOTSENT_LOWAT", unix.TCP_NOTSENT_LOWAT, Backlog},
 		{"TCP_USER_TIMEOUT", unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds())},
 	} {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, o.opt, o.value); err != nil {
