@@ -93,8 +93,10 @@ func (s *share) round(now, base time.Duration, busy []sample) float64 {
 		waiting = waiting || b.waiting
 	}
 	queue := max(0, rtt-base)
+	// What arrives in one round alone may be what a processor that was kept from us for a
+	// moment had left.
+	s.width = max(s.width, min(s.before, arrived))
 	s.before, arrived = arrived, (s.before+arrived)/2 // a round is short
-	s.width = max(s.width, arrived)
 	s.floor = min(s.floor, queue)
 	none := s.floor + max(leastQueue, base/queuePart)
 	switch {
@@ -107,9 +109,6 @@ func (s *share) round(now, base time.Duration, busy []sample) float64 {
 	case s.total > 2*arrived:
 		s.total, s.width = 0, arrived // they send what they have, and that is less
 	case s.total > 0:
-		if waiting && arrived < less*s.total {
-			s.width = arrived
-		}
 		s.total *= 1 + s.step
 		s.step = min(2*s.step, maxStep)
 	}
@@ -137,7 +136,7 @@ func (s *share) drain(now, base, queue, none time.Duration, arrived float64, wai
 		s.width = arrived // the way has become narrower
 		s.expect(now, base, queue)
 	default:
-		// What they send arrives, and the queue is none of theirs.
+		// What they send arrives, or nearly so, and the queue is none of theirs.
 		s.rest(s.width)
 		s.floor = s.least
 	}

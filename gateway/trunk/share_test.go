@@ -11,6 +11,7 @@ type pipe struct {
 	base    time.Duration
 	foreign time.Duration // what others' packets make each of ours wait
 	jitter  time.Duration // by how much more or less a round trip seems to be, at most
+	stall   int           // each so many rounds nothing is sent for half of one; 0 is never
 	queue   float64
 	windows []float64
 	wants   []float64 // bytes per second that each has to send; 0 is all it can
@@ -33,11 +34,15 @@ func (p *pipe) run(rounds int) (arrived float64) {
 	busy := make([]sample, len(p.windows))
 	for r := range rounds {
 		clear(busy)
-		for range steps {
-			rtt, all := p.rtt().Seconds(), 0.0
+		stalls := p.stall > 0 && r%p.stall == 0
+		for step := range steps {
+			rtt, all := p.rtt().Seconds(), 1e-9
 			p.sent = p.sent[:0]
 			for i, w := range p.windows {
 				x := w / rtt
+				if stalls && step < steps/2 {
+					x = 0
+				}
 				if p.wants[i] > 0 {
 					x = min(x, p.wants[i])
 				}
@@ -56,6 +61,9 @@ func (p *pipe) run(rounds int) (arrived float64) {
 		p.now += simRound
 		for i := range busy {
 			busy[i].rtt = p.rtt() + p.jitter*time.Duration(r%7-3)/3
+			if stalls {
+				busy[i].rtt += simRound / 2
+			}
 			busy[i].waiting = p.wants[i] == 0
 		}
 		p.share.round(p.now, p.base, busy)
@@ -159,6 +167,22 @@ func TestShareBearsDelay(t *testing.T) {
 			p.foreign, p.jitter = c.foreign, c.jitter
 			if arrived := p.run(600); arrived < 0.7*p.rate {
 				t.Errorf("%v more and %v of jitter, %d trunks: %.0f of %.0f bytes per second arrive", c.foreign, c.jitter, len(windows), arrived, p.rate)
+			}
+		}
+	}
+}
+
+// A processor that is kept from the gateway for a moment, now and then: what arrives
+// then is not what the way carries.
+func TestShareBearsStalls(t *testing.T) {
+	for stall := 3; stall <= 10; stall++ {
+		for _, base := range []time.Duration{11 * time.Millisecond, 40 * time.Millisecond} {
+			for _, windows := range [][]float64{{6e6}, {3e6, 2e6, 1e6, 3e5}} {
+				p := &pipe{rate: 9e6, base: base, jitter: 4 * time.Millisecond, stall: stall, windows: windows, wants: make([]float64, len(windows))}
+				most := p.rate * (1 - 0.5/float64(stall))
+				if arrived := p.run(600); arrived < 0.85*most {
+					t.Errorf("each %d rounds, %v, %d trunks: %.2f of what could arrive does", stall, base, len(windows), arrived/most)
+				}
 			}
 		}
 	}
