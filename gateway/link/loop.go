@@ -21,6 +21,12 @@ const (
 	// dialled, and lookOften otherwise. wireguard-go has no other way to tell.
 	lookSoon  = 10 * time.Millisecond
 	lookOften = time.Second
+
+	// gatherFor is how long a datagram may wait for others, which is about the least
+	// that a timer of the runtime takes, and farAway how long the round trip to all other
+	// sites has to be.
+	gatherFor = time.Millisecond
+	farAway      = 20 * gatherFor
 )
 
 // resolution is the outcome of a lookup.
@@ -150,12 +156,29 @@ func (l *Link) look(force bool) {
 			l.lookAt = now + lookSoon
 		}
 	}
+	l.bind.Moderate(l.moment(now))
 	if behind, changed := l.clock.tell(l.wall()); changed && behind > 0 {
 		l.log.Error("wall clock runs behind the last handshake and peers will take new ones for replays: set the clock right, or wait",
 			"behind", behind)
 	} else if changed {
 		l.log.Info("wall clock has caught up with the last handshake")
 	}
+}
+
+// moment is how long datagrams under bulk may wait for others: not at all, unless all
+// other sites are so far that it makes no difference, a twentieth of the round trip or
+// less. The sibling is near, and what it has to say is little.
+func (l *Link) moment(now time.Duration) (d time.Duration) {
+	for _, p := range l.peers {
+		if p.Site == l.cfg.Self.Site || !p.live {
+			continue
+		}
+		if p.hello.Snapshot(now).RTT < farAway { // or unknown: one that says no hello
+			return 0
+		}
+		d = gatherFor
+	}
+	return d
 }
 
 // received hands a hello to the peer's state machine.

@@ -73,6 +73,8 @@ type Bind struct {
 	nudged    nudged
 	kick      chan struct{} // a new initiation for Run to watch
 
+	moment atomic.Int64 // what Moderate has set; a time.Duration
+
 	v4, v6 atomic.Pointer[socket]
 
 	mu     sync.Mutex    // Open and Close
@@ -88,6 +90,11 @@ func New(config Config) *Bind {
 		kick:    make(chan struct{}, 1),
 	}
 }
+
+// Moderate has datagrams that come in great numbers wait up to a moment for more to
+// be received with them, which takes less of the processor for each; 0 is none. What
+// comes now and then never waits.
+func (b *Bind) Moderate(moment time.Duration) { b.moment.Store(int64(moment)) }
 
 // Open opens the sockets on a port, any free one if 0, and returns a
 // ReceiveFunc for each and the port. It may be called again after Close.

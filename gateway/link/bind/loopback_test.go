@@ -152,6 +152,9 @@ func TestBatches(t *testing.T) {
 					}
 					family.socket(from.Bind).segment.Store(segment)
 					setCoalescing(t, family.socket(to.Bind), coalesce)
+					if !coalesce {
+						to.Moderate(time.Millisecond) // so many messages have it wait
+					}
 					ep := endpointTo(t, family.ip, to.port)
 					for name, sizes := range batches {
 						var bufs [][]byte

@@ -13,7 +13,7 @@ import (
 const (
 	// receiveMessages is how many messages one system call may bring; with
 	// GRO, each may hold dozens of datagrams.
-	receiveMessages = 16
+	receiveMessages = 32
 	// receiveBuffer is the longest message there can be. Memory that no
 	// message has reached yet is not resident.
 	receiveBuffer = 1 << 16
@@ -50,7 +50,9 @@ type receiver struct {
 	segment int
 	from    *Endpoint
 
-	scatter scatter
+	scatter    scatter
+	moderation moderation
+	began      time.Time // its clock counts from here
 
 	asked int // messages that the next call may bring
 	errno syscall.Errno
@@ -58,7 +60,7 @@ type receiver struct {
 }
 
 func newReceiver(b *Bind, s *socket, closed <-chan struct{}) *receiver {
-	r := &receiver{b: b, s: s, closed: closed, bufs: make([]byte, receiveMessages*receiveBuffer)}
+	r := &receiver{b: b, s: s, closed: closed, began: time.Now(), bufs: make([]byte, receiveMessages*receiveBuffer)}
 	r.read = r.tryRead
 	for i := range r.msgs {
 		buf := r.buffer(i)
@@ -176,6 +178,9 @@ func (r *receiver) meet(i int, info received) {
 // fill waits for messages and reads them: into bufs, if they are likely to be
 // what fits there, or into the receiver's own buffers.
 func (r *receiver) fill(bufs [][]byte) error {
+	if d := time.Duration(r.b.moment.Load()); d > 0 && r.moderation.waits(time.Since(r.began)) {
+		time.Sleep(d)
+	}
 	for {
 		r.asked = r.scatter.aim(&r.msgs, bufs)
 		if r.asked == 0 {
@@ -195,6 +200,7 @@ func (r *receiver) fill(bufs [][]byte) error {
 			return net.ErrClosed
 		}
 		if r.errno == 0 {
+			r.moderation.brought(r.got, r.asked)
 			return nil
 		}
 		r.b.counters.receiveErrors.Add(1)
