@@ -26,7 +26,7 @@ const (
 	// that a timer of the runtime takes, and farAway how long the round trip to all other
 	// sites has to be.
 	gatherFor = time.Millisecond
-	farAway      = 20 * gatherFor
+	farAway   = 20 * gatherFor
 )
 
 // resolution is the outcome of a lookup.
