@@ -60,10 +60,10 @@ func (n *pairNetwork) old(t *testing.T, site []*node) (act, standby *node) {
 
 // TestPairSiblingCut cuts the siblings off from each other for a while, in the
 // middle of transfers. Both reach the other site.
-func TestPairSiblingCut(t *testing.T) { cutSibling(t, 10*time.Second) }
+func TestPairSiblingCut(t *testing.T) { cutSibling(t, modeRoute, 10*time.Second) }
 
-func cutSibling(t *testing.T, d time.Duration) {
-	n := newPairNetwork(t, pairSetup{redPair: true, impaired: true})
+func cutSibling(t *testing.T, mode string, d time.Duration) {
+	n := newPairNetwork(t, pairSetup{redPair: true, impaired: true, mode: mode})
 	n.Box.SetBoth(slowWAN)
 	n.start()
 	g := n.watch(t)
@@ -91,8 +91,10 @@ func cutSibling(t *testing.T, d time.Duration) {
 
 // TestPairUnfit: the active node lives, but can't do its work any more. The other
 // one takes over.
-func TestPairUnfit(t *testing.T) {
-	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true})
+func TestPairUnfit(t *testing.T) { unfitNodes(t, modeRoute) }
+
+func unfitNodes(t *testing.T, mode string) {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true, mode: mode})
 	n.Box.SetBoth(slowWAN)
 	n.start()
 	for _, c := range []struct {

@@ -18,11 +18,11 @@ func bulkFor(d time.Duration) int64 { return int64(d.Seconds() * 5e6) }
 // TestPairFreeze stops the active node's process in the middle of transfers, and
 // lets it go on when it has long been replaced, or not yet.
 func TestPairFreeze(t *testing.T) {
-	freezePairs(t, 100*time.Millisecond, 1500*time.Millisecond, 3*time.Second)
+	freezePairs(t, modeRoute, 100*time.Millisecond, 1500*time.Millisecond, 3*time.Second)
 }
 
-func freezePairs(t *testing.T, times ...time.Duration) {
-	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true})
+func freezePairs(t *testing.T, mode string, times ...time.Duration) {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true, mode: mode})
 	n.Box.SetBoth(slowWAN)
 	n.start()
 	for i, d := range times {

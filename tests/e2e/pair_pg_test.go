@@ -13,10 +13,10 @@ import (
 // TestPairPostgres: logical replication one way and physical the other way, and
 // pgbench at the far site of each, while the active nodes of both sites are
 // killed in turn.
-func TestPairPostgres(t *testing.T) { pairPostgres(t, 2, 3*time.Second) }
+func TestPairPostgres(t *testing.T) { pairPostgres(t, modeRoute, 2, 3*time.Second) }
 
-func pairPostgres(t *testing.T, kills int, pause time.Duration) {
-	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, grayDatabases: 2, redDatabases: 2})
+func pairPostgres(t *testing.T, mode string, kills int, pause time.Duration) {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, grayDatabases: 2, redDatabases: 2, mode: mode})
 	n.start()
 	plain := &network{Lab: n.Lab}
 	redHost, grayHost := n.Red.Databases[0], n.Gray.Databases[0]

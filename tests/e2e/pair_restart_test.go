@@ -43,8 +43,10 @@ func (n *node) forget(t *testing.T) {
 
 // TestPairBothDead kills both nodes of a site and starts one of them again, which
 // has its own file, or only what the other site remembers.
-func TestPairBothDead(t *testing.T) {
-	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true})
+func TestPairBothDead(t *testing.T) { bothDead(t, modeRoute) }
+
+func bothDead(t *testing.T, mode string) {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, mode: mode})
 	n.start()
 	for _, c := range []struct {
 		name   string
@@ -86,8 +88,10 @@ func TestPairBothDead(t *testing.T) {
 
 // TestPairJoinsUnderLoad: a standby starts, and is started again, while
 // connections are opened and used. Then the active node dies.
-func TestPairJoinsUnderLoad(t *testing.T) {
-	n := newPairNetwork(t, pairSetup{redPair: true})
+func TestPairJoinsUnderLoad(t *testing.T) { joinsUnderLoad(t, modeRoute) }
+
+func joinsUnderLoad(t *testing.T, mode string) {
+	n := newPairNetwork(t, pairSetup{redPair: true, mode: mode})
 	first, second := n.red[0], n.red[1]
 	n.gray[0].up()
 	first.up()
@@ -140,10 +144,10 @@ func (n *pairNetwork) replicated(t *testing.T, nd *node, want status.Record) {
 
 // TestPairNewWhileCut: the siblings are cut off from each other while many
 // connections are opened. They find together again, and the active node dies.
-func TestPairNewWhileCut(t *testing.T) { newWhileCut(t, 10*time.Second, 200) }
+func TestPairNewWhileCut(t *testing.T) { newWhileCut(t, modeRoute, 10*time.Second, 200) }
 
-func newWhileCut(t *testing.T, d time.Duration, conns int) {
-	n := newPairNetwork(t, pairSetup{redPair: true})
+func newWhileCut(t *testing.T, mode string, d time.Duration, conns int) {
+	n := newPairNetwork(t, pairSetup{redPair: true, mode: mode})
 	n.start()
 	g := n.watch(t)
 	mend := n.red[0].deaf(t, "lan0")
@@ -165,12 +169,12 @@ func newWhileCut(t *testing.T, d time.Duration, conns int) {
 
 // TestPairManyConnections kills the active node under many connections, most of
 // them idle.
-func TestPairManyConnections(t *testing.T) { manyConnections(t, 400, 20, false) }
+func TestPairManyConnections(t *testing.T) { manyConnections(t, modeRoute, 400, 20, false) }
 
 // manyConnections also shows how long as many busy ones stand still undisturbed,
 // if that is wanted: they overflow the line's queue in any case.
-func manyConnections(t *testing.T, idle, busy int, undisturbed bool) {
-	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true})
+func manyConnections(t *testing.T, mode string, idle, busy int, undisturbed bool) {
+	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true, mode: mode})
 	n.Box.SetBoth(lab.Impairment{Rate: 300e6, QueueBytes: 8 << 20, Delay: 5 * time.Millisecond})
 	n.start()
 	g := n.watch(t)

@@ -26,14 +26,35 @@ func TestPairDrainRelayedLong(t *testing.T) {
 }
 
 func TestPairFreezeLong(t *testing.T) {
-	freezePairs(t, 100*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond, time.Second, 3*time.Second, 10*time.Second, 30*time.Second, 30*time.Second)
+	freezePairs(t, modeRoute, 100*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond, time.Second, 3*time.Second, 10*time.Second, 30*time.Second, 30*time.Second)
 }
 
-func TestPairSiblingCutLong(t *testing.T) { cutSibling(t, time.Minute) }
+func TestPairSiblingCutLong(t *testing.T) { cutSibling(t, modeRoute, time.Minute) }
 
-func TestPairNewWhileCutLong(t *testing.T) { newWhileCut(t, time.Minute, 500) }
+func TestPairNewWhileCutLong(t *testing.T) { newWhileCut(t, modeRoute, time.Minute, 500) }
 
-func TestPairManyConnectionsLong(t *testing.T) { manyConnections(t, 1000, 200, true) }
+func TestPairManyConnectionsLong(t *testing.T) { manyConnections(t, modeRoute, 1000, 200, true) }
 
 // TestPairPostgresLong: a kill each 10 s, for 3 minutes.
-func TestPairPostgresLong(t *testing.T) { pairPostgres(t, 18, 10*time.Second) }
+func TestPairPostgresLong(t *testing.T) { pairPostgres(t, modeRoute, 18, 10*time.Second) }
+
+// TestPairRelayedLong: what holds of the pair holds of relayed connections, too.
+func TestPairRelayedLong(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, mode string)
+	}{
+		{"freeze", func(t *testing.T, mode string) {
+			freezePairs(t, mode, 100*time.Millisecond, time.Second, 3*time.Second)
+		}},
+		{"sibling cut", func(t *testing.T, mode string) { cutSibling(t, mode, 10*time.Second) }},
+		{"unfit", unfitNodes},
+		{"both dead", bothDead},
+		{"joins", joinsUnderLoad},
+		{"new while cut", func(t *testing.T, mode string) { newWhileCut(t, mode, 10*time.Second, 200) }},
+		{"many", func(t *testing.T, mode string) { manyConnections(t, mode, 400, 20, false) }},
+		{"PostgreSQL", func(t *testing.T, mode string) { pairPostgres(t, mode, 3, 5*time.Second) }},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, modeRelay) })
+	}
+}
