@@ -3,9 +3,9 @@ package bind
 import "time"
 
 const (
-	// moderateRate is how many messages a millisecond has to bring for it to be worth
-	// waiting for more: fewer are soon handed on.
-	moderateRate = 4
+	// moderateGap is how far apart messages may be, on the average, for it to be worth
+	// waiting for more: what is further apart is soon handed on.
+	moderateGap = time.Millisecond / 4
 	// moderateEvery is over how long that is counted, at least.
 	moderateEvery = time.Millisecond
 )
@@ -15,7 +15,7 @@ const (
 // them, so are all goroutines, the kernel and the sockets behind it. The zero value
 // begins without waiting. It does no I/O; one goroutine has it.
 type moderation struct {
-	since    time.Duration
+	since    time.Time
 	messages int // since then
 	busy     bool
 	drained  bool // the last call has brought all that there was
@@ -29,12 +29,12 @@ func (m *moderation) brought(got, asked int) {
 
 // waits reports whether to wait before the next call. It does not where there may
 // be more already, nor at a rate at which waiting gathers little.
-func (m *moderation) waits(now time.Duration) bool {
+func (m *moderation) waits(now time.Time) bool {
 	if !m.drained {
 		return false
 	}
-	if passed := now - m.since; passed >= moderateEvery {
-		m.busy = time.Duration(m.messages)*time.Millisecond >= moderateRate*passed
+	if passed := now.Sub(m.since); passed >= moderateEvery {
+		m.busy = passed <= time.Duration(m.messages)*moderateGap
 		m.since, m.messages = now, 0
 	}
 	return m.busy

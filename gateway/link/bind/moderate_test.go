@@ -9,6 +9,7 @@ import (
 func TestModeration(t *testing.T) {
 	const us = time.Microsecond
 	var m moderation
+	began := time.Now()
 	for _, step := range []struct {
 		name       string
 		now        time.Duration
@@ -28,7 +29,7 @@ func TestModeration(t *testing.T) {
 		{"after another pause", 90_000 * us, 20, 32, false},
 	} {
 		m.brought(step.got, step.asked)
-		if got := m.waits(step.now); got != step.want {
+		if got := m.waits(began.Add(step.now)); got != step.want {
 			t.Errorf("%s: waits %v, want %v: %+v", step.name, got, step.want, m)
 		}
 	}

@@ -52,7 +52,6 @@ type receiver struct {
 
 	scatter    scatter
 	moderation moderation
-	began      time.Time // its clock counts from here
 
 	asked int // messages that the next call may bring
 	errno syscall.Errno
@@ -60,7 +59,7 @@ type receiver struct {
 }
 
 func newReceiver(b *Bind, s *socket, closed <-chan struct{}) *receiver {
-	r := &receiver{b: b, s: s, closed: closed, began: time.Now(), bufs: make([]byte, receiveMessages*receiveBuffer)}
+	r := &receiver{b: b, s: s, closed: closed, bufs: make([]byte, receiveMessages*receiveBuffer)}
 	r.read = r.tryRead
 	for i := range r.msgs {
 		buf := r.buffer(i)
@@ -178,7 +177,7 @@ func (r *receiver) meet(i int, info received) {
 // fill waits for messages and reads them: into bufs, if they are likely to be
 // what fits there, or into the receiver's own buffers.
 func (r *receiver) fill(bufs [][]byte) error {
-	if d := time.Duration(r.b.moment.Load()); d > 0 && r.moderation.waits(time.Since(r.began)) {
+	if d := time.Duration(r.b.moment.Load()); d > 0 && r.moderation.waits(time.Now()) {
 		time.Sleep(d)
 	}
 	for {
