@@ -136,7 +136,7 @@ func (s *share) drain(now, base, queue, none time.Duration, arrived float64, wai
 		s.width = arrived // the way has become narrower
 		s.expect(now, base, queue)
 	default:
-		// What they send arrives, or nearly so, and the queue is none of theirs.
+		// What they send arrives, and the queue is none of theirs.
 		s.rest(s.width)
 		s.floor = s.least
 	}

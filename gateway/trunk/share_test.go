@@ -36,7 +36,7 @@ func (p *pipe) run(rounds int) (arrived float64) {
 		clear(busy)
 		stalls := p.stall > 0 && r%p.stall == 0
 		for step := range steps {
-			rtt, all := p.rtt().Seconds(), 1e-9
+			rtt, all := p.rtt().Seconds(), 1e-9 // it is divided by
 			p.sent = p.sent[:0]
 			for i, w := range p.windows {
 				x := w / rtt
