@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -16,10 +15,7 @@ func TestPairFlap(t *testing.T) {
 	n.Box.SetBoth(slowWAN)
 	n.start()
 	g := n.watch(t)
-	rules, err := lab.WatchRepeats(n.Red.DB(), n.Gray.DB())
-	if err != nil {
-		t.Fatal(err)
-	}
+	rules := watchRepeats(t, n.Lab)
 	const flaps, every = 20, 100 * time.Millisecond
 	runs := n.paced(t, 4*drainRate, drainRate) // longer than all flaps
 	if err := runs[0].Reached(1 << 20); err != nil {
@@ -41,10 +37,7 @@ func TestPairFlap(t *testing.T) {
 	if relayed == 0 {
 		t.Error("nothing was relayed: the test shows less than it says")
 	}
-	r, err := rules.Stop()
-	if err := errors.Join(err, r.Err()); err != nil {
-		t.Error(err)
-	}
+	endRepeats(t, rules)
 	g.end(t, 0, 0)
 }
 

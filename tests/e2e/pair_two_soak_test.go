@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -23,10 +21,7 @@ func TestPairTwoActiveLong(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true, mode: modeRelay})
 	n.Box.SetBoth(slowWAN)
 	n.start()
-	rules, err := lab.WatchRepeats(n.Red.DB(), n.Gray.DB())
-	if err != nil {
-		t.Fatal(err)
-	}
+	rules := watchRepeats(t, n.Lab)
 	said := 0
 	for i := range 12 {
 		cut := i%4 >= 2
@@ -34,10 +29,7 @@ func TestPairTwoActiveLong(t *testing.T) {
 			said += n.twoActive(t, [][]*node{n.red, n.gray}[i%2], cut)
 		})
 	}
-	r, err := rules.Stop()
-	if err := errors.Join(err, r.Err()); err != nil {
-		t.Error(err)
-	}
+	endRepeats(t, rules)
 	if said == 0 {
 		t.Error("no two were ever active at once: the test shows less than it says")
 	}
@@ -101,7 +93,7 @@ func startSayings(t *testing.T, nd *node) *sayings {
 	s := &sayings{}
 	c, err := nd.host.Capture("lan0", lab.CaptureConfig{Each: func(p lab.Packet) {
 		seg, ok := lab.DecodeTCP(p)
-		if !ok || !p.Outgoing || slices.Contains([]netip.Addr{nd.host.LAN4, nd.host.LAN6}, seg.Src.Addr()) {
+		if !ok || !p.Outgoing || slices.Contains(nd.host.Addrs(), seg.Src.Addr()) {
 			return
 		}
 		s.at = append(s.at, p.Time)

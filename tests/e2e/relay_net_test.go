@@ -95,19 +95,34 @@ func newRelay(t *testing.T, mode string, imp lab.Impairment) *relayNet {
 			t.Fatal(err)
 		}
 	}
-	var err error
-	if n.rules, err = lab.WatchRepeats(n.Red.DB(), n.Gray.DB()); err != nil {
-		t.Fatal(err)
-	}
+	n.rules = watchRepeats(t, n.Lab)
 	t.Cleanup(func() {
-		r, err := n.rules.Stop()
-		if err := errors.Join(err, r.Err()); err != nil {
-			t.Error(err)
-		}
+		r := endRepeats(t, n.rules)
 		t.Logf("%d connections, %v segments and %d MB have been said before", r.Connections, r.Judged, r.Bytes>>20)
 		n.noneThrough(t)
 	})
 	return n
+}
+
+// watchRepeats begins to judge by the one rule what the databases of both sites hear.
+// The caller calls endRepeats.
+func watchRepeats(t *testing.T, l *lab.Lab) *lab.Repeats {
+	t.Helper()
+	rules, err := lab.WatchRepeats(l.Red.DB(), l.Gray.DB())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
+}
+
+// endRepeats fails the test if the rule was broken, and says what was judged.
+func endRepeats(t *testing.T, rules *lab.Repeats) lab.RepeatsReport {
+	t.Helper()
+	r, err := rules.Stop()
+	if err := errors.Join(err, r.Err()); err != nil {
+		t.Error(err)
+	}
+	return r
 }
 
 // relays says whether bulk is to be relayed at all.
