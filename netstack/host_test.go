@@ -81,12 +81,12 @@ func connect(t testing.TB, loss float64) (red, gray *Host, wires [2]*cable, stop
 	return hosts[0], hosts[1], wires, stop
 }
 
-// checkLeaks fails when goroutines of the stack or of this package are left.
+// checkLeaks fails when goroutines of the stack or of this package are left. It
+// waits for their end: Host.Close waits for gVisor's WaitGroup only, and after
+// its Done a goroutine is still to be seen until it has returned.
 func checkLeaks(t *testing.T) {
 	t.Helper()
-	for _, g := range leaks() {
-		t.Errorf("left behind: %s", g)
-	}
+	newBell().await(t, "end of all goroutines", func() bool { return len(leaks()) == 0 })
 }
 
 // leaks are the stacks of such goroutines.
