@@ -31,7 +31,6 @@ var (
 	endLeg       = End{Cause: "leg-failed", Why: "the leg has failed"}
 	endRule      = End{Cause: "rule-broken", Why: "the far database has not said what was to be written", Never: true}
 	endUrgent    = End{Cause: "urgent", Why: "urgent data", Never: true}
-	endPath      = End{Cause: "path-mtu", Why: "the path to the near database has changed", Never: true}
 
 	// EndFrozen and the following are for whoever releases connections.
 	EndFrozen    = End{Cause: "frozen", Why: "this process was frozen"}
@@ -46,7 +45,7 @@ var (
 // ends lists them, so that each has a counter from the start.
 var ends = [...]*End{
 	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endRoute, &endForgotten, &endRevoked, &endTrunk, &endSequence, &endNonsense,
-	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent, &endPath,
+	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent,
 	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
 }
 

@@ -1,7 +1,9 @@
 package netstack
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -29,6 +31,10 @@ type Relay struct {
 
 	toLeg, toNear wire.Template
 	leg           leg
+
+	// pathMTU is the largest packet, in bytes, that the path to the near database takes,
+	// where a router on it has said so; otherwise 0.
+	pathMTU atomic.Int32
 
 	kick     chan struct{} // holds a token when pump is to look
 	writable chan struct{} // holds a token when the leg may have room
@@ -243,26 +249,36 @@ func (r *Relay) write(s *wire.Segment, payload int, o *outgoing) {
 	}
 	hdr := r.toNear.Put(o.hdr[:], s, payload)
 	o.vec[0] = o.hdr[:hdr]
-	var off wire.Offload
-	if r.legs.tap.offload {
-		var p wire.Packet
-		off = p.Headers(o.hdr[:hdr], payload)
-		if mss := r.conn.NearSaid.MSS; payload > int(mss) {
-			off.GSOSize, off.HdrLen = mss, uint16(hdr)
-		}
-	} else {
-		flat := make([]byte, 0, hdr+payload)
-		for _, b := range o.vec {
-			flat = append(flat, b...)
-		}
-		var p wire.Packet
-		if wire.Parse(&p, flat) != wire.OK {
-			return
-		}
-		p.FinishChecksum()
-		o.vec = append(o.vec[:0], flat)
+	size := int(r.conn.NearSaid.MSS) // of the payload of a packet
+	if mtu := int(r.pathMTU.Load()); mtu > 0 {
+		size = min(size, mtu-hdr)
+	}
+	if !r.legs.tap.offload {
+		r.writeFlat(o, size)
+		return
+	}
+	var p wire.Packet
+	off := p.Headers(o.hdr[:hdr], payload)
+	if payload > size {
+		off.GSOSize, off.HdrLen = uint16(size), uint16(hdr)
 	}
 	r.legs.cfg.Near.WriteHost(o.vec, off)
+}
+
+// writeFlat is write where there are no offloads: in packets with at most size bytes
+// of payload, with finished checksums.
+func (r *Relay) writeFlat(o *outgoing, size int) {
+	var p wire.Packet
+	if wire.Parse(&p, slices.Concat(o.vec...)) != wire.OK {
+		return
+	}
+	pkt := make([]byte, min(len(p.B), p.Data+size))
+	var cut wire.Cutter
+	cut.Reset(&p, size, false)
+	for cut.Busy() {
+		o.vec = append(o.vec[:0], pkt[:cut.Next(pkt)])
+		r.legs.cfg.Near.WriteHost(o.vec, wire.Offload{})
+	}
 }
 
 // say sends a segment without payload, made by the gate.

@@ -39,7 +39,6 @@ func TestRelayEnds(t *testing.T) {
 				s.Error("not forwarded")
 			}
 		}, endUrgent, false},
-		{"an icmp error", func(s *soloist) { s.relay.Error() }, endPath, false},
 		{"the flow is forgotten", func(s *soloist) { s.relay.Forget(); s.Detach(endForgotten) }, endForgotten, false},
 		{"the flow is revoked", func(s *soloist) { s.relay.Revoke(); s.Detach(endRevoked) }, endRevoked, false},
 		{"the rule says route", func(s *soloist) {

@@ -195,11 +195,17 @@ func (r *Relay) FromLink(p *wire.Packet) {
 	}
 }
 
-// Error takes notice of an ICMP error about a segment that the leg may have sent. It
-// goes to the far database, whose segment it was; the leg can't follow, so the
-// connection stays raw.
-func (r *Relay) Error() {
-	r.release(endPath)
+// TooBig takes notice of the ICMP error by which a router toward the near database
+// asks for packets of at most mtu bytes (RFC 1191, RFC 8201). The leg sends again by its
+// timer what was dropped there. The far database, in whose name the packets went, hears
+// of it as well, for what goes raw.
+func (r *Relay) TooBig(mtu int) {
+	for {
+		old := r.pathMTU.Load()
+		if old > 0 && old <= int32(mtu) || r.pathMTU.CompareAndSwap(old, int32(mtu)) {
+			return
+		}
+	}
 }
 
 // finDue reports whether the far database's FIN is to be told: when all before it

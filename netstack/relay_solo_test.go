@@ -44,6 +44,33 @@ func TestRelayCarries(t *testing.T) {
 	})
 }
 
+// When a router toward the near database takes smaller packets only, the leg sends
+// again what is not acknowledged, in such, and the connection stays relayed. What is
+// no smaller changes nothing.
+func TestRelayPathNarrows(t *testing.T) {
+	eitherRole(t, func(s *soloist) {
+		const sent, mtu = 900, 700
+		s.data(0, 0, soloEdge, noise(1, sent))
+		s.awaitPayload(sent)
+		s.relay.TooBig(mtu)
+		s.relay.TooBig(mtu + 100)
+		s.mu.Lock()
+		s.out = nil
+		s.mu.Unlock()
+		if got := s.awaitPayload(sent); !bytes.Equal(got, noise(1, sent)) {
+			s.Error("something else was sent again")
+		}
+		for _, w := range s.segments() {
+			if w.size > mtu {
+				s.Errorf("a packet of %d bytes", w.size)
+			}
+		}
+		if e := s.relay.Ended(); e != nil {
+			s.Errorf("ended: %s", e.Why)
+		}
+	})
+}
+
 // A segment that begins before the relay did is carried on raw: nobody else brings
 // those bytes to the far database.
 func TestRelayBelowTheMark(t *testing.T) {

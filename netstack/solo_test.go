@@ -23,6 +23,7 @@ type written struct {
 	flags    uint8
 	payload  []byte
 	blocks   []wire.Block
+	size     int // of the largest packet that the host makes of it
 }
 
 // A soloist is one node that relays one connection. The test is the near database,
@@ -189,7 +190,10 @@ func (s *soloist) WriteHost(vec [][]byte, o wire.Offload) {
 		(*h)()
 	}
 	p := parsed(s, slices.Concat(vec...), o)
-	w := written{seq: p.Seq, ack: p.Ack, window: p.Window, flags: p.Flags, payload: p.Payload()}
+	w := written{seq: p.Seq, ack: p.Ack, window: p.Window, flags: p.Flags, payload: p.Payload(), size: len(p.B)}
+	if o.GSOSize > 0 {
+		w.size = min(w.size, p.Data+int(o.GSOSize))
+	}
 	var blocks [wire.MaxBlocks]wire.Block
 	w.blocks = append(w.blocks, blocks[:p.SACK(&blocks)]...)
 	if p.Src() != s.conn.Far.Addr() || p.Dst() != s.conn.Near.Addr() || p.SrcPort != s.conn.Far.Port() || p.DstPort != s.conn.Near.Port() {

@@ -231,7 +231,7 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 	}
 	if pkt.IsPacketTooBig() {
 		if r := f.relay.Load(); r != nil {
-			(*r).Error()
+			(*r).TooBig(pkt.NextHopMTU())
 		}
 	}
 	if pkt.Proto == wire.ProtoTCP {

@@ -197,7 +197,7 @@ type carried struct{ said []string }
 
 func (c *carried) FromHost(*wire.Packet, bool) bool { return false }
 func (c *carried) FromLink(*wire.Packet)            {}
-func (c *carried) Error()                           {}
+func (c *carried) TooBig(int)                       {}
 func (c *carried) Forget()                          { c.said = append(c.said, "forget") }
 func (c *carried) Revoke()                          { c.said = append(c.said, "revoke") }
 func (c *carried) HandBack()                        { c.said = append(c.said, "hand back") }

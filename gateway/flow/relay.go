@@ -32,8 +32,9 @@ type Relay interface {
 	FromHost(p *wire.Packet, partial bool) (raw bool)
 	// FromLink takes notice of a segment of the far end that came raw.
 	FromLink(p *wire.Packet)
-	// Error takes notice of an ICMP error about a segment for the near end.
-	Error()
+	// TooBig takes notice that a router toward the near end takes packets of up to mtu
+	// bytes only.
+	TooBig(mtu int)
 	// Forget says that the table has forgotten the connection.
 	Forget()
 	// Revoke says that policy no longer allows it: the Relay writes nothing any more.

@@ -9,8 +9,9 @@ import (
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
 
+var gw4, gw6 = netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("fd77:1::1")
+
 func TestICMPErrors(t *testing.T) {
-	gw4, gw6 := netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("fd77:1::1")
 	tests := []struct {
 		name      string
 		kind      ICMPKind
@@ -44,6 +45,9 @@ func TestICMPErrors(t *testing.T) {
 			if e.Src() != from || e.Dst() != src.Addr() || e.ICMPType != tt.typ || e.ICMPCode != tt.code || binary.BigEndian.Uint32(e.B[e.L4+4:]) != tt.info {
 				t.Errorf("%+v", e)
 			}
+			if e.IsPacketTooBig() != (tt.kind == PacketTooBig) || e.IsPacketTooBig() && e.NextHopMTU() != 1380 {
+				t.Errorf("asks for packets of %d bytes: %t", e.NextHopMTU(), e.IsPacketTooBig())
+			}
 			if !bytes.Equal(e.Payload(), tt.about[:tt.quoted]) {
 				t.Errorf("%d bytes are quoted, want %d", len(e.Payload()), tt.quoted)
 			}
@@ -53,6 +57,29 @@ func TestICMPErrors(t *testing.T) {
 				t.Errorf("quoted %+v, %v", q, r)
 			}
 		})
+	}
+}
+
+// No router makes a sender's packets smaller than any path has to take, nor by saying
+// nothing, as those did that RFC 1191 was new to.
+func TestNextHopMTU(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		about     []byte
+		from      netip.Addr
+		mtu, want int
+	}{
+		{"v4", tcp4(ACK, 1), gw4, 1300, 1300},
+		{"v4 silent", tcp4(ACK, 1), gw4, 0, 552},
+		{"v4 too small", tcp4(ACK, 1), gw4, 68, 552},
+		{"v6", tcp6(ACK, 1), gw6, 1300, 1300},
+		{"v6 too small", tcp6(ACK, 1), gw6, 68, 1280},
+		{"v6 larger than any packet", tcp6(ACK, 1), gw6, 1 << 31, 65535},
+	} {
+		e := parse(t, AppendICMPError(nil, PacketTooBig, parse(t, tt.about), tt.from, tt.mtu))
+		if got := e.NextHopMTU(); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 )
 
@@ -353,6 +354,19 @@ func (p *Packet) IsPacketTooBig() bool {
 	}
 	return p.Proto == ProtoICMP && p.ICMPType == icmp4Unreachable && p.ICMPCode == 4
 }
+
+// NextHopMTU is the largest packet, in bytes, that the router takes which has sent
+// the packet, one for which IsPacketTooBig holds. What hosts may not be asked to go
+// below, or what says nothing, is that bound (RFC 8200 section 5; Linux' min_pmtu).
+func (p *Packet) NextHopMTU() int {
+	b := p.B[p.L4:]
+	if p.V6 {
+		return max(leastMTU6, int(min(binary.BigEndian.Uint32(b[4:]), math.MaxUint16)))
+	}
+	return max(leastMTU4, int(binary.BigEndian.Uint16(b[6:])))
+}
+
+const leastMTU4, leastMTU6 = 552, 1280
 
 // IsICMPError reports whether the packet is an ICMP error: one that quotes the
 // packet that it is about, and that must never be answered by another error.

@@ -129,7 +129,7 @@ func (n *relayNet) halfClosedBulk(t *testing.T, w way, size int64) {
 
 // lanNarrows: in the middle of bulk the way from the far gateway to its database
 // takes smaller packets only. Its kernel says so with ICMP, quoting segments that it
-// was to forward.
+// was to forward. What is relayed stays so.
 func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 	far := n.Gray.GW()
 	if w.to == n.Red.DB() {
@@ -153,6 +153,14 @@ func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 			t.Error(err)
 		}
 	}()
+	slower := farWAN
+	slower.Rate = 50e6 // that there is time to look
+	n.impaired(t, slower, func() {
+		if err := r.Reached(size / 4 * 3); err != nil {
+			t.Fatal(err)
+		}
+		n.relayed(t, r.Addr().Port())
+	})
 	n.finish(t, r)
 	if n.relays() {
 		return // there the far gateway's leg knows, and the sender may not have to
