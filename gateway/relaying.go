@@ -62,7 +62,7 @@ func (g *Gateway) newRelaying() error {
 		}
 	}
 	r.pool = trunk.New(trunk.Config{
-		Self: node.Addresses[0], Device: g.cfg.Local.TUN.Name, Peers: peers, Accept: r.accept, Logger: g.log,
+		Self: node.Addresses[0], Device: g.cfg.Local.TUN.Name, Peers: peers, Accept: r.accept, Stale: r.stale, Logger: g.log,
 	})
 	g.relaying = r
 	g.path.SetRelayer(r)
@@ -134,6 +134,12 @@ func (r *relaying) takePart(t *relayTrunk, open *wire.Frame) error {
 	return r.gw.table.Attach(o.Near, o.Far, "the other gateway has asked for it", &said, func(conn wire.Connection, h *flow.Handle) (flow.Relay, error) {
 		return r.legs.Accept(conn, tracker{h}, t, open, &o)
 	})
+}
+
+// stale handles a trunk for which the way has become too long: its connection is relayed
+// anew by another.
+func (r *relaying) stale(c *trunk.Conn) {
+	r.legs.Release(netstack.EndLonger, func(t netstack.Trunk) bool { return t.(*relayTrunk).Conn == c })
 }
 
 // run judges the ways to the other sites until ctx ends.

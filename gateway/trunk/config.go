@@ -37,6 +37,10 @@ type Config struct {
 	// frame arrives, in a goroutine of its own. It has to Close or Finish it, and to
 	// return when it finds the connection closed.
 	Accept func(*Conn)
+	// Stale is given a connection in use which the kernel won't fill for some seconds
+	// from now on, since the way has become much longer. Its user had better Close it,
+	// and take another soon. Nil leaves it at that.
+	Stale func(*Conn)
 	// Warm is how many connections to each node wait to be taken; 0 means DefaultWarm.
 	Warm   int
 	Logger hclog.Logger // nil logs nothing
@@ -50,6 +54,9 @@ func (c Config) withDefaults() Config {
 		c.Warm = DefaultWarm
 	}
 	c.Warm = min(c.Warm, MaxWarm)
+	if c.Stale == nil {
+		c.Stale = func(*Conn) {}
+	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}

@@ -24,8 +24,9 @@ type Conn struct {
 	far    bool         // the other node has dialled it
 	used   atomic.Bool  // somebody has it: it counts as in use
 
-	acked uint64        // runPace's: what was acknowledged when it looked last
-	pace  atomic.Uint64 // the bound that it has set, in bytes per second; 0 is none
+	acked  uint64        // runPace's: what was acknowledged when it looked last
+	strain strain        // runPace's, too
+	pace   atomic.Uint64 // the bound that it has set, in bytes per second; 0 is none
 
 	sendMu sync.Mutex
 	header [wire.FrameHeaderSize]byte

@@ -25,6 +25,8 @@ type way struct {
 	conns   []*Conn       // those in use, of the round under way
 	busy    []*Conn       // those of them that have something to send
 	samples []sample      // of those
+	stale   []*Conn       // those of them that have become so in it
+	gaveUp  time.Duration // when connections were given up last; 0 is never
 }
 
 // runPace paces the trunks to each node together until ctx ends.
@@ -37,12 +39,17 @@ func (p *Pool) runPace(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		timer.Reset(paceEvery + time.Duration(p.pace())*pacePerConn)
+		used, stale := p.pace()
+		if len(stale) > 0 {
+			p.giveUp(stale)
+		}
+		timer.Reset(paceEvery + time.Duration(used)*pacePerConn)
 	}
 }
 
-// pace looks at all connections that somebody has, and returns how many they are.
-func (p *Pool) pace() (used int) {
+// pace looks at all connections that somebody has, and returns how many they are, and
+// which of them have become stale.
+func (p *Pool) pace() (used int, stale []*Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Since(p.began)
@@ -55,11 +62,13 @@ func (p *Pool) pace() (used int) {
 	}
 	for _, w := range p.ways {
 		w.look(now)
+		stale = append(stale, w.stale...)
 		clear(w.conns) // they may end meanwhile
 		clear(w.busy)
-		w.conns = w.conns[:0]
+		clear(w.stale)
+		w.conns, w.stale = w.conns[:0], w.stale[:0]
 	}
-	return used
+	return used, stale
 }
 
 // way is the way to a node; the caller has the lock.
@@ -103,6 +112,9 @@ func (w *way) look(now time.Duration) {
 		}
 		rtt := time.Duration(info.Rtt) * time.Microsecond
 		w.base.see(now, rtt)
+		if c.isStale(now, info) && w.mayGiveUp(now) {
+			w.stale = append(w.stale, c)
+		}
 		w.busy, w.samples = append(w.busy, c), append(w.samples, sample{rtt, rate, waiting})
 	}
 	pace := uint64(w.share.round(now, w.base.value(), w.samples))

@@ -47,11 +47,11 @@ func TestPaceLooks(t *testing.T) {
 	near, far := dialled(t, r, g)
 	defer far.Close()
 	r.SawRTT(gray, time.Microsecond)
-	if used := r.pace(); used != 1 {
+	if used, _ := r.pace(); used != 1 {
 		t.Errorf("%d in use", used)
 	}
 	near.Close()
-	if used := r.pace(); used != 0 {
+	if used, _ := r.pace(); used != 0 {
 		t.Errorf("%d in use after the end", used)
 	}
 	r.mu.Lock()

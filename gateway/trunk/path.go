@@ -68,13 +68,26 @@ func pathOf(fd int) (Path, error) {
 		p.MinRTT = time.Duration(info.Min_rtt) * time.Microsecond
 	}
 	if name == congestion {
-		if bbr, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO); err == nil {
-			p.Bandwidth = uint64(bbr.Bw_hi)<<32 | uint64(bbr.Bw_lo)
-			// What TCP itself remembers for minutes is wrong once the way has become longer.
-			if bbr.Min_rtt > 0 && bbr.Min_rtt != ^uint32(0) {
-				p.MinRTT = time.Duration(bbr.Min_rtt) * time.Microsecond
-			}
+		var least time.Duration
+		p.Bandwidth, least = bbrOf(fd)
+		// What TCP itself remembers for minutes is wrong once the way has become longer.
+		if least > 0 {
+			p.MinRTT = least
 		}
 	}
 	return p, nil
+}
+
+// bbrOf returns what bbr takes the way to carry, in bytes per second, and the least
+// round trip that it knows; 0 for what it does not, and where there is another
+// congestion control.
+func bbrOf(fd int) (bandwidth uint64, least time.Duration) {
+	info, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO)
+	if err != nil {
+		return 0, 0
+	}
+	if info.Min_rtt != ^uint32(0) {
+		least = time.Duration(info.Min_rtt) * time.Microsecond
+	}
+	return uint64(info.Bw_hi)<<32 | uint64(info.Bw_lo), least
 }

@@ -29,7 +29,7 @@ type Pool struct {
 
 	listening bool
 
-	dialled, accepted, refused, failed, lost, missed uint64
+	dialled, accepted, refused, failed, lost, missed, stale uint64
 
 	// changed is called after what Stats tells has changed, without a lock held.
 	// Tests wait by it.

@@ -8,8 +8,9 @@ type Stats struct {
 	// Dialled and Accepted count connections made, Refused those that other nodes
 	// dialled and may not have, or that were too many, Failed dials that failed, Lost
 	// warm connections that ended before they were taken, and Missed calls of Take
-	// that found none.
-	Dialled, Accepted, Refused, Failed, Lost, Missed uint64
+	// that found none, and Stale connections that were in use when the way became
+	// too long for them.
+	Dialled, Accepted, Refused, Failed, Lost, Missed, Stale uint64
 	// Listening says that other nodes can dial this one.
 	Listening bool
 	// Congestion is the congestion control that sockets get: bbr where the kernel
@@ -23,7 +24,7 @@ func (p *Pool) Stats() Stats {
 	defer p.mu.Unlock()
 	st := Stats{
 		Dialled: p.dialled, Accepted: p.accepted, Refused: p.refused,
-		Failed: p.failed, Lost: p.lost, Missed: p.missed,
+		Failed: p.failed, Lost: p.lost, Missed: p.missed, Stale: p.stale,
 		Listening: p.listening, Congestion: p.socket.congestionName(),
 	}
 	for _, k := range p.keepers {

@@ -3,12 +3,14 @@ package e2e
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -44,6 +46,7 @@ func relayBulk(t *testing.T, mode string, size int64) {
 	for _, w := range n.twoWays() {
 		n.scenario(t, "the path behind the far gateway narrows, "+w.name, noReset, func(t *testing.T) { n.lanNarrows(t, w, size/4) })
 	}
+	n.scenario(t, "the way becomes longer", noReset, func(t *testing.T) { n.lengthens(t, size) })
 	n.scenario(t, "the path between the gateways narrows", noReset, func(t *testing.T) { n.wanNarrows(t, size/4) })
 }
 
@@ -185,6 +188,40 @@ func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 	if err != nil || mtu != 1300 {
 		t.Errorf("the sender believes that %d bytes fit, want 1300: %v", mtu, err)
 	}
+}
+
+// lengthens: in the middle of bulk the way becomes forty times as long. The trunk's kernel
+// would crawl along it for ten seconds; another takes its place. The trunk was dialled on
+// farWAN, so that its least round trip is one of this transfer, and not about to be
+// forgotten.
+func (n *relayNet) lengthens(t *testing.T, size int64) {
+	near, far := farWAN, farWAN
+	near.Delay, far.Delay = time.Millisecond/2, 4*farDelay
+	near.Rate, far.Rate = 100e6, 100e6 // that there is time to look
+	n.impaired(t, near, func() {
+		cfg := transferOf(n.ways()[0], size)
+		cfg.Back = 0
+		r, err := lab.StartTransfer(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Reached(size / 8); err != nil {
+			t.Fatal(err)
+		}
+		// On so short a way a connection is relayed only where its rule says so.
+		always := n.mode == modeRelay
+		if always {
+			n.relayed(t, r.Addr().Port())
+		}
+		n.Box.SetBoth(far)
+		if always {
+			n.red.waitStatus("red has given a trunk up", func(s status.Status) bool {
+				return slices.ContainsFunc(s.Relay.Ends, func(e status.RelayEnd) bool { return e.Cause == "way-longer" && e.Count > 0 })
+			})
+			n.relayed(t, r.Addr().Port())
+		}
+		n.finish(t, r)
+	})
 }
 
 // wanNarrows: in the middle of bulk the WAN's routers say that packets are too
