@@ -70,7 +70,7 @@ func (k *keeper) take() (c *Conn, dead []*Conn) {
 	if c == nil {
 		k.pool.missed++
 	} else {
-		c.used.Store(true)
+		c.begin(k.pool.way(k.node).rtt)
 	}
 	k.low = min(k.low, len(k.idle))
 	if len(k.idle) < k.want/2 {
@@ -169,19 +169,22 @@ func (k *keeper) dial(ctx context.Context) bool {
 	return true
 }
 
-// sweep gives up connections that are lost, and those that have not been needed
-// since the last time.
+// sweep gives up connections that are lost or of another way, and those that have not
+// been needed since the last time.
 func (k *keeper) sweep() {
 	p := k.pool
 	var gone []*Conn
 	p.mu.Lock()
 	alive := k.idle[:0]
 	for _, c := range k.idle {
-		if c.quiet() {
-			alive = append(alive, c)
-		} else {
+		switch {
+		case !c.quiet():
 			p.lost++
 			gone = append(gone, c)
+		case !c.fits(p.way(k.node).rtt):
+			gone = append(gone, c)
+		default:
+			alive = append(alive, c)
 		}
 	}
 	clear(k.idle[len(alive):])

@@ -91,7 +91,10 @@ func (p *Pool) await(c *Conn) {
 		c.Close()
 		return
 	}
-	c.used.Store(true)
+	p.mu.Lock()
+	rtt := p.way(c.remote).rtt
+	p.mu.Unlock()
+	c.begin(rtt)
 	p.changed()
 	p.cfg.Accept(c)
 }

@@ -21,7 +21,8 @@ const (
 type way struct {
 	share   share
 	last    time.Duration // when its last round ended
-	base    least         // its round trip without a queue
+	rtt     time.Duration // its round trip as SawRTT has told it last,
+	base    least         // and without a queue
 	conns   []*Conn       // those in use, of the round under way
 	busy    []*Conn       // those of them that have something to send
 	samples []sample      // of those
@@ -86,7 +87,9 @@ func (p *Pool) way(node netip.Addr) *way {
 func (p *Pool) SawRTT(node netip.Addr, rtt time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.way(node).base.see(time.Since(p.began), rtt)
+	w := p.way(node)
+	w.rtt = rtt
+	w.base.see(time.Since(p.began), rtt)
 }
 
 // look ends a round if it has lasted two round trips: less tells little.

@@ -22,6 +22,11 @@ const (
 	sameEvent  = 2 * staleAfter
 )
 
+// isLong reports whether a round trip is too long for the least one that is known.
+func isLong(rtt, least time.Duration) bool {
+	return float64(rtt) > staleFactor*float64(least)+float64(staleSlack)
+}
+
 // strain is what was seen of a connection since its round trip has been too long. The
 // zero value has seen nothing.
 type strain struct {
@@ -60,8 +65,7 @@ func (c *Conn) isStale(now time.Duration, info *unix.TCPInfo) bool {
 	var least time.Duration
 	// Once the connection is closed nothing is known of it.
 	_ = c.raw.Control(func(fd uintptr) { _, least = bbrOf(int(fd)) })
-	rtt := time.Duration(info.Rtt) * time.Microsecond
-	long := least > 0 && float64(rtt) > staleFactor*float64(least)+float64(staleSlack)
+	long := least > 0 && isLong(time.Duration(info.Rtt)*time.Microsecond, least)
 	return c.strain.see(now, long, info.Notsent_bytes > 0 && 8*info.Unacked >= 7*info.Snd_cwnd)
 }
 
