@@ -15,7 +15,9 @@
 //   - conn.go, receive.go: a connection: frames out and in, and its two ends,
 //     Close and Finish.
 //   - path.go: what the kernel knows of the way.
-//   - share.go, pace.go: the trunks to one node paced together, so that they are
-//     fair and keep no queue.
+//   - fresh.go: a connection that is taken after it has waited.
+//   - stale.go: a connection in use for which the way has become too long.
+//   - share.go, pace.go: the trunks to one node looked at from time to time, and
+//     paced together, so that they are fair and keep no queue.
 //   - stats.go: a snapshot of the Pool.
 package trunk
