@@ -46,7 +46,7 @@ func relayBulk(t *testing.T, mode string, size int64) {
 	for _, w := range n.twoWays() {
 		n.scenario(t, "the path behind the far gateway narrows, "+w.name, noReset, func(t *testing.T) { n.lanNarrows(t, w, size/4) })
 	}
-	n.scenario(t, "the way becomes longer", noReset, func(t *testing.T) { n.lengthens(t, size) })
+	n.scenario(t, "the way becomes longer", noReset, func(t *testing.T) { n.lengthens(t, size/2) })
 	n.scenario(t, "the path between the gateways narrows", noReset, func(t *testing.T) { n.wanNarrows(t, size/4) })
 }
 
@@ -197,7 +197,7 @@ func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 func (n *relayNet) lengthens(t *testing.T, size int64) {
 	near, far := farWAN, farWAN
 	near.Delay, far.Delay = time.Millisecond/2, 4*farDelay
-	near.Rate, far.Rate = 100e6, 100e6 // that there is time to look
+	near.Rate, far.Rate = 50e6, 50e6 // that there is time to look
 	n.impaired(t, near, func() {
 		cfg := transferOf(n.ways()[0], size)
 		cfg.Back = 0
