@@ -16,6 +16,7 @@ import (
 
 // TestRelayClose: connections end in every way that there is.
 func TestRelayClose(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	eachMode(t, func(t *testing.T, mode string) {
 		n := startRelay(t, mode, farWAN)
 		n.eachWay(t, "the client closes first", noReset, func(t *testing.T, w way) {

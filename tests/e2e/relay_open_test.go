@@ -21,6 +21,7 @@ const some = 1 << 20
 
 // TestRelayOpen: connections open in every way that there is.
 func TestRelayOpen(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	eachMode(t, func(t *testing.T, mode string) {
 		n := startRelay(t, mode, farWAN)
 		n.eachWay(t, "the server speaks first", noReset, n.speaksFirst)

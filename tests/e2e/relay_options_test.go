@@ -17,6 +17,7 @@ import (
 // TestRelayOptions: connections whose ends say unusual things in their SYNs, or
 // have something that no gateway can carry on in its own way.
 func TestRelayOptions(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	eachMode(t, func(t *testing.T, mode string) {
 		n := startRelay(t, mode, farWAN)
 		n.scenario(t, "window scales", noReset, func(t *testing.T) { windowScales(t, n) })
