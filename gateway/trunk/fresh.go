@@ -20,13 +20,8 @@ func (c *Conn) begin(rtt time.Duration) {
 
 // fits reports whether the connection was made on the way as it is.
 func (c *Conn) fits(rtt time.Duration) bool {
-	var least time.Duration
-	_ = c.raw.Control(func(fd uintptr) { // it fails on a dead connection, as all else will
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			least = time.Duration(info.Min_rtt) * time.Microsecond
-		}
-	})
-	return !isLong(rtt, least)
+	info, err := c.tcpInfo()
+	return err == nil && !isLong(rtt, sampled(info.Min_rtt))
 }
 
 // renew has bbr begin anew, with what TCP knows of the way.

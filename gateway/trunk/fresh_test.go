@@ -15,7 +15,7 @@ func bandwidth(t *testing.T, c *Conn) uint64 {
 		t.Fatal(err)
 	}
 	if p.Congestion != congestion {
-		t.Skipf("this kernel has no %s", congestion)
+		t.Fatalf("this kernel has no %s, which a gateway needs: modprobe tcp_%s", congestion, congestion)
 	}
 	return p.Bandwidth
 }

@@ -175,13 +175,13 @@ func (k *keeper) sweep() {
 	p := k.pool
 	var gone []*Conn
 	p.mu.Lock()
-	alive := k.idle[:0]
+	alive, rtt := k.idle[:0], p.way(k.node).rtt
 	for _, c := range k.idle {
 		switch {
 		case !c.quiet():
 			p.lost++
 			gone = append(gone, c)
-		case !c.fits(p.way(k.node).rtt):
+		case !c.fits(rtt):
 			gone = append(gone, c)
 		default:
 			alive = append(alive, c)

@@ -26,7 +26,6 @@ type way struct {
 	conns   []*Conn       // those in use, of the round under way
 	busy    []*Conn       // those of them that have something to send
 	samples []sample      // of those
-	stale   []*Conn       // those of them that have become so in it
 	gaveUp  time.Duration // when connections were given up last; 0 is never
 }
 
@@ -62,12 +61,10 @@ func (p *Pool) pace() (used int, stale []*Conn) {
 		}
 	}
 	for _, w := range p.ways {
-		w.look(now)
-		stale = append(stale, w.stale...)
+		stale = append(stale, w.look(now)...)
 		clear(w.conns) // they may end meanwhile
 		clear(w.busy)
-		clear(w.stale)
-		w.conns, w.stale = w.conns[:0], w.stale[:0]
+		w.conns = w.conns[:0]
 	}
 	return used, stale
 }
@@ -83,7 +80,8 @@ func (p *Pool) way(node netip.Addr) *way {
 }
 
 // SawRTT tells of a round trip to a node that something else has measured. What was
-// seen before there was much to carry says how long the way is without a queue.
+// seen before there was much to carry says how long the way is without a queue, and what
+// was seen last whether connections that wait were made on the way as it is.
 func (p *Pool) SawRTT(node netip.Addr, rtt time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,18 +90,18 @@ func (p *Pool) SawRTT(node netip.Addr, rtt time.Duration) {
 	w.base.see(time.Since(p.began), rtt)
 }
 
-// look ends a round if it has lasted two round trips: less tells little.
-func (w *way) look(now time.Duration) {
+// look ends a round if it has lasted two round trips: less tells little. It returns the
+// connections that have become stale.
+func (w *way) look(now time.Duration) (stale []*Conn) {
 	passed := now - w.last
 	if len(w.conns) > 0 && passed < 2*w.base.value() {
-		return
+		return nil
 	}
 	w.last = now
 	w.busy, w.samples = w.busy[:0], w.samples[:0]
 	for _, c := range w.conns {
-		var info *unix.TCPInfo
-		var err error
-		if cerr := c.raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); cerr != nil || err != nil {
+		info, err := c.tcpInfo()
+		if err != nil {
 			continue // it has ended
 		}
 		acked := info.Bytes_acked - c.acked
@@ -116,7 +114,7 @@ func (w *way) look(now time.Duration) {
 		rtt := time.Duration(info.Rtt) * time.Microsecond
 		w.base.see(now, rtt)
 		if c.isStale(now, info) && w.mayGiveUp(now) {
-			w.stale = append(w.stale, c)
+			stale = append(stale, c)
 		}
 		w.busy, w.samples = append(w.busy, c), append(w.samples, sample{rtt, rate, waiting})
 	}
@@ -124,6 +122,7 @@ func (w *way) look(now time.Duration) {
 	for _, c := range w.busy {
 		c.setPace(pace)
 	}
+	return stale
 }
 
 // setPace bounds what the connection sends, in bytes per second; 0 is no bound. What

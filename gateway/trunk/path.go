@@ -63,10 +63,7 @@ func pathOf(fd int) (Path, error) {
 		Retransmits: uint64(info.Total_retrans),
 		Congestion:  name,
 	}
-	// The kernel says ~0 before the first sample.
-	if info.Min_rtt != ^uint32(0) {
-		p.MinRTT = time.Duration(info.Min_rtt) * time.Microsecond
-	}
+	p.MinRTT = sampled(info.Min_rtt)
 	if name == congestion {
 		var least time.Duration
 		p.Bandwidth, least = bbrOf(fd)
@@ -78,16 +75,33 @@ func pathOf(fd int) (Path, error) {
 	return p, nil
 }
 
-// bbrOf returns what bbr takes the way to carry, in bytes per second, and the least
-// round trip that it knows; 0 for what it does not, and where there is another
-// congestion control.
+// tcpInfo asks the kernel for TCP_INFO alone. It fails once the connection has ended.
+func (c *Conn) tcpInfo() (info *unix.TCPInfo, err error) {
+	cerr := c.raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	})
+	if cerr != nil {
+		err = cerr
+	}
+	return info, err
+}
+
+// sampled is a least round trip as the kernel tells it, in microseconds: ~0 before the
+// first sample, for which it is 0.
+func sampled(us uint32) time.Duration {
+	if us == ^uint32(0) {
+		return 0
+	}
+	return time.Duration(us) * time.Microsecond
+}
+
+// bbrOf returns what bbr takes the way of a socket to carry, in bytes per second, and
+// the least round trip that it knows; 0 for what it does not. The socket has to have bbr:
+// others may say something else by the same option.
 func bbrOf(fd int) (bandwidth uint64, least time.Duration) {
 	info, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO)
 	if err != nil {
 		return 0, 0
 	}
-	if info.Min_rtt != ^uint32(0) {
-		least = time.Duration(info.Min_rtt) * time.Microsecond
-	}
-	return uint64(info.Bw_hi)<<32 | uint64(info.Bw_lo), least
+	return uint64(info.Bw_hi)<<32 | uint64(info.Bw_lo), sampled(info.Min_rtt)
 }

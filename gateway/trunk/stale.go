@@ -22,9 +22,10 @@ const (
 	sameEvent  = 2 * staleAfter
 )
 
-// isLong reports whether a round trip is too long for the least one that is known.
+// isLong reports whether a round trip is too long for the least one that is known, 0 if
+// none is.
 func isLong(rtt, least time.Duration) bool {
-	return float64(rtt) > staleFactor*float64(least)+float64(staleSlack)
+	return least > 0 && float64(rtt) > staleFactor*float64(least)+float64(staleSlack)
 }
 
 // strain is what was seen of a connection since its round trip has been too long. The
@@ -65,7 +66,7 @@ func (c *Conn) isStale(now time.Duration, info *unix.TCPInfo) bool {
 	var least time.Duration
 	// Once the connection is closed nothing is known of it.
 	_ = c.raw.Control(func(fd uintptr) { _, least = bbrOf(int(fd)) })
-	long := least > 0 && isLong(time.Duration(info.Rtt)*time.Microsecond, least)
+	long := isLong(time.Duration(info.Rtt)*time.Microsecond, least)
 	return c.strain.see(now, long, info.Notsent_bytes > 0 && 8*info.Unacked >= 7*info.Snd_cwnd)
 }
 

@@ -7,8 +7,8 @@ type Stats struct {
 	Warm, Waiting, InUse int
 	// Dialled and Accepted count connections made, Refused those that other nodes
 	// dialled and may not have, or that were too many, Failed dials that failed, Lost
-	// warm connections that ended before they were taken, and Missed calls of Take
-	// that found none, and Stale connections that were in use when the way became
+	// warm connections that ended before they were taken, Missed calls of Take that
+	// found none, and Stale connections that were in use when the way became
 	// too long for them.
 	Dialled, Accepted, Refused, Failed, Lost, Missed, Stale uint64
 	// Listening says that other nodes can dial this one.
