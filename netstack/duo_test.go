@@ -165,7 +165,7 @@ func newDuo(t *testing.T, mtu int, offload bool) *duo {
 		for _, s := range d.site {
 			s.db.Close()
 		}
-		d.await(t, "end of all goroutines", func() bool { return len(leaks()) == 0 })
+		checkLeaks(t)
 	})
 	t.Cleanup(d.stop)
 	return d

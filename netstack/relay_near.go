@@ -198,13 +198,10 @@ func (r *Relay) FromLink(p *wire.Packet) {
 // TooBig takes notice of the ICMP error by which a router toward the near database
 // asks for packets of at most mtu bytes (RFC 1191, RFC 8201). The leg sends again by its
 // timer what was dropped there. The far database, in whose name the packets went, hears
-// of it as well, for what goes raw.
+// of it as well, for what goes raw. It is called by one goroutine at a time.
 func (r *Relay) TooBig(mtu int) {
-	for {
-		old := r.pathMTU.Load()
-		if old > 0 && old <= int32(mtu) || r.pathMTU.CompareAndSwap(old, int32(mtu)) {
-			return
-		}
+	if old := r.pathMTU.Load(); old == 0 || int32(mtu) < old {
+		r.pathMTU.Store(int32(mtu))
 	}
 }
 

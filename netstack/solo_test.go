@@ -112,7 +112,7 @@ func newSolo(t *testing.T, options ...soloOption) *soloist {
 		case <-time.After(deadline):
 			t.Error("Run does not return")
 		}
-		s.await(t, "end of all goroutines", func() bool { return len(leaks()) == 0 })
+		checkLeaks(t)
 	})
 	t.Cleanup(s.stop)
 	return s

@@ -213,15 +213,23 @@ func (n *relayNet) lengthens(t *testing.T, size int64) {
 		if always {
 			n.relayed(t, r.Addr().Port())
 		}
+		before, err := n.red.status()
+		if err != nil {
+			t.Fatal(err)
+		}
 		n.Box.SetBoth(far)
 		if always {
-			n.red.waitStatus("red has given a trunk up", func(s status.Status) bool {
-				return slices.ContainsFunc(s.Relay.Ends, func(e status.RelayEnd) bool { return e.Cause == "way-longer" && e.Count > 0 })
-			})
+			n.red.waitStatus("red has given a trunk up", func(s status.Status) bool { return givenUp(s) > givenUp(before) })
 			n.relayed(t, r.Addr().Port())
 		}
 		n.finish(t, r)
 	})
+}
+
+// givenUp is how many relays have ended since the way had become longer.
+func givenUp(s status.Status) uint64 {
+	i := slices.IndexFunc(s.Relay.Ends, func(e status.RelayEnd) bool { return e.Cause == "way-longer" })
+	return s.Relay.Ends[i].Count
 }
 
 // wanNarrows: in the middle of bulk the WAN's routers say that packets are too
