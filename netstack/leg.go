@@ -127,12 +127,14 @@ func (r *Relay) answered(tcp header.TCP) {
 
 // inject gives the leg a segment of the near database, in the leg's terms.
 func (r *Relay) inject(s *wire.Segment, payload []byte) {
-	v := buffer.NewViewSize(wire.MaxTCPHeaders + len(payload))
-	b := v.AsSlice()
-	n := r.toLeg.Put(b, s, len(payload))
-	copy(b[n:], payload)
-	v.CapLength(n + len(payload))
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+	// The headers have a view of their own: the stack copies that in which they are.
+	v := buffer.NewViewSize(wire.MaxTCPHeaders)
+	v.CapLength(r.toLeg.Put(v.AsSlice(), s, len(payload)))
+	b := buffer.MakeWithView(v)
+	if len(payload) > 0 {
+		_ = b.Append(buffer.NewViewWithData(payload)) // it has no error to return
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
 	protocol := ipv6.ProtocolNumber
 	if r.conn.Near.Addr().Is4() {
 		protocol = ipv4.ProtocolNumber
