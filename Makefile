@@ -37,6 +37,7 @@ unit: ## formatting, vet, and the packages' own tests with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v /tests/)
 	$(GO) test -count=1 -run TestSimulation ./ha # 100,000 seeds; with the race detector it runs a few
+	$(GO) test -count=1 ./gateway/trunk # simulations of speed, which it would make minutes of
 
 fuzz: ## each fuzz target beyond its seeds, which `make unit` runs
 	./tests/fuzz.sh 30s

@@ -43,6 +43,7 @@ func (g *Gateway) linkChanged(p link.PeerState) {
 	if !p.Up {
 		return
 	}
+	g.relaying.linkChanged()
 	if first {
 		g.say(fmt.Sprintf("link to %s (site %s) up", p.Node, p.Site), time.Since(g.started))
 	} else if carries && !before.Up {

@@ -186,7 +186,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	lc := link.Config{
 		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
-		Peers: linkPeers(cfg), Path: g.path, Streams: g.streams, TUNMTU: cfg.Local.TUN.MTU,
+		Peers: linkPeers(cfg), Path: g.path, Streams: g.streams, Trunks: g.relaying.pool, TUNMTU: cfg.Local.TUN.MTU,
 		Version: g.version, Logger: g.log, OnChange: g.linkChanged, Alive: g.pulse.Alive,
 	}
 	if g.pair != nil {

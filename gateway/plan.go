@@ -9,8 +9,6 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/link/hello"
-	"github.com/onewaylink/gw/gateway/trunk"
-	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/policy"
 )
 
@@ -18,21 +16,13 @@ import (
 type judge struct {
 	policy *policy.Policy
 	rules  map[string]*flow.Rule // by name, which is unique
-	self   []netip.Addr          // this node's own addresses
-	nodes  []netip.Addr          // those of the other sites' nodes
 }
-
-// ownRule allows trunks, whatever the policy says.
-var ownRule = &flow.Rule{Name: "trunk", Own: true}
 
 // newJudge makes the policy of the configuration's rules. They were checked when
 // the configuration was read; an error here is one that that check missed.
 func newJudge(c configs.Config) (*judge, error) {
 	list := make([]policy.Rule, 0, len(c.Rules))
-	j := &judge{
-		rules: make(map[string]*flow.Rule, len(c.Rules)),
-		self:  c.SelfNode().Addresses, nodes: otherNodes(c),
-	}
+	j := &judge{rules: make(map[string]*flow.Rule, len(c.Rules))}
 	for _, r := range c.Rules {
 		mode, err := policy.ParseMode(string(r.Mode))
 		if err != nil {
@@ -66,9 +56,6 @@ func flowMode(m policy.Mode) flow.Mode {
 
 // Judge answers for the flow table.
 func (j *judge) Judge(src, dst netip.Addr, proto uint8, port uint16) *flow.Rule {
-	if proto == wire.ProtoTCP && port == trunk.Port && (j.between(src, dst) || j.between(dst, src)) {
-		return ownRule
-	}
 	v := j.policy.Judge(src, dst, proto, port)
 	if !v.Allowed {
 		return nil
@@ -77,26 +64,6 @@ func (j *judge) Judge(src, dst netip.Addr, proto uint8, port uint16) *flow.Rule 
 }
 
 var _ flow.Judge = (*judge)(nil)
-
-// between reports whether a is this node, and b a node of another site.
-func (j *judge) between(a, b netip.Addr) bool {
-	return slices.Contains(j.self, a) && slices.Contains(j.nodes, b)
-}
-
-// otherNodes lists the own addresses of the nodes at the other ends of this node's
-// links.
-func otherNodes(c configs.Config) []netip.Addr {
-	self := c.SelfSite().Name
-	var out []netip.Addr
-	for _, l := range c.LinksOf(self) {
-		name, _ := l.Other(self)
-		site, _ := c.Site(name)
-		for _, n := range site.Nodes {
-			out = append(out, n.Addresses...)
-		}
-	}
-	return out
-}
 
 // flowSites tells the table who owns which addresses.
 func flowSites(c configs.Config) []flow.Site {
@@ -166,7 +133,6 @@ func hostConfig(c configs.Config) hostnet.Config {
 	hc := hostnet.Config{
 		Device: c.Local.TUN.Name, Addresses: c.SelfNode().Addresses,
 		Site: self.Subnets, LAN: c.Local.LAN, Persist: c.Local.TUN.Persist,
-		Nodes: otherNodes(c),
 	}
 	for _, l := range c.LinksOf(self.Name) {
 		name, _ := l.Other(self.Name)
@@ -195,7 +161,7 @@ func ownAddress(n configs.Node, v4 bool) netip.Addr {
 
 // checkConfig is what the host is to be fit for.
 func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
-	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site, TrunkPort: trunk.Port}
+	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site}
 	for _, r := range h.Routes {
 		cc.Remote = append(cc.Remote, r.Prefix)
 	}

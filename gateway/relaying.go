@@ -34,6 +34,8 @@ type relaying struct {
 	legs *netstack.Legs
 	pool *trunk.Pool
 
+	changed chan struct{} // holds a token when the ways are to be judged at once
+
 	// draining says that no connection is to be relayed any more: this node is about
 	// to hand over.
 	draining atomic.Bool
@@ -47,7 +49,7 @@ var _ flow.Relayer = (*relaying)(nil)
 
 func (g *Gateway) newRelaying() error {
 	node := g.cfg.SelfNode()
-	r := &relaying{gw: g}
+	r := &relaying{gw: g, changed: make(chan struct{}, 1)}
 	var err error
 	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
 		Near: g.path, Offload: g.tun.Offload(), Now: func() time.Duration { return time.Since(g.started) },
@@ -55,15 +57,7 @@ func (g *Gateway) newRelaying() error {
 	}); err != nil {
 		return err
 	}
-	var peers []netip.Addr
-	for _, p := range linkPeers(g.cfg) {
-		if p.Site != g.cfg.SelfSite().Name {
-			peers = append(peers, p.Addresses...)
-		}
-	}
-	r.pool = trunk.New(trunk.Config{
-		Self: node.Addresses[0], Device: g.cfg.Local.TUN.Name, Peers: peers, Accept: r.accept, Stale: r.stale, Logger: g.log,
-	})
+	r.pool = trunk.New(trunk.Config{Self: node.Addresses[0], Wake: g.path.Wake, Accept: r.accept})
 	g.relaying = r
 	g.path.SetRelayer(r)
 	return nil
@@ -136,12 +130,6 @@ func (r *relaying) takePart(t *relayTrunk, open *wire.Frame) error {
 	})
 }
 
-// stale handles a trunk for which the way has become too long: its connection is relayed
-// anew by another.
-func (r *relaying) stale(c *trunk.Conn) {
-	r.legs.Release(netstack.EndLonger, func(t netstack.Trunk) bool { return t.(*relayTrunk).Conn == c })
-}
-
 // run judges the ways to the other sites until ctx ends.
 func (r *relaying) run(ctx context.Context) error {
 	tick := time.NewTicker(gaugeEvery)
@@ -151,20 +139,30 @@ func (r *relaying) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			r.gauge()
+		case <-r.changed:
 		}
+		r.gauge()
+	}
+}
+
+// linkChanged hears that something about a node is new. It does not wait.
+func (r *relaying) linkChanged() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
 	}
 }
 
 // gauge tells the data path and the pool what has become of the ways.
 func (r *relaying) gauge() {
 	g := r.gw
-	// What a standby's kernel sends goes to its sibling, so that it has no trunks.
+	// A standby relays nothing.
 	follows := g.follows()
 	r.mu.Lock()
-	lost := r.loss.look(r.legs.Describe(), time.Now())
+	lost := r.loss.look(r.pool.Stats().Ways, time.Now())
 	r.mu.Unlock()
 	var near []netip.Addr
+	var ways []func()
 	for _, p := range g.link.Snapshot() {
 		g.nodesMu.Lock()
 		st := g.nodes[p.Node]
@@ -174,12 +172,12 @@ func (r *relaying) gauge() {
 			continue
 		}
 		node := g.addressOf(p.Site, p.Node)
-		if follows || !st.Up || !st.GW || !node.IsValid() {
+		if follows || !st.Up || !st.Trunks || !node.IsValid() {
 			g.setWay(p.Site, way{})
 			continue
 		}
 		near = append(near, node)
-		r.pool.SawRTT(node, p.RTT)
+		ways = append(ways, func() { r.pool.SetWay(node, st.MTU, p.RTT) })
 		w := way{node: node, rtt: p.RTT}
 		switch loss := max(p.LossOut, p.LossIn, lost[node]); {
 		case loss >= wanLoss:
@@ -195,6 +193,9 @@ func (r *relaying) gauge() {
 	defer r.mu.Unlock()
 	r.near = near
 	r.pool.SetPeers(near)
+	for _, set := range ways {
+		set()
+	}
 }
 
 // drainWithin bounds how long relayed connections may take to hand back what is
@@ -248,7 +249,7 @@ func (r *relaying) moved(site, node string) {
 }
 
 // lost hears that another site's node can't be reached, or has forgotten what it was
-// part of. The trunks to it are worth nothing then, those that wait neither.
+// part of. The trunks to it are worth nothing then.
 func (r *relaying) lost(p link.PeerState, why netstack.End) {
 	r.release(p.Site, why, func(n string) bool { return n == p.Node })
 	gone := r.gw.addressOf(p.Site, p.Node)
@@ -277,7 +278,8 @@ func (r *relaying) status(begun uint64) status.Relay {
 	return status.Relay{
 		Violations: status.NewViolations(legs.Violations),
 		Relayed:    legs.Relayed, Begun: begun, Full: legs.Full, Ends: status.NewRelayEnds(legs.Ends),
-		TrunksWaiting: pool.Warm, TrunksInUse: pool.InUse, TrunksMissed: pool.Missed, Congestion: pool.Congestion,
+		TrunksInUse: pool.InUse, TrunksRefused: pool.Refused, TrunkPacketsBad: pool.Strange,
+		Ways: waysStatus(r.gw.cfg.Sites, pool.Ways),
 	}
 }
 
@@ -293,15 +295,10 @@ type relayTrunk struct{ *trunk.Conn }
 
 var _ netstack.Trunk = (*relayTrunk)(nil)
 
-// Quality prefers bbr's view of the way, which does not shrink while little is sent.
+// Quality is what the trunk's packets have told.
 func (t *relayTrunk) Quality() netstack.Quality {
-	p, err := t.Path()
-	if err != nil {
-		return netstack.Quality{}
+	p := t.Path()
+	return netstack.Quality{
+		RTT: max(p.MinRTT, time.Microsecond), Delay: p.RTT, Rate: uint64(p.Share), Paced: p.Bounded, Backlog: trunk.Backlog,
 	}
-	q := netstack.Quality{RTT: max(p.MinRTT, time.Microsecond), Delay: p.RTT, Rate: max(p.Bandwidth, p.DeliveryRate), Backlog: trunk.Backlog}
-	if p.Pace > 0 {
-		q.Rate, q.Paced = min(q.Rate, p.Pace), true
-	}
-	return q
 }

@@ -121,9 +121,8 @@ func relayStatus(i netstack.RelayInfo) *status.ConnRelay {
 	r := &status.ConnRelay{
 		NearRTT: status.Seconds(i.NearRTT), NearRetransmits: i.NearRetransmits, WaitingOut: uint64(i.Out), WaitingIn: uint64(i.In),
 	}
-	if p, err := i.Trunk.(*relayTrunk).Path(); err == nil {
-		r.LinkRTT, r.LinkRetransmits = status.Seconds(p.RTT), p.Retransmits
-	}
+	p := i.Trunk.(*relayTrunk).Path()
+	r.LinkRTT, r.LinkRetransmits = status.Seconds(p.RTT), p.Retransmits
 	return r
 }
 

@@ -40,14 +40,13 @@ var (
 	EndRestarted = End{Cause: "restarted", Why: "the other gateway was restarted"}
 	EndDrained   = End{Cause: "drained", Why: "this node is about to hand over", Clean: true}
 	EndMoved     = End{Cause: "moved", Why: "another node carries the other site"}
-	EndLonger    = End{Cause: "way-longer", Why: "the way to the other gateway has become much longer"}
 )
 
 // ends lists them, so that each has a counter from the start.
 var ends = [...]*End{
 	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endRoute, &endForgotten, &endRevoked, &endTrunk, &endSequence, &endNonsense,
 	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent,
-	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved, &EndLonger,
+	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
 }
 
 // because adds to the phrase.

@@ -280,6 +280,7 @@ func TestRelaySpacesAcks(t *testing.T) {
 
 // The reach follows from what the trunk says of the way.
 func TestRelayReach(t *testing.T) {
+	const long = 100*time.Millisecond - tellDelay
 	for _, c := range []struct {
 		name string
 		q    Quality
@@ -287,10 +288,11 @@ func TestRelayReach(t *testing.T) {
 		want int
 	}{
 		{"short", Quality{RTT: time.Millisecond, Rate: 100 << 20}, 0, minReach},
-		{"long", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20}, 0, reachFactor << 20},
+		{"long", Quality{RTT: long, Rate: 10 << 20}, 0, reachFactor << 20},
 		{"paced", Quality{RTT: 10 * time.Millisecond, Rate: 1 << 20, Paced: true}, 0, pacedReach},
-		{"answers", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20, Backlog: 512 << 10}, pumpBytes, reachFactor << 20},
-		{"both ways", Quality{RTT: 100 * time.Millisecond, Rate: 10 << 20, Backlog: 512 << 10}, pumpBytes + 1, reachFactor<<20 + 512<<10 + pumpBytes},
+		{"paced and near", Quality{RTT: 1, Rate: 300e6, Paced: true}, 0, reachFactor * 300e6 * int(tellDelay) / int(time.Second)},
+		{"answers", Quality{RTT: long, Rate: 10 << 20, Backlog: 512 << 10}, pumpBytes, reachFactor << 20},
+		{"both ways", Quality{RTT: long, Rate: 10 << 20, Backlog: 512 << 10}, pumpBytes + 1, reachFactor<<20 + 512<<10 + pumpBytes},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const far = 64 << 20

@@ -14,9 +14,8 @@ import (
 const (
 	// pumpBytes is how much of the near database's payload goes into one frame.
 	pumpBytes = 64 << 10
-	// ackEvery is how often progress is told that comes without payload. The other
-	// gateway spaces it further.
-	ackEvery = time.Millisecond
+	// leastAckEvery is how often progress is told at most that comes without payload.
+	leastAckEvery = time.Millisecond
 	// patience is the least that an answer from the other gateway is waited for.
 	patience = 200 * time.Millisecond
 )
@@ -154,7 +153,7 @@ func (r *Relay) pump() {
 				}
 			}
 			if n == 0 && !f.Fin && f.Kind == wire.FrameData {
-				if wait := alone + ackEvery - now; wait > 0 {
+				if wait := alone + r.ackEvery() - now; wait > 0 {
 					pause.Reset(wait)
 					break
 				}
@@ -171,6 +170,14 @@ func (r *Relay) pump() {
 			r.release(e)
 		}
 	}
+}
+
+// ackEvery is how often progress is told that comes without payload: the other gateway
+// spaces it further, and does not need it oftener than twice in that time.
+func (r *Relay) ackEvery() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(leastAckEvery, r.gate.Spacing())
 }
 
 // pumpBufs lends pump its buffer while there is something to move.

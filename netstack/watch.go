@@ -22,6 +22,9 @@ const (
 	// acknowledgement, and reachFactor how many times what the trunk holds.
 	minReach    = 2 << 20
 	reachFactor = 3
+	// tellDelay is about how long acknowledgements take beyond the round trip, since both
+	// gateways space them.
+	tellDelay = 3 * time.Millisecond
 	// pacedReach is minReach where the trunk is paced. The database's own congestion
 	// control sees none of the trunk's loss: it fills whatever it is offered.
 	pacedReach = 64 << 10
@@ -35,7 +38,7 @@ func (r *Relay) watch(now time.Duration) {
 	if q.RTT > 0 {
 		r.gate.SetSpacing(q.RTT)
 	}
-	if reach := q.Rate * uint64(q.RTT) / uint64(time.Second) * reachFactor; reach > 0 && reach < 1<<30 {
+	if reach := q.Rate * uint64(q.RTT+tellDelay) / uint64(time.Second) * reachFactor; reach > 0 && reach < 1<<30 {
 		least := uint64(minReach)
 		if q.Paced {
 			least = pacedReach

@@ -21,14 +21,12 @@ func TestDoctorText(t *testing.T) {
 	pair := paired()
 	broken := brokenPair()
 	pair.HA = &broken
-	noTrunk := healthy()
-	noTrunk.Relay.TrunksWaiting, noTrunk.Relay.TrunksInUse = 0, 0
 	blocked := healthy()
 	blocked.Links = []status.Link{{
 		Peer: "gray-1", Site: "gray", State: status.LinkEstablishing, Endpoint: "203.0.113.10:51820", Initiator: true, TxBytes: 740,
 	}}
 	for name, s := range map[string]status.Status{
-		"healthy": healthy(), "troubled": troubled(), "pair": paired(), "pair-broken": pair, "no-trunk": noTrunk, "blocked": blocked,
+		"healthy": healthy(), "troubled": troubled(), "pair": paired(), "pair-broken": pair, "blocked": blocked,
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := doctor.Report{Node: s.Node, Site: s.Site, Running: true, Checks: doctor.Running(s)}

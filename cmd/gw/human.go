@@ -111,6 +111,22 @@ func delayText(d time.Duration) string {
 	}
 }
 
+// rateText writes a number of bytes per second in bits, as people say what a line carries.
+func rateText(n uint64) string {
+	v, unit := 8*float64(n), "bit/s"
+	for _, u := range []string{"kbit/s", "Mbit/s", "Gbit/s"} {
+		if v < 999.5 {
+			break
+		}
+		v /= 1000
+		unit = u
+	}
+	if v < 9.95 && unit != "bit/s" {
+		return fmt.Sprintf("%.1f %s", v, unit)
+	}
+	return fmt.Sprintf("%.0f %s", v, unit)
+}
+
 // percentText writes a ratio with as many decimals as it is worth.
 func percentText(ratio float64) string {
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", ratio*100), "0"), ".") + " %"

@@ -23,6 +23,17 @@ func TestBytesText(t *testing.T) {
 	}
 }
 
+func TestRateText(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0 bit/s", 1: "8 bit/s", 124: "992 bit/s", 125: "1.0 kbit/s", 1243: "9.9 kbit/s", 1244: "10 kbit/s", 124937: "999 kbit/s",
+		124938: "1.0 Mbit/s", 35125000: "281 Mbit/s", 1250000000: "10 Gbit/s", 18446744073709551615: "147573952590 Gbit/s",
+	} {
+		if got := rateText(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestSpanText(t *testing.T) {
 	for d, want := range map[time.Duration][2]string{
 		-time.Hour:                   {"less than a second", "0s"},

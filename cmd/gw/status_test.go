@@ -124,8 +124,12 @@ func healthy() status.Status {
 			LossOut: 0.0125, MTUOut: 1420, MTUIn: 1420, TxBytes: 123456789, RxBytes: 987654321, Version: "v0.2.0",
 		}},
 		Relay: status.Relay{
-			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr", Violations: []status.Violation{{Kind: "bytes", Count: 1}},
+			Relayed: 3, Begun: 42, TrunksInUse: 3, Violations: []status.Violation{{Kind: "bytes", Count: 1}},
 			Ends: status.NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
+			Ways: []status.Way{{
+				Site: "gray", Node: "gray-1", RTT: seconds(41200 * time.Microsecond), LeastRTT: seconds(40100 * time.Microsecond),
+				Bandwidth: 35125000, InFlight: 1448000, Sent: 1234567, Lost: 3704,
+			}},
 		},
 		Flows:  status.Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
 		Drops:  status.NewDrops(map[string]uint64{"denied": 1207, "spoofed": 0, "bad-checksum": 9, "no-flow": 9}),
@@ -167,6 +171,15 @@ func troubled() status.Status {
 		},
 		{Peer: "green-1", Site: "green", State: status.LinkSilent, Since: now.Add(-2 * time.Hour), Endpoint: "198.51.100.9:51820", LastHandshake: now.Add(-100 * time.Second), TxBytes: 1 << 40, RxBytes: 1023},
 		{Peer: "green-2", Site: "green", State: status.LinkLost, Since: now.Add(-4 * time.Second), Endpoint: "198.51.100.10:51820", Initiator: true},
+	}
+	s.Relay.Ways = []status.Way{
+		{Site: "blue", Node: "blue-1", InFlight: 1448, Sent: 4, Lost: 3},
+		{Site: "blue", Node: "blue-2"},
+		{Site: "gray", Node: "gray-1", RTT: seconds(1234 * time.Millisecond), LeastRTT: seconds(87 * time.Microsecond), Sent: 100000, Lost: 1},
+		{
+			Site: "green", Node: "green-1-behind-the-satellite", RTT: seconds(987600 * time.Microsecond), LeastRTT: seconds(600 * time.Millisecond),
+			Bandwidth: 123456, Sent: 1000, Lost: 127,
+		},
 	}
 	return s
 }

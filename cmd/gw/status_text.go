@@ -177,11 +177,12 @@ func flowsText(p *printer, f status.Flows) {
 // relayText shows what is relayed, and the anomalies that ended relays.
 func relayText(p *printer, r status.Relay) {
 	p.title(green, "relayed", fmt.Sprintf("%d connections, %d times since the start", r.Relayed, r.Begun))
-	trunks := fmt.Sprintf("%d waiting, %d in use", r.TrunksWaiting, r.TrunksInUse)
-	if r.Congestion != "" {
-		trunks += ", " + r.Congestion
+	p.field("trunks", fmt.Sprintf("%d in use", r.TrunksInUse))
+	for _, w := range r.Ways {
+		if w.Sent > 0 {
+			p.field("to "+w.Node, wayText(w))
+		}
 	}
-	p.field("trunks", trunks)
 	if r.Full > 0 {
 		p.field("left raw", fmt.Sprintf("%d times, as many are relayed as may be: raise local.limits.relays", r.Full))
 	}
@@ -199,6 +200,20 @@ func relayText(p *printer, r status.Relay) {
 			p.field("rule broken", fmt.Sprintf("%d segments, not written: %s", v.Count, v.Kind))
 		}
 	}
+}
+
+// wayText shows what trunks know of the way to a node.
+func wayText(w status.Way) string {
+	text := "nothing acknowledged"
+	if w.Measured() {
+		now, least := delayText(w.RTT.Duration()), delayText(w.LeastRTT.Duration())
+		_, unit, _ := strings.Cut(now, " ")
+		text = fmt.Sprintf("round trip %s (least %s)", now, strings.TrimSuffix(least, " "+unit))
+	}
+	if w.Bandwidth > 0 {
+		text += ", carries " + rateText(w.Bandwidth)
+	}
+	return text + ", " + percentText(w.LossRatio()) + " lost"
 }
 
 // dropsText shows the reasons that happened, in the snapshot's order.

@@ -15,8 +15,6 @@ const (
 	oldHandshake = 180 * time.Second
 	// badLoss is what a cubic sender does not get over (docs/design.md, section 10).
 	badLoss = 0.001
-	// settled is how long a link must have been up before trunks are missed.
-	settled = 30 * time.Second
 )
 
 // Running judges a gateway by its snapshot: its links, policy, pair and LAN address.
@@ -29,7 +27,6 @@ func Running(s status.Status) []Check {
 		out = append(out, Check{"link", "links", Failure, "this node has no link to any other", "add a link block that names its site, and gw validate -c FILE"})
 	}
 	out = append(out, policy(s)...)
-	out = append(out, trunks(s)...)
 	out = append(out, flows(s))
 	if a := s.Audit; a != nil && a.Lost > 0 {
 		out = append(out, Check{"gateway", "audit", Warning, fmt.Sprintf("%d lines are missing in the audit log, %d were written", a.Lost, a.Written),
@@ -132,30 +129,6 @@ func policy(s status.Status) []Check {
 
 var kinds = map[status.DifferenceKind]string{
 	status.OnlyHere: "set on one side only", status.OnlyThere: "set on one side only", status.Differs: "not the same",
-}
-
-// trunks notices that none comes about though a link has been up for long.
-func trunks(s status.Status) []Check {
-	if s.HA != nil && s.HA.Role != status.RoleActive {
-		return nil
-	}
-	up := ""
-	for _, l := range s.Links {
-		if l.State == status.LinkUp && l.Site != s.Site && s.Time.Sub(l.Since) > settled {
-			up = l.Peer
-		}
-	}
-	switch r := s.Relay; {
-	case up == "":
-		return nil
-	case r.TrunksWaiting+r.TrunksInUse == 0:
-		return []Check{{"link", "trunks", Warning, "there is none to " + up + ": no connection can be relayed, all are carried raw",
-			fmt.Sprintf("on both nodes, have the host's firewall accept tcp/9774 that comes in by %s; gw doctor there names the chain", s.TUN.Name)}}
-	case r.Congestion != "bbr":
-		return []Check{{"link", "trunks", Warning, "run " + r.Congestion + ", which loss hurts", "modprobe tcp_bbr, and restart gw"}}
-	default:
-		return []Check{{"link", "trunks", OK, fmt.Sprintf("%d waiting, %d in use", r.TrunksWaiting, r.TrunksInUse), ""}}
-	}
 }
 
 func flows(s status.Status) Check {

@@ -13,10 +13,6 @@ type Rule struct {
 	Name, Pos string
 	// Mode is how it wants TCP connections to be carried.
 	Mode Mode
-	// Own says that such flows are the gateways' own. They are tracked like any,
-	// but they are nobody's connections: no record is kept or taken of them, no
-	// snapshot shows them, and silence ends them soon.
-	Own bool
 }
 
 // Judge decides who may open a flow to whom. It is asked once for each flow, in
@@ -106,7 +102,6 @@ const (
 	timeoutUDP      = 30 * time.Second   // nothing has come back yet
 	timeoutUDPReply = 5 * time.Minute    // RFC 4787 REQ-5
 	timeoutICMP     = 60 * time.Second   // RFC 5508 REQ-2
-	timeoutOwn      = time.Minute        // the gateways' own say something every few seconds
 	timeoutRevoked  = 5 * time.Minute    // a sender that still tries does so every two (RFC 6298 section 2.5)
 	timeoutOther    = 10 * time.Minute   //
 	sweepEvery      = 2 * time.Second    // how often the table is searched for what has timed out

@@ -49,15 +49,9 @@ type flow struct {
 // tally counts packets and the bytes of the whole IP packets.
 type tally struct{ packets, bytes uint64 }
 
-// own reports whether the flow is the gateways' own.
-func (f *flow) own() bool { return f.rule != nil && f.rule.Own }
-
 // timeout is how long the flow may be silent before it is forgotten.
 func (f *flow) timeout() time.Duration {
-	switch {
-	case f.own():
-		return timeoutOwn
-	case f.revoked:
+	if f.revoked {
 		return timeoutRevoked
 	}
 	switch f.key.proto {
@@ -142,7 +136,7 @@ func (f *flow) count(now time.Duration, bytes int, fromB bool) {
 
 // stale reports whether the flow's record has to be written (again).
 func (f *flow) stale() bool {
-	if f.own() || f.revoked {
+	if f.revoked {
 		return false
 	}
 	switch f.key.proto {

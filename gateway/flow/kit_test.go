@@ -76,6 +76,7 @@ type device struct {
 	deadline bool
 	closed   bool
 	wake     chan struct{}
+	rearmed  func() // called when the deadline is taken back; may be nil
 }
 
 type packet struct {
@@ -132,7 +133,10 @@ func (d *device) Read(b []byte) (int, wire.Offload, error) {
 func (d *device) TryRead(b []byte) (int, wire.Offload, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.deadline || len(d.in) == 0 {
+	switch {
+	case d.deadline:
+		return 0, wire.Offload{}, os.ErrDeadlineExceeded
+	case len(d.in) == 0:
 		return 0, wire.Offload{}, nil
 	}
 	p := d.in[0]
@@ -155,6 +159,9 @@ func (d *device) SetReadDeadline(t time.Time) error {
 	d.deadline = !t.IsZero()
 	d.mu.Unlock()
 	d.signal()
+	if t.IsZero() && d.rearmed != nil {
+		d.rearmed()
+	}
 	return nil
 }
 

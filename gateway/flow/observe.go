@@ -6,9 +6,9 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// Observer is told of flows that open and end, the gateways' own excepted: once each, on the
-// node that carries them. Who hears of an end has heard of the opening. Calls come from the data
-// path with a lock held: they must not block, nor call the Table.
+// Observer is told of flows that open and end: once each, on the node that carries them. Who hears
+// of an end has heard of the opening. Calls come from the data path with a lock held: they must
+// not block, nor call the Table.
 type Observer interface {
 	// Opened says how the flow came to this node.
 	Opened(c Conn, how Coming)
@@ -63,7 +63,7 @@ const tellAtOnce = 1024
 
 // tellOpened tells of a flow that has come, once. A standby carries none.
 func (t *Table) tellOpened(f *flow, now time.Duration) {
-	if t.cfg.Observer != nil && !f.account.opened && !f.own() && !t.standby.Load() {
+	if t.cfg.Observer != nil && !f.account.opened && !t.standby.Load() {
 		f.account.opened = true
 		t.cfg.Observer.Opened(t.conn(f, now), f.account.how)
 	}
@@ -71,7 +71,7 @@ func (t *Table) tellOpened(f *flow, now time.Duration) {
 
 // tellEnded tells of a flow that has ended, once, though its tombstone stays for a while.
 func (t *Table) tellEnded(f *flow, reason string) {
-	if t.cfg.Observer == nil || f.account.ended || f.own() || t.standby.Load() {
+	if t.cfg.Observer == nil || f.account.ended || t.standby.Load() {
 		return
 	}
 	at := f.last
@@ -104,7 +104,7 @@ func (t *Table) tellLate(f *flow, now time.Duration) bool {
 	switch a := &f.account; {
 	case f.revoked && !a.ended:
 		t.tellEnded(f, revoked)
-	case !a.opened && !f.own():
+	case !a.opened:
 		t.tellOpened(f, now)
 	default:
 		return false

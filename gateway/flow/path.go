@@ -78,7 +78,8 @@ func NewPath(t *Table, host Host) *Path {
 // SetSite tells what has become of the way to the site with index i.
 func (p *Path) SetSite(i int, s SiteState) { p.sites[i].Store(&s) }
 
-// Wake makes a blocked Read return (0, nil) at once, or the next one if none is.
+// Wake makes a blocked Read return at once, or the next one if none is, with what there
+// is, which may be nothing.
 func (p *Path) Wake() {
 	// A deadline in the past wakes a reader that waits in the poller. It fails
 	// only once the device is closed, and then there is no reader.
@@ -90,7 +91,7 @@ func (p *Path) Wake() {
 }
 
 // Read gives packets for the link, as wireguard's tun.Device does: up to
-// len(bufs), each from offset on. It returns (0, nil) after Wake.
+// len(bufs), each from offset on.
 func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
 		if p.pair.stale.Load() {
@@ -118,18 +119,29 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		}
 		n, o, err := p.host.Read(p.buf[:])
 		p.watch.reads.Add(1)
+		woken := false
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// First rearm, then look what there is: a Wake in between is not lost.
 			if err := p.host.SetReadDeadline(time.Time{}); err != nil {
 				return 0, fmt.Errorf("rearm the host's device: %w", err)
 			}
-			return p.take(bufs, sizes, offset), nil
+			if n := p.take(bufs, sizes, offset); n > 0 {
+				return n, nil
+			}
+			n, o, err = p.host.TryRead(p.buf[:])
+			if n == 0 && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+				return 0, nil // by another Wake, the next call returns at once
+			}
+			woken = true
 		}
 		if err != nil {
 			return 0, err
 		}
 		if !p.table.alive() {
 			p.table.drop(wire.Frozen)
+			if woken {
+				return 0, nil
+			}
 			continue
 		}
 		out := p.carry(p.buf[:n], o, bufs, sizes, offset)
@@ -145,7 +157,7 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			}
 			out += p.carry(p.buf[:n], o, bufs[out:], sizes[out:], offset)
 		}
-		if out > 0 {
+		if out > 0 || woken {
 			return out, nil
 		}
 	}

@@ -564,6 +564,33 @@ func TestWakesTheReader(t *testing.T) {
 	}
 }
 
+// A reader that is woken over and over takes what the host has all the same, and takes no
+// Wake for a failure.
+func TestWokenReaderReads(t *testing.T) {
+	g := newGW(t, allow)
+	bufs, sizes := make([][]byte, 128), make([]int, 128)
+	for i := range bufs {
+		bufs[i] = make([]byte, 2048)
+	}
+	g.host.send(wiretest.UDP(redDB, grayDB, nil), wire.Offload{})
+	g.path.Wake()
+	if n, err := g.path.Read(bufs, sizes, 0); n != 1 || err != nil {
+		t.Fatalf("%d packets, of one that waits: %v", n, err)
+	}
+	// Another one comes just when the first has been taken notice of.
+	g.host.rearmed = func() {
+		g.host.rearmed = nil
+		g.path.Wake()
+	}
+	g.host.send(wiretest.UDP(redDB, grayDB, nil), wire.Offload{})
+	g.path.Wake()
+	for i, want := range []int{0, 1} {
+		if n, err := g.path.Read(bufs, sizes, 0); n != want || err != nil {
+			t.Errorf("call %d: %d packets, want %d: %v", i, n, want, err)
+		}
+	}
+}
+
 func TestVoiceIsLimited(t *testing.T) {
 	g := newGW(t, deny)
 	n := 0

@@ -30,10 +30,9 @@ func (r *Rejudged) few() bool { return r.Revoked+r.Resumed <= tellAtOnce }
 // table, for whose packets wait meanwhile.
 const rejudgeAtOnce = 32
 
-// SetJudge has j judge all flows from now on, those that exist too, the gateways' own
-// excepted. Its rules take the place of those that flows were opened by. A standby
-// ends none: they are its sibling's, and are judged when they become its own.
-// Calls must not overlap.
+// SetJudge has j judge all flows from now on, those that exist too. Its rules take the
+// place of those that flows were opened by. A standby ends none: they are its sibling's,
+// and are judged when they become its own. Calls must not overlap.
 func (t *Table) SetJudge(j Judge) (out Rejudged) {
 	before := *t.judge.Swap(&j)
 	// Whatever gets into the table from here on was judged by j, since that is done
@@ -45,7 +44,7 @@ func (t *Table) SetJudge(j Judge) (out Rejudged) {
 			n := min(len(flows), rejudgeAtOnce)
 			s.mu.Lock()
 			for _, f := range flows[:n] {
-				if !f.gone && !f.own() {
+				if !f.gone {
 					t.rejudge(s, f, &out)
 				}
 			}

@@ -295,7 +295,7 @@ func (f *flow) how() (relayed bool, why string) {
 	case f.rule.Mode == ModeAuto && !c.isBulk(someBulk):
 		return false, "small or chatty"
 	}
-	return false, "the link is short and loses nothing, or no trunk is free"
+	return false, "the link is short and loses nothing, or the other gateway can't take part"
 }
 
 // editSYN makes a SYN or SYN-ACK fit the path, and takes out of it what no relay

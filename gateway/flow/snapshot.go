@@ -45,17 +45,12 @@ func (c *Conn) AppendRecordKey(b []byte) ([]byte, bool) {
 	return c.key.append(b), true
 }
 
-// Conns gives all flows but the gateways' own, each as it was at one moment. It holds the lock of a
+// Conns gives all flows, each as it was at one moment. It holds the lock of a
 // part of the table between two of them: the consumer must not block.
 func (t *Table) Conns() iter.Seq[Conn] {
 	return func(yield func(Conn) bool) {
 		now := t.cfg.Now()
-		conn := func(f *flow) bool {
-			if f.own() {
-				return true
-			}
-			return yield(t.conn(f, now))
-		}
+		conn := func(f *flow) bool { return yield(t.conn(f, now)) }
 		t.eachOf(conn, func(s *shard, k key, d dormant) bool {
 			f, r := t.rouse(s, k, &d)
 			return r != wire.OK || conn(f)
@@ -141,8 +136,7 @@ func (t *Table) between(k key, site string) bool {
 	return i >= 0 && t.cfg.Sites[i].Name == site || j >= 0 && t.cfg.Sites[j].Name == site
 }
 
-// Stats counts what the table holds and has done since the start. The gateways' own
-// flows count only toward the bound of the table, and their dropped packets.
+// Stats counts what the table holds and has done since the start.
 type Stats struct {
 	TCP, UDP, ICMP, Other    int
 	Records, Limit           int
@@ -166,9 +160,6 @@ func (t *Table) Stats() Stats {
 		st.Drops[r] = t.drops[r].Load()
 	}
 	t.eachOf(func(f *flow) bool {
-		if f.own() {
-			return true
-		}
 		switch f.key.proto {
 		case wire.ProtoTCP:
 			st.TCP++

@@ -189,9 +189,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 	f.comes(CameNew, now)
 	f.count(now, len(p.B), fromB)
 	t.insert(s, f, from)
-	if !rule.Own {
-		t.opened.Add(1)
-	}
+	t.opened.Add(1)
 	t.note(s, f)
 	t.tellOpened(f, now)
 	return f, wire.OK
@@ -404,11 +402,8 @@ func (t *Table) place(f *flow) (from int, r wire.Reason) {
 	}
 	f.restored, f.began = true, t.cfg.Now()
 	f.opened = f.began - max(0, time.Since(f.openedW))
-	switch f.rule = t.ask(f.key.proto, src, dst); {
-	case f.rule == nil:
+	if f.rule = t.ask(f.key.proto, src, dst); f.rule == nil {
 		return from, wire.Denied
-	case f.rule.Own:
-		return from, wire.NoFlow // nobody keeps a record of one
 	}
 	return from, wire.OK
 }

@@ -64,7 +64,7 @@ func (p *Path) WakeFlows(ctx context.Context, i int) int {
 // sleepers lists the connections that may wait for a timer.
 func (t *Table) sleepers(site int) (list []sleeper) {
 	t.each(func(f *flow) bool {
-		if f.site == site && !f.own() {
+		if f.site == site {
 			if una, ok := f.inFlight(); ok {
 				list = append(list, sleeper{f.key, una})
 			}

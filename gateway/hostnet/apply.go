@@ -27,9 +27,6 @@ type Config struct {
 	LAN  string
 	// Routes are the ways to the other sites.
 	Routes []Route
-	// Nodes are the other sites' nodes' own addresses, to which connections of
-	// this node's own address start with trunkCwnd.
-	Nodes []netip.Addr
 	// Persist says that the device was opened so; Remove then leaves it all in
 	// place.
 	Persist bool
@@ -45,9 +42,9 @@ type Route struct {
 	// it ought to be the node's own: only the active node may send with
 	// the rest of the site's addresses.
 	Src netip.Addr
-	// MTU and AdvMSS, in bytes, and InitCwnd, in segments, are what connections of this host over the
-	// route start from; 0 leaves the choice to the kernel.
-	MTU, AdvMSS, InitCwnd int
+	// MTU and AdvMSS, in bytes, are what connections of this host over the route start from; 0
+	// leaves the choice to the kernel.
+	MTU, AdvMSS int
 	// Congctl is the congestion control of such connections, "bbr" for one; empty
 	// means the host's default.
 	Congctl string

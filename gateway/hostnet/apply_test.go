@@ -78,7 +78,7 @@ func (s *space) own() (routes, addresses []string) {
 			for _, m := range []struct {
 				name string
 				v    int
-			}{{"mtu", r.MTU}, {"advmss", r.AdvMSS}, {"initcwnd", r.InitCwnd}} {
+			}{{"mtu", r.MTU}, {"advmss", r.AdvMSS}} {
 				if m.v != 0 {
 					line += fmt.Sprint(" ", m.name, " ", m.v)
 				}
@@ -152,17 +152,17 @@ func TestApply(t *testing.T) {
 	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
 	next := red()
 	next.Addresses = addrs("10.77.1.2")
-	next.Routes = []Route{{Prefix: netip.MustParsePrefix("10.77.3.0/24"), MTU: 1300, AdvMSS: 1200, InitCwnd: 200, Congctl: "reno"}}
+	next.Routes = []Route{{Prefix: netip.MustParsePrefix("10.77.3.0/24"), MTU: 1300, AdvMSS: 1200, Congctl: "reno"}}
 	s.apply(next)
 	s.want("next", []string{
 		"10.77.3.0/24 blackhole metric 12",
-		"10.77.3.0/24 dev gw0 src 10.77.1.2 congctl reno mtu 1300 advmss 1200 initcwnd 200 metric 10",
+		"10.77.3.0/24 dev gw0 src 10.77.1.2 congctl reno mtu 1300 advmss 1200 metric 10",
 	}, []string{"10.77.1.2/32"})
 	next.Routes[0].MTU = 0
 	s.apply(next)
 	s.want("changed", []string{
 		"10.77.3.0/24 blackhole metric 12",
-		"10.77.3.0/24 dev gw0 src 10.77.1.2 congctl reno advmss 1200 initcwnd 200 metric 10",
+		"10.77.3.0/24 dev gw0 src 10.77.1.2 congctl reno advmss 1200 metric 10",
 	}, []string{"10.77.1.2/32"})
 
 	for range 2 { // what is gone already is no error
@@ -173,61 +173,6 @@ func TestApply(t *testing.T) {
 		})
 		s.want("removed", nil, nil)
 	}
-}
-
-// Each of the other sites' nodes has a route of its own, on which trunks start fast. In
-// all else it is that of its subnet.
-func TestApplyNodes(t *testing.T) {
-	s := newSpace(t, "a")
-	d := s.open(TUNConfig{Name: "gw0", MTU: testMTU})
-	c := red()
-	c.Nodes = addrs("10.77.2.1", "fd77:2::1", "10.77.3.1")
-	// A subnet may be no more than its node.
-	c.Routes = append(c.Routes, Route{Prefix: netip.MustParsePrefix("10.77.3.1/32"), Src: c.Addresses[0]})
-	c.Routes[0].Congctl = "reno"
-	holds := []string{
-		"10.77.2.0/24 blackhole metric 12",
-		"10.77.2.1/32 blackhole metric 12",
-		"10.77.3.1/32 blackhole metric 12",
-		"fd77:2::/64 blackhole metric 12",
-		"fd77:2::1/128 blackhole metric 12",
-	}
-	want := append([]string{
-		"10.77.2.0/24 dev gw0 src 10.77.1.1 congctl reno metric 10",
-		"10.77.2.1/32 dev gw0 src 10.77.1.1 congctl reno initcwnd 200 metric 10",
-		"10.77.3.1/32 dev gw0 src 10.77.1.1 initcwnd 200 metric 10",
-		"fd77:2::/64 dev gw0 src fd77:1::1 metric 10",
-		"fd77:2::1/128 dev gw0 src fd77:1::1 initcwnd 200 metric 10",
-	}, holds...)
-	slices.Sort(want)
-	for range 2 {
-		s.apply(c)
-		s.want("applied", want, redAddresses)
-	}
-	d.Close()
-	s.want("killed", holds, nil)
-
-	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
-	s.apply(c)
-	s.want("taken over", want, redAddresses)
-	s.apply(red())
-	s.want("without", redRoutes, redAddresses)
-	c.Addresses, c.Routes = c.Addresses[:1], c.Routes[:1]
-	s.apply(c)
-	s.want("without IPv6", []string{
-		"10.77.2.0/24 blackhole metric 12",
-		"10.77.2.0/24 dev gw0 src 10.77.1.1 congctl reno metric 10",
-		"10.77.2.1/32 blackhole metric 12",
-		"10.77.2.1/32 dev gw0 src 10.77.1.1 congctl reno initcwnd 200 metric 10",
-		"10.77.3.1/32 blackhole metric 12",
-		"10.77.3.1/32 dev gw0 src 10.77.1.1 initcwnd 200 metric 10",
-	}, redAddresses[:1])
-	s.do(func() {
-		if err := Remove(c); err != nil {
-			t.Error(err)
-		}
-	})
-	s.want("removed", nil, nil)
 }
 
 func TestRemoveWithoutDevice(t *testing.T) {

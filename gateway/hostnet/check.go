@@ -44,11 +44,9 @@ type CheckConfig struct {
 	Site, Remote []netip.Prefix
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
-	// TrunkPort is the TCP port of the trunks, which come in by the device; 0 has
-	// the host's own firewall not looked at.
-	TrunkPort uint16
 	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions
-	// Listen4 and Listen6; 0 for a node that only dials.
+	// Listen4 and Listen6; 0 for a node that only dials, which has the host's own firewall
+	// not looked at.
 	ListenPort       uint16
 	Listen4, Listen6 bool
 }

@@ -10,46 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An opening is what has to reach this host for something to work.
-type opening struct {
-	proto  uint8 // TCP or UDP
-	port   uint16
-	device string // it comes in by the TUN; "" by any interface but that and the loopback's
-	v4, v6 bool
-	// without says what does not work otherwise.
-	without string
-}
-
-// openings are those that a node needs: one for the trunks, which arrive on the TUN, and
-// one for the other nodes that dial it. Without the former every connection is carried raw,
-// and without the latter no link comes up; nobody is told either.
-func (c CheckConfig) openings() (list []opening) {
-	if c.TrunkPort != 0 {
-		list = append(list, opening{unix.IPPROTO_TCP, c.TrunkPort, c.Device, true, true, "no connection can be relayed, all are carried raw"})
-	}
-	if c.ListenPort != 0 {
-		list = append(list, opening{unix.IPPROTO_UDP, c.ListenPort, "", c.Listen4, c.Listen6, "no other node can dial this one, so its link does not come up"})
-	}
-	return list
-}
-
-// String names the port, and the interface if it matters.
-func (o opening) String() string {
-	name := fmt.Sprintf("udp/%d", o.port)
-	if o.proto == unix.IPPROTO_TCP {
-		name = fmt.Sprintf("tcp/%d", o.port)
-	}
-	if o.device != "" {
-		name += fmt.Sprintf(" on %q", o.device)
-	}
-	return name
-}
+// undialled is what comes of a port that is not let in. Nothing else tells of it.
+const undialled = "no other node can dial this one, so its link does not come up"
 
 // checkInput looks for base chains that drop what is addressed to this host unless a
-// rule accepts it, and have no rule for what has to be let in.
+// rule accepts it, and have no rule for the port at which other nodes dial this one.
 func checkInput(c CheckConfig) []Finding {
-	wanted := c.openings()
-	if len(wanted) == 0 {
+	if c.ListenPort == 0 {
 		return nil
 	}
 	conn, err := nftables.New()
@@ -72,28 +39,26 @@ func checkInput(c CheckConfig) []Finding {
 		if !drops(ch, rules) {
 			continue
 		}
-		for _, o := range wanted {
-			if ch.Table.Family == nftables.TableFamilyIPv4 && !o.v4 || ch.Table.Family == nftables.TableFamilyIPv6 && !o.v6 {
-				continue
-			}
-			ok, err := accepts(conn, chains, ch, o, c.Device)
-			if err != nil {
-				return append(found, notChecked("the firewall's table "+ch.Table.Name, err)...)
-			}
-			if !ok {
-				found = append(found, Finding{Warning,
-					fmt.Sprintf("the firewall's chain %s %s %s drops what is addressed to this host, and no rule of its table accepts %v: %s",
-						familyName(ch.Table), ch.Table.Name, ch.Name, o, o.without),
-					mendInput(ch, o)})
-			}
+		if ch.Table.Family == nftables.TableFamilyIPv4 && !c.Listen4 || ch.Table.Family == nftables.TableFamilyIPv6 && !c.Listen6 {
+			continue
+		}
+		ok, err := accepts(conn, chains, ch, c)
+		if err != nil {
+			return append(found, notChecked("the firewall's table "+ch.Table.Name, err)...)
+		}
+		if !ok {
+			found = append(found, Finding{Warning,
+				fmt.Sprintf("the firewall's chain %s %s %s drops what is addressed to this host, and no rule of its table accepts udp/%d: %s",
+					familyName(ch.Table), ch.Table.Name, ch.Name, c.ListenPort, undialled),
+				mendInput(ch, c.ListenPort)})
 		}
 	}
-	return append(found, checkLegacyInput(wanted, c.Device)...)
+	return append(found, checkLegacyInput(c)...)
 }
 
-// accepts looks for a rule that lets an opening through: by its port anywhere in the
+// accepts looks for a rule that lets the port through: by its number anywhere in the
 // table, otherwise in the base chain and those that it leads to.
-func accepts(conn *nftables.Conn, chains []*nftables.Chain, base *nftables.Chain, o opening, tun string) (bool, error) {
+func accepts(conn *nftables.Conn, chains []*nftables.Chain, base *nftables.Chain, c CheckConfig) (bool, error) {
 	rules := map[string][]*nftables.Rule{}
 	for _, ch := range chains {
 		if ch.Table.Name != base.Table.Name || ch.Table.Family != base.Table.Family ||
@@ -109,7 +74,7 @@ func accepts(conn *nftables.Conn, chains []*nftables.Chain, base *nftables.Chain
 	reached := reachable(base.Name, rules)
 	for name, list := range rules {
 		for _, r := range list {
-			if how := accepted(conn, r, o, tun); how == byPort || how == bySource && reached[name] {
+			if how := accepted(conn, r, c); how == byPort || how == bySource && reached[name] {
 				return true, nil
 			}
 		}
@@ -133,21 +98,19 @@ func reachable(base string, rules map[string][]*nftables.Rule) map[string]bool {
 	return seen
 }
 
-// How a rule accepts an opening.
+// How a rule accepts what is sent to the port.
 const (
 	notAtAll = iota
 	bySource // whatever comes from some interface or address
-	byPort   // or, on the TUN, all that comes by that
+	byPort
 )
 
-// accepted says how a rule accepts what an opening lets in.
-func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how int) {
+// accepted says how a rule accepts what other nodes send to the port.
+func accepted(conn *nftables.Conn, r *nftables.Rule, c CheckConfig) (how int) {
 	var load expr.Any // what the next comparison is of
 	verdict, narrow := false, false
-	if o.device == "" {
-		how = bySource
-	}
-	port := binary.BigEndian.AppendUint16(nil, o.port)
+	how = bySource
+	port := binary.BigEndian.AppendUint16(nil, c.ListenPort)
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
 		case *expr.Meta, *expr.Payload:
@@ -162,7 +125,7 @@ func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how
 				return notAtAll
 			}
 		case *expr.Cmp:
-			switch o.compared(load, e, tun) {
+			switch c.compared(load, e) {
 			case excludes:
 				return notAtAll
 			case names:
@@ -187,7 +150,7 @@ func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how
 					how = byPort
 				}
 			case *expr.Meta:
-				if l.Key == expr.MetaKeyL4PROTO && !inSet(conn, r.Table, e, []byte{o.proto}) {
+				if l.Key == expr.MetaKeyL4PROTO && !inSet(conn, r.Table, e, []byte{unix.IPPROTO_UDP}) {
 					return notAtAll
 				}
 			case *expr.Ct:
@@ -196,12 +159,12 @@ func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how
 				}
 			}
 		case *expr.Match: // of iptables
-			switch ports, proto := matchPorts(e); {
+			switch udp, ok := e.Info.(*xt.Udp); {
 			case e.Name == "multiport": // whose ports can't be read, so it is taken to have this one
 				how = byPort
-			case proto == 0:
+			case !ok:
 				narrow = narrow || e.Name != "comment"
-			case proto != o.proto || ports[0] > o.port || o.port > ports[1]:
+			case udp.DstPorts[0] > c.ListenPort || c.ListenPort > udp.DstPorts[1]:
 				return notAtAll
 			default:
 				how = byPort
@@ -216,50 +179,47 @@ func accepted(conn *nftables.Conn, r *nftables.Rule, o opening, tun string) (how
 	return how
 }
 
-// What a comparison says of an opening.
+// What a comparison says of what other nodes send to the port.
 const (
 	nothing  = iota
-	excludes // it does not hold for what the opening lets in
-	names    // it is of its port, or of the TUN, and holds
+	excludes // it does not hold for that
+	names    // it is of the port, and holds
 	narrows  // it is of something that is not looked at
 )
 
-// compared says what a comparison of what was loaded says of the opening.
-func (o opening) compared(load expr.Any, e *expr.Cmp, tun string) int {
+// compared says what a comparison of what was loaded says of what other nodes send.
+func (c CheckConfig) compared(load expr.Any, e *expr.Cmp) int {
 	switch l := load.(type) {
 	case *expr.Meta:
-		return o.comparedMeta(l.Key, e, tun)
+		return c.comparedMeta(l.Key, e)
 	case *expr.Payload:
 		switch {
 		case isDstPort(l), isBothPorts(l) && len(e.Data) == 4:
-			if !holds(e.Op, string(binary.BigEndian.AppendUint16(nil, o.port)), string(e.Data[len(e.Data)-2:])) {
+			if !holds(e.Op, string(binary.BigEndian.AppendUint16(nil, c.ListenPort)), string(e.Data[len(e.Data)-2:])) {
 				return excludes
 			}
 			return names
-		case isProtocol(l) && o.otherProtocol(e):
+		case isProtocol(l) && otherProtocol(e):
 			return excludes
 		}
 	}
 	return nothing
 }
 
-func (o opening) comparedMeta(key expr.MetaKey, e *expr.Cmp, tun string) int {
+// comparedMeta is compared for what is not in the packet. Other nodes' packets come by any
+// interface but the TUN and the loopback.
+func (c CheckConfig) comparedMeta(key expr.MetaKey, e *expr.Cmp) int {
 	switch key {
 	case expr.MetaKeyIIFNAME:
-		switch {
-		case o.device != "" && (e.Op != expr.CmpOpEq || !namesDevice(e.Data, o.device)):
-			return excludes
-		case o.device != "":
-			return names
-		case e.Op == expr.CmpOpEq && (namesDevice(e.Data, "lo") || namesDevice(e.Data, tun)):
+		if e.Op == expr.CmpOpEq && (namesDevice(e.Data, "lo") || namesDevice(e.Data, c.Device)) {
 			return excludes
 		}
 	case expr.MetaKeyIIF:
-		if o.device != "" || e.Op == expr.CmpOpEq && string(e.Data) == string(binary.NativeEndian.AppendUint32(nil, loopbackIndex)) {
+		if e.Op == expr.CmpOpEq && string(e.Data) == string(binary.NativeEndian.AppendUint32(nil, loopbackIndex)) {
 			return excludes
 		}
 	case expr.MetaKeyL4PROTO:
-		if o.otherProtocol(e) {
+		if otherProtocol(e) {
 			return excludes
 		}
 	case expr.MetaKeyNFPROTO: // nft writes it before an address
@@ -269,9 +229,9 @@ func (o opening) comparedMeta(key expr.MetaKey, e *expr.Cmp, tun string) int {
 	return nothing
 }
 
-// otherProtocol tells whether a comparison wants another transport protocol.
-func (o opening) otherProtocol(e *expr.Cmp) bool {
-	return e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != o.proto)
+// otherProtocol tells whether a comparison wants another transport protocol than UDP.
+func otherProtocol(e *expr.Cmp) bool {
+	return e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != unix.IPPROTO_UDP)
 }
 
 // loopbackIndex is the loopback's in every namespace.
@@ -280,18 +240,6 @@ const loopbackIndex = 1
 // hasNew tells whether a mask of connection states has that of what is being opened.
 func hasNew(mask []byte) bool {
 	return len(mask) != 4 || binary.NativeEndian.Uint32(mask)&expr.CtStateBitNEW != 0
-}
-
-// matchPorts are the destination ports, first and last, of a match of iptables, and their
-// protocol; 0 for a match of something else.
-func matchPorts(m *expr.Match) (ports [2]uint16, proto uint8) {
-	switch i := m.Info.(type) {
-	case *xt.Tcp:
-		return i.DstPorts, unix.IPPROTO_TCP
-	case *xt.Udp:
-		return i.DstPorts, unix.IPPROTO_UDP
-	}
-	return ports, 0
 }
 
 // holds says whether a comparison is true; nft makes two of a range.
@@ -362,14 +310,9 @@ func isBothPorts(p *expr.Payload) bool {
 	return p.Base == expr.PayloadBaseTransportHeader && p.Offset == 0 && p.Len == 4
 }
 
-func mendInput(ch *nftables.Chain, o opening) string {
-	switch {
-	case ch.Table.Name == "firewalld" && o.device != "":
-		return mendFirewall(ch, nil, o.device)
-	case ch.Table.Name == "firewalld":
-		return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp && firewall-cmd --reload", o.port)
-	case o.device != "":
-		return fmt.Sprintf("nft insert rule %s %s %s iifname %s tcp dport %d accept", familyName(ch.Table), ch.Table.Name, ch.Name, o.device, o.port)
+func mendInput(ch *nftables.Chain, port uint16) string {
+	if ch.Table.Name == "firewalld" {
+		return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp && firewall-cmd --reload", port)
 	}
-	return fmt.Sprintf("nft insert rule %s %s %s udp dport %d accept", familyName(ch.Table), ch.Table.Name, ch.Name, o.port)
+	return fmt.Sprintf("nft insert rule %s %s %s udp dport %d accept", familyName(ch.Table), ch.Table.Name, ch.Name, port)
 }

@@ -3,43 +3,40 @@ package hostnet
 import (
 	"encoding/binary"
 	"fmt"
+
+	"golang.org/x/sys/unix"
 )
 
 const hookInput = 1 // NF_INET_LOCAL_IN
 
-// Layout of struct xt_entry_match, and of what the matches tcp and udp hold.
+// Layout of struct xt_entry_match, and of what the match udp holds.
 const (
 	legacyMatchName = 2
 	legacyMatchHead = 32
 	legacyPorts     = legacyMatchHead + 4 // the destination's, behind the source's
-	// legacyInvertsPorts is the flag that inverts the comparison of those ports.
-	legacyInvertsPorts = 2 // XT_TCP_INV_DSTPT, XT_UDP_INV_DSTPT
+	legacyInverse   = legacyMatchHead + 8 // the flags that invert a comparison
+	// legacyInvertsPorts is that of the destination's ports.
+	legacyInvertsPorts = 2 // XT_UDP_INV_DSTPT
 )
-
-// legacyInverse is where the flags are that invert a comparison, of the matches of ports.
-var legacyInverse = map[string]int{"udp": legacyMatchHead + 8, "tcp": legacyMatchHead + 11}
 
 // checkLegacyInput does for iptables what checkInput does for nftables, but looks at the
 // policy only and at no last rule.
-func checkLegacyInput(wanted []opening, tun string) (found []Finding) {
+func checkLegacyInput(c CheckConfig) (found []Finding) {
 	for _, t := range []legacyTables{legacy4, legacy6} {
+		if !t.among(c.Listen4, c.Listen6) {
+			continue
+		}
 		info, entries, err := t.filter()
 		if err != nil {
 			found = append(found, notChecked("the firewall of "+t.command, err)...)
 			continue
 		}
-		for _, o := range wanted {
-			if !t.among(o.v4, o.v6) || !t.dropsInput(info, entries) || t.lets(info, entries, o, tun) {
-				continue
-			}
-			rule := fmt.Sprintf("-p udp --dport %d", o.port)
-			if o.device != "" {
-				rule = fmt.Sprintf("-i %s -p tcp --dport %d", o.device, o.port)
-			}
-			found = append(found, Finding{Warning,
-				fmt.Sprintf("the INPUT policy of %s drops what is addressed to this host, and no rule accepts %v: %s", t.command, o, o.without),
-				fmt.Sprintf("%s -I INPUT %s -j ACCEPT", t.command, rule)})
+		if !t.dropsInput(info, entries) || t.lets(info, entries, c) {
+			continue
 		}
+		found = append(found, Finding{Warning,
+			fmt.Sprintf("the INPUT policy of %s drops what is addressed to this host, and no rule accepts udp/%d: %s", t.command, c.ListenPort, undialled),
+			fmt.Sprintf("%s -I INPUT -p udp --dport %d -j ACCEPT", t.command, c.ListenPort)})
 	}
 	return found
 }
@@ -50,16 +47,16 @@ func (t legacyTables) dropsInput(info legacyInfo, entries []byte) bool {
 	return ok && policy.verdict == verdictDrop
 }
 
-// lets looks for a rule that lets an opening through: by its port in any chain, otherwise
+// lets looks for a rule that lets the port through: by its number in any chain, otherwise
 // in INPUT itself.
-func (t legacyTables) lets(info legacyInfo, entries []byte, o opening, tun string) bool {
+func (t legacyTables) lets(info legacyInfo, entries []byte, c CheckConfig) bool {
 	first, last := int(info.HookEntry[hookInput]), int(info.Underflow[hookInput])
 	for at := 0; at < len(entries); {
 		e, next, ok := t.entry(entries, at)
 		if !ok {
 			return false
 		}
-		how := t.accepted(entries[at:next], e, o, tun)
+		how := t.accepted(entries[at:next], e, c)
 		if how == byPort || how == bySource && first <= at && at < last {
 			return true
 		}
@@ -68,22 +65,15 @@ func (t legacyTables) lets(info legacyInfo, entries []byte, o opening, tun strin
 	return false
 }
 
-// accepted says how a rule accepts what an opening lets in.
-func (t legacyTables) accepted(b []byte, e legacyEntry, o opening, tun string) (how int) {
-	if e.verdict != verdictAccept {
+// accepted says how a rule accepts what other nodes send to the port.
+func (t legacyTables) accepted(b []byte, e legacyEntry, c CheckConfig) (how int) {
+	if e.verdict != verdictAccept || e.in == "lo" || e.in == c.Device {
 		return notAtAll
 	}
-	if proto := binary.NativeEndian.Uint16(b[t.proto:]); proto != 0 && proto != uint16(o.proto) {
+	if proto := binary.NativeEndian.Uint16(b[t.proto:]); proto != 0 && proto != unix.IPPROTO_UDP {
 		return notAtAll
 	}
-	switch {
-	case o.device == "" && (e.in == "lo" || e.in == tun), o.device != "" && e.in != "" && e.in != o.device:
-		return notAtAll
-	case o.device == "":
-		how = bySource
-	case e.in == o.device:
-		how = byPort
-	}
+	how = bySource
 	for at, end := t.matches, int(binary.NativeEndian.Uint16(b[t.targetOffset:])); at+legacyMatchHead <= end; {
 		m := b[at:end]
 		size := int(binary.NativeEndian.Uint16(m))
@@ -92,10 +82,9 @@ func (t legacyTables) accepted(b []byte, e legacyEntry, o opening, tun string) (
 		}
 		m = m[:size]
 		name := text(m[legacyMatchName:legacyMatchHead])
-		inverse, ports := legacyInverse[name]
 		switch {
-		case ports && size > inverse && namesPorts(m):
-			if !portsHold(m, o.port, m[inverse]&legacyInvertsPorts != 0) {
+		case name == "udp" && size > legacyInverse && namesPorts(m):
+			if !portsHold(m, c.ListenPort, m[legacyInverse]&legacyInvertsPorts != 0) {
 				return notAtAll
 			}
 			how = byPort

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -68,7 +69,7 @@ func TestLegacyFirewall(t *testing.T) {
 //	       -A more -p udp --dport 51820 -m conntrack --ctstate NEW -j ACCEPT
 //	ifaces drop, and -A INPUT -i eth0 -j ACCEPT; -A INPUT -i gw0 -j ACCEPT
 func TestLegacyInput(t *testing.T) {
-	both := CheckConfig{Device: "gw0", TrunkPort: 9774, ListenPort: 51820, Listen4: true, Listen6: true}.openings()
+	c := CheckConfig{Device: "gw0", ListenPort: 51820, Listen4: true, Listen6: true}
 	for _, family := range []struct {
 		prefix string
 		tables legacyTables
@@ -78,13 +79,50 @@ func TestLegacyInput(t *testing.T) {
 			if !family.tables.dropsInput(info, entries) {
 				t.Errorf("%s%s: its policy is not seen", family.prefix, name)
 			}
-			for _, o := range both {
-				if got := family.tables.lets(info, entries, o, "gw0"); got != want {
-					t.Errorf("%s%s: lets %v through: %v, want %v", family.prefix, name, o, got, want)
-				}
-				for n := range entries {
-					family.tables.lets(info, entries[:n], o, "gw0") // must not panic
-				}
+			if got := family.tables.lets(info, entries, c); got != want {
+				t.Errorf("%s%s: lets the port through: %v, want %v", family.prefix, name, got, want)
+			}
+			for n := range entries {
+				family.tables.lets(info, entries[:n], c) // must not panic
+			}
+		}
+	}
+}
+
+// The same with something else in the rules: a range counts from its first port to its
+// last, and what is of TCP, or comes by the TUN, does not count.
+func TestLegacyInputChanged(t *testing.T) {
+	c := CheckConfig{Device: "gw0", ListenPort: 51820, Listen4: true, Listen6: true}
+	ports := func(lo, hi uint16) string {
+		return string(binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, lo), hi))
+	}
+	// The interface, and what lies between it and the protocol.
+	eth0 := "eth0" + strings.Repeat("\x00", 28) + strings.Repeat("\xff", 5) + strings.Repeat("\x00", 27)
+	for _, family := range []struct {
+		prefix string
+		tables legacyTables
+	}{{"testdata/iptables-input-", legacy4}, {"testdata/ip6tables-input-", legacy6}} {
+		for _, r := range []struct {
+			what, file, was, is string
+			want                bool
+		}{
+			{"range that ends with the port", "ports", ports(51820, 51820), ports(51000, 51820), true},
+			{"range that begins with it", "ports", ports(51820, 51820), ports(51820, 52000), true},
+			{"all but a range that ends with it", "drop", ports(51820, 51820), ports(51000, 51820), false},
+			{"all but a range that begins with it", "drop", ports(51820, 51820), ports(51820, 52000), false},
+			{"all but a range before it", "drop", ports(51820, 51820), ports(51000, 51819), true},
+			{"all but a range after it", "drop", ports(51820, 51820), ports(51821, 52000), true},
+			{"port of TCP", "drop", ports(22, 22), ports(51820, 51820), false},
+			{"TCP only", "ifaces", eth0 + "\x00", eth0 + "\x06", false},
+			{"the TUN only", "ifaces", "eth0", "gw0\x00", false},
+		} {
+			info, entries := readLegacy(t, family.prefix+r.file+".bin")
+			changed := bytes.ReplaceAll(entries, []byte(r.was), []byte(r.is))
+			if bytes.Equal(changed, entries) {
+				t.Fatalf("%s%s: %s: nothing to change", family.prefix, r.file, r.what)
+			}
+			if got := family.tables.lets(info, changed, c); got != r.want {
+				t.Errorf("%s%s: %s: lets the port through: %v, want %v", family.prefix, r.file, r.what, got, r.want)
 			}
 		}
 	}

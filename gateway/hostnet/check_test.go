@@ -99,28 +99,28 @@ func TestCheck(t *testing.T) {
 			want: []string{"chain inet f forward"}},
 		{name: "nftables other rules", broken: []string{"nft add table inet f", "nft add chain inet f forward '{type filter hook forward priority 0;}'",
 			"nft add rule inet f forward ip daddr 10.0.0.1 drop", "nft add chain inet f input '{type filter hook input priority 0; policy drop;}'"}},
-		{name: "trunks dropped", with: trunks, broken: []string{nftInput,
-			"nft add rule inet f input ct state established accept", "nft add rule inet f input iifname lo accept",
-			"nft add rule inet f input tcp dport 22 accept", "nft add rule inet f input iifname gw0 tcp dport 5432 accept",
-			"nft add rule inet f input tcp dport { 80, 443 } accept", "nft add rule inet f input udp dport 9774 accept"},
-			want: []string{`chain inet f input drops what is addressed to this host, and no rule of its table accepts tcp/9774 on "gw0"`}},
-		{name: "trunks by port", with: trunks, broken: []string{nftInput, "nft add rule inet f input tcp dport 9774 accept"}},
-		{name: "trunks by range", with: trunks, broken: []string{nftInput, "nft add rule inet f input tcp dport 9000-9999 accept"}},
-		{name: "trunks by set", with: trunks, broken: []string{nftInput, "nft add rule inet f input tcp dport { 22, 9774 } accept"}},
 		{name: "dialled, and dropped", with: dialled, broken: []string{nftInput,
 			"nft add rule inet f input iif lo accept", "nft add rule inet f input ct state established,related accept",
 			"nft add rule inet f input ct state '{ established, related }' accept", "nft add rule inet f input iifname gw0 accept",
+			"nft add rule inet f input ct state established accept", "nft add rule inet f input iifname lo accept",
+			`nft add rule inet f input iifname "gw*" accept`, "nft add rule inet f input iifname gw0 udp dport 51820 accept",
 			"nft add rule inet f input tcp dport 51820 accept", "nft add rule inet f input udp dport { 53, 500 } accept",
+			"nft add rule inet f input tcp dport { 22, 51820 } accept", "nft add rule inet f input tcp dport 51000-52000 accept",
+			"nft add rule inet f input udp dport 53 accept", "nft add rule inet f input iifname wan udp dport 53 accept",
+			"nft add rule inet f input udp dport 33434-33534 accept", "nft add rule inet f input udp dport 52000-53000 accept",
 			"nft add rule inet f input meta l4proto { icmp, ipv6-icmp } accept", "nft add rule inet f input ip protocol icmp accept",
 			"nft add rule inet f input meta l4proto udp @th,0,32 0x00430044 accept", "nft add rule inet f input meta pkttype multicast accept", "nft add chain inet f never", "nft add rule inet f never accept"},
 			want: []string{`chain inet f input drops what is addressed to this host, and no rule of its table accepts udp/51820: no other node can dial this one`}},
-		{name: "dialled, by port", with: dialled, broken: []string{nftInput, "nft add rule inet f input ct state new udp dport 51820 accept"}},
+		{name: "dialled, by port", with: dialled, broken: []string{nftInput, "nft add rule inet f input udp dport 51820 accept"}},
+		{name: "dialled, by port when new", with: dialled, broken: []string{nftInput, "nft add rule inet f input ct state new udp dport 51820 accept"}},
+		{name: "dialled, by range", with: dialled, broken: []string{nftInput, "nft add rule inet f input udp dport 51000-52000 accept"}},
+		{name: "dialled, by set", with: dialled, broken: []string{nftInput, "nft add rule inet f input udp dport { 53, 51820 } accept"}},
 		{name: "dialled, by port elsewhere", with: dialled, broken: []string{nftInput, "nft add chain inet f more", "nft add rule inet f more udp dport { 53, 51820 } accept"}},
 		{name: "dialled, by interface", with: dialled, broken: []string{nftInput, "nft add chain inet f more", "nft add rule inet f more iifname wan accept",
 			"nft add rule inet f input jump more"}},
+		{name: "dialled, by interfaces", with: dialled, broken: []string{nftInput, `nft add rule inet f input iifname "wa*" accept`}},
 		{name: "dialled, by source", with: dialled, broken: []string{nftInput, "nft add rule inet f input ip saddr 192.0.2.0/24 accept"}},
 		{name: "dialled by the other family", with: dialled, broken: []string{"nft add table ip6 f", "nft add chain ip6 f input '{type filter hook input priority 0; policy drop;}'"}},
-		{name: "trunks by device", with: trunks, broken: []string{nftInput, "nft add chain inet f more", `nft add rule inet f more iifname "gw*" accept`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, config := fit(t)
@@ -150,10 +150,8 @@ func line(f Finding) string {
 	return map[Level]string{Fatal: "fatal", Warning: "warning"}[f.Level] + ": " + f.What + ": " + f.Mend
 }
 
-// nftInput drops what is addressed to the host, and trunks has that looked at.
+// nftInput drops what is addressed to the host, and dialled has that looked at.
 const nftInput = "nft add table inet f && nft add chain inet f input '{type filter hook input priority 0; policy drop;}'"
-
-func trunks(c *CheckConfig) { c.TrunkPort = 9774 }
 
 // dialled has others dial the node, by IPv4.
 func dialled(c *CheckConfig) { c.ListenPort, c.Listen4 = 51820, true }

@@ -30,11 +30,6 @@ const (
 	metricHold = 12
 )
 
-// trunkCwnd is the initial congestion window, in segments, toward another node. A trunk
-// begins in the middle of a relayed connection's bulk, and with the kernel's 10 it would need
-// several round trips to catch up: 200 of 1,400 bytes are what 56 Mbit/s hold in 40 ms.
-const trunkCwnd = 200
-
 // A routeKey is what makes two of our routes the same to the kernel.
 type routeKey struct {
 	dst    netip.Prefix
@@ -79,7 +74,7 @@ func setRoutes(l netlink.Link, c Config, log hclog.Logger) error {
 // planRoutes lists the kernel routes that c asks for, holds first.
 func planRoutes(l netlink.Link, c Config) ([]netlink.Route, error) {
 	var holds, routes []netlink.Route
-	for _, r := range withNodes(c) {
+	for _, r := range c.Routes {
 		own := ownAddress(c.Addresses, r.Prefix.Addr())
 		src := r.Src
 		if !src.IsValid() {
@@ -96,7 +91,7 @@ func planRoutes(l netlink.Link, c Config) ([]netlink.Route, error) {
 		route := base
 		route.Type, route.Priority = unix.RTN_UNICAST, metricDevice
 		route.LinkIndex, route.Scope = l.Attrs().Index, netlink.SCOPE_LINK
-		route.MTU, route.AdvMSS, route.InitCwnd, route.Congctl = r.MTU, r.AdvMSS, r.InitCwnd, r.Congctl
+		route.MTU, route.AdvMSS, route.Congctl = r.MTU, r.AdvMSS, r.Congctl
 		route.Src = src.AsSlice()
 		routes = append(routes, route)
 		if src != own && own.IsValid() {
@@ -105,30 +100,6 @@ func planRoutes(l netlink.Link, c Config) ([]netlink.Route, error) {
 		}
 	}
 	return append(holds, routes...), nil
-}
-
-// withNodes gives the routes of c and one to each of its nodes, which is that of the subnet
-// around the node in all but the window. A subnet may be no more than its node.
-func withNodes(c Config) []Route {
-	routes := slices.Clone(c.Routes)
-	for _, n := range c.Nodes {
-		if !ownAddress(c.Addresses, n).IsValid() {
-			continue // no trunk leads there
-		}
-		p := netip.PrefixFrom(n, n.BitLen())
-		at := slices.IndexFunc(routes, func(r Route) bool { return r.Prefix == p })
-		if at < 0 {
-			r := Route{}
-			if around := slices.IndexFunc(c.Routes, func(r Route) bool { return r.Prefix.Contains(n) }); around >= 0 {
-				r = c.Routes[around]
-			}
-			r.Prefix = p
-			routes = append(routes, r)
-			at = len(routes) - 1
-		}
-		routes[at].InitCwnd = trunkCwnd
-	}
-	return routes
 }
 
 // ownAddress is the node's own address of the same family as to, or none.

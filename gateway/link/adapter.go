@@ -21,6 +21,10 @@ const (
 	queueLen = 512
 	// inboxLen bounds the hellos that wait for the loop.
 	inboxLen = 256
+	// lookPackets is how many packets tell what most of them are.
+	lookPackets = 256
+	// maxPulled is how often in a row packets of trunks go before those of the host.
+	maxPulled = 3
 	// tunBatch is how many packets wireguard-go moves at a time.
 	tunBatch = conn.IdealBatchSize
 )
@@ -30,6 +34,7 @@ const (
 type adapter struct {
 	path    Path
 	streams Streams
+	trunks  Trunks
 	grams   func(node string, port uint16, payload []byte)
 	mtu     int
 	own     map[netip.Addr]bool
@@ -37,12 +42,21 @@ type adapter struct {
 
 	outbound, inbound *bind.Gate
 	queue             chan []byte // control packets for peers
+	pulled            int         // Read's: so often in a row the packets were trunks'
 	inbox             chan control
 
 	events    chan tun.Event
 	closed    atomic.Bool
 	closeOnce sync.Once
 	failed    chan error // the Path's, at most one
+
+	// How many packets have come, and how many of them were trunks', of which the loop
+	// has looked at the first ones.
+	came, cameTrunk struct {
+		all    atomic.Uint64
+		looked uint64
+	}
+	trunky bool // the loop's: they mostly were
 
 	drops controlDrops
 }
@@ -58,7 +72,7 @@ type controlDrops struct{ queueFull, inboxFull, badChecksum, noStreams atomic.Ui
 
 func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound, inbound *bind.Gate) *adapter {
 	a := &adapter{
-		path: c.Path, streams: c.Streams, grams: c.Datagrams, mtu: c.TUNMTU,
+		path: c.Path, streams: c.Streams, trunks: c.Trunks, grams: c.Datagrams, mtu: c.TUNMTU,
 		own: map[netip.Addr]bool{}, nodes: nodes,
 		outbound: outbound, inbound: inbound,
 		queue: make(chan []byte, queueLen), inbox: make(chan control, inboxLen),
@@ -99,6 +113,9 @@ func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			sizes[0] = copy(bufs[0][offset:], pkt)
 			n = 1
 		default:
+			if n = a.pull(bufs, sizes, offset); n > 0 {
+				break
+			}
 			var err error
 			if n, err = a.path.Read(bufs, sizes, offset); err != nil {
 				select {
@@ -115,8 +132,29 @@ func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 }
 
+// pull gives packets of trunks, but not often in a row: then it is the host's turn, which
+// does not wait for more than there is.
+func (a *adapter) pull(bufs [][]byte, sizes []int, offset int) int {
+	if a.trunks == nil {
+		return 0
+	}
+	if a.pulled == maxPulled {
+		a.pulled = 0
+		a.path.Wake()
+		return 0
+	}
+	n := a.trunks.Pull(bufs, sizes, offset)
+	if n == 0 {
+		a.pulled = 0
+		return 0
+	}
+	a.pulled++
+	return n
+}
+
 // Write takes what wireguard-go has received and decrypted.
 func (a *adapter) Write(bufs [][]byte, offset int) (int, error) {
+	a.came.all.Add(uint64(len(bufs)))
 	start := 0 // of the packets not passed on yet
 	for i, b := range bufs {
 		if !a.take(b[offset:]) {
@@ -128,6 +166,9 @@ func (a *adapter) Write(bufs [][]byte, offset int) (int, error) {
 		start = i + 1
 	}
 	err := a.pass(bufs[start:], offset)
+	if a.trunks != nil {
+		a.trunks.Flush()
+	}
 	a.inbound.Leave(len(bufs))
 	if err != nil {
 		return 0, err
@@ -148,7 +189,6 @@ func (a *adapter) pass(bufs [][]byte, offset int) error {
 // checked that the source belongs to the peer that sent it. Gateways build
 // these packets without options or extension headers, so fixed offsets do.
 func (a *adapter) take(b []byte) bool {
-	var src, dst netip.Addr
 	var proto byte
 	var l4 []byte
 	switch {
@@ -162,7 +202,11 @@ func (a *adapter) take(b []byte) bool {
 	default:
 		return false
 	}
-	if proto != wire.ProtoUDP && proto != wire.ProtoTCP {
+	switch proto {
+	case wire.ProtoTrunk:
+		return a.takeTrunk(b, l4)
+	case wire.ProtoUDP, wire.ProtoTCP:
+	default:
 		return false
 	}
 	// A TCP connection that this node opened has the port at the other end.
@@ -173,13 +217,8 @@ func (a *adapter) take(b []byte) bool {
 	default:
 		return false
 	}
-	if b[0]>>4 == 4 {
-		src, dst = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
-	} else {
-		src, dst = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
-	}
-	from := a.nodes[src]
-	if from == nil || !a.own[dst] {
+	from, _ := a.between(b)
+	if from == nil {
 		return false
 	}
 	var p wire.Packet
@@ -209,6 +248,43 @@ func (a *adapter) take(b []byte) bool {
 		a.drops.inboxFull.Add(1)
 	}
 	return true
+}
+
+// between is the peer that a packet comes from, and its address, if it goes from a node's
+// own address to this one's.
+func (a *adapter) between(b []byte) (*peer, netip.Addr) {
+	var src, dst netip.Addr
+	if b[0]>>4 == 4 {
+		src, dst = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
+	} else {
+		src, dst = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
+	}
+	if !a.own[dst] {
+		return nil, src
+	}
+	return a.nodes[src], src
+}
+
+// takeTrunk takes a packet of trunks.
+func (a *adapter) takeTrunk(b, payload []byte) bool {
+	from, src := a.between(b)
+	if from == nil || a.trunks == nil {
+		return false
+	}
+	a.cameTrunk.all.Add(1)
+	a.trunks.Deliver(src, payload)
+	return true
+}
+
+// mostlyTrunks reports whether most packets that came lately were trunks'. One goroutine
+// calls it, now and then.
+func (a *adapter) mostlyTrunks() bool {
+	all, trunks := a.came.all.Load(), a.cameTrunk.all.Load()
+	if n := all - a.came.looked; n >= lookPackets {
+		a.trunky = 8*(trunks-a.cameTrunk.looked) >= 7*n
+		a.came.looked, a.cameTrunk.looked = all, trunks
+	}
+	return a.trunky
 }
 
 // Close makes Read return and ends the events. wireguard-go calls it first

@@ -27,8 +27,8 @@ type Path interface {
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
 	// Write takes packets that came from peers, each from offset on.
 	Write(bufs [][]byte, offset int) (int, error)
-	// Wake makes a blocked Read return (0, nil) at once, or the next one if
-	// none is blocked.
+	// Wake makes a blocked Read return at once, or the next one if none is
+	// blocked, with what there is, which may be nothing.
 	Wake()
 }
 
@@ -36,6 +36,18 @@ type Path interface {
 // copies what it keeps and doesn't block.
 type Streams interface {
 	Inject(pkt []byte)
+}
+
+// Trunks speaks to its like on other nodes in IP packets of a protocol of their own,
+// wire.ProtoTrunk, between the nodes' own addresses inside the tunnel.
+type Trunks interface {
+	// Pull writes whole packets to be sent now into bufs, each from offset on, and returns
+	// how many; it may be none. One goroutine calls it, also after Path.Wake.
+	Pull(bufs [][]byte, sizes []int, offset int) int
+	// Deliver takes the payload of a packet from another node, and Flush ends a batch of
+	// them. They don't block, and keep nothing of it.
+	Deliver(node netip.Addr, payload []byte)
+	Flush()
 }
 
 // Resolver finds the addresses of a host; [net.Resolver] is one.
@@ -78,6 +90,8 @@ type Config struct {
 	// Datagrams is given what arrives on HAPort and StrayPort; nil drops it. It
 	// is called from the data path: it must not block or keep the payload.
 	Datagrams func(node string, port uint16, payload []byte)
+	// Trunks may be nil: then this node takes no packets of theirs, and says so.
+	Trunks Trunks
 	// Alive reports whether the process has been running; while it says no, data
 	// packets are dropped both ways (see bind.Config). nil is always.
 	Alive func() bool
@@ -106,6 +120,8 @@ type PeerState struct {
 	Boot uint64
 	// PartialChecksums: the peer takes packets whose checksum is unfinished.
 	PartialChecksums bool
+	// Trunks: the peer takes trunks.
+	Trunks bool
 }
 
 func (c *Config) check() error {

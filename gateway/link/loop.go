@@ -22,11 +22,12 @@ const (
 	lookSoon  = 10 * time.Millisecond
 	lookOften = time.Second
 
-	// gatherFor is how long a datagram may wait for others, which is about the least
-	// that a timer of the runtime takes, and farAway how long the round trip to all other
-	// sites has to be.
-	gatherFor = time.Millisecond
-	farAway   = 20 * gatherFor
+	// gatherPart is the part of the round trip that a datagram may wait for others. It is
+	// at least leastGather, which is about the shortest that a timer of the runtime takes,
+	// or nothing, and at most mostGather.
+	gatherPart  = 20
+	leastGather = time.Millisecond
+	mostGather  = 2 * time.Millisecond
 )
 
 // resolution is the outcome of a lookup.
@@ -167,16 +168,23 @@ func (l *Link) look(force bool) {
 
 // moment is how long datagrams under bulk may wait for others: not at all, unless all
 // other sites are so far that it makes no difference, a twentieth of the round trip or
-// less. The sibling is near, and what it has to say is little.
-func (l *Link) moment(now time.Duration) (d time.Duration) {
+// less. The sibling is near, and what it has to say is little. Trunks, whose senders are
+// gateways, bear more than databases do.
+func (l *Link) moment(now time.Duration) time.Duration {
+	d := leastGather
+	if l.tun.mostlyTrunks() {
+		d = mostGather
+	}
+	any := false
 	for _, p := range l.peers {
 		if p.Site == l.cfg.Self.Site || !p.live {
 			continue
 		}
-		if p.hello.Snapshot(now).RTT < farAway { // or unknown: one that says no hello
-			return 0
-		}
-		d = gatherFor
+		any = true
+		d = min(d, p.hello.Snapshot(now).RTT/gatherPart) // 0 of one that says no hello
+	}
+	if !any || d < leastGather {
+		return 0
 	}
 	return d
 }

@@ -50,10 +50,15 @@ var (
 	descRelays    = desc("relays_begun_total", "Times that a connection began to be relayed.")
 	descEnds      = desc("relays_ended_total", "Times that a connection ceased to be relayed, by cause.", "cause")
 	descBroken    = desc("rule_violations_total", "Segments not written since they would have broken the rule that a gateway only repeats.", "kind")
-	descTrunks    = desc("trunks", "Connections between nodes for relayed connections, by state.", "state")
+	descTrunks    = desc("trunks", "Trunks in use, which carry relayed connections between nodes.")
 	descFull      = desc("relays_refused_total", "Times that a connection stayed raw because as many are relayed as may be.")
 	descRefused   = desc("flow_records_refused_total", "Records not kept since the file of records is as large as it may be.")
-	descMissed    = desc("trunks_missed_total", "Times that no trunk was free for a connection to be relayed.")
+	descTooMany   = desc("trunks_refused_total", "Trunks begun by other nodes that were refused, since there were too many.")
+	descBad       = desc("trunk_packets_bad_total", "Packets of trunks that made no sense, or came from a node that none lead to.")
+	descWayRTT    = desc("trunk_round_trip_seconds", "Smoothed round trip of the packets of trunks to the peer, queues included.", "peer", "site")
+	descWayRate   = desc("trunk_bandwidth_bytes_per_second", "What the way to the peer is taken to carry for trunks.", "peer", "site")
+	descWaySent   = desc("trunk_packets_total", "Packets sent to the peer by trunks, mere acknowledgements aside.", "peer", "site")
+	descWayLost   = desc("trunk_packets_lost_total", "Packets sent to the peer by trunks that were lost.", "peer", "site")
 	descAuditLost = desc("audit_lines_lost_total", "Lines missing in the audit log: they came faster than they could be written, or could not be.")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
 	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
@@ -96,9 +101,12 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, v := range s.Relay.Violations {
 		m.counter(descBroken, v.Count, v.Kind)
 	}
-	m.gauge(descTrunks, float64(s.Relay.TrunksWaiting), "waiting")
-	m.gauge(descTrunks, float64(s.Relay.TrunksInUse), "in_use")
-	m.counter(descMissed, s.Relay.TrunksMissed)
+	m.gauge(descTrunks, float64(s.Relay.TrunksInUse))
+	m.counter(descTooMany, s.Relay.TrunksRefused)
+	m.counter(descBad, s.Relay.TrunkPacketsBad)
+	for i := range s.Relay.Ways {
+		m.way(&s.Relay.Ways[i])
+	}
 	m.counter(descFull, s.Relay.Full)
 	m.counter(descRefused, s.Flows.RecordsRefused)
 	if s.Audit != nil {
@@ -155,6 +163,18 @@ func (m sink) link(l *Link) {
 		m.gauge(descDiff, float64(n), l.Peer, l.Site, strconv.FormatBool(i == 1))
 	}
 	m.gauge(descDuplicate, truth(len(l.Duplicates) > 0), id...)
+}
+
+// way leaves out what was not measured, too.
+func (m sink) way(w *Way) {
+	if w.Measured() {
+		m.gauge(descWayRTT, w.RTT.Float(), w.Node, w.Site)
+	}
+	if w.Bandwidth > 0 {
+		m.gauge(descWayRate, float64(w.Bandwidth), w.Node, w.Site)
+	}
+	m.counter(descWaySent, w.Sent, w.Node, w.Site)
+	m.counter(descWayLost, w.Lost, w.Node, w.Site)
 }
 
 func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {

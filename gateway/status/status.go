@@ -58,6 +58,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	s.Links = notNil(s.Links)
 	s.Drops = notNil(s.Drops)
 	s.Relay.Ends = notNil(s.Relay.Ends)
+	s.Relay.Ways = notNil(s.Relay.Ways)
 	return json.Marshal(plain(s))
 }
 
@@ -114,13 +115,43 @@ type Relay struct {
 	Ends []RelayEnd `json:"ends"`
 	// Violations are segments that would have broken the rule that a gateway only repeats, by kind. Nil where nothing is checked.
 	Violations []Violation `json:"violations,omitempty"`
-	// Trunks are the connections between nodes that wait to be used, and those in use.
-	TrunksWaiting int `json:"trunks_waiting"`
-	TrunksInUse   int `json:"trunks_in_use"`
-	// TrunksMissed is how often none was free.
-	TrunksMissed uint64 `json:"trunks_missed_total"`
-	// Congestion is the congestion control of trunks.
-	Congestion string `json:"congestion"`
+	// TrunksInUse are the trunks, which carry relayed connections between nodes, that have not ended.
+	TrunksInUse int `json:"trunks_in_use"`
+	// TrunksRefused are those that another node has begun and that were refused, since there were too many, and TrunkPacketsBad
+	// the packets that made no sense, or came from a node that no trunks lead to.
+	TrunksRefused   uint64 `json:"trunks_refused_total"`
+	TrunkPacketsBad uint64 `json:"trunk_packets_bad_total"`
+	// Ways is what trunks have found out about the way to each node that they lead to, by site and node.
+	Ways []Way `json:"ways"`
+}
+
+// Way is what the packets of trunks have told of the way to another node. Nothing is known before the first was sent.
+type Way struct {
+	// Site and Node name the other node.
+	Site string `json:"site"`
+	Node string `json:"node"`
+	// RTT is the smoothed round trip, queues included, and LeastRTT the one without a queue; zero when not measured.
+	RTT      Seconds `json:"rtt_seconds"`
+	LeastRTT Seconds `json:"least_rtt_seconds"`
+	// Bandwidth is what the way is taken to carry; zero when not measured.
+	Bandwidth uint64 `json:"bandwidth_bytes_per_second"`
+	// InFlight is what was sent and is neither acknowledged nor taken for lost.
+	InFlight uint64 `json:"in_flight_bytes"`
+	// Sent are the packets that were sent since trunks lead to the node, mere acknowledgements aside, Lost those of them that were
+	// lost. Both begin anew when the node was out of reach.
+	Sent uint64 `json:"packets_sent_total"`
+	Lost uint64 `json:"packets_lost_total"`
+}
+
+// Measured says whether something was acknowledged, so that the round trip means something.
+func (w Way) Measured() bool { return w.RTT > 0 }
+
+// LossRatio is the part of the packets that was lost, 0 to 1; zero when none was sent.
+func (w Way) LossRatio() float64 {
+	if w.Sent == 0 {
+		return 0
+	}
+	return float64(w.Lost) / float64(w.Sent)
 }
 
 // Violation is how many segments would have broken the one rule in one way.

@@ -68,8 +68,15 @@ func sample() Status {
 			},
 		},
 		Relay: Relay{
-			Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, TrunksMissed: 1, Congestion: "bbr", Violations: []Violation{{Kind: "bytes", Count: 1}},
+			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunksRefused: 1, TrunkPacketsBad: 2, Violations: []Violation{{Kind: "bytes", Count: 1}},
 			Ends: NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
+			Ways: []Way{
+				{Site: "blue", Node: "blue-1"},
+				{
+					Site: "gray", Node: "gray-1", RTT: Seconds(41200 * time.Microsecond), LeastRTT: Seconds(40100 * time.Microsecond),
+					Bandwidth: 35125000, InFlight: 1448000, Sent: 1234567, Lost: 3704,
+				},
+			},
 		},
 		Flows:  Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
 		Drops:  NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),

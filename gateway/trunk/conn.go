@@ -1,136 +1,470 @@
 package trunk
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
-	"syscall"
-	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// Conn is a connection to another node. Send may be called by several goroutines,
-// Receive by one at a time, all else by any. After an error from Send or Receive
-// the connection is of no more use, and has to be closed.
-type Conn struct {
-	pool   *Pool
-	tcp    *net.TCPConn
-	raw    syscall.RawConn
-	remote netip.Addr
-	state  atomic.Int32 // one of the states below
-	far    bool         // the other node has dialled it
-	used   atomic.Bool  // somebody has it: it counts as in use
-
-	acked  uint64        // runPace's: what was acknowledged when it looked last
-	strain strain        // runPace's, too
-	pace   atomic.Uint64 // the bound that it has set, in bytes per second; 0 is none
-
-	sendMu sync.Mutex
-	header [wire.FrameHeaderSize]byte
-	parts  [2][]byte
-	vec    net.Buffers // over parts: a field, so that no Send allocates it
-
-	recvMu sync.Mutex
-	in     inbuf
-}
-
 const (
-	open      = iota
-	finishing // nothing more is sent or received, but what is queued still goes
-	closed
+	// Backlog bounds what a Conn holds that has not been sent, in bytes, so that what a
+	// frame says of the windows is not old when it leaves.
+	Backlog = 128 << 10
+	// inWindow is how far the other end may send beyond what has been received here. It
+	// only bounds memory: what is in order is received at once, and a database sends no
+	// more than the other one has room for.
+	inWindow = 16 << 20
+	// noLimit is beyond all that is ever sent.
+	noLimit = 1 << 62
+	// gatherSize is how much payload Receive returns at most.
+	gatherSize = 64 << 10
 )
 
-func newConn(p *Pool, tcp *net.TCPConn, remote netip.Addr) (*Conn, error) {
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return nil, err
+// gatherings lends Receive memory while there is something to put together.
+var gatherings = sync.Pool{New: func() any { return new([gatherSize]byte) }}
+
+// Why a Conn has ended, apart from net.ErrClosed and io.EOF.
+var (
+	errReset   = errors.New("the other node has given the trunk up")
+	errUnheard = errors.New("the other node has not been heard of for too long")
+	errAnew    = errors.New("the other node has begun anew")
+)
+
+// Conn is a stream of frames to another node, in both directions. Send may be called by
+// several goroutines, Receive by one at a time, all else by any. After an error from Send
+// or Receive it is of no more use, and has to be closed.
+type Conn struct {
+	way *way
+	id  uint32
+
+	sendMu sync.Mutex // one frame at a time
+	header [wire.FrameHeaderSize]byte
+
+	room chan struct{} // holds a token when Send is to look,
+	data chan struct{} // and when Receive is
+
+	// Receive's own: how much is left of the payload of frame, and how many bytes of the
+	// stream the last call has returned.
+	frame    wire.Frame
+	rest     int
+	handed   int
+	gathered *[gatherSize]byte // where it was put together, if it was not in one piece
+
+	// All below belongs to the way's lock.
+
+	err       error // why nothing is sent any more, or received
+	discards  bool  // nobody wants what comes
+	closed    bool  // by Close
+	forgotten bool  // the way does not know it any more
+
+	next   *Conn // among those that have something to send
+	queued bool
+
+	// una is the first byte that was not acknowledged, sent the next that is new, wrote
+	// the end of what there is, and limit how far the other end lets it go.
+	out                    buffer
+	una, sent, wrote       uint64
+	limit                  uint64
+	acked, lost            ranges // beyond una
+	fin, finSent, finAcked bool
+	known                  bool // the other end knows the stream
+	resetDue, windowDue    bool
+	segments, again        uint64 // chunks with payload, those of them sent again
+
+	// read is the first byte that was not received yet, whole the end of what is there
+	// without a gap, end that of all, and told how far the other end may send.
+	in              buffer
+	got             ranges
+	read, whole     uint64
+	end, told       uint64
+	eof             bool
+	eofAt           uint64
+	touched, asking bool // since the last Flush; it is new
+}
+
+func newConn(w *way, id uint32) *Conn {
+	return &Conn{
+		way: w, id: id, room: make(chan struct{}, 1), data: make(chan struct{}, 1), limit: inWindow, told: inWindow,
 	}
-	c := &Conn{pool: p, tcp: tcp, raw: raw, remote: remote}
-	return c, nil
 }
 
 // Remote is the node at the other end.
-func (c *Conn) Remote() netip.Addr { return c.remote }
+func (c *Conn) Remote() netip.Addr { return c.way.node }
 
-// Send sends a frame. It blocks while the kernel has enough to send, until there is
-// room or the connection ends; after Close or Finish it fails by net.ErrClosed.
-// It keeps nothing of f.
+// Send sends a frame. It blocks while there is enough to send, until there is room or the
+// connection ends; after Close or Finish it fails by net.ErrClosed. It keeps nothing of f.
 func (c *Conn) Send(f *wire.Frame) error {
 	if len(f.Payload) > wire.MaxFramePayload {
 		return fmt.Errorf("send frame with %d bytes of payload: %w", len(f.Payload), wire.ErrFrame)
 	}
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
-	if c.state.Load() != open {
-		return net.ErrClosed
+	w := c.way
+	w.mu.Lock()
+	for c.err == nil && c.wrote-c.sent >= Backlog {
+		w.mu.Unlock()
+		<-c.room
+		w.mu.Lock()
 	}
-	c.parts[0] = wire.AppendFrameHeader(c.header[:0], f)
-	if len(f.Payload) == 0 {
-		_, err := c.tcp.Write(c.parts[0])
+	if c.err != nil {
+		err := c.err
+		w.mu.Unlock()
+		signal(c.room) // for the next
 		return err
 	}
-	c.parts[1] = f.Payload
-	c.vec = c.parts[:]
-	_, err := c.vec.WriteTo(c.tcp)
-	c.parts[1] = nil
-	return err
+	header := wire.AppendFrameHeader(c.header[:0], f)
+	c.out.put(c.wrote, header)
+	c.out.put(c.wrote+uint64(len(header)), f.Payload)
+	c.wrote += uint64(len(header) + len(f.Payload))
+	w.push(c)
+	w.unlock()
+	return nil
+}
+
+// Receive waits for the next frame. The payload is valid until the next Receive. Of data
+// it returns what is there: a long frame may come in parts, each of which says the same,
+// and several that follow each other as one, which says what the last of them does. At the
+// end of the frames, after the other end's Finish, the error is io.EOF; after this
+// end's Close or Finish, net.ErrClosed.
+func (c *Conn) Receive(f *wire.Frame) error {
+	w := c.way
+	for {
+		w.mu.Lock()
+		ok, err := c.receive(f)
+		if c.windowDue {
+			w.push(c)
+		}
+		w.unlock()
+		if ok || err != nil {
+			return err
+		}
+		<-c.data
+	}
+}
+
+// receive is Receive as far as it does not have to wait.
+func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
+	if c.err != nil {
+		c.giveBack()
+		signal(c.data) // for whoever looks next
+		return false, c.err
+	}
+	c.consume(c.handed)
+	c.handed = 0
+	if c.rest == 0 && c.whole-c.read >= wire.FrameHeaderSize {
+		if c.frame, c.rest, err = c.headerAt(c.read); err != nil {
+			return false, err
+		}
+		c.consume(wire.FrameHeaderSize)
+		if c.rest == 0 {
+			*f = c.frame
+			return true, nil
+		}
+	}
+	there := int(min(uint64(c.rest), c.whole-c.read))
+	switch {
+	case there > 0 && c.frame.Kind == wire.FrameData:
+		c.gather(f)
+		return true, nil
+	case there > 0 && there == c.rest:
+		c.handed, c.rest = c.rest, 0
+		*f = c.frame
+		f.Payload = make([]byte, c.handed) // it is short, and there are few
+		c.in.get(c.read, f.Payload)
+		return true, nil
+	}
+	c.giveBack()
+	if c.eof && c.whole == c.eofAt {
+		if c.rest > 0 || c.read < c.whole {
+			return false, io.ErrUnexpectedEOF
+		}
+		return false, io.EOF
+	}
+	return false, nil
+}
+
+// headerAt reads the header of a frame, which is there.
+func (c *Conn) headerAt(at uint64) (f wire.Frame, payload int, err error) {
+	var b [wire.FrameHeaderSize]byte
+	c.in.get(at, b[:])
+	payload, err = wire.ParseFrameHeader(b[:], &f)
+	return f, payload, err
+}
+
+// gather makes one frame of the payload that is there, of this frame and of those that go
+// on from it: whoever takes it had better have it in one piece. It says what the last of
+// them says of the other direction.
+func (c *Conn) gather(f *wire.Frame) {
+	seq, at, size := c.frame.Seq, c.read, 0
+	var payload []byte
+	joined := false
+	for {
+		n := min(uint64(c.rest), c.whole-at, uint64(gatherSize-size))
+		if n == 0 {
+			break
+		}
+		p := c.in.piece(at, int(n))
+		switch {
+		case size == 0:
+			payload = p // where it lies
+		case !joined:
+			if c.gathered == nil {
+				c.gathered = gatherings.Get().(*[gatherSize]byte)
+			}
+			payload, joined = c.gathered[:copy(c.gathered[:], payload)], true
+		}
+		if joined {
+			payload = append(payload, p...)
+		}
+		size += len(p)
+		at += uint64(len(p))
+		c.rest -= len(p)
+		c.frame.Seq += uint32(len(p))
+		at = c.follow(at)
+	}
+	c.handed = int(at - c.read)
+	*f = c.frame
+	f.Seq, f.Payload, f.Fin = seq, payload, f.Fin && c.rest == 0
+}
+
+// follow goes on to the next frame, behind those without payload, if this one is over and
+// the next goes on from it, and returns where its payload begins.
+func (c *Conn) follow(at uint64) uint64 {
+	for c.rest == 0 && !c.frame.Fin && c.whole-at >= wire.FrameHeaderSize {
+		next, payload, err := c.headerAt(at)
+		if err != nil || next.Kind != wire.FrameData || next.Seq != c.frame.Seq {
+			break // the next call's
+		}
+		c.frame, c.rest = next, payload
+		at += wire.FrameHeaderSize
+	}
+	return at
+}
+
+// giveBack returns the memory that gather has taken.
+func (c *Conn) giveBack() {
+	if c.gathered != nil {
+		gatherings.Put(c.gathered)
+		c.gathered = nil
+	}
+}
+
+// consume takes n bytes out of what has come, and lets the other end send more.
+func (c *Conn) consume(n int) {
+	if n == 0 {
+		return
+	}
+	c.read += uint64(n)
+	c.in.drop(c.read, c.end)
+	if c.told-c.read < inWindow/2 {
+		c.told = c.read + inWindow
+		c.windowDue = true
+	}
 }
 
 // Close ends the connection at once: what is queued is discarded, and the other end
-// is told by a RST. It may be called again.
+// is told. It may be called again.
 func (c *Conn) Close() {
-	if c.state.Swap(closed) == closed {
+	w := c.way
+	w.mu.Lock()
+	if c.closed || c.forgotten {
+		w.mu.Unlock()
 		return
 	}
-	// With a linger of 0 close(2) discards and resets. It fails on a dead
-	// connection only, which needs none of it.
-	_ = c.tcp.SetLinger(0)
-	c.gone()
+	c.closed = true
+	c.fail(net.ErrClosed)
+	if c.known || c.sent > 0 || c.far() {
+		c.resetDue = true
+		w.push(c)
+	} else {
+		w.forget(c)
+	}
+	w.unlock()
+	w.pool.changed()
+}
+
+// far reports whether the other node has begun the stream.
+func (c *Conn) far() bool { return c.id&1 != c.way.parity }
+
+// fail ends both directions: nothing is kept.
+func (c *Conn) fail(err error) {
+	if c.err == nil || err == net.ErrClosed {
+		c.err = err
+	}
+	c.fin = false
+	c.out.clear()
+	c.stopReading()
+	c.acked, c.lost = nil, nil
+	c.sent, c.una = c.wrote, c.wrote
+	signal(c.room)
+}
+
+// stopReading gives up what has come. Whoever receives may have a piece of it still, so
+// that its memory is left to the garbage collector.
+func (c *Conn) stopReading() {
+	c.discards = true
+	c.in, c.got = buffer{}, nil
+	signal(c.data)
 }
 
 // Finish ends the connection after the frames that were sent, and does not wait for
 // it. What the other end still says is discarded. The other end receives all frames,
 // then io.EOF, unless it closes before.
 func (c *Conn) Finish() {
-	if !c.state.CompareAndSwap(open, finishing) {
+	w := c.way
+	w.mu.Lock()
+	if c.err != nil {
+		// It has failed, or is finished or closed already.
+		w.mu.Unlock()
 		return
 	}
-	// A Receive under way returns; the goroutine that drains is the next reader.
-	_ = c.tcp.SetReadDeadline(time.Unix(1, 0))
-	if !c.pool.spawn(c.drain) {
-		c.Close()
+	c.err = net.ErrClosed
+	c.stopReading()
+	signal(c.room)
+	if c.wrote == 0 && !c.far() {
+		w.forget(c)
+	} else {
+		c.fin = true
+		w.push(c)
+	}
+	w.unlock()
+	w.pool.changed()
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
-// finishWait is how long after Finish the other end may take to close its side, until
-// the rest is left to the kernel.
-const finishWait = 10 * time.Second
+// hasWork reports whether there is anything to send.
+func (c *Conn) hasWork() bool {
+	return c.resetDue || c.windowDue || len(c.lost) > 0 || c.sent < min(c.wrote, c.limit) || c.finDue()
+}
 
-// drain reads until the other end closes, too: a socket that is closed with bytes
-// unread resets the connection, and the frames on their way with it.
-func (c *Conn) drain() {
-	c.sendMu.Lock() // the last frame is whole
-	err := c.tcp.CloseWrite()
-	c.sendMu.Unlock()
-	c.recvMu.Lock() // whoever was reading has stopped; the buffer stays the reader's
-	if derr := c.tcp.SetReadDeadline(time.Now().Add(finishWait)); err == nil {
-		err = derr
+func (c *Conn) finDue() bool { return c.fin && !c.finSent && c.sent == c.wrote }
+
+// fill takes what is to be sent next, at most room bytes of it, and reports false if
+// there is nothing.
+func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
+	switch {
+	case c.resetDue:
+		c.resetDue = false
+		return s, flagReset, true
+	case c.windowDue:
+		c.windowDue = false
+		return span{c.told, c.told}, flagWindow, true
+	case len(c.lost) > 0:
+		s = c.lost[0]
+		s.to = min(s.to, s.from+uint64(room))
+		c.lost.remove(s)
+		c.again++
+	case c.sent < min(c.wrote, c.limit):
+		s = span{c.sent, min(c.wrote, c.limit, c.sent+uint64(room))}
+		c.sent = s.to
+	case c.finDue():
+		s = span{c.wrote, c.wrote}
+	default:
+		return s, 0, false
 	}
-	c.recvMu.Unlock()
-	scrap := make([]byte, 4096)
-	for err == nil {
-		_, err = c.tcp.Read(scrap)
+	if s.len() > 0 {
+		c.segments++
 	}
-	if c.state.CompareAndSwap(finishing, closed) {
-		c.gone()
+	if c.fin && s.to == c.wrote {
+		flags |= flagFin
+		c.finSent = true
+	}
+	if !c.known && !c.far() {
+		flags |= flagOpen
+	}
+	if c.wrote-c.sent < Backlog {
+		signal(c.room)
+	}
+	return s, flags, true
+}
+
+// settle is told what has become of a chunk.
+func (c *Conn) settle(k *chunk, arrived bool) {
+	if c.forgotten {
+		return
+	}
+	w := c.way
+	if !arrived {
+		switch {
+		case k.flags&flagReset != 0:
+			c.resetDue = true
+		case k.flags&flagWindow != 0:
+			c.windowDue = !c.discards
+		case c.sent > c.una || k.flags&flagFin != 0:
+			if from := max(k.span.from, c.una); from < k.span.to && !c.acked.has(span{from, k.span.to}) {
+				c.lost.add(span{from, k.span.to})
+			}
+			c.finSent = c.finSent && (k.flags&flagFin == 0 || c.finAcked)
+		}
+		if c.hasWork() {
+			w.push(c)
+		}
+		return
+	}
+	c.known = c.known || k.flags&flagOpen != 0
+	switch {
+	case k.flags&flagReset != 0:
+		w.forget(c)
+		return
+	case k.flags&flagWindow != 0:
+		return
+	case c.err != nil && !c.fin:
+		return // it was given up
+	}
+	c.finAcked = c.finAcked || k.flags&flagFin != 0
+	if k.span.to > c.una && k.span.len() > 0 {
+		c.lost.remove(k.span)
+		if k.span.from <= c.una {
+			c.una = k.span.to
+		} else {
+			c.acked.add(k.span)
+		}
+		c.una = c.acked.pop(c.una)
+		c.lost.remove(span{0, c.una}) // a part of what was lost may have come in another chunk
+		c.out.drop(c.una, c.wrote)
+	}
+	if c.finAcked && c.una == c.wrote {
+		w.forget(c)
 	}
 }
 
-// gone closes the socket, once.
-func (c *Conn) gone() {
-	_ = c.tcp.Close() // its error says that the connection has failed, which is over now
-	c.pool.forget(c)
+// deliver takes what has come of the stream. It reports whether whoever receives has to look.
+func (c *Conn) deliver(p *piece) (news bool) {
+	offset := expand(p.offset, c.whole)
+	end := offset + uint64(len(p.data))
+	if p.flags&flagFin != 0 {
+		// The other end keeps nothing any more, and does not say how far to send.
+		c.limit = max(c.limit, noLimit)
+		c.way.push(c)
+	}
+	if c.discards || end > c.told {
+		return false
+	}
+	if p.flags&flagFin != 0 {
+		c.eof, c.eofAt = true, end
+		news = true
+	}
+	s := span{max(offset, c.whole), end}
+	if s.from >= s.to {
+		return news
+	}
+	c.in.put(s.from, p.data[s.from-offset:])
+	c.end = max(c.end, end)
+	if s.from > c.whole {
+		c.got.add(s)
+		return news
+	}
+	c.whole = c.got.pop(s.to)
+	return true
 }

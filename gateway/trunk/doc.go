@@ -1,23 +1,28 @@
-// Package trunk keeps the TCP connections between nodes, inside the tunnel, in
-// which relayed connections cross from one gateway to the other: one trunk for
-// one connection, so that none waits for another's lost packet. They are sockets
-// of the kernel, between the nodes' own addresses, because the kernel has bbr and
-// sees to loss on the link alone.
+// Package trunk carries relayed connections between nodes. A trunk is a stream of frames,
+// one for each connection; all trunks between two nodes go in the same packets, inside the
+// tunnel, and nothing of them passes the kernel or the flow table. A lost packet holds up
+// only the trunks that had something in it.
+//
+// A packet's number is never used twice, so that an acknowledgement always tells which
+// transmission has arrived, and how long it took (RFC 9002 section 2 has the idea); what a
+// lost one carried goes again in another. One congestion control bounds what all trunks to a
+// node send together, and they take turns: they are fair to each other, and keep no queue.
+//
+// Package link pulls packets when it may send, hands over those that come, and is woken
+// when there is more; the package has no sockets. What a way does is told the time, so that
+// tests run it in a time of their own.
 //
 // What lives here, one idea a file:
 //
-//   - config.go: what a Pool is made of, and its limits.
-//   - pool.go: the Pool: lifetime, Take, which nodes it keeps connections to.
-//   - keeper.go: the warm connections to one node: dialled ahead, as many as
-//     are asked for, replaced when they are lost.
-//   - listen.go: connections that other nodes have dialled.
-//   - socket.go: what is asked of the kernel for each socket.
-//   - conn.go, receive.go: a connection: frames out and in, and its two ends,
-//     Close and Finish.
-//   - path.go: what the kernel knows of the way.
-//   - fresh.go: a connection that is taken after it has waited.
-//   - stale.go: a connection in use for which the way has become too long.
-//   - share.go, pace.go: the trunks to one node looked at from time to time, and
-//     paced together, so that they are fair and keep no queue.
-//   - stats.go: a snapshot of the Pool.
+//   - config.go, pool.go: the Pool: lifetime, the ways to other nodes, what link calls.
+//   - path.go: snapshots.
+//   - way.go: all that goes between two nodes: sessions, whose turn it is, packets out and
+//     in.
+//   - conn.go: a trunk: frames into bytes of a stream and back, and its two ends, Close
+//     and Finish.
+//   - packet.go: packets as they are on the wire.
+//   - flight.go: packets that are under way: round trips, rates, loss.
+//   - acks.go: packets that have come: when to tell of them.
+//   - bbr.go, strain.go: what the way carries and how long it is, and so how much to send.
+//   - ranges.go, buffer.go: sets of numbers, and the bytes of a stream.
 package trunk

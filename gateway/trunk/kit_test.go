@@ -1,10 +1,13 @@
 package trunk
 
 import (
-	"context"
-	"net/netip"
-	"os"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,145 +17,369 @@ import (
 // deadline is how long a test waits for what has to come.
 const deadline = 20 * time.Second
 
-// leakCheck fails the test if goroutines are left when all cleanups registered
-// after it have run.
-func leakCheck(t testing.TB) {
+// leakCheck fails the test if goroutines are left when all cleanups registered after it
+// have run.
+func leakCheck(tb testing.TB) {
 	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		until := time.Now().Add(deadline)
 		for runtime.NumGoroutine() > before {
 			if time.Now().After(until) {
 				buf := make([]byte, 1<<20)
-				t.Fatalf("goroutines left behind:\n%s", buf[:runtime.Stack(buf, true)])
+				tb.Fatalf("goroutines left behind:\n%s", buf[:runtime.Stack(buf, true)])
 			}
 			runtime.Gosched()
 		}
 	})
 }
 
-// addr is an address of this machine that no other process's tests use.
-func addr(i byte) netip.Addr {
-	pid := os.Getpid()
-	return netip.AddrFrom4([4]byte{127, byte(64 + pid>>8&63), byte(pid), i})
+var noise = func() []byte {
+	b := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{7}).Read(b)
+	return b
+}()
+
+// payload is n bytes that look like no others.
+func payload(r *rand.Rand, n int) []byte {
+	at := r.IntN(len(noise) - n)
+	return noise[at : at+n]
 }
 
-var (
-	red  = addr(1)
-	gray = addr(2)
-	blue = addr(3)
-)
-
-// node is a Pool whose accepted connections are given to the test.
-type node struct {
-	*Pool
-	tb       testing.TB
-	accepted chan *Conn
-	change   chan struct{}
-	stop     context.CancelFunc
-	done     chan error // what Run has returned
-}
-
-func newNode(tb testing.TB, self netip.Addr, peers ...netip.Addr) *node {
-	n := &node{
-		tb: tb, accepted: make(chan *Conn, 2*MaxWarm), change: make(chan struct{}, 1), done: make(chan error, 1),
-	}
-	n.Pool = New(Config{Self: self, Peers: peers, Accept: func(c *Conn) { n.accepted <- c }})
-	n.changed = func() {
-		select {
-		case n.change <- struct{}{}:
-		default:
+// script is frames to be said: some of all kinds, mostly data, about so many bytes. Most
+// go on from those before. No two say the same of the other direction.
+func script(r *rand.Rand, size int) (list []wire.Frame) {
+	var seq uint32
+	for size > 0 {
+		f := wire.Frame{Kind: wire.FrameData, Fin: r.IntN(8) == 0, Seq: seq, Ack: uint32(len(list)), Edge: r.Uint32()}
+		if r.IntN(8) == 0 {
+			f.Seq = r.Uint32()
 		}
-	}
-	return n
-}
-
-// run runs the pool until stop or the test's end.
-func (n *node) run() *node {
-	ctx, cancel := context.WithCancel(context.Background())
-	n.stop = cancel
-	go func() { n.done <- n.Run(ctx) }()
-	n.tb.Cleanup(n.halt)
-	return n
-}
-
-// halt ends Run and waits for it. It may be called again.
-func (n *node) halt() {
-	n.stop()
-	select {
-	case err := <-n.done:
-		if err != nil {
-			n.tb.Errorf("Run: %v", err)
+		n := r.IntN(1 << r.IntN(17))
+		if r.IntN(4) == 0 {
+			f.Kind = []wire.FrameKind{wire.FrameOpen, wire.FrameAccept, wire.FrameRefuse, wire.FrameClose}[r.IntN(4)]
+			n /= 8
 		}
-		n.done <- nil
-	case <-time.After(deadline):
-		n.tb.Fatal("Run does not return")
-	}
-}
-
-// await waits for the counters to be as they ought to.
-func (n *node) await(what string, cond func(s Stats) bool) {
-	n.tb.Helper()
-	timeout := time.After(deadline)
-	for !cond(n.Stats()) {
-		select {
-		case <-n.change:
-		case <-timeout:
-			n.tb.Fatalf("no %s: %+v", what, n.Stats())
+		if n > 0 {
+			f.Payload = payload(r, n)
 		}
+		seq = f.Seq + uint32(n)
+		list = append(list, f)
+		size -= n + wire.FrameHeaderSize
+	}
+	return list
+}
+
+// hearer takes frames that come, and compares them with those that were said.
+type hearer struct {
+	want []wire.Frame
+	part int // bytes of the first of them that have come
+}
+
+// take takes one frame. One with data may be a part of one that was said, or several that
+// follow each other.
+func (h *hearer) take(f *wire.Frame) error {
+	if len(h.want) == 0 {
+		return fmt.Errorf("%v with %d bytes comes, and nothing was said", f.Kind, len(f.Payload))
+	}
+	w := &h.want[0]
+	left := w.Payload[h.part:]
+	if f.Kind != w.Kind || f.Seq != w.Seq+uint32(h.part) {
+		return fmt.Errorf("%+v comes %d bytes into %+v", headerOf(f), h.part, headerOf(w))
+	}
+	if (len(f.Payload) == 0) != (len(left) == 0) || f.Kind != wire.FrameData && len(f.Payload) != len(left) {
+		return fmt.Errorf("%d bytes of a %v frame come, %d are due", len(f.Payload), f.Kind, len(left))
+	}
+	for rest := f.Payload; ; {
+		n := min(len(rest), len(left))
+		if !bytes.Equal(rest[:n], left[:n]) {
+			return fmt.Errorf("other bytes come %d bytes into %+v", h.part, headerOf(w))
+		}
+		rest, left = rest[n:], left[n:]
+		h.part += n
+		over := len(left) == 0
+		if len(rest) == 0 && f.Ack == w.Ack && f.Edge == w.Edge {
+			if f.Fin != (w.Fin && over) {
+				return fmt.Errorf("%+v comes, %d bytes before the end of %+v", headerOf(f), len(left), headerOf(w))
+			}
+			if over {
+				h.want, h.part = h.want[1:], 0
+			}
+			return nil
+		}
+		// What it says is said by a later one, or there are more bytes: it has been joined.
+		if !over || w.Fin || len(f.Payload) == 0 || len(h.want) < 2 || h.want[1].Kind != wire.FrameData || h.want[1].Seq != w.Seq+uint32(len(w.Payload)) {
+			return fmt.Errorf("%+v with %d bytes comes, and goes beyond %+v", headerOf(f), len(f.Payload), headerOf(w))
+		}
+		h.want, h.part = h.want[1:], 0
+		w = &h.want[0]
+		left = w.Payload
 	}
 }
 
-func (n *node) awaitWarm(want int) {
-	n.tb.Helper()
-	n.await("warm connections", func(s Stats) bool { return s.Warm == want })
+// headerOf is a frame without its payload.
+func headerOf(f *wire.Frame) wire.Frame {
+	h := *f
+	h.Payload = nil
+	return h
 }
 
-func (n *node) awaitListening() {
-	n.tb.Helper()
-	n.await("listener", func(s Stats) bool { return s.Listening })
+// receiveNow is Receive where it does not have to wait.
+func receiveNow(c *Conn, f *wire.Frame) (ok bool, err error) {
+	c.way.mu.Lock()
+	ok, err = c.receive(f)
+	if c.windowDue {
+		c.way.push(c)
+	}
+	c.way.unlock()
+	return ok, err
 }
 
-// pair makes two nodes of which red keeps connections to gray.
-func pair(tb testing.TB) (r, g *node) {
-	leakCheck(tb)
-	g = newNode(tb, gray, red).run()
-	g.awaitListening()
-	r = newNode(tb, red, gray)
-	r.SetPeers([]netip.Addr{gray})
-	r.run()
-	r.awaitWarm(DefaultWarm)
-	return r, g
+// hasRoom reports whether Send would not wait.
+func hasRoom(c *Conn) bool { return c.wrote-c.sent < Backlog }
+
+// talk is one end of a stream in a simNet.
+type talk struct {
+	sim    *simNet
+	at     int // whose end
+	c      *Conn
+	say    []wire.Frame
+	hear   hearer
+	ends   bool  // it finishes when it has said all
+	deaf   bool  // it does not receive
+	err    error // of Receive
+	failed error // of Send
 }
 
-// dialled takes a connection of red's and gives both of its ends; the first frame
-// has been exchanged.
-func dialled(tb testing.TB, r, g *node) (near, far *Conn) {
-	tb.Helper()
-	r.await("connection to take", func(s Stats) bool { return s.Warm > 0 })
-	if near = r.Take(gray); near == nil {
-		tb.Fatal("took none of those that wait")
-	}
-	if err := near.Send(&wire.Frame{Kind: wire.FrameOpen}); err != nil {
-		tb.Fatal(err)
-	}
-	select {
-	case far = <-g.accepted:
-	case <-time.After(deadline):
-		tb.Fatal("not accepted")
-	}
-	var f wire.Frame
-	if err := far.Receive(&f); err != nil || f.Kind != wire.FrameOpen {
-		tb.Fatalf("received %v, %v", f.Kind, err)
-	}
+// call begins a stream at one end of the network, which says something at both.
+func call(s *simNet, from int, there, back []wire.Frame) (near, far *talk) {
+	near = &talk{sim: s, at: from, c: s.ends[from].way.open(), say: there, hear: hearer{want: back}}
+	far = &talk{sim: s, at: 1 - from, say: back, hear: hearer{want: there}}
 	return near, far
 }
 
-// pattern is payload that tells its place.
-func pattern(seq uint32, n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		at := seq + uint32(i)
-		b[i] = byte(at ^ at>>8 ^ at>>16)
+// finishing is call for two ends that finish.
+func finishing(s *simNet, from int, there, back []wire.Frame) []*talk {
+	near, far := call(s, from, there, back)
+	near.ends, far.ends = true, true
+	return []*talk{near, far}
+}
+
+// goOn does what can be done without waiting.
+func (k *talk) goOn(peer *talk) {
+	if k.c == nil {
+		begun := &k.sim.ends[k.at].begun
+		i := slices.IndexFunc(*begun, func(c *Conn) bool { return c.id == peer.c.id })
+		if i < 0 {
+			return
+		}
+		k.c = (*begun)[i]
+		*begun = slices.Delete(*begun, i, i+1)
 	}
-	return b
+	for len(k.say) > 0 && k.failed == nil && hasRoom(k.c) {
+		if k.failed = k.c.Send(&k.say[0]); k.failed == nil {
+			k.say = k.say[1:]
+		}
+	}
+	var f wire.Frame
+	for k.err == nil && !k.deaf {
+		ok, err := receiveNow(k.c, &f)
+		if k.err = err; err == nil && !ok {
+			break
+		}
+		if ok {
+			if err := k.hear.take(&f); err != nil {
+				k.sim.t.Fatal(err)
+			}
+		}
+	}
+	if k.ends && len(k.say) == 0 && (len(k.hear.want) == 0 || k.err != nil) {
+		k.c.Finish()
+		k.ends = false
+	}
+}
+
+// heard reports whether all has come.
+func (k *talk) heard() bool { return len(k.hear.want) == 0 }
+
+// atEnd reports whether all has come, and the end.
+func (k *talk) atEnd() bool { return k.heard() && errors.Is(k.err, io.EOF) }
+
+// proceed lets time go on until something is so, and the talks with it, which are pairs of
+// ends. It fails the test if that takes longer than limit.
+func proceed(s *simNet, limit time.Duration, what string, cond func() bool, talks ...*talk) {
+	s.t.Helper()
+	for until, n := s.now+limit, 0; !cond(); n++ {
+		if s.now > until {
+			s.t.Fatalf("no %s within %v", what, limit)
+		}
+		for i, k := range talks {
+			k.goOn(talks[i^1])
+		}
+		s.step()
+		if n%64 == 0 {
+			check(s.t, s.ends[0].way)
+			check(s.t, s.ends[1].way)
+		}
+	}
+	check(s.t, s.ends[0].way)
+	check(s.t, s.ends[1].way)
+}
+
+// passes is a condition that comes true after a while.
+func passes(s *simNet, d time.Duration) func() bool {
+	until := s.now + d
+	return func() bool { return s.now >= until }
+}
+
+// quiet reports whether no stream is left at either end.
+func quiet(s *simNet) bool {
+	return len(s.ends[0].way.streams)+len(s.ends[1].way.streams) == 0
+}
+
+// allDone reports whether all ends have heard all they were to.
+func allDone(talks []*talk) func() bool {
+	return func() bool {
+		for _, k := range talks {
+			if !k.heard() {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// duplicate has some of the packets that are under way come twice.
+func duplicate(s *simNet, part float64) {
+	for _, e := range s.ends {
+		for _, p := range e.fly {
+			if s.rand.Float64() < part {
+				e.fly = append(e.fly, simPacket{s.now + time.Duration(s.rand.Int64N(int64(20*time.Millisecond))), p.b})
+			}
+		}
+	}
+}
+
+// checkRanges fails the test if a set is not in order.
+func checkRanges(t testing.TB, what string, r ranges) {
+	t.Helper()
+	for i, s := range r {
+		if s.from >= s.to || i > 0 && s.from <= r[i-1].to {
+			t.Fatalf("%s: %v", what, r)
+		}
+	}
+}
+
+// check fails the test if what a way knows contradicts itself.
+func check(t testing.TB, w *way) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	inside := 0
+	for n := w.flight.oldest; n < w.flight.next; n++ {
+		if p := w.flight.at(n); p.state == inFlight {
+			inside += p.size
+		}
+	}
+	if w.flight.inside != inside {
+		t.Fatalf("%d bytes are under way, not %d", inside, w.flight.inside)
+	}
+	checkRanges(t, "packets that came", w.acks.got)
+	checkRanges(t, "streams begun", w.begun)
+	if len(w.acks.got) > maxSpans {
+		t.Fatalf("%d ranges of packets are kept", len(w.acks.got))
+	}
+	n := 0
+	for c := w.front; c != nil; c = c.next {
+		if n++; !c.queued || c.next == nil && c != w.back || n > 1<<20 {
+			t.Fatal("the streams that have something to send are not in line")
+		}
+	}
+	for id, c := range w.streams {
+		if c.id != id || c.forgotten {
+			t.Fatalf("stream %d is %d, forgotten %v", id, c.id, c.forgotten)
+		}
+		if c.hasWork() && !c.queued {
+			t.Fatalf("stream %d has something to send, and is not in line", id)
+		}
+		checkConn(t, c)
+	}
+}
+
+func checkConn(t testing.TB, c *Conn) {
+	t.Helper()
+	checkRanges(t, "acknowledged", c.acked)
+	checkRanges(t, "lost", c.lost)
+	checkRanges(t, "came", c.got)
+	last := func(r ranges) uint64 { return r[len(r)-1].to }
+	switch {
+	case c.una > c.sent || c.sent > c.wrote || c.err == nil && c.sent > c.limit:
+		t.Fatalf("acknowledged %d, sent %d, wrote %d, limit %d", c.una, c.sent, c.wrote, c.limit)
+	case len(c.acked) > 0 && (c.acked[0].from <= c.una || last(c.acked) > c.sent):
+		t.Fatalf("acknowledged %d and %v of %d", c.una, c.acked, c.sent)
+	case len(c.lost) > 0 && (c.lost[0].from < c.una || last(c.lost) > c.sent):
+		t.Fatalf("lost %v, acknowledged %d of %d", c.lost, c.una, c.sent)
+	case c.una == c.wrote && len(c.out.blocks) > 0:
+		t.Fatalf("%d blocks are kept, and nothing is to be sent", len(c.out.blocks))
+	}
+	if c.discards {
+		if len(c.in.blocks) > 0 || len(c.got) > 0 {
+			t.Fatalf("%d blocks and %v are kept of what nobody wants", len(c.in.blocks), c.got)
+		}
+		return
+	}
+	switch {
+	case c.read > c.whole || c.whole > c.end || c.end > c.told || c.told > c.read+inWindow+uint64(c.handed):
+		t.Fatalf("read %d, whole %d, end %d, told %d", c.read, c.whole, c.end, c.told)
+	case len(c.got) > 0 && (c.got[0].from <= c.whole || last(c.got) > c.end):
+		t.Fatalf("whole %d, came %v, end %d", c.whole, c.got, c.end)
+	case c.read == c.end && len(c.in.blocks) > 0:
+		t.Fatalf("%d blocks are kept, and all was received", len(c.in.blocks))
+	}
+}
+
+// A link is two ways that lead to each other by nothing at all: what is pulled is delivered.
+type link struct {
+	now   time.Duration
+	ways  [2]*way
+	bufs  [][]byte
+	sizes []int
+	begun [2][]*Conn
+}
+
+func newLink() *link {
+	l := &link{now: time.Second, bufs: make([][]byte, 64), sizes: make([]int, 64)}
+	for i := range l.bufs {
+		l.bufs[i] = make([]byte, 2048)
+	}
+	for i := range l.ways {
+		l.ways[i] = newWay(New(Config{Self: simNodes[i], Wake: func() {}}), simNodes[i], simNodes[1-i], l.now)
+	}
+	return l
+}
+
+// pull gives the payloads of what one of them sends now, which are valid until it is called
+// again.
+func (l *link) pull(from int) [][]byte {
+	n, _ := l.ways[from].pull(l.now, l.bufs, l.sizes, 0)
+	list := l.bufs[:n]
+	for i := range list {
+		list[i] = list[i][:l.sizes[i]]
+	}
+	return list
+}
+
+// pass carries what both send in the next while.
+func (l *link) pass(t testing.TB) {
+	l.now += 500 * time.Microsecond
+	for i, w := range l.ways {
+		other := l.ways[1-i]
+		n, _ := w.pull(l.now, l.bufs, l.sizes, 0)
+		for j, b := range l.bufs[:n] {
+			if err := other.deliver(l.now, b[len(w.header):l.sizes[j]]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begun, _, _ := other.flush(l.now)
+		l.begun[1-i] = append(l.begun[1-i], begun...)
+	}
 }

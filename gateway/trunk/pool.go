@@ -2,179 +2,234 @@ package trunk
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// Pool holds the connections of one node: those that it has dialled and that wait
-// to be taken, and all others until they are closed. Its methods are safe for
+// errTooMany is why a stream that another node begins is refused.
+var errTooMany = errors.New("there are too many trunks")
+
+// Pool holds the ways to other nodes, and what goes by them. Its methods are safe for
 // concurrent use.
 type Pool struct {
-	cfg    Config
-	socket socket
-	peers  map[netip.Addr]bool // from which connections are accepted
+	cfg   Config
+	began time.Time
+	timer *time.Timer
+	ways  atomic.Pointer[[]*way] // whoever changes it has mu
 
-	mu      sync.Mutex
-	group   *errgroup.Group // nil unless Run has goroutines
-	ctx     context.Context // of Run
-	keepers map[netip.Addr]*keeper
-	conns   map[*Conn]struct{} // all that are not closed
-	far     int                // those of them that other nodes have dialled
-	ways    map[netip.Addr]*way
-	began   time.Time // the clock of ways
+	timerMu sync.Mutex
+	fires   time.Duration // when the timer does; 0 is not at all
+	turn    int           // Pull's: whose packets come first
 
-	listening bool
+	mu    sync.Mutex
+	group *errgroup.Group // nil unless Run runs
 
-	dialled, accepted, refused, failed, lost, missed, stale uint64
+	opened, accepted, refused, restarted, strange atomic.Uint64
 
-	// changed is called after what Stats tells has changed, without a lock held.
+	// changed is called after what Stats tells may have changed, without a lock held.
 	// Tests wait by it.
 	changed func()
 }
 
-// New makes a Pool. It opens nothing and starts nothing.
+// New makes a Pool. It starts nothing.
 func New(cfg Config) *Pool {
-	p := &Pool{
-		cfg: cfg.withDefaults(), socket: socket{device: cfg.Device},
-		peers:   make(map[netip.Addr]bool, len(cfg.Peers)),
-		keepers: make(map[netip.Addr]*keeper), conns: make(map[*Conn]struct{}),
-		ways: make(map[netip.Addr]*way), began: time.Now(),
-		changed: func() {},
-	}
-	for _, a := range cfg.Peers {
-		p.peers[a] = true
-	}
+	p := &Pool{cfg: cfg, began: time.Now(), changed: func() {}}
+	p.ways.Store(new([]*way))
+	p.timer = time.AfterFunc(time.Hour, p.fire)
+	p.timer.Stop()
 	return p
 }
 
-// Run listens and dials until ctx ends. Then it closes all connections, also those
-// that somebody has, and returns when what they run in has ended, calls of Accept
-// included.
+// Run lets other nodes begin connections until ctx ends. Then it closes all connections,
+// also those that somebody has, and returns when all calls of Accept have.
 func (p *Pool) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group := new(errgroup.Group)
 	p.mu.Lock()
-	p.group, p.ctx = group, ctx
-	for _, k := range p.keepers {
-		p.start(k)
-	}
+	p.group = group
 	p.mu.Unlock()
-	group.Go(func() error {
-		<-ctx.Done()
-		p.end()
-		return nil
-	})
-	group.Go(func() error { p.listen(ctx); return nil })
-	group.Go(func() error { p.runPace(ctx); return nil })
+	<-ctx.Done()
+	p.mu.Lock()
+	p.group = nil
+	p.mu.Unlock()
+	p.SetPeers(nil)
 	return group.Wait()
 }
 
-// spawn runs f among Run's goroutines. It reports false if there are none (any
-// more).
+// spawn runs f among Run's goroutines. It reports false if there are none (any more).
 func (p *Pool) spawn(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.group == nil {
 		return false
 	}
-	// Run waits for the group only after end, which has taken the lock.
 	p.group.Go(func() error { f(); return nil })
 	return true
 }
 
-// end closes everything. Nothing is spawned or added from then on.
-func (p *Pool) end() {
-	p.mu.Lock()
-	p.group = nil
-	conns := make([]*Conn, 0, len(p.conns))
-	for c := range p.conns {
-		conns = append(conns, c)
-	}
-	for _, k := range p.keepers {
-		k.idle = nil
-	}
-	p.mu.Unlock()
-	for _, c := range conns {
-		c.Close()
-	}
-}
+func (p *Pool) now() time.Duration { return time.Since(p.began) + 1 } // 0 is never
 
-// SetPeers says to which nodes connections are kept. Those that wait for a node that
-// isn't listed any more are closed; those that somebody has are not.
+// SetPeers says to which nodes connections may lead. Those to others end. What a node that
+// isn't listed sends is dropped.
 func (p *Pool) SetPeers(nodes []netip.Addr) {
-	var idle []*Conn
 	p.mu.Lock()
-	for a, k := range p.keepers {
-		if !slices.Contains(nodes, a) {
-			delete(p.keepers, a)
-			idle = append(idle, k.stop()...)
+	var kept, gone []*way
+	for _, w := range *p.ways.Load() {
+		if slices.Contains(nodes, w.node) {
+			kept = append(kept, w)
+		} else {
+			gone = append(gone, w)
 		}
 	}
 	for _, a := range nodes {
-		if p.keepers[a] == nil {
-			k := newKeeper(p, a)
-			p.keepers[a] = k
-			p.start(k)
+		if !slices.ContainsFunc(kept, func(w *way) bool { return w.node == a }) {
+			kept = append(kept, newWay(p, p.cfg.Self, a, p.now()))
 		}
 	}
+	p.ways.Store(&kept)
 	p.mu.Unlock()
-	for _, c := range idle {
-		c.Close()
+	for _, w := range gone {
+		w.end()
 	}
-	p.changed()
-}
-
-// start runs a keeper if Run does; the caller has the lock.
-func (p *Pool) start(k *keeper) {
-	if p.group == nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(p.ctx)
-	k.cancel = cancel
-	p.group.Go(func() error { k.run(ctx); return nil })
-}
-
-// Take gives a connection to a node, which the caller has to Close or Finish, or nil
-// if none is ready. It never waits. Another one is dialled in its place.
-func (p *Pool) Take(node netip.Addr) *Conn {
-	p.mu.Lock()
-	k := p.keepers[node]
-	if k == nil {
-		p.missed++
-		p.mu.Unlock()
+	if len(gone) > 0 {
 		p.changed()
+	}
+}
+
+// way finds the way to a node; nil if there is none.
+func (p *Pool) way(node netip.Addr) *way {
+	for _, w := range *p.ways.Load() {
+		if w.node == node {
+			return w
+		}
+	}
+	return nil
+}
+
+// SetWay tells of the way to a node: the largest packet inside the tunnel that it takes, in
+// bytes, and the round trip as something else has measured it; 0 is unknown.
+func (p *Pool) SetWay(node netip.Addr, mtu int, rtt time.Duration) {
+	if w := p.way(node); w != nil {
+		w.set(p.now(), mtu, rtt)
+	}
+}
+
+// Take begins a connection to a node, which the caller has to Close or Finish. It returns
+// nil if that is no peer. It never waits.
+func (p *Pool) Take(node netip.Addr) *Conn {
+	w := p.way(node)
+	if w == nil {
 		return nil
 	}
-	c, dead := k.take()
-	p.mu.Unlock()
-	for _, d := range dead {
-		d.Close()
-	}
-	k.kick()
+	c := w.open()
+	p.opened.Add(1)
 	p.changed()
 	return c
 }
 
-// add takes in a new connection, or reports that it can't.
-func (p *Pool) add(c *Conn) bool {
-	if p.group == nil {
-		return false
+// Pull writes packets for other nodes into bufs, each from offset on, and their sizes into
+// sizes. It returns how many, which may be none. One goroutine calls it, whenever it may
+// send, and after Wake.
+func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
+	ways := *p.ways.Load()
+	if len(ways) == 0 {
+		return 0
 	}
-	p.conns[c] = struct{}{}
-	return true
+	now := p.now()
+	var next time.Duration
+	p.turn++
+	for i := range ways {
+		m, at := ways[(p.turn+i)%len(ways)].pull(now, bufs[n:], sizes[n:], offset)
+		n += m
+		next = earliest(next, at)
+	}
+	p.arm(now, next)
+	return n
 }
 
-// forget is called when a connection has been closed.
-func (p *Pool) forget(c *Conn) {
-	p.mu.Lock()
-	_, known := p.conns[c]
-	delete(p.conns, c)
-	if known && c.far {
-		p.far--
+// arm has Wake called at a time, unless that is to happen before anyway; 0 is never.
+func (p *Pool) arm(now, at time.Duration) {
+	if at == 0 {
+		return
 	}
-	p.mu.Unlock()
+	p.timerMu.Lock()
+	defer p.timerMu.Unlock()
+	if p.fires == 0 || at < p.fires {
+		p.fires = at
+		p.timer.Reset(at - now)
+	}
+}
+
+func (p *Pool) fire() {
+	p.timerMu.Lock()
+	p.fires = 0
+	p.timerMu.Unlock()
+	p.cfg.Wake()
+}
+
+// Deliver takes the payload of an IP packet from another node, and keeps nothing of it. It does not block. After the last of some datagrams Flush has to be called.
+func (p *Pool) Deliver(node netip.Addr, b []byte) {
+	w := p.way(node)
+	if w == nil || w.deliver(w.came(), b) != nil {
+		p.strange.Add(1)
+	}
+}
+
+// Flush has those wait no longer for whom something has come by Deliver.
+func (p *Pool) Flush() {
+	wake := false
+	var next time.Duration
+	now := p.now()
+	for _, w := range *p.ways.Load() {
+		begun, soon, at := w.flush(now)
+		for _, c := range begun {
+			p.accept(c)
+		}
+		wake = wake || soon
+		next = earliest(next, at)
+	}
+	if wake {
+		p.cfg.Wake()
+	} else {
+		p.arm(now, next)
+	}
+}
+
+func (p *Pool) accept(c *Conn) {
+	p.accepted.Add(1)
+	if !p.spawn(func() { p.cfg.Accept(c) }) {
+		c.Close()
+	}
 	p.changed()
+}
+
+// Stats is a snapshot of a Pool.
+type Stats struct {
+	// InUse counts connections that have not ended.
+	InUse int
+	// Counters: connections that were begun here and elsewhere, those of the latter that
+	// were refused since there were too many, nodes that have begun anew meanwhile, and
+	// packets that made no sense or came from no peer.
+	Opened, Accepted, Refused, Restarted, Strange uint64
+	// Ways is what is known of the way to each peer.
+	Ways map[netip.Addr]Way
+}
+
+// Stats returns a snapshot.
+func (p *Pool) Stats() Stats {
+	st := Stats{
+		Opened: p.opened.Load(), Accepted: p.accepted.Load(), Refused: p.refused.Load(),
+		Restarted: p.restarted.Load(), Strange: p.strange.Load(), Ways: make(map[netip.Addr]Way),
+	}
+	for _, w := range *p.ways.Load() {
+		streams, way := w.stats()
+		st.InUse += streams
+		st.Ways[w.node] = way
+	}
+	return st
 }

@@ -53,7 +53,7 @@ func snapshot(name string, end time.Time, left time.Duration) status.Status {
 		ConfigFiles: []string{"/etc/gw/site.hcl", "/etc/gw/local.hcl"},
 		TUN:         status.TUN{Name: "gw0", MTU: 1420, Driver: "offload", Addresses: []netip.Addr{netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("fd77:1::1")}},
 		Flows:       status.Flows{TCP: 42, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Limit: 262144, Records: 42},
-		Relay:       status.Relay{Relayed: 3, Begun: 42, TrunksWaiting: 8, TrunksInUse: 3, Congestion: "bbr"},
+		Relay:       status.Relay{Relayed: 3, Begun: 42, TrunksInUse: 3},
 		Drops:       status.NewDrops(map[string]uint64{"denied": 707, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 51}),
 		Memory:      status.Memory{Resident: 61 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		Links: []status.Link{

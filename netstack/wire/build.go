@@ -8,8 +8,8 @@ import (
 // hopLimit is what the gateway's own packets start with (RFC 1700).
 const hopLimit = 64
 
-// appendIP appends an IPv4 (with DF) or IPv6 header for n bytes of transport.
-func appendIP(b []byte, src, dst netip.Addr, proto uint8, n int) []byte {
+// AppendIP appends an IPv4 (with DF) or IPv6 header for n bytes of transport.
+func AppendIP(b []byte, src, dst netip.Addr, proto uint8, n int) []byte {
 	if src.Is4() {
 		at := len(b)
 		b = append(b, 0x45, 0)
@@ -28,6 +28,16 @@ func appendIP(b []byte, src, dst netip.Addr, proto uint8, n int) []byte {
 	return append(b, d[:]...)
 }
 
+// SetLength makes a header as AppendIP makes it one for n bytes of transport.
+func SetLength(b []byte, n int) {
+	if b[0]>>4 == 6 {
+		binary.BigEndian.PutUint16(b[4:], uint16(n))
+		return
+	}
+	binary.BigEndian.PutUint16(b[2:], uint16(IPv4Header+n))
+	setHeaderChecksum(b, IPv4Header)
+}
+
 // finish parses the packet that a builder made and completes its checksum.
 func finish(b []byte) []byte {
 	var p Packet
@@ -44,7 +54,7 @@ func finish(b []byte) []byte {
 func AppendUDP(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 	at := len(b)
 	n := UDPHeader + len(payload)
-	b = appendIP(b, src.Addr(), dst.Addr(), ProtoUDP, n)
+	b = AppendIP(b, src.Addr(), dst.Addr(), ProtoUDP, n)
 	b = binary.BigEndian.AppendUint16(b, src.Port())
 	b = binary.BigEndian.AppendUint16(b, dst.Port())
 	b = binary.BigEndian.AppendUint16(b, uint16(n))
@@ -68,7 +78,7 @@ func AppendACK(b []byte, src, dst netip.AddrPort, seq, ack uint32, window uint16
 
 func appendTCP(b []byte, src, dst netip.AddrPort, seq, ack uint32, flags uint8, window uint16) []byte {
 	at := len(b)
-	b = appendIP(b, src.Addr(), dst.Addr(), ProtoTCP, TCPHeader)
+	b = AppendIP(b, src.Addr(), dst.Addr(), ProtoTCP, TCPHeader)
 	b = binary.BigEndian.AppendUint16(b, src.Port())
 	b = binary.BigEndian.AppendUint16(b, dst.Port())
 	b = binary.BigEndian.AppendUint32(b, seq)

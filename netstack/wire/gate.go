@@ -141,6 +141,9 @@ func (g *Gate) SetReach(n uint32) { g.reach = n }
 // gateway: over a short way there is nothing to hide.
 func (g *Gate) SetSpacing(rtt time.Duration) { g.spacing = min(rtt/8, maxSpacing) }
 
+// Spacing is how far apart acknowledgements are told.
+func (g *Gate) Spacing() time.Duration { return g.spacing }
+
 // FarAck, NearAck, NearEdge, Fed and Received are where both directions stand. Mark and
 // NearMark are where the leg's bytes begin in either, if that is not long ago.
 func (g *Gate) FarAck() uint32   { return g.farAck }

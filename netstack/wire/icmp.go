@@ -65,7 +65,7 @@ func AppendICMPError(b []byte, kind ICMPKind, p *Packet, from netip.Addr, mtu in
 	}
 	quote := p.B[:min(len(p.B), room)]
 	at := len(b)
-	b = appendIP(b, from, p.Src(), proto, ICMPHeader+len(quote))
+	b = AppendIP(b, from, p.Src(), proto, ICMPHeader+len(quote))
 	b = append(b, typ, code, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, info)
 	b = append(b, quote...)

@@ -11,6 +11,7 @@ const (
 	ProtoICMP   = 1
 	ProtoTCP    = 6
 	ProtoUDP    = 17
+	ProtoTrunk  = 253 // RFC 3692 section 2.1; only gateways see it, inside the tunnel
 	ProtoICMPv6 = 58
 
 	protoHopByHop = 0

@@ -10,7 +10,7 @@ import (
 // four bytes, at most 40.
 func AppendSegment(b []byte, src, dst netip.AddrPort, seq, ack uint32, flags uint8, window uint16, options []byte, n int) []byte {
 	at := len(b)
-	b = appendIP(b, src.Addr(), dst.Addr(), ProtoTCP, TCPHeader+len(options)+n)
+	b = AppendIP(b, src.Addr(), dst.Addr(), ProtoTCP, TCPHeader+len(options)+n)
 	b = binary.BigEndian.AppendUint16(b, src.Port())
 	b = binary.BigEndian.AppendUint16(b, dst.Port())
 	b = binary.BigEndian.AppendUint32(b, seq)
@@ -32,7 +32,7 @@ func AppendEcho(b []byte, src, dst netip.Addr, id, seq uint16, n int) []byte {
 	if src.Is6() {
 		proto, kind = ProtoICMPv6, icmp6Echo
 	}
-	b = appendIP(b, src, dst, proto, ICMPHeader+n)
+	b = AppendIP(b, src, dst, proto, ICMPHeader+n)
 	b = append(b, kind, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, id)
 	b = binary.BigEndian.AppendUint16(b, seq)

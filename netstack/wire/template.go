@@ -20,7 +20,7 @@ type Template struct {
 // family.
 func NewTemplate(src, dst netip.AddrPort) Template {
 	var t Template
-	b := appendIP(t.b[:0], src.Addr(), dst.Addr(), ProtoTCP, TCPHeader)
+	b := AppendIP(t.b[:0], src.Addr(), dst.Addr(), ProtoTCP, TCPHeader)
 	t.l4 = len(b)
 	b = binary.BigEndian.AppendUint16(b, src.Port())
 	binary.BigEndian.AppendUint16(b, dst.Port())

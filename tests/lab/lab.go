@@ -305,10 +305,6 @@ func (l *Lab) site(p plan, wan *Namespace, wanIf string) (*Site, error) {
 		if err != nil {
 			return nil, err
 		}
-		// As the operations guide has it.
-		if err := ns.Sysctl("ipv4/tcp_tso_rtt_log", "15"); err != nil {
-			return nil, err
-		}
 		own := []netip.Prefix{nth(p.lan4, 251+i), nth(p.lan6, 251+i)}
 		outer := []netip.Prefix{nth(p.wan4, p.firstWAN+i), nth(p.wan6, p.firstWAN+i)}
 		h := &Host{

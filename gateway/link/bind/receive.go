@@ -13,7 +13,7 @@ import (
 const (
 	// receiveMessages is how many messages one system call may bring; with
 	// GRO, each may hold dozens of datagrams.
-	receiveMessages = 32
+	receiveMessages = 64
 	// receiveBuffer is the longest message there can be. Memory that no
 	// message has reached yet is not resident.
 	receiveBuffer = 1 << 16

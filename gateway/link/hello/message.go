@@ -57,6 +57,9 @@ const (
 	// PartialChecksums says that the node accepts TCP and UDP packets whose
 	// checksum field holds only the sum of the pseudo-header.
 	PartialChecksums Capabilities = 1 << iota
+	// Trunks says that the node takes trunks as package trunk makes them, so that
+	// connections can be relayed to it.
+	Trunks
 )
 
 type kind uint8

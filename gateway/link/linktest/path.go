@@ -28,7 +28,12 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	case <-p.closed:
 		return 0, os.ErrClosed
 	case <-p.wake:
-		return 0, nil
+		select {
+		case pkt := <-p.In:
+			sizes[0] = copy(bufs[0][offset:], pkt)
+		default:
+			return 0, nil
+		}
 	case pkt := <-p.In:
 		sizes[0] = copy(bufs[0][offset:], pkt)
 	}

@@ -1,0 +1,404 @@
+package trunk
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// heads are those of what a node sends now, which is lost.
+func (l *link) heads(t *testing.T, from int) (list []head) {
+	t.Helper()
+	for _, b := range l.pull(from) {
+		h, _, err := parseHead(l.ways[from].body(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, h)
+	}
+	for i := range l.bufs {
+		l.bufs[i] = l.bufs[i][:cap(l.bufs[i])]
+	}
+	return list
+}
+
+func say(t *testing.T, c *Conn) {
+	t.Helper()
+	if err := c.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:100]}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A node says its session in each packet until it has heard that the other one knows it,
+// and in none after that.
+func TestLongUntilKnown(t *testing.T) {
+	l := newLink()
+	a, b := l.ways[0], l.ways[1]
+	near := l.ways[0].open()
+	for range 3 {
+		say(t, near)
+		for _, h := range l.heads(t, 0) {
+			if h != (head{kind: kindData, count: 1, long: true, from: a.local, tag: a.local & tagMask}) {
+				t.Errorf("before anything is known: %+v", h)
+			}
+		}
+	}
+	// The other one has heard of it, and does not know whether it is known.
+	say(t, near)
+	deliver := func(from int) {
+		t.Helper()
+		for _, p := range l.pull(from) {
+			if err := l.ways[1-from].deliver(l.now, l.ways[from].body(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.ways[1-from].flush(l.now)
+		for i := range l.bufs {
+			l.bufs[i] = l.bufs[i][:cap(l.bufs[i])]
+		}
+	}
+	deliver(0)
+	l.now += time.Second
+	tag := tagOf(a.local, b.local)
+	for _, h := range l.heads(t, 1) {
+		if h != (head{kind: kindAck, long: true, from: b.local, to: a.local, tag: tag}) {
+			t.Errorf("to one that says nothing of what it knows: %+v", h)
+		}
+	}
+	say(t, near)
+	deliver(0)
+	l.now += time.Second
+	deliver(1)
+	if !a.known || b.known {
+		t.Fatalf("known %v to the one, %v to the other", a.known, b.known)
+	}
+	say(t, near)
+	if list := l.heads(t, 0); len(list) == 0 || list[0].long || list[0].tag != tag {
+		t.Errorf("when it is known: %+v", list)
+	}
+	say(t, near)
+	deliver(0)
+	l.now += time.Second
+	if list := l.heads(t, 1); len(list) == 0 || list[0].long || list[0].tag != tag {
+		t.Errorf("when both are known: %+v", list)
+	}
+}
+
+// picture is what a way knows, without what tells of the moment.
+func picture(w *way) (s struct {
+	local, remote  uint32
+	known          bool
+	next, oldest   uint64
+	inside, begun  int
+	streams, touch int
+	got            string
+}) {
+	s.local, s.remote, s.known = w.local, w.remote, w.known
+	s.next, s.oldest, s.inside = w.flight.next, w.flight.oldest, w.flight.inside
+	s.begun, s.streams, s.touch = len(w.begun), len(w.streams), len(w.touched)
+	for _, r := range w.acks.got {
+		s.got = string(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte(s.got), r.from), r.to))
+	}
+	return s
+}
+
+// What is spoken to another session is answered by a reset, and changes nothing else. A
+// reset is answered by none.
+func TestStrangeSession(t *testing.T) {
+	const here, there = 5, 9
+	for name, c := range map[string]struct {
+		remote uint32 // that is known
+		head   head
+		answer bool
+	}{
+		"short, and none is known":        {0, head{kind: kindData, count: 1, from: there, to: here}, true},
+		"short, its tag that of none":     {0, head{kind: kindData, count: 1, from: 0, to: here}, true},
+		"short, to another":               {there, head{kind: kindData, count: 1, from: there, to: 7}, true},
+		"short, from a former one":        {there, head{kind: kindData, count: 1, from: 11, to: here}, true},
+		"short, its tag is 0":             {there, head{kind: kindData, count: 1}, true},
+		"acknowledgement, from a former":  {there, head{kind: kindAck, from: 11, to: here}, true},
+		"long, to another":                {there, head{kind: kindData, count: 1, long: true, from: there, to: 7}, true},
+		"long, to another with this tag":  {there, head{kind: kindData, count: 1, long: true, from: there, to: 1<<24 + here}, true},
+		"long, to another, none is known": {0, head{kind: kindAck, long: true, from: there, to: 7}, true},
+		"long, from and to others":        {there, head{kind: kindData, count: 1, long: true, from: 13, to: 7}, true},
+		"reset to another":                {there, head{kind: kindReset, long: true, from: there, to: 7}, false},
+		"short reset to another":          {there, head{kind: kindReset, from: there, to: 7}, false},
+		"short reset, and none is known":  {0, head{kind: kindReset, from: there, to: here}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLink()
+			l.ways[0].local, l.ways[1].local = here, there
+			say(t, l.ways[0].open())
+			if c.remote != 0 {
+				for len(l.begun[1]) == 0 || !l.ways[0].known || l.ways[0].flight.inside > 0 {
+					l.pass(t)
+				}
+			}
+			w := l.ways[0]
+			before := picture(w)
+			b := make([]byte, longSize, 200)
+			putHead(b, &c.head)
+			b = append(b[:c.head.size()], 0, 0, 0, 5)
+			if c.head.kind == kindData {
+				b = append(b, make([]byte, chunkSize)...)
+				putPiece(b[len(b)-chunkSize:], &piece{stream: 0, flags: flagReset})
+			} else {
+				b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, 0), 1)
+			}
+			if err := w.deliver(l.now, b); err != nil {
+				t.Fatal(err)
+			}
+			if got := picture(w); got != before {
+				t.Errorf("%+v before, %+v after it", before, got)
+			}
+			if _, wake, _ := w.flush(l.now); wake != c.answer && wake != w.wake {
+				t.Errorf("there is something to send: %v", wake)
+			}
+			resets := 0
+			for _, h := range l.heads(t, 0) {
+				if h.kind != kindReset {
+					continue
+				}
+				if resets++; h != (head{kind: kindReset, long: true, from: here, tag: here}) {
+					t.Errorf("answered by %+v", h)
+				}
+			}
+			if resets > 1 || c.answer != (resets == 1) {
+				t.Errorf("answered by %d resets", resets)
+			}
+			for _, h := range l.heads(t, 0) {
+				if h.kind == kindReset {
+					t.Error("answered twice")
+				}
+			}
+		})
+	}
+}
+
+// A reset that is due goes, though another one comes meanwhile.
+func TestResetStaysDue(t *testing.T) {
+	l := newLink()
+	b := make([]byte, longSize)
+	for _, kind := range []uint8{kindData, kindReset} {
+		putHead(b, &head{kind: kind, from: 1, to: 2})
+		if err := l.ways[0].deliver(l.now, b[:headSize]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list := l.heads(t, 0); len(list) != 1 || list[0].kind != kindReset {
+		t.Errorf("sent %+v", list)
+	}
+}
+
+// A reset by the session that is known ends nothing: some of what was spoken to it was to
+// another one. From then on the packets say whose they are.
+func TestResetByTheSame(t *testing.T) {
+	l := newLink()
+	near := l.ways[0].open()
+	say(t, near)
+	for !l.ways[0].known || !l.ways[1].known {
+		l.pass(t)
+		say(t, near)
+	}
+	b := make([]byte, longSize)
+	putHead(b, &head{kind: kindReset, long: true, from: l.ways[1].local})
+	if err := l.ways[0].deliver(l.now, b); err != nil {
+		t.Fatal(err)
+	}
+	if near.err != nil || l.ways[0].known {
+		t.Fatalf("the stream has ended by %v, known %v", near.err, l.ways[0].known)
+	}
+	say(t, near)
+	if list := l.heads(t, 0); len(list) == 0 || !list[0].long || list[0].from != l.ways[0].local || list[0].to != l.ways[1].local {
+		t.Errorf("sent %+v", list)
+	}
+	for range 100 {
+		l.pass(t)
+	}
+	if !l.ways[0].known || near.una != near.wrote {
+		t.Errorf("known again %v, %d of %d bytes are acknowledged", l.ways[0].known, near.una, near.wrote)
+	}
+}
+
+// That the other node has begun anew is seen by its first packet, of whichever kind.
+func TestBegunAnewIsSeen(t *testing.T) {
+	for name, h := range map[string]head{
+		"data":                      {kind: kindData, long: true, from: 99},
+		"acknowledgement":           {kind: kindAck, long: true, from: 99},
+		"reset":                     {kind: kindReset, long: true, from: 99},
+		"one that knows of it":      {kind: kindData, long: true, from: 99, to: 5},
+		"reset by who knows of it":  {kind: kindReset, long: true, from: 99, to: 5},
+		"acknowledgement, it knows": {kind: kindAck, long: true, from: 99, to: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLink()
+			w := l.ways[0]
+			w.local = 5
+			near := w.open()
+			say(t, near)
+			for len(l.begun[1]) == 0 || !w.known {
+				l.pass(t)
+			}
+			say(t, near)
+			l.heads(t, 0)
+			b := make([]byte, longSize+numSize)
+			putHead(b, &h)
+			if err := w.deliver(l.now, b); err != nil {
+				t.Fatal(err)
+			}
+			if !errors.Is(near.err, errAnew) || len(w.streams) > 0 || w.flight.inside > 0 || len(w.begun) > 0 {
+				t.Errorf("the stream has ended by %v, %d are left, %d bytes under way", near.err, len(w.streams), w.flight.inside)
+			}
+			if w.remote != 99 || w.known != (h.to != 0 && h.kind != kindReset) || w.pool.restarted.Load() != 1 {
+				t.Errorf("its session is %d, known %v", w.remote, w.known)
+			}
+			if err := w.deliver(l.now, b); err != nil || w.pool.restarted.Load() != 1 {
+				t.Errorf("when it comes again: %v, begun anew %d times", err, w.pool.restarted.Load())
+			}
+			say(t, w.open())
+			if list := l.heads(t, 0); len(list) == 0 || list[len(list)-1].long == w.known {
+				t.Errorf("sent %+v", list)
+			}
+		})
+	}
+}
+
+// ahead has both ways, on which nothing is under way, have sent so many packets more.
+func ahead(t *testing.T, s *simNet, base uint64) {
+	t.Helper()
+	for i, e := range s.ends {
+		f := &e.way.flight
+		if f.inside > 0 {
+			t.Fatal("something is under way")
+		}
+		f.oldest, f.next, f.largest, f.gone, f.sent = base, base, base, nil, base
+		clear(f.ring)
+		s.ends[1-i].way.acks = acks{got: ranges{{base - 1, base}}}
+	}
+}
+
+// longer has both ends of a stream, of which nothing is under way, have carried so many
+// bytes more in both directions.
+func longer(t *testing.T, near, far *Conn, by uint64) {
+	t.Helper()
+	for _, c := range [][2]*Conn{{near, far}, {far, near}} {
+		out, in := c[0], c[1]
+		if out.una != out.wrote || in.read+uint64(in.handed) != in.end || len(out.acked)+len(out.lost)+len(in.got) > 0 {
+			t.Fatal("something is under way")
+		}
+		in.consume(in.handed)
+		in.handed = 0
+		out.una, out.sent, out.wrote, out.limit = out.una+by, out.sent+by, out.wrote+by, out.limit+by
+		in.read, in.whole, in.end, in.told = in.read+by, in.whole+by, in.end+by, in.told+by
+	}
+}
+
+// Packets and bytes are counted beyond what their numbers on the wire hold, whatever is lost
+// or late meanwhile.
+func TestBeyondTheWrap(t *testing.T) {
+	for _, base := range []uint64{1<<31 - 100, 1<<32 - 100, 3<<31 - 100, 5<<32 - 100, 1<<48 - 100} {
+		line := quick
+		s := newSim(t, line)
+		r := rand.New(rand.NewPCG(40, base))
+		near, far := call(s, 0, script(r, 20000), script(r, 20000))
+		proceed(s, time.Minute, "words", allDone([]*talk{near, far}), near, far)
+		proceed(s, time.Minute, "while", passes(s, 200*time.Millisecond), near, far)
+		s.both(func(l *simLine) { l.loss, l.late = 0.03, 0.1 })
+		ahead(t, s, base)
+		longer(t, near.c, far.c, base&^(blockSize-1)-blockSize)
+		near.say, far.say = script(r, 1<<19), script(r, 1<<19)
+		near.hear.want, far.hear.want = slices.Clone(far.say), slices.Clone(near.say)
+		near.ends, far.ends = true, true
+		proceed(s, time.Minute, "end", func() bool { return allDone([]*talk{near, far})() && quiet(s) }, near, far)
+		for i, c := range []*Conn{near.c, far.c} {
+			if s.ends[i].way.flight.next <= base+100 || c.wrote <= base {
+				t.Errorf("base %#x: %d packets and %d bytes", base, s.ends[i].way.flight.next, c.wrote)
+			}
+		}
+		exchange(s, 1, 0, 1)
+	}
+}
+
+// So much may be said that the other end's window goes beyond the wrap.
+func TestWindowBeyondTheWrap(t *testing.T) {
+	s := newSim(t, simLine{delay: time.Millisecond, rate: 500e6, queue: 4 << 20})
+	near, far := call(s, 0, []wire.Frame{{Kind: wire.FrameOpen}}, []wire.Frame{{Kind: wire.FrameAccept}})
+	proceed(s, time.Second, "frame", allDone([]*talk{near, far}), near, far)
+	proceed(s, time.Second, "while", passes(s, 100*time.Millisecond), near, far)
+	longer(t, near.c, far.c, 1<<32-2*inWindow)
+	for i := range 3 * inWindow / wire.MaxFramePayload {
+		near.say = append(near.say, wire.Frame{Kind: wire.FrameData, Fin: true, Ack: uint32(i), Payload: noise[:wire.MaxFramePayload]})
+	}
+	far.hear.want = slices.Clone(near.say)
+	proceed(s, time.Minute, "end", far.heard, near, far)
+	if near.c.wrote <= 1<<32 || near.c.limit <= 1<<32 {
+		t.Errorf("%d bytes were said", near.c.wrote)
+	}
+}
+
+// A node that has begun anew takes packets for others, of which it knows no more than the
+// low bits: they are acknowledged all the same.
+func TestBeginsAnewBeyondTheWrap(t *testing.T) {
+	for _, base := range []uint64{1<<31 + 5, 1<<32 + 5, 7<<31 + 5, 1<<40 + 5} {
+		for _, first := range []int{0, 1} {
+			s := newSim(t, quick)
+			exchange(s, 1, 0, 1)
+			proceed(s, time.Second, "while", passes(s, 200*time.Millisecond))
+			ahead(t, s, base)
+			underWay(s)
+			beginAnew(s, 1)
+			proceed(s, time.Second, "while", passes(s, 100*time.Millisecond))
+			exchange(s, 2, first)
+			exchange(s, 3, 0, 1)
+			if w := s.ends[0].way; w.flight.next < base || w.flight.inside > 0 || w.pool.restarted.Load() != 1 {
+				t.Errorf("base %#x: %d packets, %d bytes are under way", base, w.flight.next, w.flight.inside)
+			}
+		}
+	}
+}
+
+// The numbers of streams that were never used don't fill the memory.
+func TestStreamsWithGaps(t *testing.T) {
+	l := newLink()
+	w := l.ways[0]
+	for i := range uint32(3 * maxStreams) {
+		id := 4*i + 1 - w.parity
+		if c := w.stream(&piece{stream: id, flags: flagReset}); c != nil {
+			t.Fatal("a reset begins a stream")
+		}
+		if c := w.stream(&piece{stream: id, flags: flagOpen}); c != nil {
+			t.Fatal("a stream begins again")
+		}
+	}
+	if n := len(w.begun); n > maxStreams {
+		t.Errorf("%d ranges are kept", n)
+	}
+	checkRanges(t, "begun", w.begun)
+	if c := w.stream(&piece{stream: 4*(3*maxStreams-1) - 1 - w.parity, flags: flagOpen}); c == nil {
+		t.Error("one that was left out is refused")
+	}
+}
+
+// When all numbers of streams are used, both nodes begin anew, and new streams work.
+func TestNumbersRunOut(t *testing.T) {
+	s := newSim(t, quick)
+	r := rand.New(rand.NewPCG(20, 1))
+	w := s.ends[0].way
+	w.last = 1<<32 - 6
+	near, far := call(s, 0, script(r, 1000), nil)
+	proceed(s, time.Second, "frames", allDone([]*talk{near, far}), near, far)
+	session := w.local
+	again, there := call(s, 0, script(r, 1000), nil)
+	if w.local == session || near.c.err == nil {
+		t.Fatal("the node does not begin anew")
+	}
+	proceed(s, 5*time.Second, "frames of the new session", allDone([]*talk{again, there}), again, there)
+	if far.c.err == nil {
+		t.Error("the other node has not noticed")
+	}
+}
