@@ -16,10 +16,10 @@
 //
 //   - config.go, pool.go: the Pool: lifetime, the ways to other nodes, what link calls.
 //   - path.go: snapshots.
-//   - way.go: all that goes between two nodes: sessions, whose turn it is, packets out and
-//     in.
-//   - conn.go: a trunk: frames into bytes of a stream and back, and its two ends, Close
-//     and Finish.
+//   - way.go: all that goes between two nodes: its streams, and whose turn it is.
+//   - send.go, take.go: packets out, when and with what; packets in, and sessions.
+//   - conn.go, receive.go: a trunk: frames into bytes of a stream, what becomes of those, and
+//     its two ends, Close and Finish; bytes that have come back into frames.
 //   - packet.go: packets as they are on the wire.
 //   - flight.go: packets that are under way: round trips, rates, loss.
 //   - acks.go: packets that have come: when to tell of them.

@@ -1,0 +1,190 @@
+package trunk
+
+import (
+	"io"
+	"sync"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// gatherings lends Receive memory while there is something to put together.
+var gatherings = sync.Pool{New: func() any { return new([gatherSize]byte) }}
+
+// Receive waits for the next frame. The payload is valid until the next Receive. Of data
+// it returns what is there: a long frame may come in parts, each of which says the same,
+// and several that follow each other as one, which says what the last of them does. At the
+// end of the frames, after the other end's Finish, the error is io.EOF; after this
+// end's Close or Finish, net.ErrClosed.
+func (c *Conn) Receive(f *wire.Frame) error {
+	w := c.way
+	for {
+		w.mu.Lock()
+		ok, err := c.receive(f)
+		if c.windowDue {
+			w.push(c)
+		}
+		w.unlock()
+		if ok || err != nil {
+			return err
+		}
+		<-c.data
+	}
+}
+
+// receive is Receive as far as it does not have to wait.
+func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
+	if c.err != nil {
+		c.giveBack()
+		signal(c.data) // for whoever looks next
+		return false, c.err
+	}
+	c.consume(c.handed)
+	c.handed = 0
+	if c.rest == 0 && c.whole-c.read >= wire.FrameHeaderSize {
+		if c.frame, c.rest, err = c.headerAt(c.read); err != nil {
+			return false, err
+		}
+		c.consume(wire.FrameHeaderSize)
+		if c.rest == 0 {
+			*f = c.frame
+			return true, nil
+		}
+	}
+	there := int(min(uint64(c.rest), c.whole-c.read))
+	switch {
+	case there > 0 && c.frame.Kind == wire.FrameData:
+		c.gather(f)
+		return true, nil
+	case there > 0 && there == c.rest:
+		c.handed, c.rest = c.rest, 0
+		*f = c.frame
+		f.Payload = make([]byte, c.handed) // it is short, and there are few
+		c.in.get(c.read, f.Payload)
+		return true, nil
+	}
+	c.giveBack()
+	if c.eof && c.whole == c.eofAt {
+		if c.rest > 0 || c.read < c.whole {
+			return false, io.ErrUnexpectedEOF
+		}
+		return false, io.EOF
+	}
+	return false, nil
+}
+
+// headerAt reads the header of a frame, which is there.
+func (c *Conn) headerAt(at uint64) (f wire.Frame, payload int, err error) {
+	var b [wire.FrameHeaderSize]byte
+	c.in.get(at, b[:])
+	payload, err = wire.ParseFrameHeader(b[:], &f)
+	return f, payload, err
+}
+
+// gather makes one frame of the payload that is there, of this frame and of those that go
+// on from it: whoever takes it had better have it in one piece. It says what the last of
+// them says of the other direction.
+func (c *Conn) gather(f *wire.Frame) {
+	seq, at, size := c.frame.Seq, c.read, 0
+	var payload []byte
+	joined := false
+	for {
+		n := min(uint64(c.rest), c.whole-at, uint64(gatherSize-size))
+		if n == 0 {
+			break
+		}
+		p := c.in.piece(at, int(n))
+		switch {
+		case size == 0:
+			payload = p // where it lies
+		case !joined:
+			if c.gathered == nil {
+				c.gathered = gatherings.Get().(*[gatherSize]byte)
+			}
+			payload, joined = c.gathered[:copy(c.gathered[:], payload)], true
+		}
+		if joined {
+			payload = append(payload, p...)
+		}
+		size += len(p)
+		at += uint64(len(p))
+		c.rest -= len(p)
+		c.frame.Seq += uint32(len(p))
+		at = c.follow(at)
+	}
+	c.handed = int(at - c.read)
+	*f = c.frame
+	f.Seq, f.Payload, f.Fin = seq, payload, f.Fin && c.rest == 0
+}
+
+// follow goes on to the next frame, behind those without payload, if this one is over and
+// the next goes on from it, and returns where its payload begins.
+func (c *Conn) follow(at uint64) uint64 {
+	for c.rest == 0 && !c.frame.Fin && c.whole-at >= wire.FrameHeaderSize {
+		next, payload, err := c.headerAt(at)
+		if err != nil || next.Kind != wire.FrameData || next.Seq != c.frame.Seq {
+			break // the next call's
+		}
+		c.frame, c.rest = next, payload
+		at += wire.FrameHeaderSize
+	}
+	return at
+}
+
+// giveBack returns the memory that gather has taken.
+func (c *Conn) giveBack() {
+	if c.gathered != nil {
+		gatherings.Put(c.gathered)
+		c.gathered = nil
+	}
+}
+
+// consume takes n bytes out of what has come, and lets the other end send more.
+func (c *Conn) consume(n int) {
+	if n == 0 {
+		return
+	}
+	c.read += uint64(n)
+	c.in.drop(c.read, c.end)
+	if c.told-c.read < inWindow/2 {
+		c.told = c.read + inWindow
+		c.windowDue = true
+	}
+}
+
+// deliver takes what has come of the stream. It reports whether whoever receives has to look.
+func (c *Conn) deliver(p *piece) (news bool) {
+	offset := expand(p.offset, c.whole)
+	end := offset + uint64(len(p.data))
+	if p.flags&flagFin != 0 {
+		// The other end keeps nothing any more, and does not say how far to send.
+		c.limit = max(c.limit, noLimit)
+		c.way.push(c)
+	}
+	if c.discards || end > c.told {
+		return false
+	}
+	if p.flags&flagFin != 0 {
+		c.eof, c.eofAt = true, end
+		news = true
+	}
+	s := span{max(offset, c.whole), end}
+	if s.from >= s.to {
+		return news
+	}
+	c.in.put(s.from, p.data[s.from-offset:])
+	c.end = max(c.end, end)
+	if s.from > c.whole {
+		c.got.add(s)
+		return news
+	}
+	c.whole = c.got.pop(s.to)
+	return true
+}
+
+// stopReading gives up what has come. Whoever receives may have a piece of it still, so
+// that its memory is left to the garbage collector.
+func (c *Conn) stopReading() {
+	c.discards = true
+	c.in, c.got = buffer{}, nil
+	signal(c.data)
+}

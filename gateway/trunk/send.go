@@ -1,0 +1,173 @@
+package trunk
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// pull writes packets into bufs, each from offset on, as many as are to be sent now. It
+// returns how many, and when it is to be called again; 0 is when something happens.
+func (w *way) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now, w.wake = now, false
+	if w.resetDue && n < len(bufs) {
+		putHead(w.body(bufs[n][offset:]), &head{kind: kindReset, long: true, from: w.local})
+		sizes[n] = w.seal(bufs[n][offset:], longSize)
+		w.resetDue = false
+		n++
+	}
+	if at := w.acks.due(w.flight.rtt); at > 0 && at <= now && n < len(bufs) {
+		sizes[n] = w.ack(now, bufs[n][offset:])
+		n++
+	}
+	if w.flight.inside > 0 && now-w.flight.progress > deadAfter {
+		w.giveUp(errUnheard) // also if something was sent just now
+	} else if at := w.flight.due(ackDelay); at > 0 && at <= now {
+		w.flight.probe(now, w.settle)
+		w.probing = 2
+	}
+	m, again := w.send(now, bufs[n:], sizes[n:], offset)
+	n += m
+	if m > 0 && n < len(bufs) && w.acks.rides(now, w.flight.rtt) {
+		sizes[n] = w.ack(now, bufs[n][offset:])
+		n++
+	}
+	return n, earliest(again, earliest(w.acks.due(w.flight.rtt), w.flight.due(ackDelay)))
+}
+
+// ack writes an acknowledgement into b, and returns its size.
+func (w *way) ack(now time.Duration, b []byte) int {
+	body := w.body(b)[:w.mtu-len(w.header)]
+	at := w.head(body, kindAck, 0)
+	at += putAck(body[at:], now-w.acks.newest, w.acks.got)
+	w.acks.told()
+	return w.seal(b, at)
+}
+
+// earliest is the earlier of two times, of which 0 is never.
+func earliest(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// send writes packets with what streams have to say.
+func (w *way) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
+	if w.front != nil && w.flight.inside == 0 && now-w.used > forgetAfter {
+		w.bbr.restart(now)
+	}
+	rate := w.bbr.pace()
+	every := min(max(w.bbr.least/pacePart, leastPace), mostPace)
+	quantum := min(max(rate*every.Seconds(), float64(leastQuantum*w.mtu)), mostQuantum)
+	w.quantum = int(quantum)
+	window := w.bbr.window(w.quantum)
+	most := max(2*quantum, rate*burst.Seconds())
+	if w.rested {
+		most = 2 * quantum
+	}
+	w.credit = min(w.credit+rate*(now-w.credited).Seconds(), most)
+	w.credited = now
+	ready := w.credit >= quantum
+	left := int(2 * quantum)
+	w.busy = w.waiting()
+	w.held, w.rested = false, false
+	for w.front != nil && n < len(bufs) {
+		if w.probing == 0 {
+			if w.flight.inside >= window {
+				w.held, w.rested = true, true
+				return n, 0
+			}
+			if !ready || w.credit <= 0 {
+				return n, now + time.Duration((quantum-w.credit)/rate*float64(time.Second)) + 1
+			}
+			if left <= 0 {
+				// It makes up for what it was late, but not all at once.
+				return n, now + time.Duration(quantum/rate*float64(time.Second)) + 1
+			}
+		}
+		size := w.build(now, bufs[n][offset:])
+		if size == 0 {
+			continue // none of them had anything to say after all
+		}
+		w.probing = max(0, w.probing-1)
+		sizes[n] = size
+		w.credit -= float64(size)
+		left -= size
+		w.used = now
+		n++
+	}
+	if w.front != nil {
+		return n, now // bufs are full
+	}
+	w.probing = 0
+	w.idle, w.rested = true, true
+	if w.flight.inside < window {
+		w.flight.limit()
+	}
+	return n, 0
+}
+
+// waiting counts the streams that have more to send than a packet.
+func (w *way) waiting() (n int) {
+	for c := w.front; c != nil; c = c.next {
+		if c.wrote-c.sent >= uint64(w.mtu) {
+			n++
+		}
+	}
+	return n
+}
+
+// build writes one packet with what is to be sent next, and returns its size; 0 if it is
+// nothing.
+func (w *way) build(now time.Duration, b []byte) int {
+	body := w.body(b)[:w.mtu-len(w.header)]
+	start := w.head(body, kindData, 0) // the count follows
+	at := start + numSize
+	p := w.flight.slot()
+	n := 0
+	for n < maxChunks && w.front != nil && len(body)-at > chunkSize {
+		c := w.front
+		s, flags, ok := c.fill(min(len(body)-at-chunkSize, maxChunk))
+		if !ok || c.forgotten {
+			w.shift()
+			continue
+		}
+		p.chunk[n] = chunk{c, s, flags}
+		n++
+		out := piece{stream: c.id, flags: flags, offset: uint32(s.from), data: body[at+chunkSize : at+chunkSize+int(s.len())]}
+		putPiece(body[at:], &out)
+		c.out.get(s.from, out.data)
+		at += chunkSize + len(out.data)
+		if w.turn -= len(out.data); w.turn <= 0 || !c.hasWork() {
+			w.shift()
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	body[0] |= byte(n) << countShift
+	binary.BigEndian.PutUint32(body[start:], uint32(w.flight.next))
+	size := w.seal(b, at)
+	w.flight.add(now, n, size)
+	return size
+}
+
+// head writes the head of a packet, and returns its size.
+func (w *way) head(b []byte, kind uint8, count int) int {
+	h := head{kind: kind, count: count, long: !w.known, from: w.local, to: w.remote}
+	putHead(b, &h)
+	return h.size()
+}
+
+// body is where in a packet its payload begins.
+func (w *way) body(b []byte) []byte { return b[len(w.header):] }
+
+// seal completes the header of a packet with size bytes of payload, and returns its size.
+func (w *way) seal(b []byte, size int) int {
+	wire.SetLength(b[:copy(b, w.header)], size)
+	return len(w.header) + size
+}
