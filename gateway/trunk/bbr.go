@@ -15,8 +15,7 @@ type bbr struct {
 	gain  float64       // of up
 
 	bandwidth maxOfRounds
-	round     uint64 // counts round trips of delivered bytes,
-	roundEnds uint64 // and ends with what is sent after so much was delivered
+	roundEnds uint64 // a round ends with what is sent after so many bytes were delivered
 	whole     bool   // something in this round was not bounded by what there was to send
 	gotten    int    // bytes that have arrived in this round,
 	missing   int    // and that were lost
@@ -34,7 +33,7 @@ type bbr struct {
 
 	strained strain
 
-	cruise uint64 // a number, which varies how long it cruises
+	cruises uint64 // how often it has begun to cruise
 }
 
 type mode uint8
@@ -61,7 +60,7 @@ const (
 	cruiseGain                 = 0.99
 	windowGain                 = 2
 	probeWindowGain            = 0.5
-	// cruiseRounds is for how many round trips it cruises, and one or two more.
+	// cruiseRounds is for how many round trips it cruises, every other time for one more.
 	cruiseRounds = 5
 	// moreBy is by how much a round has to bring more for it to be growth, and fullAfter
 	// after how many rounds without it the way is full.
@@ -108,7 +107,7 @@ func (b *bbr) idles(now, rtt time.Duration) { b.least, b.leastSeen = rtt, now }
 
 // restart begins anew on a way that nobody has used for long. How long it is is known.
 func (b *bbr) restart(now time.Duration) {
-	*b = bbr{least: b.least, leastSeen: now, since: now, round: b.round, roundEnds: b.roundEnds, cruise: b.cruise}
+	*b = bbr{least: b.least, leastSeen: now, since: now, roundEnds: b.roundEnds, cruises: b.cruises}
 }
 
 // ack takes what an acknowledgement has told. delivered are bytes in all, inside those
@@ -124,7 +123,6 @@ func (b *bbr) ack(now time.Duration, n news, delivered uint64, inside int, held 
 	}
 	if ended {
 		b.roundEnds = delivered
-		b.round++
 	}
 	b.advance(now, ended, inside)
 	if ended {
@@ -206,11 +204,11 @@ func (b *bbr) advance(now time.Duration, ended bool, inside int) {
 		}
 	case down:
 		if inside <= b.bdp(1) || now-b.since > 2*b.least+leastQueue {
-			b.cruise++
+			b.cruises++
 			b.enter(cruise, now)
 		}
 	case cruise:
-		if now-b.since > time.Duration(cruiseRounds+b.cruise%2)*b.least {
+		if now-b.since > time.Duration(cruiseRounds+b.cruises%2)*b.least {
 			b.enter(up, now)
 		}
 	case probeRTT:
