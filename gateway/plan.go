@@ -9,6 +9,7 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/policy"
 )
 
@@ -54,8 +55,12 @@ func flowMode(m policy.Mode) flow.Mode {
 	return flow.ModeAuto
 }
 
-// Judge answers for the flow table.
+// Judge answers for the flow table. Trunks' packets don't pass that: what does is somebody
+// else's, who would be taken for a gateway.
 func (j *judge) Judge(src, dst netip.Addr, proto uint8, port uint16) *flow.Rule {
+	if proto == wire.ProtoTrunk {
+		return nil
+	}
 	v := j.policy.Judge(src, dst, proto, port)
 	if !v.Allowed {
 		return nil
