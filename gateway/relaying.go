@@ -57,7 +57,13 @@ func (g *Gateway) newRelaying() error {
 	}); err != nil {
 		return err
 	}
-	r.pool = trunk.New(trunk.Config{Self: node.Addresses[0], Wake: g.path.Wake, Accept: r.accept})
+	var peers []netip.Addr
+	for _, p := range linkPeers(g.cfg) {
+		if p.Site != g.cfg.SelfSite().Name {
+			peers = append(peers, p.Addresses...)
+		}
+	}
+	r.pool = trunk.New(trunk.Config{Self: node.Addresses[0], Peers: peers, Wake: g.path.Wake, Accept: r.accept})
 	g.relaying = r
 	g.path.SetRelayer(r)
 	return nil

@@ -74,8 +74,7 @@ func (p *Pool) spawn(f func()) bool {
 
 func (p *Pool) now() time.Duration { return time.Since(p.began) + 1 } // 0 is never
 
-// SetPeers says to which nodes connections may lead. Those to others end. What a node that
-// isn't listed sends is dropped.
+// SetPeers says to which nodes connections are to lead. Those to others end.
 func (p *Pool) SetPeers(nodes []netip.Addr) {
 	p.mu.Lock()
 	var kept, gone []*way
@@ -175,9 +174,29 @@ func (p *Pool) fire() {
 // Deliver takes the payload of an IP packet from another node, and keeps nothing of it. It does not block. After the last of some datagrams Flush has to be called.
 func (p *Pool) Deliver(node netip.Addr, b []byte) {
 	w := p.way(node)
+	if w == nil {
+		w = p.welcome(node)
+	}
 	if w == nil || w.deliver(w.came(), b) != nil {
 		p.strange.Add(1)
 	}
+}
+
+// welcome makes the way to a node that has something to say, if it may; otherwise it returns
+// nil.
+func (p *Pool) welcome(node netip.Addr) *way {
+	if !slices.Contains(p.cfg.Peers, node) {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.way(node); w != nil || p.group == nil {
+		return w
+	}
+	w := newWay(p, p.cfg.Self, node, p.now())
+	ways := append(slices.Clone(*p.ways.Load()), w)
+	p.ways.Store(&ways)
+	return w
 }
 
 // Flush has those wait no longer for whom something has come by Deliver.

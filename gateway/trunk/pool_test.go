@@ -691,3 +691,19 @@ func TestEarlierTimer(t *testing.T) {
 	}
 	n.timer.Stop()
 }
+
+// A configured node may begin before this one has found out that it carries its site; any
+// other one may not.
+func TestPeersMayBegin(t *testing.T) {
+	leakCheck(t)
+	r, g := newNode(t, red, gray), newNode(t, gray)
+	g.cfg.Peers = []netip.Addr{red}
+	join(r, g)
+	near, far := begun(t, r, g)
+	g.Deliver(blue, make([]byte, longSize))
+	if s := g.Stats(); s.Strange != 1 || len(s.Ways) != 1 {
+		t.Errorf("%+v", s)
+	}
+	near.Close()
+	far.Close()
+}
