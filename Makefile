@@ -43,7 +43,7 @@ fuzz: ## each fuzz target beyond its seeds, which `make unit` runs
 	./tests/fuzz.sh 30s
 
 lab: ## real kernels' TCP and a real PostgreSQL in network namespaces
-	$(GO) test -p 1 -timeout 25m ./tests/...
+	$(GO) test -count=1 -p 1 -timeout 25m ./tests/... # a result that is remembered would be that of another gw
 
 soak: ## what takes minutes: long outages, a path that widens again, 200 kills
 	$(GO) test -p 1 -timeout 60m -tags soak ./tests/e2e ./gateway/web # the web page wants chromium
