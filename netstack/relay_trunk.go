@@ -172,8 +172,8 @@ func (r *Relay) pump() {
 	}
 }
 
-// ackEvery is how often progress is told that comes without payload: the other gateway
-// spaces it further, and does not need it oftener than twice in that time.
+// ackEvery is how often progress is told that comes without payload: no oftener than the
+// other gateway passes it on.
 func (r *Relay) ackEvery() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -110,7 +110,6 @@ func (c *Conn) Send(f *wire.Frame) error {
 	if c.err != nil {
 		err := c.err
 		w.mu.Unlock()
-		signal(c.room) // for the next
 		return err
 	}
 	header := wire.AppendFrameHeader(c.header[:0], f)
@@ -131,16 +130,21 @@ func (c *Conn) Close() {
 		w.mu.Unlock()
 		return
 	}
-	c.closed = true
-	c.fail(net.ErrClosed)
-	if c.known || c.sent > 0 || c.far() {
-		c.resetDue = true
-		w.push(c)
+	if c.known || c.wrote > 0 || c.far() {
+		c.giveUp(net.ErrClosed)
 	} else {
-		w.forget(c)
+		c.fail(net.ErrClosed)
+		w.forget(c) // nobody knows of it
 	}
 	w.unlock()
 	w.pool.changed()
+}
+
+// giveUp ends both directions, and has the other end told.
+func (c *Conn) giveUp(err error) {
+	c.fail(err)
+	c.closed, c.resetDue = true, true
+	c.way.push(c)
 }
 
 // far reports whether the other node has begun the stream.
@@ -254,9 +258,7 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 			}
 			c.finSent = c.finSent && (k.flags&flagFin == 0 || c.finAcked)
 		}
-		if c.hasWork() {
-			w.push(c)
-		}
+		w.push(c)
 		return
 	}
 	c.known = c.known || k.flags&flagOpen != 0

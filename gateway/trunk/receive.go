@@ -35,7 +35,6 @@ func (c *Conn) Receive(f *wire.Frame) error {
 func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
 	if c.err != nil {
 		c.giveBack()
-		signal(c.data) // for whoever looks next
 		return false, c.err
 	}
 	c.consume(c.handed)

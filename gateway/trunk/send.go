@@ -41,7 +41,7 @@ func (w *way) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 // ack writes an acknowledgement into b, and returns its size.
 func (w *way) ack(now time.Duration, b []byte) int {
 	body := w.body(b)[:w.mtu-len(w.header)]
-	at := w.head(body, kindAck, 0)
+	at := w.head(body, kindAck)
 	at += putAck(body[at:], now-w.acks.newest, w.acks.got)
 	w.acks.told()
 	return w.seal(b, at)
@@ -125,7 +125,7 @@ func (w *way) waiting() (n int) {
 // nothing.
 func (w *way) build(now time.Duration, b []byte) int {
 	body := w.body(b)[:w.mtu-len(w.header)]
-	start := w.head(body, kindData, 0) // the count follows
+	start := w.head(body, kindData) // the count follows
 	at := start + numSize
 	p := w.flight.slot()
 	n := 0
@@ -157,8 +157,8 @@ func (w *way) build(now time.Duration, b []byte) int {
 }
 
 // head writes the head of a packet, and returns its size.
-func (w *way) head(b []byte, kind uint8, count int) int {
-	h := head{kind: kind, count: count, long: !w.known, from: w.local, to: w.remote}
+func (w *way) head(b []byte, kind uint8) int {
+	h := head{kind: kind, long: !w.known, from: w.local, to: w.remote}
 	putHead(b, &h)
 	return h.size()
 }

@@ -63,11 +63,7 @@ func (w *way) admit(h *head) bool {
 
 // startOver forgets all that was said with a session of the other node that is no more.
 func (w *way) startOver() {
-	for _, c := range w.streams {
-		c.fail(errAnew)
-		w.forget(c)
-	}
-	w.flight.abandon()
+	w.dropAll(errAnew)
 	w.bbr.restart(w.now)
 	w.acks, w.begun, w.known = acks{}, nil, false
 	w.pool.restarted.Add(1)
@@ -134,9 +130,8 @@ func (w *way) stream(p *piece) *Conn {
 	c.known, c.asking = true, true
 	w.streams[p.stream] = c
 	if len(w.streams) > maxStreams {
-		c.fail(errTooMany)
-		c.closed, c.resetDue, c.asking = true, true, false
-		w.push(c)
+		c.giveUp(errTooMany)
+		c.asking = false
 		w.pool.refused.Add(1)
 	}
 	return c

@@ -130,21 +130,29 @@ func (w *way) push(c *Conn) {
 	if c.queued || c.forgotten || !c.hasWork() {
 		return
 	}
-	c.queued = true
-	switch {
-	case w.front == nil:
-		w.front, w.back = c, c
-		w.turn = turnPackets * w.mtu
-	case c.wrote-c.sent < uint64(w.mtu):
+	if w.front != nil && c.wrote-c.sent < uint64(w.mtu) {
 		// What is short does not wait for bulk.
+		c.queued = true
 		c.next, w.front = w.front, c
 		w.turn = turnPackets * w.mtu
-	default:
-		w.back.next, w.back = c, c
+	} else {
+		w.enqueue(c)
 	}
 	if w.idle {
 		w.idle, w.wake = false, true
 	}
+}
+
+// enqueue puts a stream behind all others that have something to send.
+func (w *way) enqueue(c *Conn) {
+	c.queued = true
+	if w.front == nil {
+		w.front = c
+		w.turn = turnPackets * w.mtu
+	} else {
+		w.back.next = c
+	}
+	w.back = c
 }
 
 // unlock ends what somebody has done to a stream, and wakes the reader if there is
@@ -167,13 +175,7 @@ func (w *way) shift() {
 	}
 	c.queued = false
 	if c.hasWork() && !c.forgotten {
-		c.queued = true
-		if w.front == nil {
-			w.front = c
-		} else {
-			w.back.next = c
-		}
-		w.back = c
+		w.enqueue(c)
 	}
 	w.turn = turnPackets * w.mtu
 }
@@ -193,10 +195,17 @@ func (w *way) giveUp(err error) {
 	w.flight.abandon()
 	w.bbr.restart(w.now)
 	for _, c := range w.streams {
-		c.fail(err)
-		c.closed, c.resetDue = true, true
-		w.push(c)
+		c.giveUp(err)
 	}
+}
+
+// dropAll ends all streams, of which nothing is said any more, and forgets what is under way.
+func (w *way) dropAll(err error) {
+	for _, c := range w.streams {
+		c.fail(err)
+		w.forget(c)
+	}
+	w.flight.abandon()
 }
 
 // end ends all streams for good: no way leads to the node any more.
@@ -204,10 +213,6 @@ func (w *way) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.gone = true
-	for _, c := range w.streams {
-		c.fail(net.ErrClosed)
-		w.forget(c)
-	}
-	w.flight.abandon()
+	w.dropAll(net.ErrClosed)
 	w.front, w.back = nil, nil
 }
