@@ -31,6 +31,7 @@ var (
 	endLeg       = End{Cause: "leg-failed", Why: "the leg has failed"}
 	endRule      = End{Cause: "rule-broken", Why: "the far database has not said what was to be written", Never: true}
 	endUrgent    = End{Cause: "urgent", Why: "urgent data", Never: true}
+	endPastFin   = End{Cause: "past-fin", Why: "a database goes on after its FIN", Never: true}
 
 	// EndFrozen and the following are for whoever releases connections.
 	EndFrozen    = End{Cause: "frozen", Why: "this process was frozen"}
@@ -45,7 +46,7 @@ var (
 // ends lists them, so that each has a counter from the start.
 var ends = [...]*End{
 	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endRoute, &endForgotten, &endRevoked, &endTrunk, &endSequence, &endNonsense,
-	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent,
+	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent, &endPastFin,
 	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
 }
 

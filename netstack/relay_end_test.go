@@ -39,6 +39,20 @@ func TestRelayEnds(t *testing.T) {
 				s.Error("not forwarded")
 			}
 		}, endUrgent, false},
+		{"the near database goes on after its FIN", func(s *soloist) {
+			s.host(wire.ACK|wire.FIN, 0, 0, soloEdge, []byte("end"))
+			s.frameUntil("FIN", func(g *wire.Frame) bool { return g.Fin })
+			s.host(wire.ACK, 3, 0, soloEdge, []byte("and more"))
+		}, endPastFin, false},
+		{"the far database goes on after its FIN", func(s *soloist) {
+			s.answer(wire.Frame{Kind: wire.FrameData, Seq: f(100), Ack: n(0), Edge: n(soloEdge), Fin: true})
+			s.data(100, 0, soloEdge, []byte("and more"))
+		}, endPastFin, false},
+		{"a second FIN", func(s *soloist) {
+			for range 2 {
+				s.answer(wire.Frame{Kind: wire.FrameData, Seq: f(100), Ack: n(0), Edge: n(soloEdge), Fin: true})
+			}
+		}, endPastFin, false},
 		{"the flow is forgotten", func(s *soloist) { s.relay.Forget(); s.Detach(endForgotten) }, endForgotten, false},
 		{"the flow is revoked", func(s *soloist) { s.relay.Revoke(); s.Detach(endRevoked) }, endRevoked, false},
 		{"the rule says route", func(s *soloist) {

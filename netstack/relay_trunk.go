@@ -145,6 +145,10 @@ func (r *Relay) pump() {
 				r.release(endLeg)
 				return
 			}
+			if n > 0 && r.pastFin() {
+				r.release(endPastFin)
+				return
+			}
 			now := r.legs.cfg.Now()
 			var news bool
 			if f, news = r.next(buf[:n]); !news {
@@ -209,6 +213,14 @@ func (r *Relay) next(payload []byte) (wire.Frame, bool) {
 		Fin: r.fin && !r.finGone && r.read+uint32(len(payload)) == r.gate.FinAt(),
 	}
 	return f, len(payload) > 0 || f.Fin || f.Ack != r.saidAck || f.Edge != r.saidEdge
+}
+
+// pastFin reports whether the near database has no more to say: its FIN is in the
+// trunk, and the far gateway tells it behind all that has come by the trunk.
+func (r *Relay) pastFin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.finGone
 }
 
 // said notes what the frame tells.
@@ -284,12 +296,16 @@ func (r *Relay) catchUp() {
 // data handles a frame of the connection, and reports whether the relay goes on.
 func (r *Relay) data(f *wire.Frame) bool {
 	r.mu.Lock()
-	if f.Seq != r.gate.Fed() {
-		r.mu.Unlock()
+	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || len(f.Payload) > 0)
+	r.mu.Unlock()
+	switch {
+	case !inSequence:
 		r.release(endSequence)
 		return false
+	case past:
+		r.release(endPastFin)
+		return false
 	}
-	r.mu.Unlock()
 	if due := r.heard(f); due {
 		r.sendReset()
 		return false
