@@ -112,6 +112,7 @@ type Legs struct {
 	relays map[legID]*Relay
 	closed bool
 	wg     sync.WaitGroup
+	due    chan *Relay // to be told what waits; Run does it, whose stack is large enough by now
 
 	made, failed atomic.Uint64
 	full         atomic.Uint64 // refused by MaxRelays
@@ -125,7 +126,7 @@ func NewLegs(cfg LegsConfig) (*Legs, error) {
 	if cfg.MaxRelays <= 0 {
 		cfg.MaxRelays = defaultRelays
 	}
-	l := &Legs{cfg: cfg, log: cfg.Logger.Named("relay"), relays: make(map[legID]*Relay)}
+	l := &Legs{cfg: cfg, log: cfg.Logger.Named("relay"), relays: make(map[legID]*Relay), due: make(chan *Relay)}
 	l.tap = &tap{legs: l, offload: cfg.Offload}
 	l.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
@@ -222,7 +223,8 @@ func (l *Legs) leave(r *Relay) {
 	l.mu.Unlock()
 }
 
-// Run watches over the relays until ctx ends, and ends them all.
+// Run watches over the relays until ctx ends, and tells the near databases what waits for
+// its time; then it ends them all.
 func (l *Legs) Run(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -230,6 +232,8 @@ func (l *Legs) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			done = true
+		case r := <-l.due:
+			r.tell()
 		case <-tick.C:
 			now := l.cfg.Now()
 			for _, r := range l.all() {

@@ -124,7 +124,7 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 	if l.cfg.Check {
 		r.check = newCheck(&conn)
 	}
-	r.spaced = time.AfterFunc(time.Hour, r.tell)
+	r.spaced = time.AfterFunc(time.Hour, r.isDue)
 	r.spaced.Stop()
 	return r
 }
@@ -288,6 +288,14 @@ func (r *Relay) say(s *wire.Segment) {
 	r.write(s, 0, o)
 	clear(o.vec)
 	outgoings.Put(o)
+}
+
+// isDue has the near database told what waits.
+func (r *Relay) isDue() {
+	select {
+	case r.legs.due <- r:
+	case <-r.done:
+	}
 }
 
 // tell tells the near database what there is to tell, now or when it is time.

@@ -20,8 +20,9 @@ const (
 	inWindow = 16 << 20
 	// noLimit is beyond all that is ever sent.
 	noLimit = 1 << 62
-	// gatherSize is how much payload Receive returns at most.
-	gatherSize = 64 << 10
+	// gatherSize is how much payload Receive returns at most: not more than a leg writes
+	// as one segment, which is 65,374 bytes, or a short one would follow each.
+	gatherSize = 65_000
 )
 
 // Why a Conn has ended, apart from net.ErrClosed and io.EOF.
