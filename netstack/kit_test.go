@@ -92,6 +92,7 @@ func (l *lane) change(f func()) {
 type memTrunk struct {
 	in, out *lane
 	last    []byte // the payload that Receive has lent
+	draft   []byte // that of the frame that was begun
 	quality atomic.Pointer[Quality]
 }
 
@@ -122,6 +123,38 @@ func (t *memTrunk) Send(f *wire.Frame) error {
 	l.frames = append(l.frames, c)
 	l.bytes += len(c.Payload)
 	return nil
+}
+
+func (t *memTrunk) Begin(size int) error {
+	l := t.out
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.bytes >= laneBytes && !l.dead && !l.finished && !l.deaf {
+		l.cond.Wait()
+	}
+	if l.dead || l.finished {
+		return net.ErrClosed
+	}
+	t.draft = make([]byte, 0, size)
+	return nil
+}
+
+func (t *memTrunk) Write(p []byte) (int, error) {
+	n := min(len(p), cap(t.draft)-len(t.draft))
+	t.draft = append(t.draft, p[:n]...)
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
+func (t *memTrunk) Commit(f *wire.Frame) error {
+	if f == nil {
+		return nil
+	}
+	c := *f
+	c.Payload = t.draft
+	return t.Send(&c)
 }
 
 func (t *memTrunk) Receive(f *wire.Frame) error {

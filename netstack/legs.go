@@ -58,6 +58,13 @@ type Tracker interface {
 type Trunk interface {
 	// Send sends a frame, and waits for room.
 	Send(*wire.Frame) error
+	// Begin, which waits as Send does, Write and Commit send a frame without its payload
+	// being copied once more. Begin says how long that is at most, and unless it fails
+	// Commit has to follow, which sends the frame, or nothing if it is nil. Write takes
+	// what fits, and otherwise returns io.ErrShortWrite.
+	Begin(payload int) error
+	Write(payload []byte) (int, error)
+	Commit(*wire.Frame) error
 	// Receive reads the next frame, whose payload is valid until the one after it.
 	Receive(*wire.Frame) error
 	// Close ends the trunk at once and discards what is under way; Finish delivers

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -46,10 +45,7 @@ type Relay struct {
 	// wait for the last. It comes before mu.
 	out sync.Mutex
 
-	// What the leg reads into, and writes from, while it does: one for all calls, which
-	// make them escape.
-	reading tcpip.SliceWriter // pump's
-	writing slice             // receive's
+	writing slice // what the leg writes from: one for all calls, which make it escape
 
 	mu    sync.Mutex
 	end   *End // why it has ended,

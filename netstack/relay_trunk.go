@@ -3,7 +3,6 @@ package netstack
 import (
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -138,20 +137,15 @@ func (r *Relay) pump() {
 		case <-r.kick:
 		case <-pause.C:
 		}
-		buf := pumpBufs.Get().(*[pumpBytes]byte)
 		for r.Ended() == nil {
-			n, err := r.readLeg(buf[:])
+			n, err := r.readLeg()
 			if err != nil {
-				r.release(endLeg)
-				return
-			}
-			if n > 0 && r.pastFin() {
-				r.release(endPastFin)
+				r.release(*err)
 				return
 			}
 			now := r.legs.cfg.Now()
 			var news bool
-			if f, news = r.next(buf[:n]); !news {
+			if f, news = r.next(n); !news {
 				if f, news = r.lastFrame(); !news {
 					break
 				}
@@ -163,13 +157,12 @@ func (r *Relay) pump() {
 				}
 				alone = now
 			}
-			r.said(&f)
-			if err := r.trunk.Send(&f); err != nil {
+			r.said(&f, n)
+			if r.send(&f, n) != nil {
 				r.release(endTrunk)
 				return
 			}
 		}
-		pumpBufs.Put(buf)
 		if e, ok := r.isBack(); ok {
 			r.release(e)
 		}
@@ -184,35 +177,63 @@ func (r *Relay) ackEvery() time.Duration {
 	return max(leastAckEvery, r.gate.Spacing())
 }
 
-// pumpBufs lends pump its buffer while there is something to move.
-var pumpBufs = sync.Pool{New: func() any { return new([pumpBytes]byte) }}
-
-// readLeg reads what the leg has received; 0 when there is nothing.
-func (r *Relay) readLeg(buf []byte) (int, error) {
-	r.reading = buf
-	res, err := r.leg.ep.Read(&r.reading, tcpip.ReadOptions{})
-	r.reading = nil
-	switch err.(type) {
-	case nil:
-		return res.Count, nil
-	case *tcpip.ErrWouldBlock:
-		return 0, nil
-	case *tcpip.ErrBadBuffer:
-		return res.Count, nil // the buffer is full
+// readLeg writes what the leg has received into the trunk, as the payload of a frame that
+// send completes. It returns how much that is; 0 is none, and then there is no frame.
+func (r *Relay) readLeg() (int, *End) {
+	there, failed := r.leg.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	if failed != nil {
+		return 0, &endLeg
 	}
-	return 0, errors.New("the leg has failed")
+	if there == 0 {
+		n, failed := r.leg.ep.Read(noRoom{}, tcpip.ReadOptions{})
+		return n.Count, readEnd(failed)
+	}
+	if r.trunk.Begin(min(there, pumpBytes)) != nil {
+		return 0, &endTrunk
+	}
+	n, failed := r.leg.ep.Read(r.trunk, tcpip.ReadOptions{})
+	end := readEnd(failed)
+	if end == nil && n.Count > 0 && r.pastFin() {
+		end = &endPastFin
+	}
+	if end != nil || n.Count == 0 {
+		_ = r.trunk.Commit(nil) // whether it has ended is the next frame's to find out
+	}
+	return n.Count, end
 }
 
-// next is the next frame for the other gateway, and whether there is anything new
-// in it.
-func (r *Relay) next(payload []byte) (wire.Frame, bool) {
+// readEnd is what an error of reading the leg means for the relay; nil is nothing.
+func readEnd(err tcpip.Error) *End {
+	switch err.(type) {
+	case nil, *tcpip.ErrWouldBlock, *tcpip.ErrBadBuffer: // the last is that there was no room
+		return nil
+	}
+	return &endLeg
+}
+
+// noRoom takes nothing: who reads into it only learns of errors.
+type noRoom struct{}
+
+func (noRoom) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+// next is the next frame for the other gateway, with n bytes of payload, and whether there
+// is anything new in it.
+func (r *Relay) next(n int) (wire.Frame, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := wire.Frame{
-		Kind: wire.FrameData, Seq: r.read, Ack: r.gate.NearAck(), Edge: r.gate.NearEdge(), Payload: payload,
-		Fin: r.fin && !r.finGone && r.read+uint32(len(payload)) == r.gate.FinAt(),
+		Kind: wire.FrameData, Seq: r.read, Ack: r.gate.NearAck(), Edge: r.gate.NearEdge(),
+		Fin: r.fin && !r.finGone && r.read+uint32(n) == r.gate.FinAt(),
 	}
-	return f, len(payload) > 0 || f.Fin || f.Ack != r.saidAck || f.Edge != r.saidEdge
+	return f, n > 0 || f.Fin || f.Ack != r.saidAck || f.Edge != r.saidEdge
+}
+
+// send sends a frame whose payload readLeg has written, if there is any.
+func (r *Relay) send(f *wire.Frame, n int) error {
+	if n > 0 {
+		return r.trunk.Commit(f)
+	}
+	return r.trunk.Send(f)
 }
 
 // pastFin reports whether the near database has no more to say: its FIN is in the
@@ -223,10 +244,10 @@ func (r *Relay) pastFin() bool {
 	return r.finGone
 }
 
-// said notes what the frame tells.
-func (r *Relay) said(f *wire.Frame) {
+// said notes what a frame with n bytes of payload tells.
+func (r *Relay) said(f *wire.Frame, n int) {
 	r.mu.Lock()
-	r.read += uint32(len(f.Payload))
+	r.read += uint32(n)
 	r.saidAck, r.saidEdge = f.Ack, f.Edge
 	r.finGone = r.finGone || f.Fin
 	r.mu.Unlock()

@@ -26,6 +26,29 @@ func (b *buffer) put(at uint64, p []byte) {
 	}
 }
 
+// reserve makes room for size bytes at offset at, and appends to pieces where it is.
+func (b *buffer) reserve(pieces [][]byte, at uint64, size int) [][]byte {
+	for size > 0 {
+		p := b.block(at)[at%blockSize:]
+		p = p[:min(size, len(p))]
+		pieces = append(pieces, p)
+		at, size = at+uint64(len(p)), size-len(p)
+	}
+	return pieces
+}
+
+// cut gives back the memory of what lies behind offset end, where nothing was put.
+func (b *buffer) cut(end uint64) {
+	number := (end + blockSize - 1) / blockSize
+	for n := len(b.blocks); n > 0 && b.first+uint64(n) > number; n-- {
+		if p := b.blocks[n-1]; p != nil {
+			blocks.Put(p)
+		}
+		b.blocks[n-1] = nil
+		b.blocks = b.blocks[:n-1]
+	}
+}
+
 // block is the one with the byte at an offset; it is made if it isn't there.
 func (b *buffer) block(at uint64) *block {
 	number := at / blockSize

@@ -41,6 +41,7 @@ type Conn struct {
 
 	sendMu sync.Mutex // one frame at a time
 	header [wire.FrameHeaderSize]byte
+	draft  draft // but for its size, which belongs to the way's lock
 
 	room chan struct{} // holds a token when Send is to look,
 	data chan struct{} // and when Receive is
@@ -103,23 +104,28 @@ func (c *Conn) Send(f *wire.Frame) error {
 	defer c.sendMu.Unlock()
 	w := c.way
 	w.mu.Lock()
-	for c.err == nil && c.wrote-c.sent >= Backlog {
-		w.mu.Unlock()
-		<-c.room
-		w.mu.Lock()
-	}
-	if c.err != nil {
-		err := c.err
+	if err := c.waitRoom(); err != nil {
 		w.mu.Unlock()
 		return err
 	}
-	header := wire.AppendFrameHeader(c.header[:0], f)
+	header := wire.AppendFrameHeader(c.header[:0], f, len(f.Payload))
 	c.out.put(c.wrote, header)
 	c.out.put(c.wrote+uint64(len(header)), f.Payload)
 	c.wrote += uint64(len(header) + len(f.Payload))
 	w.push(c)
 	w.unlock()
 	return nil
+}
+
+// waitRoom waits until a frame may be queued. It is called with the way's lock, which it
+// gives up meanwhile.
+func (c *Conn) waitRoom() error {
+	for c.err == nil && c.wrote-c.sent >= Backlog {
+		c.way.mu.Unlock()
+		<-c.room
+		c.way.mu.Lock()
+	}
+	return c.err
 }
 
 // Close ends the connection at once: what is queued is discarded, and the other end
@@ -157,7 +163,11 @@ func (c *Conn) fail(err error) {
 		c.err = err
 	}
 	c.fin = false
-	c.out.clear()
+	if c.draft.size > 0 {
+		c.out = buffer{} // somebody writes to it, so that it is left to the garbage collector
+	} else {
+		c.out.clear()
+	}
 	c.stopReading()
 	c.acked, c.lost = nil, nil
 	c.sent, c.una = c.wrote, c.wrote
@@ -282,7 +292,7 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 		}
 		c.una = c.acked.pop(c.una)
 		c.lost.remove(span{0, c.una}) // a part of what was lost may have come in another chunk
-		c.out.drop(c.una, c.wrote)
+		c.out.drop(c.una, c.wrote+uint64(c.draft.size))
 	}
 	if c.finAcked && c.una == c.wrote {
 		w.forget(c)

@@ -164,8 +164,8 @@ func TestTooLong(t *testing.T) {
 
 // What is no frame ends reading, and so does one that is cut off.
 func TestReceiveRefuses(t *testing.T) {
-	whole := wire.AppendFrameHeader(nil, &wire.Frame{Kind: wire.FrameData, Payload: make([]byte, 100)})
-	other := wire.AppendFrameHeader(nil, &wire.Frame{Kind: wire.FrameOpen, Payload: make([]byte, 100)})
+	whole := wire.AppendFrameHeader(nil, &wire.Frame{Kind: wire.FrameData}, 100)
+	other := wire.AppendFrameHeader(nil, &wire.Frame{Kind: wire.FrameOpen}, 100)
 	for name, c := range map[string]struct {
 		bytes []byte
 		want  error

@@ -56,7 +56,7 @@ func TestGather(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var b []byte
 			for _, f := range c.say {
-				b = append(wire.AppendFrameHeader(b, &f), f.Payload...)
+				b = append(wire.AppendFrameHeader(b, &f, len(f.Payload)), f.Payload...)
 			}
 			w := newLink().ways[1]
 			far := newConn(w, 0)
@@ -104,7 +104,7 @@ func TestGather(t *testing.T) {
 func TestGatherBeforeNonsense(t *testing.T) {
 	far := newConn(newLink().ways[1], 0)
 	f := wire.Frame{Kind: wire.FrameData, Payload: noise[:10]}
-	b := append(wire.AppendFrameHeader(nil, &f), f.Payload...)
+	b := append(wire.AppendFrameHeader(nil, &f, len(f.Payload)), f.Payload...)
 	far.deliver(&piece{data: append(b, bytes.Repeat([]byte{9}, wire.FrameHeaderSize)...)})
 	var got wire.Frame
 	if ok, err := receiveNow(far, &got); !ok || err != nil || !bytes.Equal(got.Payload, f.Payload) {

@@ -159,7 +159,7 @@ type simStream struct {
 // simText is what streams say, over and over: a byte has the same value for each offset
 // modulo simPeriod.
 var simText = func() []byte {
-	b := make([]byte, simPeriod+gatherSize)
+	b := make([]byte, simPeriod+simFrame)
 	r := rand.New(rand.NewPCG(3, 4))
 	for i := range b {
 		if b[i] = byte(r.Uint32()); i >= simPeriod {
@@ -169,10 +169,13 @@ var simText = func() []byte {
 	return b
 }()
 
-const simPeriod = 65521
+const (
+	simPeriod = 65521
+	simFrame  = 64 << 10 // the longest payload, sent or received
+)
 
 func (s *simNet) stream(from int) *simStream {
-	return &simStream{out: s.ends[from].way.open(), size: 64 << 10}
+	return &simStream{out: s.ends[from].way.open(), size: simFrame}
 }
 
 // fill says what there is room for.

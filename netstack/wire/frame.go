@@ -72,15 +72,16 @@ var (
 	ErrFrame = errors.New("malformed frame")
 )
 
-// AppendFrameHeader appends the header of f to b. The payload, which the caller
-// sends after it, may be no longer than MaxFramePayload.
-func AppendFrameHeader(b []byte, f *Frame) []byte {
+// AppendFrameHeader appends the header of f to b, for so many bytes of payload as the
+// caller sends after it; f.Payload is not looked at. They may be no more than
+// MaxFramePayload.
+func AppendFrameHeader(b []byte, f *Frame, payload int) []byte {
 	var flags byte
 	if f.Fin {
 		flags |= frameFin
 	}
 	b = append(b, frameVersion, byte(f.Kind), flags, 0)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Payload)))
+	b = binary.BigEndian.AppendUint32(b, uint32(payload))
 	b = binary.BigEndian.AppendUint32(b, f.Seq)
 	b = binary.BigEndian.AppendUint32(b, f.Ack)
 	return binary.BigEndian.AppendUint32(b, f.Edge)

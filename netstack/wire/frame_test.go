@@ -22,7 +22,7 @@ func TestFrameHeader(t *testing.T) {
 		{"fin", Frame{Kind: FrameClose, Fin: true, Seq: 7}, "01050100 00000000 00000007 00000000 00000000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := AppendFrameHeader([]byte("before"), &c.f)
+			b := AppendFrameHeader([]byte("before"), &c.f, len(c.f.Payload))
 			want := append([]byte("before"), unhex(c.want)...)
 			if !bytes.Equal(b, want) {
 				t.Fatalf("header % x, want % x", b, want)
@@ -102,7 +102,7 @@ func FuzzFrameHeader(f *testing.F) {
 			return
 		}
 		got.Payload = payload[:n]
-		if again := AppendFrameHeader(nil, &got); !bytes.Equal(again, b[:FrameHeaderSize]) {
+		if again := AppendFrameHeader(nil, &got, n); !bytes.Equal(again, b[:FrameHeaderSize]) {
 			t.Fatalf("% x was read as %+v, which is % x", b[:FrameHeaderSize], got, again)
 		}
 	})
@@ -114,7 +114,7 @@ func BenchmarkFrameHeader(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var got Frame
-		if _, err := ParseFrameHeader(AppendFrameHeader(buf, &f), &got); err != nil {
+		if _, err := ParseFrameHeader(AppendFrameHeader(buf, &f, len(f.Payload)), &got); err != nil {
 			b.Fatal(err)
 		}
 	}

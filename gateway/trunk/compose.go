@@ -1,0 +1,80 @@
+package trunk
+
+import (
+	"io"
+
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+// draft is the memory of a frame that is being written, where it will be sent from.
+type draft struct {
+	size    int      // how much there is; 0 is that no frame is being written
+	written int      // so much of it, the header included
+	pieces  [][]byte // it all,
+	free    [][]byte // and what has not been written to
+}
+
+// Begin begins a frame whose payload, at most size bytes, is written by Write, and which
+// Commit sends. It waits for room as Send does. Unless there is an error, Commit has to
+// follow, and no other frame can be sent meanwhile.
+func (c *Conn) Begin(size int) error {
+	c.sendMu.Lock()
+	w := c.way
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := c.waitRoom(); err != nil {
+		c.sendMu.Unlock()
+		return err
+	}
+	d := &c.draft
+	d.size, d.written = wire.FrameHeaderSize+min(size, wire.MaxFramePayload), 0
+	d.pieces = c.out.reserve(d.pieces[:0], c.wrote, d.size)
+	d.free = d.pieces
+	var header [wire.FrameHeaderSize]byte // comes last
+	d.write(header[:])
+	return nil
+}
+
+// Write adds to the payload of the frame that was begun. If there is no room for all of p,
+// the rest is left out, and the error is io.ErrShortWrite.
+func (c *Conn) Write(p []byte) (int, error) {
+	n := c.draft.write(p)
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
+func (d *draft) write(p []byte) (written int) {
+	for len(p) > 0 && len(d.free) > 0 {
+		n := copy(d.free[0], p)
+		if d.free[0] = d.free[0][n:]; len(d.free[0]) == 0 {
+			d.free = d.free[1:]
+		}
+		p = p[n:]
+		written += n
+	}
+	d.written += written
+	return written
+}
+
+// Commit sends the frame that was begun, whose payload is what was written; of f it takes
+// all else. If f is nil nothing is sent. An error is as that of Send.
+func (c *Conn) Commit(f *wire.Frame) error {
+	defer c.sendMu.Unlock()
+	w := c.way
+	w.mu.Lock()
+	d := &c.draft
+	if c.err == nil && f != nil {
+		c.out.put(c.wrote, wire.AppendFrameHeader(c.header[:0], f, d.written-wire.FrameHeaderSize))
+		c.wrote += uint64(d.written)
+		w.push(c)
+	}
+	err := c.err
+	clear(d.pieces)
+	d.size, d.free = 0, nil
+	c.out.cut(c.wrote)
+	c.out.drop(c.una, c.wrote)
+	w.unlock()
+	return err
+}
