@@ -129,17 +129,18 @@ func (r *Relay) answered(tcp header.TCP) {
 func (r *Relay) inject(s *wire.Segment, payload []byte) {
 	// The headers have a view of their own: the stack copies that in which they are.
 	v := buffer.NewViewSize(wire.MaxTCPHeaders)
-	v.CapLength(r.toLeg.Put(v.AsSlice(), s, len(payload)))
+	headers := r.toLeg.Put(v.AsSlice(), s, len(payload))
+	v.CapLength(headers)
 	b := buffer.MakeWithView(v)
 	if len(payload) > 0 {
 		_ = b.Append(buffer.NewViewWithData(payload)) // it has no error to return
 	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
-	protocol := ipv6.ProtocolNumber
+	protocol, ip := ipv6.ProtocolNumber, wire.IPv6Header
 	if r.conn.Near.Addr().Is4() {
-		protocol = ipv4.ProtocolNumber
+		protocol, ip = ipv4.ProtocolNumber, wire.IPv4Header
 	}
-	r.legs.tap.inject(protocol, pkt)
+	r.legs.tap.inject(protocol, pkt, ip, headers-ip)
 }
 
 // destroy ends the endpoint and waits for it, so that the next leg of the same
