@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"os"
@@ -155,9 +156,10 @@ func (a *adapter) pull(bufs [][]byte, sizes []int, offset int) int {
 // Write takes what wireguard-go has received and decrypted.
 func (a *adapter) Write(bufs [][]byte, offset int) (int, error) {
 	a.came.all.Add(uint64(len(bufs)))
+	var last ends
 	start := 0 // of the packets not passed on yet
 	for i, b := range bufs {
-		if !a.take(b[offset:]) {
+		if !a.take(b[offset:], &last) {
 			continue
 		}
 		if err := a.pass(bufs[start:i], offset); err != nil {
@@ -188,7 +190,8 @@ func (a *adapter) pass(bufs [][]byte, offset int) error {
 // and the control port, from another node's own address. wireguard-go has
 // checked that the source belongs to the peer that sent it. Gateways build
 // these packets without options or extension headers, so fixed offsets do.
-func (a *adapter) take(b []byte) bool {
+// last are the ends of the packet of trunks before.
+func (a *adapter) take(b []byte, last *ends) bool {
 	var proto byte
 	var l4 []byte
 	switch {
@@ -204,7 +207,7 @@ func (a *adapter) take(b []byte) bool {
 	}
 	switch proto {
 	case wire.ProtoTrunk:
-		return a.takeTrunk(b, l4)
+		return a.takeTrunk(b, l4, last)
 	case wire.ProtoUDP, wire.ProtoTCP:
 	default:
 		return false
@@ -265,14 +268,28 @@ func (a *adapter) between(b []byte) (*peer, netip.Addr) {
 	return a.nodes[src], src
 }
 
-// takeTrunk takes a packet of trunks.
-func (a *adapter) takeTrunk(b, payload []byte) bool {
-	from, src := a.between(b)
-	if from == nil || a.trunks == nil {
+// ends are between whom a packet goes.
+type ends struct {
+	addresses []byte // as they stand in it
+	from      *peer  // nil where it is not from a node's own address to this one's
+	src       netip.Addr
+}
+
+// takeTrunk takes a packet of trunks. They come in long rows between the same two nodes.
+func (a *adapter) takeTrunk(b, payload []byte, last *ends) bool {
+	addresses := b[12:20]
+	if b[0]>>4 == 6 {
+		addresses = b[8:40]
+	}
+	if !bytes.Equal(addresses, last.addresses) {
+		last.addresses = addresses
+		last.from, last.src = a.between(b)
+	}
+	if last.from == nil || a.trunks == nil {
 		return false
 	}
 	a.cameTrunk.all.Add(1)
-	a.trunks.Deliver(src, payload)
+	a.trunks.Deliver(last.src, payload)
 	return true
 }
 

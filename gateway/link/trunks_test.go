@@ -1,7 +1,9 @@
 package link
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -189,3 +191,23 @@ func (c chanTrunks) Pull([][]byte, []int, int) int { return 0 }
 
 func (c chanTrunks) Deliver(node netip.Addr, b []byte) { c <- node.String() + " " + string(b) }
 func (c chanTrunks) Flush()                            {}
+
+// Each packet of a batch is judged by its own ends.
+func TestAdapterTakesTrunksInRows(t *testing.T) {
+	path, f := linktest.NewPath(8), &fakeTrunks{}
+	a := withTrunks(path, f)
+	var bufs [][]byte
+	for _, ends := range [][2]string{
+		{"10.77.1.1", "10.77.2.1"}, {"10.77.1.1", "10.77.2.1"}, {"10.77.1.10", "10.77.2.1"}, {"10.77.1.10", "10.77.2.1"},
+		{"10.77.1.1", "10.77.2.10"}, {"fd77:1::1", "fd77:2::1"}, {"fd77:1::1", "fd77:2::10"}, {"10.77.1.1", "10.77.2.1"},
+	} {
+		bufs = append(bufs, pad(trunkPacket(ends[0], ends[1], fmt.Sprintf("packet %d", len(bufs)))))
+	}
+	if n, err := a.Write(bufs, 16); n != len(bufs) || err != nil {
+		t.Fatal(n, err)
+	}
+	want := []string{"10.77.1.1 packet 0", "10.77.1.1 packet 1", "fd77:1::1 packet 5", "10.77.1.1 packet 7"}
+	if !slices.Equal(f.got, want) {
+		t.Errorf("the trunks got %q, want %q", f.got, want)
+	}
+}
