@@ -15,8 +15,11 @@ func newCheck(c *wire.Connection) *wire.Checker {
 func (r *Relay) checkHears(f *wire.Frame) {
 	r.check.HeardFar(f.Ack, f.Edge)
 	r.check.Heard(f.Payload)
+	for _, b := range f.Further {
+		r.check.Heard(b)
+	}
 	if f.Fin {
-		r.check.HeardFin(f.Seq + uint32(len(f.Payload)))
+		r.check.HeardFin(f.Seq + uint32(f.Size()))
 	}
 }
 

@@ -16,8 +16,8 @@ func TestCheckReleases(t *testing.T) {
 	}{
 		{wire.ViolationAck, func(r *Relay) { r.gate.HeardFar(n(4), n(soloEdge)) }, func(s *soloist) { s.relay.tell() }},
 		{wire.ViolationEdge, func(r *Relay) { r.gate.HeardFar(n(0), n(soloEdge+3200)) }, func(s *soloist) { s.relay.tell() }},
-		{wire.ViolationUnheard, func(r *Relay) { r.gate.Feed(9) }, func(s *soloist) { s.relay.feed([]byte("invented!")) }},
-		{wire.ViolationPayload, func(r *Relay) { r.gate.Feed(9); r.check.Heard([]byte("said that")) }, func(s *soloist) { s.relay.feed([]byte("said this")) }},
+		{wire.ViolationUnheard, func(r *Relay) { r.gate.Feed(9) }, func(s *soloist) { s.relay.feed(&wire.Frame{Payload: []byte("invented!")}) }},
+		{wire.ViolationPayload, func(r *Relay) { r.gate.Feed(9); r.check.Heard([]byte("said that")) }, func(s *soloist) { s.relay.feed(&wire.Frame{Payload: []byte("said this")}) }},
 		{wire.ViolationFin, func(*Relay) {}, func(s *soloist) { s.relay.sayFin() }},
 		{wire.ViolationSeq, func(r *Relay) {
 			r.gate.HeardNear(f(1), f(soloEdge))

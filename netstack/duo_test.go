@@ -405,6 +405,7 @@ func (s *duoSite) attach(said *wire.Position, make func(wire.Connection, Tracker
 // adopt makes the site i ask for a relay.
 func (d *duo) adopt(i int) error {
 	mine, theirs := newTrunks(d.bell)
+	mine.inPieces, theirs.inPieces = true, true
 	s, other := d.site[i], d.site[1-i]
 	err := s.attach(nil, func(c wire.Connection, t Tracker) (*Relay, error) { return s.legs.Offer(c, t, mine, 0) })
 	if err != nil {

@@ -93,7 +93,9 @@ type memTrunk struct {
 	in, out *lane
 	last    []byte // the payload that Receive has lent
 	draft   []byte // that of the frame that was begun
-	quality atomic.Pointer[Quality]
+	// inPieces says that what this end receives lies in several.
+	inPieces bool
+	quality  atomic.Pointer[Quality]
 }
 
 var _ Trunk = (*memTrunk)(nil)
@@ -176,6 +178,10 @@ func (t *memTrunk) Receive(f *wire.Frame) error {
 	l.frames = l.frames[1:]
 	l.bytes -= len(f.Payload)
 	t.last = f.Payload
+	if third := len(f.Payload) / 3; t.inPieces && f.Kind == wire.FrameData && third > 0 {
+		f.Further = [][]byte{f.Payload[third : 2*third], f.Payload[2*third:]}
+		f.Payload = f.Payload[:third]
+	}
 	return nil
 }
 

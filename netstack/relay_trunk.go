@@ -274,7 +274,7 @@ func (r *Relay) receive() {
 		case f.Kind == wire.FrameAccept && !answered:
 			answered = true
 			r.begin(f.Seq)
-			r.heard(&f)
+			r.heard(&f, 0)
 			r.catchUp()
 			r.tell()
 		case f.Kind == wire.FrameData && answered:
@@ -316,8 +316,9 @@ func (r *Relay) catchUp() {
 
 // data handles a frame of the connection, and reports whether the relay goes on.
 func (r *Relay) data(f *wire.Frame) bool {
+	size := f.Size()
 	r.mu.Lock()
-	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || len(f.Payload) > 0)
+	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || size > 0)
 	r.mu.Unlock()
 	switch {
 	case !inSequence:
@@ -327,11 +328,11 @@ func (r *Relay) data(f *wire.Frame) bool {
 		r.release(endPastFin)
 		return false
 	}
-	if due := r.heard(f); due {
+	if due := r.heard(f, size); due {
 		r.sendReset()
 		return false
 	}
-	if !r.feed(f.Payload) {
+	if !r.feed(f) {
 		return false
 	}
 	r.tell()
@@ -347,15 +348,15 @@ func (r *Relay) data(f *wire.Frame) bool {
 	return true
 }
 
-// heard takes the progress that a frame tells of, before its payload. It reports
-// whether the RST that waits is due.
-func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
+// heard takes the progress that a frame with so many bytes of payload tells of, before
+// these. It reports whether the RST that waits is due.
+func (r *Relay) heard(f *wire.Frame, payload int) (resetDue bool) {
 	now := r.legs.cfg.Now()
 	r.mu.Lock()
-	if r.gate.HeardFar(f.Ack, f.Edge) || len(f.Payload) > 0 {
+	if r.gate.HeardFar(f.Ack, f.Edge) || payload > 0 {
 		r.moved = now
 	}
-	r.gate.Feed(len(f.Payload))
+	r.gate.Feed(payload)
 	end := r.gate.Fed()
 	if r.check != nil {
 		r.checkHears(f)
@@ -373,15 +374,14 @@ func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
 	return due
 }
 
-// feed gives payload to the leg, and waits for room.
-func (r *Relay) feed(payload []byte) bool {
-	for len(payload) > 0 {
-		r.writing = payload
-		n, err := r.leg.ep.Write(&r.writing, tcpip.WriteOptions{})
-		r.writing = nil
+// feed gives the payload of a frame to the leg, and waits for room.
+func (r *Relay) feed(f *wire.Frame) bool {
+	w := &r.writing
+	w.first, w.further = f.Payload, f.Further
+	for w.Len() > 0 {
+		_, err := r.leg.ep.Write(w, tcpip.WriteOptions{})
 		switch err.(type) {
 		case nil:
-			payload = payload[n:]
 			continue
 		case *tcpip.ErrWouldBlock:
 		default:
@@ -394,21 +394,44 @@ func (r *Relay) feed(payload []byte) bool {
 			return false
 		}
 	}
+	*w = pieces{}
 	return true
 }
 
-// slice is a tcpip.Payloader.
-type slice []byte
-
-func (s *slice) Read(b []byte) (int, error) {
-	if len(*s) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b, *s)
-	*s = (*s)[n:]
-	return n, nil
+// pieces are payload that a leg takes from where it lies. It takes no more than it has
+// room for, and then all that it has taken.
+type pieces struct {
+	first   []byte
+	further [][]byte
 }
 
-func (s *slice) Len() int { return len(*s) }
+var _ tcpip.Payloader = (*pieces)(nil)
 
-var _ tcpip.Payloader = (*slice)(nil)
+// Len is what is left, in bytes.
+func (p *pieces) Len() int {
+	n := len(p.first)
+	for _, b := range p.further {
+		n += len(b)
+	}
+	return n
+}
+
+func (p *pieces) Read(b []byte) (n int, err error) {
+	for {
+		if len(p.first) == 0 {
+			if len(p.further) == 0 {
+				break
+			}
+			p.first, p.further = p.further[0], p.further[1:]
+		}
+		m := copy(b[n:], p.first)
+		p.first = p.first[m:]
+		if n += m; n == len(b) {
+			return n, nil
+		}
+	}
+	if n == 0 {
+		return 0, io.EOF // also for an empty b: netstack asks so whether there is more
+	}
+	return n, nil
+}

@@ -94,6 +94,7 @@ func newSolo(t *testing.T, options ...soloOption) *soloist {
 	}
 	s.legs = legs
 	s.mine, s.trunk = newTrunks(s.bell)
+	s.mine.inPieces = true
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- legs.Run(ctx) }()

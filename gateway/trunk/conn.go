@@ -46,12 +46,12 @@ type Conn struct {
 	room chan struct{} // holds a token when Send is to look,
 	data chan struct{} // and when Receive is
 
-	// Receive's own: how much is left of the payload of frame, and how many bytes of the
-	// stream the last call has returned.
-	frame    wire.Frame
-	rest     int
-	handed   int
-	gathered *[gatherSize]byte // where it was put together, if it was not in one piece
+	// Receive's own: how much is left of the payload of frame, how many bytes of the
+	// stream the last call has returned, and where most of them lie.
+	frame   wire.Frame
+	rest    int
+	handed  int
+	further [][]byte
 
 	// All below belongs to the way's lock.
 

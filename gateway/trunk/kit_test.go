@@ -78,6 +78,7 @@ type hearer struct {
 // take takes one frame. One with data may be a part of one that was said, or several that
 // follow each other.
 func (h *hearer) take(f *wire.Frame) error {
+	inOne(f)
 	if len(h.want) == 0 {
 		return fmt.Errorf("%v with %d bytes comes, and nothing was said", f.Kind, len(f.Payload))
 	}
@@ -119,12 +120,26 @@ func (h *hearer) take(f *wire.Frame) error {
 // headerOf is a frame without its payload.
 func headerOf(f *wire.Frame) wire.Frame {
 	h := *f
-	h.Payload = nil
+	h.Payload, h.Further = nil, nil
 	return h
 }
 
-// receiveNow is Receive where it does not have to wait.
+// receiveNow is Receive where it does not have to wait, with the payload in one piece.
 func receiveNow(c *Conn, f *wire.Frame) (ok bool, err error) {
+	ok, err = receivePieces(c, f)
+	inOne(f)
+	return ok, err
+}
+
+// inOne puts a frame's payload into one piece.
+func inOne(f *wire.Frame) {
+	if len(f.Further) > 0 {
+		f.Payload, f.Further = slices.Concat(append([][]byte{f.Payload}, f.Further...)...), nil
+	}
+}
+
+// receivePieces is Receive where it does not have to wait.
+func receivePieces(c *Conn, f *wire.Frame) (ok bool, err error) {
 	c.way.mu.Lock()
 	ok, err = c.receive(f)
 	if c.windowDue {

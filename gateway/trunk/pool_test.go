@@ -288,6 +288,7 @@ func TestSendIsShared(t *testing.T) {
 			if err := far.Receive(&f); err != nil {
 				t.Fatal(err)
 			}
+			inOne(&f)
 			if f.Edge != next[f.Ack] || len(bytes.Trim(f.Payload, string(rune(f.Ack)))) > 0 {
 				t.Fatalf("frame %d of sender %d, want %d, or others' bytes", f.Edge, f.Ack, next[f.Ack])
 			}

@@ -2,18 +2,14 @@ package trunk
 
 import (
 	"io"
-	"sync"
 
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// gatherings lends Receive memory while there is something to put together.
-var gatherings = sync.Pool{New: func() any { return new([gatherSize]byte) }}
-
 // Receive waits for the next frame. The payload is valid until the next Receive. Of data
-// it returns what is there: a long frame may come in parts, each of which says the same,
-// and several that follow each other as one, which says what the last of them does. At the
-// end of the frames, after the other end's Finish, the error is io.EOF; after this
+// it returns what is there, where it lies: a long frame may come in parts, each of which
+// says the same, and several that follow each other as one, which says what the last of
+// them does. At the end of the frames, after the other end's Finish, the error is io.EOF; after this
 // end's Close or Finish, net.ErrClosed.
 func (c *Conn) Receive(f *wire.Frame) error {
 	w := c.way
@@ -33,8 +29,8 @@ func (c *Conn) Receive(f *wire.Frame) error {
 
 // receive is Receive as far as it does not have to wait.
 func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
+	clear(c.further)
 	if c.err != nil {
-		c.giveBack()
 		return false, c.err
 	}
 	c.consume(c.handed)
@@ -61,7 +57,6 @@ func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
 		c.in.get(c.read, f.Payload)
 		return true, nil
 	}
-	c.giveBack()
 	if c.eof && c.whole == c.eofAt {
 		if c.rest > 0 || c.read < c.whole {
 			return false, io.ErrUnexpectedEOF
@@ -80,29 +75,22 @@ func (c *Conn) headerAt(at uint64) (f wire.Frame, payload int, err error) {
 }
 
 // gather makes one frame of the payload that is there, of this frame and of those that go
-// on from it: whoever takes it had better have it in one piece. It says what the last of
-// them says of the other direction.
+// on from it: whoever takes it had better have it at once. It says what the last of them
+// says of the other direction.
 func (c *Conn) gather(f *wire.Frame) {
 	seq, at, size := c.frame.Seq, c.read, 0
-	var payload []byte
-	joined := false
+	var first []byte
+	c.further = c.further[:0]
 	for {
 		n := min(uint64(c.rest), c.whole-at, uint64(gatherSize-size))
 		if n == 0 {
 			break
 		}
 		p := c.in.piece(at, int(n))
-		switch {
-		case size == 0:
-			payload = p // where it lies
-		case !joined:
-			if c.gathered == nil {
-				c.gathered = gatherings.Get().(*[gatherSize]byte)
-			}
-			payload, joined = c.gathered[:copy(c.gathered[:], payload)], true
-		}
-		if joined {
-			payload = append(payload, p...)
+		if size == 0 {
+			first = p
+		} else {
+			c.further = append(c.further, p)
 		}
 		size += len(p)
 		at += uint64(len(p))
@@ -112,7 +100,7 @@ func (c *Conn) gather(f *wire.Frame) {
 	}
 	c.handed = int(at - c.read)
 	*f = c.frame
-	f.Seq, f.Payload, f.Fin = seq, payload, f.Fin && c.rest == 0
+	f.Seq, f.Payload, f.Further, f.Fin = seq, first, c.further, f.Fin && c.rest == 0
 }
 
 // follow goes on to the next frame, behind those without payload, if this one is over and
@@ -127,14 +115,6 @@ func (c *Conn) follow(at uint64) uint64 {
 		at += wire.FrameHeaderSize
 	}
 	return at
-}
-
-// giveBack returns the memory that gather has taken.
-func (c *Conn) giveBack() {
-	if c.gathered != nil {
-		gatherings.Put(c.gathered)
-		c.gathered = nil
-	}
 }
 
 // consume takes n bytes out of what has come, and lets the other end send more.

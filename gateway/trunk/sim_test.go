@@ -209,12 +209,7 @@ func (st *simStream) drain(t *testing.T, s *simNet, to int) {
 	}
 	var f wire.Frame
 	for {
-		st.in.way.mu.Lock()
-		ok, err := st.in.receive(&f)
-		if st.in.windowDue {
-			st.in.way.push(st.in)
-		}
-		st.in.way.unlock()
+		ok, err := receiveNow(st.in, &f)
 		if err != nil || !ok {
 			return
 		}

@@ -23,6 +23,18 @@ type Frame struct {
 	// Payload has at most MaxFramePayload bytes. What it means, apart from data, is
 	// up to those who talk.
 	Payload []byte
+	// Further is the rest of the payload of data that has been received, in pieces as it
+	// has come. No sender has any.
+	Further [][]byte
+}
+
+// Size is how many bytes of payload there are.
+func (f *Frame) Size() int {
+	n := len(f.Payload)
+	for _, b := range f.Further {
+		n += len(b)
+	}
+	return n
 }
 
 // FrameKind says what a frame is for.
