@@ -111,6 +111,12 @@ func (p *pipe) take() []byte {
 	return b
 }
 
+func (p *pipe) empty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.q) == 0
+}
+
 func (p *pipe) end() {
 	p.mu.Lock()
 	p.done = true
@@ -182,6 +188,7 @@ func (s *duoSite) SendPacket(pkt []byte) {
 
 // runFromDB does what Path.Read does.
 func (s *duoSite) runFromDB() {
+	var held []*Relay
 	for b := s.fromDB.take(); b != nil; b = s.fromDB.take() {
 		var p wire.Packet
 		if wire.Parse(&p, b) != wire.OK || p.Proto != wire.ProtoTCP {
@@ -193,8 +200,20 @@ func (s *duoSite) runFromDB() {
 		}
 		s.hear(&p)
 		r := s.pass(&p, true)
-		if r != nil && !r.FromHost(&p, false) {
-			continue
+		if r != nil {
+			raw, hold := r.FromHost(&p, false)
+			if hold > 0 {
+				held = append(held, r)
+			}
+			if s.fromDB.empty() {
+				for _, r := range held {
+					r.Settle()
+				}
+				held = held[:0]
+			}
+			if !raw {
+				continue
+			}
 		}
 		s.SendLink(bytes.Clone(b))
 	}

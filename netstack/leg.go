@@ -127,14 +127,22 @@ func (r *Relay) answered(tcp header.TCP) {
 
 // inject gives the leg a segment of the near database, in the leg's terms.
 func (r *Relay) inject(s *wire.Segment, payload []byte) {
+	var data buffer.Buffer
+	if len(payload) > 0 {
+		data = buffer.MakeWithView(buffer.NewViewWithData(payload))
+	}
+	r.deliver(s, data, len(payload))
+}
+
+// deliver is inject for a payload of size bytes that the stack has already. It takes it
+// over.
+func (r *Relay) deliver(s *wire.Segment, data buffer.Buffer, size int) {
 	// The headers have a view of their own: the stack copies that in which they are.
 	v := buffer.NewViewSize(wire.MaxTCPHeaders)
-	headers := r.toLeg.Put(v.AsSlice(), s, len(payload))
+	headers := r.toLeg.Put(v.AsSlice(), s, size)
 	v.CapLength(headers)
 	b := buffer.MakeWithView(v)
-	if len(payload) > 0 {
-		_ = b.Append(buffer.NewViewWithData(payload)) // it has no error to return
-	}
+	b.Merge(&data)
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
 	protocol, ip := ipv6.ProtocolNumber, wire.IPv6Header
 	if r.conn.Near.Addr().Is4() {

@@ -45,6 +45,7 @@ type Relay struct {
 	// wait for the last. It comes before mu.
 	out sync.Mutex
 
+	held    holding
 	writing pieces // what the leg writes from: one for all calls, which make it escape
 
 	mu    sync.Mutex

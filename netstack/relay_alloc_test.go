@@ -149,6 +149,7 @@ func (m *treadmill) out() {
 	m.packet.Seq, m.packet.Ack = m.sent, m.acked+f(0)
 	m.sent += millPayload
 	m.relay.FromHost(&m.packet, false)
+	m.relay.Settle()
 	m.until(func() bool { return m.carried.Load() >= want })
 	m.feed <- 0 // acknowledged
 }
@@ -161,6 +162,7 @@ func (m *treadmill) in() {
 			m.acked = end
 			m.ack.Seq, m.ack.Ack = m.sent, end+f(0)
 			m.relay.FromHost(&m.ack, false)
+			m.relay.Settle()
 		}
 		return m.acked == want
 	})

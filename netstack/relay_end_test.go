@@ -304,7 +304,7 @@ func TestRelayReset(t *testing.T) {
 		wire.Parse(&p, bytes.Clone(rst))
 		p.SetPartial()
 		for range 2 {
-			if s.relay.FromHost(&p, true) {
+			if raw, _ := s.relay.FromHost(&p, true); raw {
 				t.Error("the RST overtakes the bytes before it")
 			}
 		}

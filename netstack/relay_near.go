@@ -2,22 +2,24 @@ package netstack
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // FromHost takes a segment of the near database, and reports whether it is to be
 // forwarded raw. It is called by one goroutine at a time and keeps nothing of p.
-// partial says that the checksum of p is not finished.
-func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
+// partial says that the checksum of p is not finished. Where hold isn't 0, Settle has to
+// be called by then.
+func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Duration) {
 	switch {
 	case p.Flags&wire.SYN != 0:
-		return true
+		return true, 0
 	case p.Flags&wire.RST != 0:
-		return r.reset(p, partial)
+		return r.reset(p, partial), 0
 	case p.Flags&wire.URG != 0:
 		r.release(endUrgent)
-		return true
+		return true, 0
 	}
 	payload := p.Payload()
 	end := p.Seq + uint32(len(payload))
@@ -28,7 +30,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 	if r.end != nil || r.rst != nil {
 		raw = r.rst == nil
 		r.mu.Unlock()
-		return raw
+		return raw, 0
 	}
 	edge := p.Ack + uint32(p.Window)<<r.conn.NearSaid.Scale
 	news := r.gate.HeardNear(p.Ack, edge)
@@ -85,10 +87,11 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 		}
 	}
 	finNow := r.finDue()
+	most := r.gate.Spacing() / holdPart
 	r.mu.Unlock()
 
 	if toLeg && !wait {
-		r.inject(&s, payload)
+		hold = r.toLegSoon(&s, payload, news, most)
 	}
 	if news || fresh {
 		r.wake()
@@ -96,7 +99,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool) {
 	if finNow {
 		r.sayFin()
 	}
-	return raw
+	return raw, hold
 }
 
 // segment is a segment of the near database in the leg's terms. A FIN is not shown

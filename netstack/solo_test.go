@@ -40,7 +40,9 @@ type soloist struct {
 	trunk *memTrunk // the other gateway's
 	conn  wire.Connection
 	stop  func()
-	sins  bool // the rule is broken on purpose
+	sins  bool          // the rule is broken on purpose
+	holds bool          // the test calls Settle, and not host
+	kept  time.Duration // for which host's last segment may be held
 
 	mu       sync.Mutex
 	out      []written
@@ -314,7 +316,10 @@ func (s *soloist) packet(flags uint8, seq, ack, edge int, payload []byte, option
 func (s *soloist) host(flags uint8, seq, ack, edge int, payload []byte, options ...byte) bool {
 	s.Helper()
 	p := s.packet(flags, seq, ack, edge, payload, options...)
-	raw := s.relay.FromHost(p, false)
+	raw, hold := s.relay.FromHost(p, false)
+	if s.kept = hold; !s.holds {
+		s.relay.Settle()
+	}
 	clear(p.B) // it keeps nothing of it
 	return raw
 }

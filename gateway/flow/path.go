@@ -46,6 +46,7 @@ type Path struct {
 	view view   // of the packet that is being judged
 	// relayed is the packet that a Relay looks at.
 	relayed wire.Packet
+	held    held
 
 	joins   sync.Pool // *joiner
 	relayer atomic.Pointer[Relayer]
@@ -117,11 +118,15 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			p.wait()
 			return p.take(bufs, sizes, offset), nil
 		}
+		if err := p.held.see(p.table.cfg.Now, p.host); err != nil {
+			return 0, err
+		}
 		n, o, err := p.host.Read(p.buf[:])
 		p.watch.reads.Add(1)
 		woken := false
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// First rearm, then look what there is: a Wake in between is not lost.
+			p.held.armed = false
 			if err := p.host.SetReadDeadline(time.Time{}); err != nil {
 				return 0, fmt.Errorf("rearm the host's device: %w", err)
 			}
@@ -252,7 +257,11 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 		}
 		if r := f.relay.Load(); r != nil {
 			p.relayed = pkt // the Relay makes what it is given escape
-			if !(*r).FromHost(&p.relayed, o.NeedsCsum) {
+			raw, hold := (*r).FromHost(&p.relayed, o.NeedsCsum)
+			if hold > 0 {
+				p.held.add(now, *r, hold)
+			}
+			if !raw {
 				return 0, wire.OK
 			}
 		} else if w := f.wants.Load(); w != wantsNothing {

@@ -195,12 +195,13 @@ func TestRevokeDormant(t *testing.T) {
 // carried is a Relay that notes what it is told.
 type carried struct{ said []string }
 
-func (c *carried) FromHost(*wire.Packet, bool) bool { return false }
-func (c *carried) FromLink(*wire.Packet)            {}
-func (c *carried) TooBig(int)                       {}
-func (c *carried) Forget()                          { c.said = append(c.said, "forget") }
-func (c *carried) Revoke()                          { c.said = append(c.said, "revoke") }
-func (c *carried) HandBack()                        { c.said = append(c.said, "hand back") }
+func (c *carried) FromHost(*wire.Packet, bool) (bool, time.Duration) { return false, 0 }
+func (c *carried) Settle()                                           {}
+func (c *carried) FromLink(*wire.Packet)                             {}
+func (c *carried) TooBig(int)                                        {}
+func (c *carried) Forget()                                           { c.said = append(c.said, "forget") }
+func (c *carried) Revoke()                                           { c.said = append(c.said, "revoke") }
+func (c *carried) HandBack()                                         { c.said = append(c.said, "hand back") }
 
 // TestRevokeRelayed: a relay hears what becomes of its rule, and is in charge no longer
 // when there is none.

@@ -28,8 +28,11 @@ const (
 // may call those of the Handle.
 type Relay interface {
 	// FromHost takes a segment of the near end and reports whether it is to be
-	// forwarded raw, too. partial says that its checksum is not finished.
-	FromHost(p *wire.Packet, partial bool) (raw bool)
+	// forwarded raw, too. partial says that its checksum is not finished. If hold isn't
+	// 0, the Relay holds something, and Settle is to be called before so long has passed.
+	FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Duration)
+	// Settle ends that: nothing is held any more.
+	Settle()
 	// FromLink takes notice of a segment of the far end that came raw.
 	FromLink(p *wire.Packet)
 	// TooBig takes notice that a router toward the near end takes packets of up to mtu
