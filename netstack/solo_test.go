@@ -33,16 +33,17 @@ type written struct {
 type soloist struct {
 	*testing.T
 	bell
-	clock *clock
-	legs  *Legs
-	relay *Relay
-	mine  *memTrunk // the node's end of the trunk
-	trunk *memTrunk // the other gateway's
-	conn  wire.Connection
-	stop  func()
-	sins  bool          // the rule is broken on purpose
-	holds bool          // the test calls Settle, and not host
-	kept  time.Duration // for which host's last segment may be held
+	clock   *clock
+	legs    *Legs
+	relay   *Relay
+	mine    *memTrunk // the node's end of the trunk
+	trunk   *memTrunk // the other gateway's
+	conn    wire.Connection
+	stop    func()
+	sins    bool          // the rule is broken on purpose
+	holds   bool          // the test calls Settle, and not host
+	stopped atomic.Int64  // what a clock shows that stands still
+	kept    time.Duration // for which host's last segment may be held
 
 	mu       sync.Mutex
 	out      []written

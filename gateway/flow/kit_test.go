@@ -73,7 +73,8 @@ type device struct {
 	fail     error
 	in       []packet
 	out      []packet
-	deadline bool
+	deadline bool      // it has passed
+	until    time.Time // it has not
 	closed   bool
 	wake     chan struct{}
 	rearmed  func() // called when the deadline is taken back; may be nil
@@ -156,7 +157,12 @@ func (d *device) Write(vec [][]byte, o wire.Offload) error {
 
 func (d *device) SetReadDeadline(t time.Time) error {
 	d.mu.Lock()
-	d.deadline = !t.IsZero()
+	d.deadline, d.until = false, time.Time{}
+	if t.After(time.Now()) {
+		d.until = t
+	} else {
+		d.deadline = !t.IsZero()
+	}
 	d.mu.Unlock()
 	d.signal()
 	if t.IsZero() && d.rearmed != nil {

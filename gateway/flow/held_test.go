@@ -1,0 +1,89 @@
+package flow
+
+import (
+	"testing"
+	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
+	"github.com/onewaylink/gw/netstack/wire/wiretest"
+)
+
+// holder is a Relay that holds what comes.
+type holder struct {
+	carried
+	hold    time.Duration
+	held    bool
+	settled int
+}
+
+func (h *holder) FromHost(*wire.Packet, bool) (raw bool, hold time.Duration) {
+	if h.held {
+		return false, 0
+	}
+	h.held = true
+	return false, h.hold
+}
+
+func (h *holder) Settle() { h.held, h.settled = false, h.settled+1 }
+
+// What Relays hold is settled when the first of them is due, and the device that is read
+// has a deadline by which that is seen.
+func TestHeld(t *testing.T) {
+	const minute = time.Minute // so that no deadline passes by itself
+	g := newGW(t, policy(ModeRelay, 5432))
+	var relays []*holder
+	var talks []*talk
+	for i, hold := range []time.Duration{3 * minute, 2 * minute} {
+		k := newTalk(redDB, grayDB)
+		k.src = at([]string{"10.77.1.10:40000", "10.77.1.10:40001"}[i])
+		g.open(k)
+		h := &holder{hold: hold}
+		if err := g.table.Attach(k.src, k.dst, "", nil, func(wire.Connection, *Handle) (Relay, error) { return h, nil }); err != nil {
+			t.Fatal(err)
+		}
+		relays, talks = append(relays, h), append(talks, k)
+	}
+	settled := func(want int) {
+		t.Helper()
+		for i, h := range relays {
+			if h.settled != want || h.held {
+				t.Errorf("relay %d: settled %d times, holds: %v; want %d times", i, h.settled, h.held, want)
+			}
+		}
+	}
+	say := func() {
+		for _, k := range talks {
+			g.out(k.call(wiretest.ACK, 'x'))
+		}
+	}
+	say()
+	if left := time.Until(g.host.until); left <= minute || left > 3*minute {
+		t.Errorf("the device's deadline is in %v", left)
+	}
+	say() // more of it
+	for _, h := range relays {
+		if !h.held || h.settled > 0 {
+			t.Error("settled too early")
+		}
+	}
+	g.now += 2*minute - 30*time.Second
+	// The deadline passes, by another's doing or not quite on time.
+	if err := g.host.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	g.readAll()
+	if left := time.Until(g.host.until); left > minute || !relays[0].held || !relays[1].held {
+		t.Errorf("not due yet, but it has settled, or nothing is waited for any more: %v", left)
+	}
+	g.now += 30 * time.Second
+	g.readAll()
+	settled(1)
+
+	say()
+	g.now += 2 * minute
+	g.readAll()
+	settled(2)
+	g.now += time.Hour
+	g.readAll()
+	settled(2)
+}
