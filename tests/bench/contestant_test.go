@@ -180,8 +180,6 @@ func startWith(b *testing.B, name string, cfg lab.Config, mode, local string) *c
 		r.Subnets[0], r.Subnets[1], keys[r].Public(), r.GW().Node4, r.GW().Node6,
 		g.Subnets[0], g.Subnets[1], keys[g].Public(), g.GW().Node4, g.GW().Node6, g.GW().WAN4, mode,
 	) + local
-	ctx, cancel := context.WithTimeout(b.Context(), patience)
-	defer cancel()
 	for _, s := range []*lab.Site{g, r} {
 		dir := filepath.Join(l.Dir, s.Name)
 		if err := errors.Join(
@@ -200,15 +198,32 @@ func startWith(b *testing.B, name string, cfg lab.Config, mode, local string) *c
 		}
 		c.gateways = append(c.gateways, p)
 	}
-	for i, s := range []*lab.Site{g, r} {
-		socket := filepath.Join(l.Dir, s.Name, "gw.sock")
+	c.awaitLinks(b, 0)
+	return c
+}
+
+// setWAN makes the WAN what is said, and waits until the gateways know how long it is:
+// their round trips are smoothed.
+func (c *contestant) setWAN(b *testing.B, wan lab.Impairment) {
+	b.Helper()
+	c.Box.SetBoth(wan)
+	c.awaitLinks(b, 2*wan.Delay*9/10)
+}
+
+// awaitLinks waits until the link of both gateways is up, with such a round trip at least.
+func (c *contestant) awaitLinks(b *testing.B, rtt time.Duration) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	defer cancel()
+	for i, s := range []*lab.Site{c.Gray, c.Red} {
+		socket := filepath.Join(c.Dir, s.Name, "gw.sock")
 		err := lab.Until(ctx, s.Name+"'s link", func() (bool, error) {
 			select {
 			case <-c.gateways[i].Done():
 				return false, fmt.Errorf("gw has ended:\n%s", c.gateways[i].Log)
 			default:
 			}
-			out, err := s.GW().Command(ctx, program, "status", "--json", "--socket", socket).Output()
+			out, err := s.GW().Command(ctx, c.program, "status", "--json", "--socket", socket).Output()
 			if err != nil {
 				return false, nil // not listening yet
 			}
@@ -216,11 +231,10 @@ func startWith(b *testing.B, name string, cfg lab.Config, mode, local string) *c
 			if err := json.Unmarshal(out, &st); err != nil {
 				return false, err
 			}
-			return len(st.Links) == 1 && st.Links[0].State == status.LinkUp, nil
+			return len(st.Links) == 1 && st.Links[0].State == status.LinkUp && st.Links[0].RTT.Duration() >= rtt, nil
 		})
 		if err != nil {
 			b.Fatalf("%v\n%s", err, strings.TrimSpace(c.gateways[i].Log.Tail(20)))
 		}
 	}
-	return c
 }

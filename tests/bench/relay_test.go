@@ -152,7 +152,7 @@ func BenchmarkRelayCleanWAN(b *testing.B) {
 	impaired := lab.Config{Impaired: true}
 	all := []*contestant{startMode(b, "gw relay", impaired, "relay", ""), startGW(b, "gw route", impaired, "")}
 	for _, c := range all {
-		c.Box.SetBoth(longWAN(0))
+		c.setWAN(b, longWAN(0))
 	}
 	bulk(b, newTable("The same over a clean WAN of 40 ms and 300 Mbit/s", all), all, bulkBytes/4)
 }
