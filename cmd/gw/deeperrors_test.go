@@ -44,7 +44,7 @@ var deep = []struct {
 	}},
 	{"gw up ends with these while it runs", []origin{
 		{"gateway/link/link.go", addsAnew}, {"gateway/link/refusal.go", addsAnew}, {"gateway/link/bind/socket.go", addsAnew}, {"gateway/link/bind/bind.go", addsAnew},
-		{"gateway/flow/path.go", addsAnew}, {"gateway/ask/server.go", addsAnew},
+		{"gateway/flow/path.go", addsAnew}, {"gateway/flow/held.go", addsAnew}, {"gateway/ask/server.go", addsAnew},
 		{"gateway/records/server.go", addsAnew}, {"gateway/status/serve.go", addsAnew}, {"gateway/web/page.go", addsAnew}, {"gateway/process/process.go", addsAnew},
 		{"netstack/listener.go", addsAnew},
 	}},
@@ -85,7 +85,6 @@ var unreached = map[string]string{
 	"ha/sink.go":                                 "a message that is bad is counted",
 	"netstack/leg.go":                            "the relay ends, and the connection is raw",
 	"netstack/open.go":                           "the relay ends, and the connection is raw",
-	"netstack/relay_trunk.go":                    "the relay ends, and the connection is raw",
 	"netstack/wire/fragcut.go":                   "the packet is dropped, and counted",
 	"netstack/wire/frame.go":                     "the trunk ends, and the connection is raw",
 }
