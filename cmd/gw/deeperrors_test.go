@@ -43,7 +43,7 @@ var deep = []struct {
 		{"gateway/link/config.go", addsOurs}, {"gateway/link/hello/peer.go", addsOurs}, {"gateway/hostnet/water.go", addsKernel},
 	}},
 	{"gw up ends with these while it runs", []origin{
-		{"gateway/link/link.go", addsAnew}, {"gateway/link/refusal.go", addsAnew}, {"gateway/link/bind/socket.go", addsAnew}, {"gateway/link/bind/bind.go", addsAnew},
+		{"gateway/link/link.go", addsAnew}, {"gateway/link/refusal.go", addsAnew}, {"gateway/link/bind/socket.go", addsAnew}, {"gateway/link/bind/ready.go", addsAnew}, {"gateway/link/bind/bind.go", addsAnew},
 		{"gateway/flow/path.go", addsAnew}, {"gateway/flow/held.go", addsAnew}, {"gateway/ask/server.go", addsAnew},
 		{"gateway/records/server.go", addsAnew}, {"gateway/status/serve.go", addsAnew}, {"gateway/web/page.go", addsAnew}, {"gateway/process/process.go", addsAnew},
 		{"netstack/listener.go", addsAnew},

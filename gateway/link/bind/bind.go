@@ -113,12 +113,12 @@ func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if v4 != nil {
 		b.v4.Store(v4)
 		fns = append(fns, newReceiver(b, v4, b.closed).receiveIPv4)
-		port = v4.port()
+		port = v4.port
 	}
 	if v6 != nil {
 		b.v6.Store(v6)
 		fns = append(fns, newReceiver(b, v6, b.closed).receiveIPv6)
-		port = v6.port()
+		port = v6.port
 	}
 	return fns, port, nil
 }
@@ -139,7 +139,7 @@ func (b *Bind) Close() error {
 	var errs []error
 	for _, at := range []*atomic.Pointer[socket]{&b.v4, &b.v6} {
 		if s := at.Swap(nil); s != nil {
-			errs = append(errs, s.conn.Close())
+			errs = append(errs, s.close())
 		}
 	}
 	return errors.Join(errs...)

@@ -7,6 +7,8 @@
 //     their control messages (UDP GSO and GRO, the sticky source address).
 //   - send.go, receive.go, scatter.go: the two ways of a datagram through a
 //     socket.
+//   - moderate.go, ready.go: when the receiver lets datagrams gather, and how
+//     nobody is woken meanwhile.
 //   - endpoint.go: the address of a peer as wireguard-go holds it.
 //   - message.go, handshake.go, echo.go: which handshake messages may pass,
 //     and the quick repetition of the ones that got lost.

@@ -55,12 +55,13 @@ type receiver struct {
 
 	asked int // messages that the next call may bring
 	errno syscall.Errno
-	read  func(fd uintptr) bool
+	try   func() bool      // tryRead, and
+	call  func(fd uintptr) // receiveNow, once for all
 }
 
 func newReceiver(b *Bind, s *socket, closed <-chan struct{}) *receiver {
 	r := &receiver{b: b, s: s, closed: closed, bufs: make([]byte, receiveMessages*receiveBuffer)}
-	r.read = r.tryRead
+	r.try, r.call = r.tryRead, r.receiveNow
 	for i := range r.msgs {
 		buf := r.buffer(i)
 		r.iovs[i].Base = &buf[0]
@@ -178,6 +179,7 @@ func (r *receiver) meet(i int, info received) {
 // what fits there, or into the receiver's own buffers.
 func (r *receiver) fill(bufs [][]byte) error {
 	if d := time.Duration(r.b.moment.Load()); d > 0 && r.moderation.waits(time.Now()) {
+		r.s.ready.hush()
 		time.Sleep(d)
 	}
 	for {
@@ -195,7 +197,7 @@ func (r *receiver) fill(bufs [][]byte) error {
 			h.SetControllen(receiveControlSpace)
 		}
 		r.at, r.got = 0, 0
-		if err := r.s.raw.Read(r.read); err != nil {
+		if err := r.s.ready.wait(r.try); err != nil {
 			return net.ErrClosed
 		}
 		if r.errno == 0 {
@@ -211,9 +213,13 @@ func (r *receiver) fill(bufs [][]byte) error {
 	}
 }
 
-func (r *receiver) tryRead(fd uintptr) bool {
+// tryRead reads what there is, and reports false if that is nothing.
+func (r *receiver) tryRead() bool {
 	for {
-		r.got, r.errno = r.s.recvmmsg(fd, r.msgs[:r.asked])
+		if r.s.raw.Control(r.call) != nil {
+			r.got, r.errno = 0, unix.EBADF // closed, as whoever waits finds out
+			return false
+		}
 		switch r.errno {
 		case unix.EINTR:
 		case unix.EAGAIN:
@@ -227,6 +233,8 @@ func (r *receiver) tryRead(fd uintptr) bool {
 		}
 	}
 }
+
+func (r *receiver) receiveNow(fd uintptr) { r.got, r.errno = r.s.recvmmsg(fd, r.msgs[:r.asked]) }
 
 // judge says whether a datagram goes on to wireguard-go, and whether it then
 // is a packet that the inbound gate counts.

@@ -23,7 +23,7 @@ func TestTrains(t *testing.T) {
 			s := family.socket(to)
 			r := newReceiver(to, s, to.closed)
 			from := openTap(t, Config{})
-			ep := endpointTo(t, family.ip, s.port())
+			ep := endpointTo(t, family.ip, s.port)
 			bufs := make([][]byte, to.BatchSize())
 			for i := range bufs {
 				bufs[i] = make([]byte, 1<<16-1)

@@ -37,7 +37,7 @@ type outgoing struct {
 	from  int
 	sent  int
 	errno syscall.Errno
-	write func(fd uintptr) bool
+	try   func(fd uintptr) // tryWrite, once for all
 }
 
 // run is what one message consists of.
@@ -50,7 +50,7 @@ type run struct {
 
 var outgoingPool = sync.Pool{New: func() any {
 	o := new(outgoing)
-	o.write = o.tryWrite
+	o.try = o.tryWrite
 	return o
 }}
 
@@ -122,13 +122,32 @@ func (o *outgoing) seal(from int) {
 	}
 }
 
-func (o *outgoing) tryWrite(fd uintptr) bool {
+// write hands messages to the kernel, and waits while that has no room. The error is
+// that the socket is closed.
+func (o *outgoing) write(s *socket) error {
 	for {
-		o.sent, o.errno = o.call(fd, o.msgs[o.from:o.nmsgs])
-		if o.errno != unix.EINTR {
-			return o.errno != unix.EAGAIN
+		if err := s.raw.Control(o.try); err != nil {
+			return err
+		}
+		switch o.errno {
+		default:
+			return nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			if err := s.raw.Control(awaitRoom); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+func (o *outgoing) tryWrite(fd uintptr) { o.sent, o.errno = o.call(fd, o.msgs[o.from:o.nmsgs]) }
+
+// awaitRoom waits until the kernel takes more on a socket, or whoever closes it has
+// waited long enough. That is rare, so a thread may wait.
+func awaitRoom(fd uintptr) {
+	const patience = 10 // ms
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, patience)
 }
 
 // send hands the batch to the kernel. A datagram that can't be sent is counted
@@ -139,7 +158,7 @@ func (b *Bind) send(s *socket, o *outgoing) error {
 	o.call = s.sendmmsg
 	tooBig := false
 	for o.from = 0; o.from < o.nmsgs; {
-		if err := s.raw.Write(o.write); err != nil {
+		if err := o.write(s); err != nil {
 			return net.ErrClosed
 		}
 		if o.errno == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -18,9 +19,11 @@ const socketBuffer = 4 << 20
 
 // socket is the UDP socket of one address family. Safe for concurrent use.
 type socket struct {
-	conn *net.UDPConn
-	raw  syscall.RawConn
-	v6   bool
+	file  *os.File // which Go's poller does not know
+	raw   syscall.RawConn
+	ready *readiness
+	port  uint16
+	v6    bool
 
 	segment atomic.Bool // UDP_SEGMENT may be used on send
 
@@ -52,12 +55,43 @@ func openSocket(v6 bool, port uint16) (*socket, error) {
 	case err != nil:
 		return nil, fmt.Errorf("listen on UDP port %d: %w", port, err)
 	}
-	s.conn = pc.(*net.UDPConn)
-	if s.raw, err = s.conn.SyscallConn(); err != nil {
-		return nil, errors.Join(fmt.Errorf("reach the socket on UDP port %d: %w", port, err), s.conn.Close())
+	c := pc.(*net.UDPConn)
+	s.port = c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	if err := errors.Join(s.takeOver(c), c.Close()); err != nil {
+		return nil, fmt.Errorf("reach the socket on UDP port %d: %w", s.port, err)
 	}
 	return s, nil
 }
+
+// takeOver makes c's socket this one, of which Go's poller is told by readiness only.
+func (s *socket) takeOver(c *net.UDPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	fd := -1
+	if errControl := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); errControl != nil {
+		return errControl
+	}
+	if err != nil {
+		return os.NewSyscallError("dup", err)
+	}
+	// A file that does not wait is one for the poller. No call here waits: MSG_DONTWAIT.
+	if err := unix.SetNonblock(fd, false); err != nil {
+		return errors.Join(os.NewSyscallError("set blocking", err), unix.Close(fd))
+	}
+	s.file = os.NewFile(uintptr(fd), "udp")
+	if s.raw, err = s.file.SyscallConn(); err == nil {
+		s.ready, err = newReadiness(s.raw)
+	}
+	if err != nil {
+		return errors.Join(err, s.file.Close())
+	}
+	return nil
+}
+
+// close ends all calls that wait, and those to come.
+func (s *socket) close() error { return errors.Join(s.ready.close(), s.file.Close()) }
 
 func (s *socket) configure(fd int) error {
 	type option struct {
@@ -98,10 +132,6 @@ func (s *socket) configure(fd int) error {
 	return nil
 }
 
-func (s *socket) port() uint16 {
-	return s.conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
-
 // openSockets opens a socket for each address family that the host has, on the
 // same port.
 func openSockets(port uint16) (v4, v6 *socket, err error) {
@@ -114,13 +144,13 @@ func openSockets(port uint16) (v4, v6 *socket, err error) {
 		}
 		port6 := port
 		if v4 != nil {
-			port6 = v4.port()
+			port6 = v4.port
 		}
 		if v6, err = openSocket(true, port6); err == nil {
 			break
 		}
 		if v4 != nil {
-			err = errors.Join(err, v4.conn.Close())
+			err = errors.Join(err, v4.close())
 		}
 		if port != 0 || !errors.Is(err, unix.EADDRINUSE) || try == tries {
 			return nil, nil, err

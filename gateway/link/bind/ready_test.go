@@ -1,0 +1,103 @@
+package bind
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// While it is quiet, Go's poller hears of nothing that comes; wait finds it all the same,
+// and the poller hears of what comes next.
+func TestReadiness(t *testing.T) {
+	s, err := openSocket(false, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	from, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(s.port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	say := func() {
+		t.Helper()
+		if _, err := from.Write([]byte("datagram")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pending := func() (n int) {
+		if err := s.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	heard := func() bool {
+		t.Helper()
+		var n int
+		if err := s.ready.raw.Control(func(epoll uintptr) {
+			n, _ = unix.Poll([]unix.PollFd{{Fd: int32(epoll), Events: unix.POLLIN}}, 0)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n > 0
+	}
+	read := func() bool {
+		if pending() == 0 {
+			return false
+		}
+		var n int
+		_ = s.raw.Control(func(fd uintptr) { n, _, _ = unix.Recvfrom(int(fd), make([]byte, 100), unix.MSG_DONTWAIT) })
+		return n == len("datagram")
+	}
+	wait := func() {
+		t.Helper()
+		done := make(chan error, 1)
+		go func() { done <- s.ready.wait(read) }()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("wait does not return")
+		}
+	}
+
+	say() // loopback has delivered when Write returns
+	if !heard() {
+		t.Error("nothing is heard of the first datagram")
+	}
+	wait()
+	for range 3 {
+		s.ready.hush()
+		say()
+		if heard() || pending() == 0 {
+			t.Errorf("heard: %v, pending: %d bytes", heard(), pending())
+		}
+		wait() // it is there already
+		if heard() {
+			t.Error("what is no longer there is heard of")
+		}
+		// It waits, and hears of what comes then.
+		done := make(chan error, 1)
+		go func() { done <- s.ready.wait(read) }()
+		say() // before it waits or after
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if pending() != 0 {
+			t.Error("something is left")
+		}
+	}
+
+	done := make(chan error, 1)
+	go func() { done <- s.ready.wait(read) }()
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err == nil {
+		t.Error("wait returns from a closed socket without an error")
+	}
+}
