@@ -114,6 +114,8 @@ func keepalives(t *testing.T, ways []way) {
 	}
 	for i, w := range ways {
 		exchange(t, clients[i], servers[i], some)
+		// A kernel that waits for an acknowledgement sends no keepalives.
+		acknowledged(t, clients[i])
 		d, err := w.to.DropTCP(lab.InAndOut, port(clients[i]), 0)
 		if err != nil {
 			t.Fatal(err)
