@@ -36,9 +36,8 @@ type holding struct {
 // toLegSoon gives the leg a segment of the near database, or holds it for most at most. It
 // returns most if what is held begins with it, and otherwise 0. news says that it
 // acknowledges something, or opens the window.
-func (r *Relay) toLegSoon(s *wire.Segment, payload []byte, news bool, most time.Duration) (hold time.Duration) {
+func (r *Relay) toLegSoon(now time.Duration, s *wire.Segment, payload []byte, news bool, most time.Duration) (hold time.Duration) {
 	h := &r.held
-	now := r.legs.cfg.Now()
 	soon := now-h.last < most // a single message, or its end, waits for nothing
 	h.last = now
 	plain := len(s.Options) == 0 && (len(payload) > 0 || news) // no duplicate, each of which counts

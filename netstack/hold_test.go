@@ -28,12 +28,12 @@ func newHolder(t *testing.T) *holder {
 	h.awaitPayload(9000)
 	h.holds = true
 	h.stopped.Add(int64(10 * time.Millisecond))
-	h.before = h.heard()
+	h.before = h.legHeard()
 	return h
 }
 
-// heard is how many segments the leg has heard.
-func (h *holder) heard() uint64 {
+// legHeard is how many segments the leg has heard.
+func (h *holder) legHeard() uint64 {
 	return h.relay.leg.ep.Stats().(*tcp.Stats).SegmentsReceived.Value() - h.before
 }
 
@@ -97,7 +97,7 @@ func TestRelayHolds(t *testing.T) {
 						t.Fatalf("step %d: held for %v", i, h.kept)
 					}
 				}
-				if n := h.heard(); n != st.heard {
+				if n := h.legHeard(); n != st.heard {
 					t.Fatalf("step %d: the leg has heard %d segments, want %d", i, n, st.heard)
 				}
 			}
@@ -123,14 +123,14 @@ func TestRelayHoldsNothingAfterTheEnd(t *testing.T) {
 	for at := 0; at < 3*soloMSS; at += soloMSS {
 		h.host(wire.ACK, at, 0, soloEdge, noise(2, soloMSS))
 	}
-	if n := h.heard(); n != 1 || !h.relay.held.any {
+	if n := h.legHeard(); n != 1 || !h.relay.held.any {
 		t.Fatalf("the leg has heard %d segments", n)
 	}
 	h.legs.ReleaseAll(EndMoved)
 	h.awaitEnd(EndMoved)
-	n := h.heard()
+	n := h.legHeard()
 	h.relay.Settle()
-	if h.relay.held.any || h.heard() != n {
+	if h.relay.held.any || h.legHeard() != n {
 		t.Error("what was held has been passed on, or is still held")
 	}
 }

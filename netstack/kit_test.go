@@ -105,17 +105,25 @@ func newTrunks(b bell) (x, y *memTrunk) {
 	return &memTrunk{in: back, out: there}, &memTrunk{in: there, out: back}
 }
 
+// waitRoom waits until a frame fits. It is called with the lock.
+func (l *lane) waitRoom() error {
+	for l.bytes >= laneBytes && !l.dead && !l.finished && !l.deaf {
+		l.cond.Wait()
+	}
+	if l.dead || l.finished {
+		return net.ErrClosed
+	}
+	return nil
+}
+
 func (t *memTrunk) Send(f *wire.Frame) error {
 	l := t.out
 	l.mu.Lock()
 	defer l.bell.ring()
 	defer l.cond.Broadcast()
 	defer l.mu.Unlock()
-	for l.bytes >= laneBytes && !l.dead && !l.finished && !l.deaf {
-		l.cond.Wait()
-	}
-	if l.dead || l.finished {
-		return net.ErrClosed
+	if err := l.waitRoom(); err != nil {
+		return err
 	}
 	if l.deaf {
 		return nil
@@ -128,17 +136,10 @@ func (t *memTrunk) Send(f *wire.Frame) error {
 }
 
 func (t *memTrunk) Begin(size int) error {
-	l := t.out
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.bytes >= laneBytes && !l.dead && !l.finished && !l.deaf {
-		l.cond.Wait()
-	}
-	if l.dead || l.finished {
-		return net.ErrClosed
-	}
+	t.out.mu.Lock()
+	defer t.out.mu.Unlock()
 	t.draft = make([]byte, 0, size)
-	return nil
+	return t.out.waitRoom()
 }
 
 func (t *memTrunk) Write(p []byte) (int, error) {

@@ -45,8 +45,7 @@ type Relay struct {
 	// wait for the last. It comes before mu.
 	out sync.Mutex
 
-	held    holding
-	writing pieces // what the leg writes from: one for all calls, which make it escape
+	held holding
 
 	mu    sync.Mutex
 	end   *End // why it has ended,
@@ -121,7 +120,7 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 	if l.cfg.Check {
 		r.check = newCheck(&conn)
 	}
-	r.spaced = time.AfterFunc(time.Hour, r.isDue)
+	r.spaced = time.AfterFunc(time.Hour, r.tellInTurn)
 	r.spaced.Stop()
 	return r
 }
@@ -287,8 +286,8 @@ func (r *Relay) say(s *wire.Segment) {
 	outgoings.Put(o)
 }
 
-// isDue has the near database told what waits.
-func (r *Relay) isDue() {
+// tellInTurn has Run call tell.
+func (r *Relay) tellInTurn() {
 	select {
 	case r.legs.due <- r:
 	case <-r.done:

@@ -91,7 +91,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 	r.mu.Unlock()
 
 	if toLeg && !wait {
-		hold = r.toLegSoon(&s, payload, news, most)
+		hold = r.toLegSoon(now, &s, payload, news, most)
 	}
 	if news || fresh {
 		r.wake()

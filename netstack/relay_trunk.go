@@ -374,12 +374,10 @@ func (r *Relay) heard(f *wire.Frame, payload int) (resetDue bool) {
 	return due
 }
 
-// feed gives the payload of a frame to the leg, and waits for room.
+// feed gives the payload of a frame to the leg, and waits for room. It uses up the payload.
 func (r *Relay) feed(f *wire.Frame) bool {
-	w := &r.writing
-	w.first, w.further = f.Payload, f.Further
-	for w.Len() > 0 {
-		_, err := r.leg.ep.Write(w, tcpip.WriteOptions{})
+	for f.Size() > 0 {
+		_, err := r.leg.ep.Write(payloader{f}, tcpip.WriteOptions{})
 		switch err.(type) {
 		case nil:
 			continue
@@ -394,38 +392,27 @@ func (r *Relay) feed(f *wire.Frame) bool {
 			return false
 		}
 	}
-	*w = pieces{}
 	return true
 }
 
-// pieces are payload that a leg takes from where it lies. It takes no more than it has
-// room for, and then all that it has taken.
-type pieces struct {
-	first   []byte
-	further [][]byte
-}
+// payloader is the payload of a frame, which a leg takes from where it lies. It takes no
+// more than it has room for, and then all that it has taken.
+type payloader struct{ f *wire.Frame }
 
-var _ tcpip.Payloader = (*pieces)(nil)
+var _ tcpip.Payloader = payloader{}
 
-// Len is what is left, in bytes.
-func (p *pieces) Len() int {
-	n := len(p.first)
-	for _, b := range p.further {
-		n += len(b)
-	}
-	return n
-}
+func (p payloader) Len() int { return p.f.Size() }
 
-func (p *pieces) Read(b []byte) (n int, err error) {
+func (p payloader) Read(b []byte) (n int, err error) {
 	for {
-		if len(p.first) == 0 {
-			if len(p.further) == 0 {
+		if len(p.f.Payload) == 0 {
+			if len(p.f.Further) == 0 {
 				break
 			}
-			p.first, p.further = p.further[0], p.further[1:]
+			p.f.Payload, p.f.Further = p.f.Further[0], p.f.Further[1:]
 		}
-		m := copy(b[n:], p.first)
-		p.first = p.first[m:]
+		m := copy(b[n:], p.f.Payload)
+		p.f.Payload = p.f.Payload[m:]
 		if n += m; n == len(b) {
 			return n, nil
 		}

@@ -236,12 +236,7 @@ func TestFinishDelivers(t *testing.T) {
 				proceed(s, time.Second, "last words", func() bool { return len(near.say) == 0 }, near, far)
 				near.c.Finish()
 				near.c.Finish()
-				if err := near.c.Send(&wire.Frame{Kind: wire.FrameData}); !errors.Is(err, net.ErrClosed) {
-					t.Errorf("sent after Finish: %v", err)
-				}
-				if _, err := receiveNow(near.c, new(wire.Frame)); !errors.Is(err, net.ErrClosed) {
-					t.Errorf("received after Finish: %v", err)
-				}
+				wantEnded(t, near.c, "after Finish", net.ErrClosed)
 				proceed(s, time.Second, "end said", func() bool { return near.c.finSent }, near, far)
 				lose(s.ends[near.at], s.ends[far.at])
 				proceed(s, time.Minute, "end", far.atEnd, near, far)
@@ -475,21 +470,11 @@ func TestCloseIsSeen(t *testing.T) {
 				closes.c.Close()
 				closes.c.Close()
 				closes.c.Finish()
-				if err := closes.c.Send(&wire.Frame{Kind: wire.FrameData}); !errors.Is(err, net.ErrClosed) {
-					t.Errorf("sent after Close: %v", err)
-				}
-				if _, err := receiveNow(closes.c, new(wire.Frame)); !errors.Is(err, net.ErrClosed) {
-					t.Errorf("received after Close: %v", err)
-				}
+				wantEnded(t, closes.c, "after Close", net.ErrClosed)
 				proceed(s, time.Second, "while", passes(s, 100*time.Millisecond), near, far)
 				s.both(func(l *simLine) { l.down = false })
 				proceed(s, 5*time.Second, "end of the stream", func() bool { return quiet(s) }, near, far)
-				if _, err := receiveNow(sees.c, new(wire.Frame)); !errors.Is(err, errReset) {
-					t.Errorf("the other end received %v", err)
-				}
-				if err := sees.c.Send(&wire.Frame{Kind: wire.FrameData}); !errors.Is(err, errReset) {
-					t.Errorf("the other end sent %v", err)
-				}
+				wantEnded(t, sees.c, "at the other end", errReset)
 				sees.c.Close()
 				if !empty(near.c) || !empty(far.c) {
 					t.Error("an ended stream keeps memory")

@@ -131,6 +131,17 @@ func receiveNow(c *Conn, f *wire.Frame) (ok bool, err error) {
 	return ok, err
 }
 
+// wantEnded fails the test unless nothing can be sent or received any more, by that error.
+func wantEnded(t *testing.T, c *Conn, when string, want error) {
+	t.Helper()
+	if err := c.Send(&wire.Frame{Kind: wire.FrameData}); !errors.Is(err, want) {
+		t.Errorf("sent %s: %v", when, err)
+	}
+	if _, err := receiveNow(c, new(wire.Frame)); !errors.Is(err, want) {
+		t.Errorf("received %s: %v", when, err)
+	}
+}
+
 // inOne puts a frame's payload into one piece.
 func inOne(f *wire.Frame) {
 	if len(f.Further) > 0 {

@@ -509,9 +509,15 @@ func TestNotRunning(t *testing.T) {
 	r.send(g)
 	g.send(r)
 	r.run()
-	c := r.Take(gray)
+	wantRefused(t, r, g)
+}
+
+// wantRefused fails the test unless g takes no connection that r begins, and says so.
+func wantRefused(t *testing.T, r, g *node) {
+	t.Helper()
+	c := r.Take(g.cfg.Self)
 	if err := c.Send(&wire.Frame{Kind: wire.FrameOpen}); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	returns(t, "Receive", receiving(c), errReset)
 	c.Close()
@@ -563,13 +569,7 @@ func TestConcurrentUse(t *testing.T) {
 	})
 	wg.Wait()
 	r.awaitEnd()
-	near := r.Take(gray)
-	if err := near.Send(&wire.Frame{Kind: wire.FrameOpen}); err != nil {
-		t.Error(err)
-	}
-	returns(t, "Receive", receiving(near), errReset)
-	near.Close()
-	g.awaitEnd()
+	wantRefused(t, r, g)
 	close(end)
 	ender.Wait()
 }

@@ -18,15 +18,8 @@ type readiness struct {
 	file   *os.File // the epoll instance
 	raw    syscall.RawConn
 	quiet  bool
-
-	// What set and look need, made once: a closure for each call would be garbage.
-	events      uint32
-	err         error
-	onSocket    func(fd uintptr)
-	onEpoll     func(epoll uintptr)
-	epoll       int
-	try         func() bool
-	lookOnEpoll func(epoll uintptr) bool
+	try    func() bool              // wait's
+	look   func(epoll uintptr) bool // tryOrListen, once for all
 }
 
 func newReadiness(socket syscall.RawConn) (*readiness, error) {
@@ -38,52 +31,28 @@ func newReadiness(socket syscall.RawConn) (*readiness, error) {
 		return nil, errors.Join(os.NewSyscallError("set non-blocking", err), unix.Close(epoll))
 	}
 	r := &readiness{socket: socket, file: os.NewFile(uintptr(epoll), "epoll")}
-	op := unix.EPOLL_CTL_ADD
-	r.onSocket = func(fd uintptr) {
-		r.err = unix.EpollCtl(r.epoll, op, int(fd), &unix.EpollEvent{Events: r.events, Fd: int32(fd)})
-	}
-	r.onEpoll = func(epoll uintptr) {
-		r.epoll = int(epoll)
-		if err := r.socket.Control(r.onSocket); err != nil {
-			r.err = err
-		}
-	}
-	r.lookOnEpoll = func(epoll uintptr) bool {
-		if r.try() {
-			return true
-		}
-		if r.quiet {
-			// It is seen by that if something came just now.
-			r.quiet, r.events = false, unix.EPOLLIN
-			r.onEpoll(epoll)
-		}
-		return false
-	}
-	r.events = unix.EPOLLIN
-	r.raw, err = r.file.SyscallConn()
-	if err == nil {
-		err = r.set(unix.EPOLLIN)
+	r.look = r.tryOrListen
+	if r.raw, err = r.file.SyscallConn(); err == nil {
+		err = r.control(uintptr(epoll), unix.EPOLL_CTL_ADD, unix.EPOLLIN)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("watch the socket: %w", err), r.file.Close())
 	}
-	op = unix.EPOLL_CTL_MOD
 	return r, nil
 }
 
-// set says of what the poller is to hear.
-func (r *readiness) set(events uint32) error {
-	r.events, r.err = events, nil
-	if err := r.raw.Control(r.onEpoll); err != nil {
-		return err
-	}
-	return r.err
+// control says of what the poller is to hear.
+func (r *readiness) control(epoll uintptr, op int, events uint32) (err error) {
+	closed := r.socket.Control(func(fd uintptr) {
+		err = unix.EpollCtl(int(epoll), op, int(fd), &unix.EpollEvent{Events: events, Fd: int32(fd)})
+	})
+	return errors.Join(closed, err)
 }
 
 // hush keeps quiet about what comes until wait has to wait.
 func (r *readiness) hush() {
 	if !r.quiet {
-		r.quiet = r.set(0) == nil
+		_ = r.raw.Control(func(epoll uintptr) { r.quiet = r.control(epoll, unix.EPOLL_CTL_MOD, 0) == nil })
 	}
 }
 
@@ -91,7 +60,19 @@ func (r *readiness) hush() {
 // The error is that of a closed socket.
 func (r *readiness) wait(try func() bool) error {
 	r.try = try
-	return r.raw.Read(r.lookOnEpoll)
+	return r.raw.Read(r.look)
+}
+
+// tryOrListen reports what try does, and has the poller hear of what comes if that is false.
+func (r *readiness) tryOrListen(epoll uintptr) bool {
+	if r.try() {
+		return true
+	}
+	if r.quiet {
+		// It is seen by that if something came just now.
+		r.quiet = r.control(epoll, unix.EPOLL_CTL_MOD, unix.EPOLLIN) != nil
+	}
+	return false
 }
 
 // close makes wait return.
