@@ -22,12 +22,13 @@ const (
 	lookSoon  = 10 * time.Millisecond
 	lookOften = time.Second
 
-	// gatherPart is the part of the round trip that a datagram may wait for others. It is
-	// at least leastGather, which is about the shortest that a timer of the runtime takes,
-	// or nothing, and at most mostGather.
-	gatherPart  = 20
-	leastGather = time.Millisecond
-	mostGather  = 2 * time.Millisecond
+	// gatherPart is the part of the round trip that a datagram may wait for others: gather,
+	// which is about the shortest that a timer of the runtime takes, or nothing. Trunks',
+	// whose senders are gateways, bear more: trunkGatherPart of it, trunkGather at most.
+	gatherPart      = 20
+	gather          = time.Millisecond
+	trunkGatherPart = 12
+	trunkGather     = 3 * time.Millisecond
 )
 
 // resolution is the outcome of a lookup.
@@ -167,13 +168,12 @@ func (l *Link) look(force bool) {
 }
 
 // moment is how long datagrams under bulk may wait for others: not at all, unless all
-// other sites are so far that it makes no difference, a twentieth of the round trip or
-// less. The sibling is near, and what it has to say is little. Trunks, whose senders are
-// gateways, bear more than databases do.
+// other sites are so far that it makes little difference. The sibling is near, and what it
+// has to say is little.
 func (l *Link) moment(now time.Duration) time.Duration {
-	d := leastGather
+	d, part := gather, time.Duration(gatherPart)
 	if l.tun.mostlyTrunks() {
-		d = mostGather
+		d, part = trunkGather, trunkGatherPart
 	}
 	any := false
 	for _, p := range l.peers {
@@ -181,9 +181,9 @@ func (l *Link) moment(now time.Duration) time.Duration {
 			continue
 		}
 		any = true
-		d = min(d, p.hello.Snapshot(now).RTT/gatherPart) // 0 of one that says no hello
+		d = min(d, p.hello.Snapshot(now).RTT/part) // 0 of one that says no hello
 	}
-	if !any || d < leastGather {
+	if !any || d < gather {
 		return 0
 	}
 	return d

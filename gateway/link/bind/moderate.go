@@ -8,6 +8,10 @@ const (
 	moderateGap = time.Millisecond / 4
 	// moderateEvery is over how long that is counted, at least.
 	moderateEvery = time.Millisecond
+	// segmentBytes is a little less than what a segment of 64 KB comes in. Bulk becomes such
+	// segments again, each of which is passed on by itself: to bring one and the beginning
+	// of the next costs as much as to bring two.
+	segmentBytes = 64_000
 )
 
 // moderation says when to wait for more datagrams, as a network card's interrupt
@@ -16,26 +20,52 @@ const (
 // begins without waiting. It does no I/O; one goroutine has it.
 type moderation struct {
 	since    time.Time
-	messages int // since then
+	messages int // since then,
+	bytes    int // and what was in them
 	busy     bool
-	drained  bool // the last call has brought all that there was
+	rate     float64 // while it is busy, in bytes per second
+	drained  bool    // the last call has brought all that there was
+
+	asked time.Time     // when wait was called last,
+	slept time.Duration // what it has returned,
+	over  time.Duration // and how much longer it takes until it is called again
 }
 
-// brought takes note of a call that has brought so many of the messages asked for.
-func (m *moderation) brought(got, asked int) {
+// brought takes note of a call that has brought so many of the messages asked for, and so
+// many bytes in them.
+func (m *moderation) brought(got, asked, bytes int) {
 	m.messages += got
+	m.bytes += bytes
 	m.drained = got < asked
 }
 
-// waits reports whether to wait before the next call. It does not where there may
-// be more already, nor at a rate at which waiting gathers little.
-func (m *moderation) waits(now time.Time) bool {
+// wait is how long to wait before the next call, most at most. That is 0 where there may
+// be more already, and at a rate at which waiting gathers little. Otherwise it is as long
+// as whole segments take to come, if that is not longer.
+func (m *moderation) wait(now time.Time, most time.Duration) time.Duration {
 	if !m.drained {
-		return false
+		return 0
 	}
 	if passed := now.Sub(m.since); passed >= moderateEvery {
+		was := m.busy
 		m.busy = passed <= time.Duration(m.messages)*moderateGap
-		m.since, m.messages = now, 0
+		rate := float64(m.bytes) / passed.Seconds()
+		if was {
+			rate = m.rate + (rate-m.rate)/8
+		}
+		m.rate = rate
+		m.since, m.messages, m.bytes = now, 0, 0
 	}
-	return m.busy
+	if m.slept > 0 {
+		m.over += (now.Sub(m.asked) - m.slept - m.over) / 8
+	}
+	m.asked, m.slept = now, 0
+	if !m.busy {
+		return 0
+	}
+	m.slept = most
+	if each := time.Duration(segmentBytes / m.rate * float64(time.Second)); each <= most+m.over {
+		m.slept = max((most+m.over)/each*each-m.over, most/2)
+	}
+	return m.slept
 }

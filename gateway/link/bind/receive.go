@@ -13,7 +13,7 @@ import (
 const (
 	// receiveMessages is how many messages one system call may bring; with
 	// GRO, each may hold dozens of datagrams.
-	receiveMessages = 64
+	receiveMessages = 128
 	// receiveBuffer is the longest message there can be. Memory that no
 	// message has reached yet is not resident.
 	receiveBuffer = 1 << 16
@@ -178,9 +178,11 @@ func (r *receiver) meet(i int, info received) {
 // fill waits for messages and reads them: into bufs, if they are likely to be
 // what fits there, or into the receiver's own buffers.
 func (r *receiver) fill(bufs [][]byte) error {
-	if d := time.Duration(r.b.moment.Load()); d > 0 && r.moderation.waits(time.Now()) {
-		r.s.ready.hush()
-		time.Sleep(d)
+	if most := time.Duration(r.b.moment.Load()); most > 0 {
+		if d := r.moderation.wait(time.Now(), most); d > 0 {
+			r.s.ready.hush()
+			time.Sleep(d)
+		}
 	}
 	for {
 		r.asked = r.scatter.aim(&r.msgs, bufs)
@@ -201,7 +203,11 @@ func (r *receiver) fill(bufs [][]byte) error {
 			return net.ErrClosed
 		}
 		if r.errno == 0 {
-			r.moderation.brought(r.got, r.asked)
+			bytes := 0
+			for i := range r.msgs[:r.got] {
+				bytes += int(r.msgs[i].n)
+			}
+			r.moderation.brought(r.got, r.asked, bytes)
 			return nil
 		}
 		r.b.counters.receiveErrors.Add(1)
