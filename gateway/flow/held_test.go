@@ -72,12 +72,15 @@ func TestHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.readAll()
-	if left := time.Until(g.host.until); left > minute || !relays[0].held || !relays[1].held {
+	if left := time.Until(g.host.until); left > 90*time.Second || !relays[0].held || !relays[1].held {
 		t.Errorf("not due yet, but it has settled, or nothing is waited for any more: %v", left)
 	}
 	g.now += 30 * time.Second
 	g.readAll()
 	settled(1)
+	if !g.host.until.IsZero() {
+		t.Error("the device has a deadline still, and nothing is held")
+	}
 
 	say()
 	g.now += 2 * minute
@@ -86,4 +89,32 @@ func TestHeld(t *testing.T) {
 	g.now += time.Hour
 	g.readAll()
 	settled(2)
+}
+
+// A Wake that comes while the device gets a deadline is not lost.
+func TestHeldWake(t *testing.T) {
+	g := newGW(t, policy(ModeRelay, 5432))
+	k := newTalk(redDB, grayDB)
+	g.open(k)
+	h := &holder{hold: time.Minute}
+	if err := g.table.Attach(k.src, k.dst, "", nil, func(wire.Connection, *Handle) (Relay, error) { return h, nil }); err != nil {
+		t.Fatal(err)
+	}
+	woken, passed := false, 0
+	g.host.setting = func(at time.Time) {
+		switch {
+		case at.After(time.Now()) && !woken:
+			woken = true
+			g.path.Wake()
+		case !at.IsZero() && !at.After(time.Now()):
+			passed++
+		}
+	}
+	g.out(k.call(wiretest.ACK, 'x'))
+	if !woken || passed != 2 {
+		t.Errorf("woken: %v; a Read that waits was made to return %d times, want a second time after the deadline", woken, passed)
+	}
+	if g.host.deadline || !h.held {
+		t.Errorf("a deadline that has passed: %v; held: %v", g.host.deadline, h.held)
+	}
 }

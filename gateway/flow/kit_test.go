@@ -77,7 +77,8 @@ type device struct {
 	until    time.Time // it has not
 	closed   bool
 	wake     chan struct{}
-	rearmed  func() // called when the deadline is taken back; may be nil
+	setting  func(time.Time) // called before a deadline is set; may be nil
+	rearmed  func()          // called when the deadline is taken back; may be nil
 }
 
 type packet struct {
@@ -156,6 +157,9 @@ func (d *device) Write(vec [][]byte, o wire.Offload) error {
 }
 
 func (d *device) SetReadDeadline(t time.Time) error {
+	if d.setting != nil {
+		d.setting(t)
+	}
 	d.mu.Lock()
 	d.deadline, d.until = false, time.Time{}
 	if t.After(time.Now()) {

@@ -47,6 +47,7 @@ type Path struct {
 	// relayed is the packet that a Relay looks at.
 	relayed wire.Packet
 	held    held
+	woken   atomic.Bool // by Wake, and Read has not looked since
 
 	joins   sync.Pool // *joiner
 	relayer atomic.Pointer[Relayer]
@@ -84,6 +85,7 @@ func (p *Path) SetSite(i int, s SiteState) { p.sites[i].Store(&s) }
 func (p *Path) Wake() {
 	// A deadline in the past wakes a reader that waits in the poller. It fails
 	// only once the device is closed, and then there is no reader.
+	p.woken.Store(true)
 	_ = p.host.SetReadDeadline(time.Unix(1, 0))
 	select {
 	case p.pair.kick <- struct{}{}:
@@ -118,7 +120,7 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			p.wait()
 			return p.take(bufs, sizes, offset), nil
 		}
-		if err := p.held.see(p.table.cfg.Now, p.host); err != nil {
+		if err := p.settle(); err != nil {
 			return 0, err
 		}
 		n, o, err := p.host.Read(p.buf[:])
@@ -126,7 +128,8 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		woken := false
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// First rearm, then look what there is: a Wake in between is not lost.
-			p.held.armed = false
+			p.held.until = 0
+			p.woken.Store(false)
 			if err := p.host.SetReadDeadline(time.Time{}); err != nil {
 				return 0, fmt.Errorf("rearm the host's device: %w", err)
 			}
