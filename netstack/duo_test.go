@@ -440,7 +440,7 @@ func (d *duo) adopt(i int) error {
 // accept does what the gateway does with a trunk.
 func (s *duoSite) accept(t *memTrunk) {
 	var open wire.Frame
-	if t.Receive(&open) != nil {
+	if t.receive(&open) != nil {
 		return
 	}
 	o, err := ParseOpening(&open)

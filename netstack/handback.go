@@ -56,17 +56,11 @@ func (r *Relay) isBack() (End, bool) {
 	return *b.why, !wire.SeqLess(r.gate.NearAck(), fed)
 }
 
-// lastFrame returns the frame that tells the cut, once all before it is in the trunk.
-func (r *Relay) lastFrame() (wire.Frame, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// cutDue reports whether the last frame is due, which tells the cut: all before it is in
+// the trunk.
+func (r *Relay) cutDue() bool {
 	b := &r.back
-	if b.why == nil || b.said || wire.SeqLess(r.inTrunk(), b.cut) {
-		return wire.Frame{}, false
-	}
-	b.said = true
-	r.saidAck, r.saidEdge = r.gate.NearAck(), r.gate.NearEdge()
-	return wire.Frame{Kind: wire.FrameClose, Seq: r.read, Ack: r.saidAck, Edge: r.saidEdge}, true
+	return b.why != nil && !b.said && !wire.SeqLess(r.inTrunk(), b.cut)
 }
 
 // inTrunk is the number after the last byte, or the FIN, that is in the trunk.
@@ -78,7 +72,7 @@ func (r *Relay) inTrunk() uint32 {
 }
 
 // otherCut takes the other gateway's last frame.
-func (r *Relay) otherCut(f *wire.Frame) {
+func (r *Relay) otherCut() {
 	r.mu.Lock()
 	r.back.far = true
 	r.beginBack(&endThere)

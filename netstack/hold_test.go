@@ -53,16 +53,22 @@ func TestRelayHolds(t *testing.T) {
 	}
 	const soon, late = time.Millisecond, 10 * time.Millisecond
 	many := []step{{0, 0, some, 0, nil, false, 1}, {soon, some, some, 0, nil, true, 1}}
-	for i := 2; i < 33; i++ {
+	const enough = (heldBytes + some - 1) / some
+	for i := 2; i < enough; i++ {
 		many = append(many, step{0, i * some, some, 0, nil, false, 1})
 	}
-	many = append(many, step{0, 33 * some, some, 0, nil, false, 2}, step{0, 34 * some, some, 0, nil, true, 2})
+	const together = 1 + (enough*some+maxTogether-1)/maxTogether
+	many = append(many, step{0, enough * some, some, 0, nil, false, together}, step{0, (enough + 1) * some, some, 0, nil, true, together})
 	for name, steps := range map[string][]step{
 		"bulk": {
 			{0, 0, some, 0, nil, false, 1}, {soon, some, some, 0, nil, true, 1}, {soon, 2 * some, 2 * some, 0, nil, false, 1},
 			{0, settle, 0, 0, nil, false, 2}, {0, settle, 0, 0, nil, false, 2}, {soon, 4 * some, some, 0, nil, true, 2},
 		},
-		"one by one":       {{0, 0, some, 0, nil, false, 1}, {late, some, some, 0, nil, false, 2}, {late, 2 * some, some, 0, nil, false, 3}},
+		"one by one": {{0, 0, some, 0, nil, false, 1}, {late, some, some, 0, nil, false, 2}, {late, 2 * some, some, 0, nil, false, 3}},
+		"segments": {
+			{0, 0, some, 0, nil, false, 1}, {soon, some, maxTogether, 0, nil, true, 1}, {soon, some + maxTogether, 40 * some, 0, nil, false, 1},
+			{0, settle, 0, 0, nil, false, 3},
+		},
 		"messages":         {{0, 0, some, 0, nil, false, 1}, {soon, some, 100, 0, nil, false, 2}, {soon, some + 100, 100, 0, nil, false, 3}},
 		"with an end":      {{0, 0, some, 0, nil, false, 1}, {soon, some, some, 0, nil, true, 1}, {soon, 2 * some, 100, 0, nil, false, 2}},
 		"much":             many,
@@ -76,7 +82,7 @@ func TestRelayHolds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHolder(t)
-			said := noise(2, 40*some)
+			said := noise(2, 200*some)
 			end, ack := 0, 0
 			for i, st := range steps {
 				h.stopped.Add(int64(st.wait))
@@ -123,14 +129,14 @@ func TestRelayHoldsNothingAfterTheEnd(t *testing.T) {
 	for at := 0; at < 3*soloMSS; at += soloMSS {
 		h.host(wire.ACK, at, 0, soloEdge, noise(2, soloMSS))
 	}
-	if n := h.legHeard(); n != 1 || !h.relay.held.any {
+	if n := h.legHeard(); n != 1 || len(h.relay.held.list) == 0 {
 		t.Fatalf("the leg has heard %d segments", n)
 	}
 	h.legs.ReleaseAll(EndMoved)
 	h.awaitEnd(EndMoved)
 	n := h.legHeard()
 	h.relay.Settle()
-	if h.relay.held.any || h.legHeard() != n {
+	if len(h.relay.held.list) > 0 || h.legHeard() != n {
 		t.Error("what was held has been passed on, or is still held")
 	}
 }

@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"runtime"
@@ -61,7 +62,6 @@ func (c *clock) advance(d time.Duration) { c.extra.Add(int64(d)) }
 // A lane carries the frames of one direction of a memTrunk.
 type lane struct {
 	mu       sync.Mutex
-	cond     sync.Cond
 	frames   []wire.Frame
 	bytes    int
 	stalled  bool // nothing arrives
@@ -69,29 +69,27 @@ type lane struct {
 	deaf     bool // nobody reads any more
 	dead     bool
 	bell     bell
+	ends     [2]bell // rung whenever anything has changed
 }
 
-// laneBytes is what a lane holds until Send waits.
+// laneBytes is what a lane holds until there is no room.
 const laneBytes = 512 << 10
-
-func newLane(b bell) *lane {
-	l := &lane{bell: b}
-	l.cond.L = &l.mu
-	return l
-}
 
 func (l *lane) change(f func()) {
 	l.mu.Lock()
 	f()
 	l.mu.Unlock()
-	l.cond.Broadcast()
+	for _, b := range l.ends {
+		b.ring()
+	}
 	l.bell.ring()
 }
 
 // memTrunk is one end of a trunk in memory.
 type memTrunk struct {
 	in, out *lane
-	last    []byte // the payload that Receive has lent
+	look    bell
+	last    []byte // the payload that TryReceive has lent
 	draft   []byte // that of the frame that was begun
 	// inPieces says that what this end receives lies in several.
 	inPieces bool
@@ -101,45 +99,62 @@ type memTrunk struct {
 var _ Trunk = (*memTrunk)(nil)
 
 func newTrunks(b bell) (x, y *memTrunk) {
-	there, back := newLane(b), newLane(b)
-	return &memTrunk{in: back, out: there}, &memTrunk{in: there, out: back}
+	ends := [2]bell{newBell(), newBell()}
+	there, back := &lane{bell: b, ends: ends}, &lane{bell: b, ends: ends}
+	return &memTrunk{in: back, out: there, look: ends[0]}, &memTrunk{in: there, out: back, look: ends[1]}
 }
 
-// waitRoom waits until a frame fits. It is called with the lock.
-func (l *lane) waitRoom() error {
-	for l.bytes >= laneBytes && !l.dead && !l.finished && !l.deaf {
-		l.cond.Wait()
-	}
+// room reports whether a frame fits.
+func (l *lane) room() (ok bool, err error) {
 	if l.dead || l.finished {
-		return net.ErrClosed
+		return false, net.ErrClosed
 	}
-	return nil
+	return l.bytes < laneBytes || l.deaf, nil
 }
 
 func (t *memTrunk) Send(f *wire.Frame) error {
-	l := t.out
-	l.mu.Lock()
-	defer l.bell.ring()
-	defer l.cond.Broadcast()
-	defer l.mu.Unlock()
-	if err := l.waitRoom(); err != nil {
-		return err
-	}
-	if l.deaf {
-		return nil
-	}
 	c := *f
-	c.Payload = append([]byte(nil), f.Payload...)
-	l.frames = append(l.frames, c)
-	l.bytes += len(c.Payload)
-	return nil
+	c.Payload = bytes.Clone(f.Payload)
+	for {
+		var room bool
+		var err error
+		t.out.change(func() {
+			if room, err = t.out.room(); room && !t.out.deaf {
+				t.out.frames = append(t.out.frames, c)
+				t.out.bytes += len(c.Payload)
+			}
+		})
+		if room || err != nil {
+			return err
+		}
+		<-t.look
+	}
 }
 
-func (t *memTrunk) Begin(size int) error {
+// Serve calls all from one goroutine.
+func (t *memTrunk) Serve(source, sink, ended func()) {
+	go func() {
+		for range t.look {
+			t.in.mu.Lock()
+			over := t.in.dead || t.in.deaf
+			t.in.mu.Unlock()
+			if over {
+				ended()
+				return
+			}
+			sink()
+			source()
+		}
+	}()
+}
+
+func (t *memTrunk) Ready() { t.look.ring() }
+
+func (t *memTrunk) Begin(size int) (bool, error) {
 	t.out.mu.Lock()
 	defer t.out.mu.Unlock()
 	t.draft = make([]byte, 0, size)
-	return t.out.waitRoom()
+	return t.out.room()
 }
 
 func (t *memTrunk) Write(p []byte) (int, error) {
@@ -160,20 +175,26 @@ func (t *memTrunk) Commit(f *wire.Frame) error {
 	return t.Send(&c)
 }
 
-func (t *memTrunk) Receive(f *wire.Frame) error {
+func (t *memTrunk) TryReceive(f *wire.Frame) (ok bool, err error) {
 	clear(t.last) // whoever has kept it finds out
+	t.last = nil
 	l := t.in
+	defer func() {
+		if ok {
+			l.change(func() {})
+		}
+	}()
 	l.mu.Lock()
-	defer l.cond.Broadcast()
 	defer l.mu.Unlock()
-	for (len(l.frames) == 0 && !l.finished || l.stalled) && !l.dead && !l.deaf {
-		l.cond.Wait()
-	}
 	switch {
 	case l.dead, l.deaf:
-		return net.ErrClosed
+		return false, net.ErrClosed
+	case l.stalled:
+		return false, nil
+	case len(l.frames) == 0 && l.finished:
+		return false, io.EOF
 	case len(l.frames) == 0:
-		return io.EOF
+		return false, nil
 	}
 	*f = l.frames[0]
 	l.frames = l.frames[1:]
@@ -183,7 +204,17 @@ func (t *memTrunk) Receive(f *wire.Frame) error {
 		f.Further = [][]byte{f.Payload[third : 2*third], f.Payload[2*third:]}
 		f.Payload = f.Payload[:third]
 	}
-	return nil
+	return true, nil
+}
+
+// receive waits for a frame.
+func (t *memTrunk) receive(f *wire.Frame) error {
+	for {
+		if ok, err := t.TryReceive(f); ok || err != nil {
+			return err
+		}
+		<-t.look
+	}
 }
 
 func (t *memTrunk) Close() {

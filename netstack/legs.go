@@ -54,19 +54,27 @@ type Tracker interface {
 	Detach(End)
 }
 
-// Trunk carries one connection between two gateways. Receive has one caller.
+// Trunk carries one connection between two gateways.
 type Trunk interface {
 	// Send sends a frame, and waits for room.
 	Send(*wire.Frame) error
-	// Begin, which waits as Send does, Write and Commit send a frame without its payload
-	// being copied once more. Begin says how long that is at most, and unless it fails
-	// Commit has to follow, which sends the frame, or nothing if it is nil. Write takes
-	// what fits, and otherwise returns io.ErrShortWrite.
-	Begin(payload int) error
+	// Serve says what is called from now on, when there may be room for a frame, after
+	// Ready and when there was none before, and when there may be a frame to receive:
+	// perhaps by several goroutines at a time, which must not be kept waiting. ended is
+	// called when the trunk has, with locks held.
+	Serve(source, sink, ended func())
+	// Ready has source called. It does not call it itself.
+	Ready()
+	// Begin, Write and Commit send a frame without its payload being copied once more.
+	// Begin says how long that is at most, and if it reports that there is room Commit has
+	// to follow, which sends the frame, or nothing if it is nil. Write takes what fits, and
+	// otherwise returns io.ErrShortWrite.
+	Begin(payload int) (room bool, err error)
 	Write(payload []byte) (int, error)
 	Commit(*wire.Frame) error
-	// Receive reads the next frame, whose payload is valid until the one after it.
-	Receive(*wire.Frame) error
+	// TryReceive reads the next frame, if there is one. Its payload is valid until the next
+	// call. There is one caller at a time.
+	TryReceive(*wire.Frame) (ok bool, err error)
 	// Close ends the trunk at once and discards what is under way; Finish delivers
 	// it first. Neither waits.
 	Close()

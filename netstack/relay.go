@@ -18,6 +18,9 @@ import (
 // acknowledged it, so nothing is lost.
 //
 //	near database ⇄ FromHost, fromLeg ⇄ leg ⇄ pump, receive ⇄ trunk
+//
+// Whoever brings something moves it on: those that move packets call FromHost, pump and
+// receive. The relay's own goroutine only does what may not be done where it is heard of.
 type Relay struct {
 	legs   *Legs
 	id     legID
@@ -35,10 +38,16 @@ type Relay struct {
 	// where a router on it has said so; otherwise 0.
 	pathMTU atomic.Int32
 
-	kick     chan struct{} // holds a token when pump is to look
-	writable chan struct{} // holds a token when the leg may have room
-	done     chan struct{} // closed when the relay has ended
-	spaced   *time.Timer   // tells the near database what waits
+	kick   chan struct{} // holds a token when attend is to look
+	done   chan struct{} // closed when the relay has ended
+	spaced *time.Timer   // tells the near database what waits
+	pause  *time.Timer   // unpause, at its time
+	failed atomic.Bool   // the leg has told of an error
+	full   atomic.Bool   // receive waits for room in the leg
+
+	pump, receive turn       // toTrunk, fromTrunk
+	frame         wire.Frame // pump's: what it sends
+	in            incoming   // receive's
 
 	// out is held from the gate's decision until its segment is written: what is told
 	// goes out in the order in which it was decided, and who has ended the relay can
@@ -72,7 +81,9 @@ type Relay struct {
 	again   uint32                     // the last duplicate that went to the leg alone
 	hasSeen bool
 
-	saidAck, saidEdge uint32 // what the other gateway has been told
+	saidAck, saidEdge uint32        // what the other gateway has been told
+	alone             time.Duration // when it was told something without payload last
+	paused            bool          // pause runs
 
 	// For the watch.
 	moved    time.Duration // when a database last said something new
@@ -102,7 +113,7 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 		legs: l, id: legID{Near: conn.Near, Far: conn.Far}, conn: conn, track: track, trunk: trunk,
 		toLeg: wire.NewTemplate(conn.Near, conn.Far), toNear: wire.NewTemplate(conn.Far, conn.Near),
 		leg: newLeg(), gate: wire.NewGate(&conn),
-		kick: make(chan struct{}, 1), writable: make(chan struct{}, 1), done: make(chan struct{}),
+		kick: make(chan struct{}, 1), done: make(chan struct{}),
 		began: now, moved: now, farMoved: now, fedAt: now, farSeen: conn.FarSaid.Ack,
 		read: conn.NearSaid.End, saidAck: conn.NearSaid.Ack, saidEdge: conn.NearSaid.Edge,
 	}
@@ -120,28 +131,61 @@ func (l *Legs) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Relay
 	if l.cfg.Check {
 		r.check = newCheck(&conn)
 	}
-	r.spaced = time.AfterFunc(time.Hour, r.tellInTurn)
-	r.spaced.Stop()
+	r.pump.do, r.receive.do = r.toTrunk, r.fromTrunk
+	r.spaced, r.pause = stopped(r.tellInTurn), stopped(r.unpause)
 	return r
+}
+
+// stopped is a timer that calls f, and does not run yet.
+func stopped(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
 }
 
 // notify is called by the stack, with its locks held.
 func (r *Relay) notify(mask waiter.EventMask) {
-	if mask&(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
-		r.wake() // pump finds out about a failure
+	if mask&(waiter.EventHUp|waiter.EventErr) != 0 {
+		r.failed.Store(true)
+		r.wake() // pump finds out about it
 	}
-	if mask&waiter.WritableEvents != 0 {
-		signal(r.writable)
+	if mask&waiter.ReadableEvents != 0 {
+		r.trunk.Ready()
+	}
+	if mask&waiter.WritableEvents != 0 && r.full.Load() {
+		r.wake()
 	}
 }
 
-func (r *Relay) wake() { signal(r.kick) }
-
-func signal(c chan struct{}) {
+// wake has attend look. It may be called with any lock held.
+func (r *Relay) wake() {
 	select {
-	case c <- struct{}{}:
+	case r.kick <- struct{}{}:
 	default:
 	}
+}
+
+// turn has something done by one goroutine at a time. Who comes meanwhile does not wait: it
+// is done once more.
+type turn struct {
+	do  func()
+	mu  sync.Mutex
+	due atomic.Bool
+}
+
+func (t *turn) take() {
+	t.due.Store(true)
+	for t.due.Load() && t.mu.TryLock() {
+		t.due.Store(false)
+		t.do()
+		t.mu.Unlock()
+	}
+}
+
+// finish waits until nobody is at it.
+func (t *turn) finish() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 }
 
 // finish marks the relay as ended, which stops the gate, and reports whether it
@@ -156,7 +200,7 @@ func (r *Relay) finish(e End) bool {
 	r.legs.count(&e)
 	close(r.done)
 	if !e.Clean {
-		r.trunk.Close() // pump may wait for room in it
+		r.trunk.Close() // what is in it has its source, which sends it raw
 	}
 	return true
 }

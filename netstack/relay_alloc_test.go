@@ -30,11 +30,16 @@ type treadmill struct {
 	carried atomic.Int64  // and that the other gateway has
 	acked   uint32
 
-	feed    chan int // payload bytes of the next frame for the near database
+	mu      sync.Mutex
+	feed    []int // payload bytes of the next frames for the near database
 	fed     uint32
 	payload []byte
-	done    chan struct{}
-	once    sync.Once
+	closed  atomic.Bool
+	served  atomic.Bool
+	ready   atomic.Bool // source is to be called
+	source  func()
+	sink    func()
+	ended   func()
 
 	packet wire.Packet // a 64 KB segment of the near database
 	ack    wire.Packet // an acknowledgement
@@ -65,7 +70,14 @@ func (m *treadmill) Send(f *wire.Frame) error {
 	return nil
 }
 
-func (m *treadmill) Begin(int) error { return nil }
+func (m *treadmill) Serve(source, sink, ended func()) {
+	m.source, m.sink, m.ended = source, sink, ended
+	m.served.Store(true)
+}
+
+func (m *treadmill) Ready() { m.ready.Store(true) }
+
+func (m *treadmill) Begin(int) (bool, error) { return true, nil }
 
 func (m *treadmill) Write(p []byte) (int, error) {
 	m.carried.Add(int64(len(p)))
@@ -74,25 +86,35 @@ func (m *treadmill) Write(p []byte) (int, error) {
 
 func (m *treadmill) Commit(*wire.Frame) error { return nil }
 
-// Receive gives frames that acknowledge all that was carried.
-func (m *treadmill) Receive(f *wire.Frame) error {
-	var n int
-	select {
-	case n = <-m.feed:
-	case <-m.done:
-		return net.ErrClosed
+// TryReceive gives frames that acknowledge all that was carried.
+func (m *treadmill) TryReceive(f *wire.Frame) (bool, error) {
+	if m.closed.Load() {
+		return false, net.ErrClosed
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.feed) == 0 {
+		return false, nil
+	}
+	n := m.feed[0]
+	m.feed = m.feed[:copy(m.feed, m.feed[1:])]
 	ack := soloN + uint32(m.carried.Load())
 	*f = wire.Frame{Kind: wire.FrameData, Seq: m.fed, Ack: ack, Edge: ack + 1<<22, Payload: m.payload[:n]}
 	m.fed += uint32(n)
-	return nil
+	return true, nil
 }
-func (m *treadmill) Close()           { m.once.Do(func() { close(m.done) }) }
+
+func (m *treadmill) Close() {
+	m.closed.Store(true)
+	if m.ended != nil {
+		m.ended()
+	}
+}
 func (m *treadmill) Finish()          { m.Close() }
 func (m *treadmill) Quality() Quality { return Quality{} }
 
 func newTreadmill(tb testing.TB, check bool) *treadmill {
-	m := &treadmill{tb: tb, feed: make(chan int), payload: make([]byte, millPayload), done: make(chan struct{}), fed: f(0)}
+	m := &treadmill{tb: tb, payload: make([]byte, millPayload), fed: f(0)}
 	var err error
 	start := time.Now()
 	if m.legs, err = NewLegs(LegsConfig{
@@ -121,7 +143,7 @@ func newTreadmill(tb testing.TB, check bool) *treadmill {
 	s.Payload = make([]byte, millPayload)
 	wire.Parse(&m.packet, s.Packet())
 	m.sent = n(0)
-	m.until(func() bool { m.relay.mu.Lock(); defer m.relay.mu.Unlock(); return m.relay.begun && m.relay.live })
+	m.until(m.served.Load)
 	return m
 }
 
@@ -139,8 +161,19 @@ func (m *treadmill) until(cond func() bool) {
 		if time.Now().After(end) {
 			m.tb.Fatalf("stands still: %d bytes written, %d carried; %+v", m.written.Load(), m.carried.Load(), m.relay.Ended())
 		}
+		if m.served.Load() && m.ready.Swap(false) {
+			m.source()
+		}
 		runtime.Gosched()
 	}
+}
+
+// come has a frame with so many bytes come by the trunk.
+func (m *treadmill) come(n int) {
+	m.mu.Lock()
+	m.feed = append(m.feed, n)
+	m.mu.Unlock()
+	m.sink()
 }
 
 // out relays a segment of the near database, in relays one to it.
@@ -151,12 +184,12 @@ func (m *treadmill) out() {
 	m.relay.FromHost(&m.packet, false)
 	m.relay.Settle()
 	m.until(func() bool { return m.carried.Load() >= want })
-	m.feed <- 0 // acknowledged
+	m.come(0) // acknowledged
 }
 
 func (m *treadmill) in() {
 	want := m.acked + millPayload
-	m.feed <- millPayload
+	m.come(millPayload)
 	m.until(func() bool {
 		if end := m.written.Load(); end != m.acked {
 			m.acked = end
@@ -313,7 +346,7 @@ func makeIdle(tb testing.TB, legs *Legs, count int) []*Relay {
 		list = append(list, r)
 		wg.Go(func() {
 			var f wire.Frame
-			if err := theirs.Receive(&f); err != nil || f.Kind != wire.FrameAccept {
+			if err := theirs.receive(&f); err != nil || f.Kind != wire.FrameAccept {
 				tb.Errorf("%v, %v", f.Kind, err)
 			}
 		})

@@ -139,7 +139,7 @@ func TestRelayEnds(t *testing.T) {
 func (s *soloist) drained() error {
 	for {
 		var f wire.Frame
-		if err := s.trunk.Receive(&f); err != nil {
+		if err := s.trunk.receive(&f); err != nil {
 			return err
 		}
 	}

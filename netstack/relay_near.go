@@ -88,13 +88,14 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 	}
 	finNow := r.finDue()
 	most := r.gate.Spacing() / holdPart
+	ready := fresh || news && !fresher && !r.putOff(now)
 	r.mu.Unlock()
 
 	if toLeg && !wait {
 		hold = r.toLegSoon(now, &s, payload, news, most)
 	}
-	if news || fresh {
-		r.wake()
+	if ready {
+		r.trunk.Ready()
 	}
 	if finNow {
 		r.sayFin()

@@ -14,7 +14,9 @@ const (
 	// pumpBytes is how much of the near database's payload goes into one frame.
 	pumpBytes = 64 << 10
 	// leastAckEvery is how often progress is told at most that comes without payload.
+	// latePart is by how much later, in fifths, that is if nothing else happens.
 	leastAckEvery = time.Millisecond
+	latePart      = 7
 	// patience is the least that an answer from the other gateway is waited for.
 	patience = 200 * time.Millisecond
 )
@@ -41,6 +43,7 @@ func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wi
 		return nil, errors.New(why)
 	}
 	r := l.newRelay(conn, track, trunk)
+	r.in.answered = true
 	mark := open.Seq
 	r.gate.HeardFar(open.Ack, open.Edge)
 	if r.check != nil {
@@ -60,8 +63,8 @@ func Refuse(t Trunk, why string) {
 	t.Finish()
 }
 
-// start makes the leg in a task of its own, which then moves what comes from the
-// near database into the trunk.
+// start makes the leg in a task of its own, which then does what nobody else may, until the
+// relay ends.
 func (l *Legs) start(r *Relay, hello func() error) error {
 	return l.enter(r, func() {
 		defer l.leave(r)
@@ -76,18 +79,35 @@ func (l *Legs) start(r *Relay, hello func() error) error {
 			if !r.asks {
 				r.catchUp()
 			}
-			l.wg.Go(r.receive)
-			r.pump()
+			r.trunk.Serve(r.pump.take, r.receive.take, r.wake)
+			r.attend()
 		}
 		r.close()
 	})
+}
+
+// attend looks whenever something may be new that was told with locks held, and once at the
+// beginning.
+func (r *Relay) attend() {
+	for {
+		r.receive.take()
+		r.pump.take()
+		select {
+		case <-r.done:
+			return
+		case <-r.kick:
+		}
+	}
 }
 
 // close gives back what an ended relay has. The trunk ends first: the other gateway
 // releases the connection by that.
 func (r *Relay) close() {
 	r.spaced.Stop()
+	r.pause.Stop()
 	r.silence()
+	r.pump.finish()
+	r.receive.finish()
 	r.trunk.Finish()
 	r.destroy()
 }
@@ -123,83 +143,69 @@ func (r *Relay) goLive() {
 	}
 }
 
-// pump moves what the leg has received into the trunk, and tells the other gateway
-// what the near database says, until the relay ends.
-func (r *Relay) pump() {
-	pause := time.NewTimer(time.Hour)
-	defer pause.Stop()
-	var alone time.Duration // when a frame without payload was sent last
-	var f wire.Frame        // one for all, since Send makes it escape
-	for {
-		select {
-		case <-r.done:
+// toTrunk moves what the leg has received into the trunk, as far as there is room, and tells
+// the other gateway what the near database says. It is pump's.
+func (r *Relay) toTrunk() {
+	for r.Ended() == nil {
+		there, end := r.readable()
+		if end != nil {
+			r.release(*end)
 			return
-		case <-r.kick:
-		case <-pause.C:
 		}
-		for r.Ended() == nil {
-			n, err := r.readLeg()
-			if err != nil {
-				r.release(*err)
-				return
-			}
-			now := r.legs.cfg.Now()
-			var news bool
-			if f, news = r.next(n); !news {
-				if f, news = r.lastFrame(); !news {
-					break
-				}
-			}
-			if n == 0 && !f.Fin && f.Kind == wire.FrameData {
-				if wait := alone + r.ackEvery() - now; wait > 0 {
-					pause.Reset(wait)
-					break
-				}
-				alone = now
-			}
-			r.said(&f, n)
-			if r.send(&f, n) != nil {
-				r.release(endTrunk)
-				return
-			}
+		if there == 0 && !r.hasNews() {
+			break
 		}
-		if e, ok := r.isBack(); ok {
-			r.release(e)
+		room, err := r.trunk.Begin(min(there, pumpBytes))
+		switch {
+		case err != nil:
+			r.release(endTrunk)
+			return
+		case !room:
+			return // it is asked again when there is
 		}
+		n := 0
+		if there > 0 {
+			n, end = r.readLeg()
+		}
+		if end != nil {
+			_ = r.trunk.Commit(nil) // whether it has ended does not matter any more
+			r.release(*end)
+			return
+		}
+		if r.nextFrame(n); r.trunk.Commit(&r.frame) != nil {
+			r.release(endTrunk)
+			return
+		}
+	}
+	if e, ok := r.isBack(); ok {
+		r.release(e)
 	}
 }
 
-// ackEvery is how often progress is told that comes without payload: no oftener than the
-// other gateway passes it on.
-func (r *Relay) ackEvery() time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return max(leastAckEvery, r.gate.Spacing())
-}
-
-// readLeg writes what the leg has received into the trunk, as the payload of a frame that
-// send completes. It returns how much that is; 0 is none, and then there is no frame.
-func (r *Relay) readLeg() (int, *End) {
+// readable is how much the leg has received that was not read yet.
+func (r *Relay) readable() (int, *End) {
 	there, failed := r.leg.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
-	if failed != nil {
+	switch {
+	case failed != nil:
 		return 0, &endLeg
+	case there == 0 && r.failed.Load():
+		_, failed := r.leg.ep.Read(noRoom{}, tcpip.ReadOptions{})
+		return 0, readEnd(failed)
 	}
-	if there == 0 {
-		n, failed := r.leg.ep.Read(noRoom{}, tcpip.ReadOptions{})
-		return n.Count, readEnd(failed)
-	}
-	if r.trunk.Begin(min(there, pumpBytes)) != nil {
-		return 0, &endTrunk
-	}
+	return there, nil
+}
+
+// readLeg writes what the leg has received into the frame that was begun, and returns how
+// much that is.
+func (r *Relay) readLeg() (int, *End) {
 	n, failed := r.leg.ep.Read(r.trunk, tcpip.ReadOptions{})
-	end := readEnd(failed)
-	if end == nil && n.Count > 0 && r.pastFin() {
-		end = &endPastFin
+	if end := readEnd(failed); end != nil {
+		return 0, end
 	}
-	if end != nil || n.Count == 0 {
-		_ = r.trunk.Commit(nil) // whether it has ended is the next frame's to find out
+	if n.Count > 0 && r.pastFin() {
+		return 0, &endPastFin
 	}
-	return n.Count, end
+	return n.Count, nil
 }
 
 // readEnd is what an error of reading the leg means for the relay; nil is nothing.
@@ -216,24 +222,72 @@ type noRoom struct{}
 
 func (noRoom) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 
-// next is the next frame for the other gateway, with n bytes of payload, and whether there
-// is anything new in it.
-func (r *Relay) next(n int) (wire.Frame, bool) {
+// hasNews reports whether there is something to tell the other gateway now that needs no
+// payload.
+func (r *Relay) hasNews() bool {
+	now := r.legs.cfg.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := wire.Frame{
-		Kind: wire.FrameData, Seq: r.read, Ack: r.gate.NearAck(), Edge: r.gate.NearEdge(),
-		Fin: r.fin && !r.finGone && r.read+uint32(n) == r.gate.FinAt(),
+	switch {
+	case r.finNext(0):
+		return true
+	case r.gate.NearAck() != r.saidAck || r.gate.NearEdge() != r.saidEdge:
+		return !r.putOff(now)
 	}
-	return f, n > 0 || f.Fin || f.Ack != r.saidAck || f.Edge != r.saidEdge
+	return r.cutDue()
 }
 
-// send sends a frame whose payload readLeg has written, if there is any.
-func (r *Relay) send(f *wire.Frame, n int) error {
-	if n > 0 {
-		return r.trunk.Commit(f)
+// finNext reports whether the near database's FIN follows the next n bytes of it.
+func (r *Relay) finNext(n int) bool {
+	return r.fin && !r.finGone && r.read+uint32(n) == r.gate.FinAt()
+}
+
+// putOff reports whether progress without payload is told later: it is told about as often
+// as the other gateway passes it on. Pump looks then if the near database says something,
+// and otherwise some time after it, since to be woken costs more than to tell; the trunk's
+// own acknowledgement, which waits as long, goes along.
+func (r *Relay) putOff(now time.Duration) bool {
+	every := max(leastAckEvery, r.gate.Spacing())
+	since := now - r.alone
+	if since >= every {
+		return false
 	}
-	return r.trunk.Send(f)
+	if !r.paused {
+		r.paused = true
+		r.pause.Reset(every*latePart/5 - since)
+	}
+	return true
+}
+
+// unpause ends the pause.
+func (r *Relay) unpause() {
+	r.mu.Lock()
+	r.paused = false
+	r.mu.Unlock()
+	r.trunk.Ready()
+}
+
+// nextFrame makes the next frame for the other gateway, with n bytes of payload, and notes
+// what it tells.
+func (r *Relay) nextFrame(n int) {
+	now := r.legs.cfg.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := &r.frame
+	*f = wire.Frame{Kind: wire.FrameData, Seq: r.read, Ack: r.gate.NearAck(), Edge: r.gate.NearEdge(), Fin: r.finNext(n)}
+	switch {
+	case n > 0 || f.Fin:
+	case f.Ack == r.saidAck && f.Edge == r.saidEdge && r.cutDue():
+		f.Kind, r.back.said = wire.FrameClose, true
+	default:
+		r.alone = now
+	}
+	if r.paused {
+		r.paused = !r.pause.Stop()
+	}
+	r.read += uint32(n)
+	r.saidAck, r.saidEdge = f.Ack, f.Edge
+	r.finGone = r.finGone || f.Fin
 }
 
 // pastFin reports whether the near database has no more to say: its FIN is in the
@@ -244,47 +298,72 @@ func (r *Relay) pastFin() bool {
 	return r.finGone
 }
 
-// said notes what a frame with n bytes of payload tells.
-func (r *Relay) said(f *wire.Frame, n int) {
-	r.mu.Lock()
-	r.read += uint32(n)
-	r.saidAck, r.saidEdge = f.Ack, f.Edge
-	r.finGone = r.finGone || f.Fin
-	r.mu.Unlock()
+// fromTrunk takes what has come by the trunk, as far as the leg has room. It is receive's.
+func (r *Relay) fromTrunk() {
+	in := &r.in
+	for r.Ended() == nil {
+		if !in.begun {
+			ok, err := r.trunk.TryReceive(&in.frame)
+			if err != nil {
+				r.release(r.trunkEnd())
+			}
+			if err != nil || !ok {
+				return
+			}
+			if !r.take(&in.frame) {
+				return
+			}
+			in.begun = true
+		}
+		if !r.feed(&in.frame) {
+			r.tell()
+			return
+		}
+		in.begun = false
+		r.taken(&in.frame)
+	}
 }
 
-// receive takes what comes by the trunk until it or the relay ends.
-func (r *Relay) receive() {
-	answered := !r.asks
-	var f wire.Frame
-	for {
-		if err := r.trunk.Receive(&f); err != nil {
-			r.release(r.trunkEnd())
-			return
+// incoming is the frame that is being taken. It is receive's.
+type incoming struct {
+	frame    wire.Frame
+	begun    bool // the leg has not got all of its payload yet
+	answered bool // the other gateway takes part
+}
+
+// take takes what a frame says, before its payload, and reports whether the relay goes on.
+func (r *Relay) take(f *wire.Frame) bool {
+	switch {
+	case f.Kind == wire.FrameRefuse:
+		r.release(endRefused.because(string(f.Payload)))
+		return false
+	case f.Kind == wire.FrameAccept && !r.in.answered:
+		r.in.answered = true
+		r.begin(f.Seq)
+		r.heard(f, 0)
+		r.catchUp()
+		return true
+	case (f.Kind == wire.FrameData || f.Kind == wire.FrameClose) && r.in.answered:
+		return r.data(f)
+	}
+	r.release(endNonsense)
+	return false
+}
+
+// taken does what is to be done when the leg has the payload of a frame.
+func (r *Relay) taken(f *wire.Frame) {
+	r.tell()
+	if f.Fin {
+		r.mu.Lock()
+		r.farFin, r.farFinAt = true, r.gate.Fed()
+		now := r.finDue()
+		r.mu.Unlock()
+		if now {
+			r.sayFin()
 		}
-		switch {
-		case f.Kind == wire.FrameRefuse:
-			r.release(endRefused.because(string(f.Payload)))
-			return
-		case f.Kind == wire.FrameClose && answered:
-			if !r.data(&f) {
-				return
-			}
-			r.otherCut(&f)
-		case f.Kind == wire.FrameAccept && !answered:
-			answered = true
-			r.begin(f.Seq)
-			r.heard(&f, 0)
-			r.catchUp()
-			r.tell()
-		case f.Kind == wire.FrameData && answered:
-			if !r.data(&f) {
-				return
-			}
-		default:
-			r.release(endNonsense)
-			return
-		}
+	}
+	if f.Kind == wire.FrameClose {
+		r.otherCut()
 	}
 }
 
@@ -314,7 +393,7 @@ func (r *Relay) catchUp() {
 	r.inject(&s, nil)
 }
 
-// data handles a frame of the connection, and reports whether the relay goes on.
+// data is take for a frame of the connection.
 func (r *Relay) data(f *wire.Frame) bool {
 	size := f.Size()
 	r.mu.Lock()
@@ -331,19 +410,6 @@ func (r *Relay) data(f *wire.Frame) bool {
 	if due := r.heard(f, size); due {
 		r.sendReset()
 		return false
-	}
-	if !r.feed(f) {
-		return false
-	}
-	r.tell()
-	if f.Fin {
-		r.mu.Lock()
-		r.farFin, r.farFinAt = true, r.gate.Fed()
-		now := r.finDue()
-		r.mu.Unlock()
-		if now {
-			r.sayFin()
-		}
 	}
 	return true
 }
@@ -374,24 +440,24 @@ func (r *Relay) heard(f *wire.Frame, payload int) (resetDue bool) {
 	return due
 }
 
-// feed gives the payload of a frame to the leg, and waits for room. It uses up the payload.
+// feed gives the payload of a frame to the leg, and uses it up. It reports false if the leg
+// has no room for more, which it tells when it has, or the relay has ended.
 func (r *Relay) feed(f *wire.Frame) bool {
 	for f.Size() > 0 {
 		_, err := r.leg.ep.Write(payloader{f}, tcpip.WriteOptions{})
 		switch err.(type) {
 		case nil:
-			continue
 		case *tcpip.ErrWouldBlock:
+			if r.full.Swap(true) {
+				return false
+			}
+			// It may have told of room before it was known that somebody waits.
 		default:
 			r.release(endLeg)
 			return false
 		}
-		select {
-		case <-r.writable:
-		case <-r.done:
-			return false
-		}
 	}
+	r.full.Store(false)
 	return true
 }
 

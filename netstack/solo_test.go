@@ -266,7 +266,7 @@ func (s *soloist) frame() *wire.Frame {
 		return len(l.frames) > 0 || l.dead || l.finished
 	})
 	var f wire.Frame
-	if err := s.trunk.Receive(&f); err != nil {
+	if err := s.trunk.receive(&f); err != nil {
 		s.Fatalf("receive: %v", err)
 	}
 	f.Payload = bytes.Clone(f.Payload)

@@ -6,9 +6,9 @@ const (
 	// ackBytes is how many bytes may have come that nobody was told of, and ackDelay how
 	// long they may wait; ackPart is the part of a round trip that is enough, with
 	// leastAckDelay.
-	ackBytes      = 192 << 10
-	ackDelay      = 5 * time.Millisecond
-	ackPart       = 8
+	ackBytes      = 288 << 10
+	ackDelay      = 7 * time.Millisecond
+	ackPart       = 6
 	leastAckDelay = time.Millisecond
 	// maxSpans is how many ranges an acknowledgement tells of: the newest ones.
 	maxSpans = 64

@@ -3,6 +3,7 @@
 package trunk
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/onewaylink/gw/netstack/wire"
@@ -22,7 +23,7 @@ func TestNoAllocations(t *testing.T) {
 		for got := 0; got < len(out.Payload); {
 			l.pass(t)
 			for len(l.begun[1]) > 0 {
-				ok, err := receivePieces(l.begun[1][0], in)
+				ok, err := l.begun[1][0].TryReceive(in)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -34,8 +35,8 @@ func TestNoAllocations(t *testing.T) {
 		}
 	}
 	composed := func() error {
-		if err := near.Begin(len(out.Payload)); err != nil {
-			return err
+		if room, err := near.Begin(len(out.Payload)); !room {
+			return fmt.Errorf("no room: %w", err)
 		}
 		if _, err := near.Write(out.Payload); err != nil {
 			return err

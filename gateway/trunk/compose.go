@@ -15,16 +15,18 @@ type draft struct {
 }
 
 // Begin begins a frame whose payload, at most size bytes, is written by Write, and which
-// Commit sends. It waits for room as Send does. Unless there is an error, Commit has to
-// follow, and no other frame can be sent meanwhile.
-func (c *Conn) Begin(size int) error {
+// Commit sends. It reports false where Send would wait, and has Serve's source called when
+// there is room. If it reports true, Commit has to follow, and no other frame can be sent
+// meanwhile.
+func (c *Conn) Begin(size int) (room bool, err error) {
 	c.sendMu.Lock()
 	w := c.way
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := c.waitRoom(); err != nil {
+	if c.err != nil || !c.hasRoom() {
+		c.short = c.err == nil
 		c.sendMu.Unlock()
-		return err
+		return false, c.err
 	}
 	d := &c.draft
 	d.size, d.written = wire.FrameHeaderSize+min(size, wire.MaxFramePayload), 0
@@ -32,7 +34,7 @@ func (c *Conn) Begin(size int) error {
 	d.free = d.pieces
 	var header [wire.FrameHeaderSize]byte // comes last
 	d.write(header[:])
-	return nil
+	return true, nil
 }
 
 // Write adds to the payload of the frame that was begun. If there is no room for all of p,

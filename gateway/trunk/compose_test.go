@@ -3,6 +3,7 @@ package trunk
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -15,8 +16,8 @@ import (
 // compose sends a frame as Send does, written in pieces, and calls between between them.
 func compose(t *testing.T, r *rand.Rand, c *Conn, f *wire.Frame, between func()) error {
 	t.Helper()
-	if err := c.Begin(len(f.Payload)); err != nil {
-		return err
+	if room, err := c.Begin(len(f.Payload)); !room {
+		return fmt.Errorf("no room: %w", err)
 	}
 	for rest := f.Payload; len(rest) > 0; between() {
 		n := 1 + r.IntN(len(rest))
@@ -68,8 +69,8 @@ func TestCompose(t *testing.T) {
 			case 0:
 				err = c.Send(&f)
 			case 1:
-				if err := c.Begin(r.IntN(1 << 17)); err != nil {
-					t.Fatal(err)
+				if room, err := c.Begin(r.IntN(1 << 17)); !room {
+					t.Fatalf("no room: %v", err)
 				}
 				c.Write(noise[:r.IntN(1<<17)])
 				sometimes()
@@ -83,7 +84,7 @@ func TestCompose(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for c.wrote-c.sent >= Backlog {
+			for !c.hasRoom() {
 				hear()
 			}
 			sometimes()
@@ -104,8 +105,8 @@ func TestComposeLess(t *testing.T) {
 	l := newLink()
 	c := l.ways[0].open()
 	for _, f := range []*wire.Frame{nil, {Kind: wire.FrameData}} {
-		if err := c.Begin(wire.MaxFramePayload); err != nil {
-			t.Fatal(err)
+		if room, err := c.Begin(wire.MaxFramePayload); !room {
+			t.Fatalf("no room: %v", err)
 		}
 		if n, want := held(&c.out), (wire.MaxFramePayload+wire.FrameHeaderSize+blockSize-1)/blockSize; n != want {
 			t.Errorf("%d blocks for a frame that was begun, want %d", n, want)
@@ -137,8 +138,8 @@ func TestComposeEnds(t *testing.T) {
 			if err := c.Send(&wire.Frame{Kind: wire.FrameOpen}); err != nil {
 				t.Fatal(err)
 			}
-			if err := c.Begin(1000); err != nil {
-				t.Fatal(err)
+			if room, err := c.Begin(1000); !room {
+				t.Fatalf("no room: %v", err)
 			}
 			mine := c.out.block(c.wrote)
 			end(c)
@@ -155,7 +156,7 @@ func TestComposeEnds(t *testing.T) {
 			if err := c.Commit(&wire.Frame{Kind: wire.FrameData}); err == nil || name != "given up" && !errors.Is(err, net.ErrClosed) {
 				t.Errorf("sent: %v", err)
 			}
-			if err := c.Begin(1); err == nil {
+			if room, err := c.Begin(1); room || err == nil {
 				t.Error("another can be begun")
 			}
 		})

@@ -32,9 +32,10 @@ var (
 	errAnew    = errors.New("the other node has begun anew")
 )
 
-// Conn is a stream of frames to another node, in both directions. Send may be called by
-// several goroutines, Receive by one at a time, all else by any. After an error from Send
-// or Receive it is of no more use, and has to be closed.
+// Conn is a stream of frames to another node, in both directions. Whoever uses it waits in
+// Send and Receive, or is told by Serve when there is something to do. Send may be called
+// by several goroutines, Receive and TryReceive by one at a time, all else by any. After an
+// error from them it is of no more use, and has to be closed.
 type Conn struct {
 	way *way
 	id  uint32
@@ -45,6 +46,9 @@ type Conn struct {
 
 	room chan struct{} // holds a token when Send is to look,
 	data chan struct{} // and when Receive is
+
+	// What Serve was told. The first two don't change any more once they are set.
+	source, sink, ended func()
 
 	// Receive's own: how much is left of the payload of frame, how many bytes of the
 	// stream the last call has returned, and where most of them lie.
@@ -62,6 +66,8 @@ type Conn struct {
 
 	next   *Conn // among those that have something to send
 	queued bool
+	eager  bool // source is to be called
+	short  bool // Begin has found no room
 
 	// una is the first byte that was not acknowledged, sent the next that is new, wrote
 	// the end of what there is, and limit how far the other end lets it go.
@@ -120,13 +126,16 @@ func (c *Conn) Send(f *wire.Frame) error {
 // waitRoom waits until a frame may be queued. It is called with the way's lock, which it
 // gives up meanwhile.
 func (c *Conn) waitRoom() error {
-	for c.err == nil && c.wrote-c.sent >= Backlog {
+	for c.err == nil && !c.hasRoom() {
 		c.way.mu.Unlock()
 		<-c.room
 		c.way.mu.Lock()
 	}
 	return c.err
 }
+
+// hasRoom reports whether a frame may be queued.
+func (c *Conn) hasRoom() bool { return c.wrote-c.sent < Backlog }
 
 // Close ends the connection at once: what is queued is discarded, and the other end
 // is told. It may be called again.
@@ -172,6 +181,9 @@ func (c *Conn) fail(err error) {
 	c.acked, c.lost = nil, nil
 	c.sent, c.una = c.wrote, c.wrote
 	signal(c.room)
+	if c.ended != nil {
+		c.ended()
+	}
 }
 
 // Finish ends the connection after the frames that were sent, and does not wait for
@@ -245,8 +257,12 @@ func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 	if !c.known && !c.far() {
 		flags |= flagOpen
 	}
-	if c.wrote-c.sent < Backlog {
+	if c.hasRoom() {
 		signal(c.room)
+		if c.short {
+			c.short = false
+			c.ready()
+		}
 	}
 	return s, flags, true
 }

@@ -270,7 +270,7 @@ func TestFinishTakesTheRest(t *testing.T) {
 			} else {
 				near.deaf = true
 				proceed(s, 20*time.Second, "end of what may be sent", func() bool {
-					return far.c.sent == far.c.limit && !hasRoom(far.c)
+					return far.c.sent == far.c.limit && !far.c.hasRoom()
 				}, near, far)
 				far.say = nil
 				far.c.Finish()
@@ -370,7 +370,7 @@ func TestWindow(t *testing.T) {
 	near := l.ways[0].open()
 	var far *Conn
 	for near.limit == inWindow {
-		for hasRoom(near) {
+		for near.hasRoom() {
 			if err := near.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:wire.MaxFramePayload]}); err != nil {
 				t.Fatal(err)
 			}
@@ -524,7 +524,7 @@ func TestNotReceived(t *testing.T) {
 	near, far := call(s, 0, deaf, nil)
 	far.deaf = true
 	proceed(s, 10*time.Second, "end of what may be sent", func() bool { return near.c.sent == near.c.limit && near.c.una == near.c.sent }, near, far)
-	if near.c.sent > inWindow || hasRoom(near.c) || near.c.wrote-near.c.sent > Backlog+wire.MaxFramePayload+wire.FrameHeaderSize {
+	if near.c.sent > inWindow || near.c.hasRoom() || near.c.wrote-near.c.sent > Backlog+wire.MaxFramePayload+wire.FrameHeaderSize {
 		t.Errorf("%d bytes were sent, %d wait", near.c.sent, near.c.wrote-near.c.sent)
 	}
 	other := finishing(s, 0, script(r, 1<<18), script(r, 1<<18))

@@ -124,9 +124,9 @@ func headerOf(f *wire.Frame) wire.Frame {
 	return h
 }
 
-// receiveNow is Receive where it does not have to wait, with the payload in one piece.
+// receiveNow is TryReceive, with the payload in one piece.
 func receiveNow(c *Conn, f *wire.Frame) (ok bool, err error) {
-	ok, err = receivePieces(c, f)
+	ok, err = c.TryReceive(f)
 	inOne(f)
 	return ok, err
 }
@@ -148,20 +148,6 @@ func inOne(f *wire.Frame) {
 		f.Payload, f.Further = slices.Concat(append([][]byte{f.Payload}, f.Further...)...), nil
 	}
 }
-
-// receivePieces is Receive where it does not have to wait.
-func receivePieces(c *Conn, f *wire.Frame) (ok bool, err error) {
-	c.way.mu.Lock()
-	ok, err = c.receive(f)
-	if c.windowDue {
-		c.way.push(c)
-	}
-	c.way.unlock()
-	return ok, err
-}
-
-// hasRoom reports whether Send would not wait.
-func hasRoom(c *Conn) bool { return c.wrote-c.sent < Backlog }
 
 // talk is one end of a stream in a simNet.
 type talk struct {
@@ -201,7 +187,7 @@ func (k *talk) goOn(peer *talk) {
 		k.c = (*begun)[i]
 		*begun = slices.Delete(*begun, i, i+1)
 	}
-	for len(k.say) > 0 && k.failed == nil && hasRoom(k.c) {
+	for len(k.say) > 0 && k.failed == nil && k.c.hasRoom() {
 		if k.failed = k.c.Send(&k.say[0]); k.failed == nil {
 			k.say = k.say[1:]
 		}
@@ -405,7 +391,8 @@ func (l *link) pass(t testing.TB) {
 				t.Fatal(err)
 			}
 		}
-		begun, _, _ := other.flush(l.now)
-		l.begun[1-i] = append(l.begun[1-i], begun...)
+		f := other.flush(l.now)
+		other.call(f.sinks)
+		l.begun[1-i] = append(l.begun[1-i], f.begun...)
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// closeEnough is how late the timer may fire.
+const closeEnough = 100 * time.Microsecond
+
 // errTooMany is why a stream that another node begins is refused.
 var errTooMany = errors.New("there are too many trunks")
 
@@ -25,6 +28,7 @@ type Pool struct {
 
 	timerMu sync.Mutex
 	fires   time.Duration // when the timer does; 0 is not at all
+	armed   uint64        // calls of arm
 	turn    int           // Pull's: whose packets come first
 
 	mu    sync.Mutex
@@ -140,6 +144,9 @@ func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 		return 0
 	}
 	now := p.now()
+	p.timerMu.Lock()
+	armed := p.armed
+	p.timerMu.Unlock()
 	var next time.Duration
 	p.turn++
 	for i := range ways {
@@ -147,7 +154,7 @@ func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 		n += m
 		next = earliest(next, at)
 	}
-	p.arm(now, next)
+	p.rearm(now, next, armed)
 	return n
 }
 
@@ -158,10 +165,30 @@ func (p *Pool) arm(now, at time.Duration) {
 	}
 	p.timerMu.Lock()
 	defer p.timerMu.Unlock()
+	p.armed++
 	if p.fires == 0 || at < p.fires {
-		p.fires = at
-		p.timer.Reset(at - now)
+		p.set(now, at)
 	}
+}
+
+// rearm has Wake called at a time, which may be later than it was to be: what is due has
+// just been seen to. But arm was perhaps called since it was that often.
+func (p *Pool) rearm(now, at time.Duration, armed uint64) {
+	p.timerMu.Lock()
+	defer p.timerMu.Unlock()
+	switch {
+	case armed != p.armed && (at == 0 || p.fires > 0 && at >= p.fires):
+	case at == 0:
+		p.timer.Stop()
+		p.fires = 0
+	case p.fires < at || p.fires > at+closeEnough:
+		p.set(now, at)
+	}
+}
+
+func (p *Pool) set(now, at time.Duration) {
+	p.fires = at
+	p.timer.Reset(at - now)
 }
 
 func (p *Pool) fire() {
@@ -205,12 +232,13 @@ func (p *Pool) Flush() {
 	var next time.Duration
 	now := p.now()
 	for _, w := range *p.ways.Load() {
-		begun, soon, at := w.flush(now)
-		for _, c := range begun {
+		f := w.flush(now)
+		for _, c := range f.begun {
 			p.accept(c)
 		}
-		wake = wake || soon
-		next = earliest(next, at)
+		w.call(f.sinks)
+		wake = wake || f.wake
+		next = earliest(next, f.at)
 	}
 	if wake {
 		p.cfg.Wake()

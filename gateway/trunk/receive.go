@@ -12,19 +12,24 @@ import (
 // them does. At the end of the frames, after the other end's Finish, the error is io.EOF; after this
 // end's Close or Finish, net.ErrClosed.
 func (c *Conn) Receive(f *wire.Frame) error {
-	w := c.way
 	for {
-		w.mu.Lock()
-		ok, err := c.receive(f)
-		if c.windowDue {
-			w.push(c)
-		}
-		w.unlock()
-		if ok || err != nil {
+		if ok, err := c.TryReceive(f); ok || err != nil {
 			return err
 		}
 		<-c.data
 	}
+}
+
+// TryReceive is Receive for whoever does not wait: it reports whether there is a frame.
+func (c *Conn) TryReceive(f *wire.Frame) (ok bool, err error) {
+	w := c.way
+	w.mu.Lock()
+	ok, err = c.receive(f)
+	if c.windowDue {
+		w.push(c)
+	}
+	w.unlock()
+	return ok, err
 }
 
 // receive is Receive as far as it does not have to wait.

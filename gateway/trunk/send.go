@@ -12,7 +12,8 @@ import (
 func (w *way) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.now, w.wake = now, false
+	w.now, w.idle, w.wake = now, false, false // what is put in line meanwhile is seen here
+	w.feed()
 	if w.resetDue && n < len(bufs) {
 		putHead(w.body(bufs[n][offset:]), &head{kind: kindReset, long: true, from: w.local})
 		sizes[n] = w.seal(bufs[n][offset:], longSize)
@@ -75,7 +76,7 @@ func (w *way) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 	left := int(2 * quantum)
 	w.busy = w.waiting()
 	w.held, w.rested = false, false
-	for w.front != nil && n < len(bufs) {
+	for n < len(bufs) && (w.front != nil || w.feed()) {
 		if w.probing == 0 {
 			if w.flight.inside >= window {
 				w.held, w.rested = true, true
@@ -100,7 +101,7 @@ func (w *way) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 		w.used = now
 		n++
 	}
-	if w.front != nil {
+	if w.front != nil || len(w.eager) > 0 {
 		return n, now // bufs are full
 	}
 	w.probing = 0

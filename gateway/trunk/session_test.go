@@ -156,8 +156,8 @@ func TestStrangeSession(t *testing.T) {
 			if got := picture(w); got != before {
 				t.Errorf("%+v before, %+v after it", before, got)
 			}
-			if _, wake, _ := w.flush(l.now); wake != c.answer && wake != w.wake {
-				t.Errorf("there is something to send: %v", wake)
+			if f := w.flush(l.now); f.wake != c.answer && f.wake != w.wake {
+				t.Errorf("there is something to send: %v", f.wake)
 			}
 			resets := 0
 			for _, h := range l.heads(t, 0) {

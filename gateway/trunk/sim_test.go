@@ -98,10 +98,11 @@ func (s *simNet) deliver(from, to *simEnd) {
 	}
 	from.fly = from.fly[n:]
 	if n > 0 {
-		begun, wake, at := to.way.flush(s.now)
-		to.begun = append(to.begun, begun...)
-		to.wakes = to.wakes || wake
-		to.next = earliest(to.next, at)
+		f := to.way.flush(s.now)
+		to.begun = append(to.begun, f.begun...)
+		to.wakes = to.wakes || f.wake
+		to.next = earliest(to.next, f.at)
+		to.way.call(f.sinks)
 	}
 }
 

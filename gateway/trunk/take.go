@@ -112,7 +112,11 @@ func (w *way) takeData(now time.Duration, rest []byte, count, size int) error {
 
 // stream finds the stream of a chunk, or begins it. It returns nil for one that has ended.
 func (w *way) stream(p *piece) *Conn {
+	if c := w.latest; c != nil && c.id == p.stream {
+		return c
+	}
 	if c := w.streams[p.stream]; c != nil {
+		w.latest = c
 		return c
 	}
 	id := span{uint64(p.stream), uint64(p.stream) + 2} // numbers of one node touch
@@ -158,28 +162,56 @@ func (w *way) takePiece(c *Conn, p *piece) {
 	}
 }
 
-// flush ends a batch of packets that have come: whoever receives is told. It returns the
-// streams that the other node has begun, and whether there is something to send now, and
-// otherwise when; 0 is never.
-func (w *way) flush(now time.Duration) (begun []*Conn, wake bool, at time.Duration) {
+// flushed is what is to be done after a batch of packets.
+type flushed struct {
+	begun []*Conn       // those that the other node has begun
+	sinks []*Conn       // whose sinks are to be called; it has to be given back
+	wake  bool          // there is something to send now,
+	at    time.Duration // or then; 0 is never
+}
+
+// flush ends a batch of packets that have come: whoever waits to receive is told.
+func (w *way) flush(now time.Duration) (f flushed) {
 	if !w.dirty.Swap(false) {
-		return nil, false, 0
+		return f
 	}
 	w.batch.Store(0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, c := range w.touched {
-		w.touched[i] = nil
+	f.sinks = w.touched[:0]
+	for _, c := range w.touched {
 		c.touched = false
 		if c.asking {
 			c.asking = false
-			begun = append(begun, c)
+			f.begun = append(f.begun, c)
 		}
-		signal(c.data)
+		if c.sink != nil {
+			f.sinks = append(f.sinks, c)
+		} else {
+			signal(c.data)
+		}
 	}
+	clear(w.touched[len(f.sinks):])
 	w.touched = w.touched[:0]
-	at = w.acks.due(w.flight.rtt)
-	wake = w.wake || w.resetDue || at > 0 && at <= now || w.held && w.flight.inside < w.bbr.window(w.quantum)
+	if len(f.sinks) > 0 {
+		w.touched, w.told = w.told, nil
+	}
+	f.at = w.acks.due(w.flight.rtt)
+	f.wake = w.wake || w.resetDue || f.at > 0 && f.at <= now || w.held && w.flight.inside < w.bbr.window(w.quantum)
 	w.wake = false
-	return begun, wake, at
+	return f
+}
+
+// call calls the sinks, and gives the list of them back.
+func (w *way) call(sinks []*Conn) {
+	if len(sinks) == 0 {
+		return
+	}
+	for i, c := range sinks {
+		c.sink()
+		sinks[i] = nil
+	}
+	w.mu.Lock()
+	w.told = sinks[:0]
+	w.mu.Unlock()
 }

@@ -16,11 +16,11 @@ const (
 	// pacePart is the part of a round trip whose packets are sent at once, between leastPace
 	// and mostPace: a timer for each packet would cost more than the packet. It is
 	// leastQuantum packets and mostQuantum bytes.
-	pacePart     = 20
+	pacePart     = 10
 	leastPace    = time.Millisecond
-	mostPace     = 2 * time.Millisecond
+	mostPace     = 4 * time.Millisecond
 	leastQuantum = 2
-	mostQuantum  = 64 << 10
+	mostQuantum  = 128 << 10
 	// burst is how much a sender may catch up that was kept waiting for a processor. It
 	// does so at twice its pace.
 	burst = 30 * time.Millisecond
@@ -72,6 +72,7 @@ type way struct {
 	rested   bool          // it could have sent more since then
 
 	streams map[uint32]*Conn
+	latest  *Conn  // the last one of which something has come
 	last    uint32 // the number of the last stream that this node has begun
 	begun   ranges // those that the other node has begun
 
@@ -79,7 +80,9 @@ type way struct {
 	turn        int   // bytes that the first of them may send
 	busy        int   // how many there were when it was looked last
 
-	touched []*Conn // since the last flush
+	eager, fed []*Conn // whose source is to be called, and memory for the next ones
+	touched    []*Conn // since the last flush,
+	told       []*Conn // and memory for those since this one
 }
 
 func newWay(p *Pool, self, node netip.Addr, now time.Duration) *way {
@@ -122,6 +125,9 @@ func (w *way) forget(c *Conn) {
 	if !c.forgotten {
 		c.forgotten = true
 		delete(w.streams, c.id)
+		if w.latest == c {
+			w.latest = nil
+		}
 	}
 }
 

@@ -262,7 +262,7 @@ func TestHeldIsWoken(t *testing.T) {
 	l := newLink()
 	w, other := l.ways[0], l.ways[1]
 	near := w.open()
-	for hasRoom(near) {
+	for near.hasRoom() {
 		if err := near.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:wire.MaxFramePayload]}); err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +279,7 @@ func TestHeldIsWoken(t *testing.T) {
 	if !w.held {
 		t.Fatal("the window holds more than it sends")
 	}
-	if _, wake, _ := w.flush(l.now); wake {
+	if w.flush(l.now).wake {
 		t.Error("it is woken, and nothing has come")
 	}
 	for _, b := range l.pull(1) {
@@ -287,7 +287,7 @@ func TestHeldIsWoken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, wake, _ := w.flush(l.now); !wake {
+	if !w.flush(l.now).wake {
 		t.Error("it is not woken, and all has come")
 	}
 	if len(l.pull(0)) == 0 {

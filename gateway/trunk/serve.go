@@ -1,0 +1,52 @@
+package trunk
+
+// Serve says who uses the connection from now on: source is called when Begin may find
+// room, after Ready and when it has found none before, and sink when there may be something
+// to receive. Both are called by those that move packets, without a lock held, perhaps by
+// several at a time, and must not wait; the first call is the caller's. ended is called when
+// the connection has ended, by Close as well, with locks held, so that it must call nothing
+// here.
+func (c *Conn) Serve(source, sink, ended func()) {
+	w := c.way
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.source, c.sink, c.ended = source, sink, ended
+}
+
+// Ready has source called when something may be sent. It may be called from where a source
+// or sink takes what it moves, with the locks of that held.
+func (c *Conn) Ready() {
+	c.way.mu.Lock()
+	c.ready()
+	c.way.unlock()
+}
+
+func (c *Conn) ready() {
+	if c.source == nil || c.eager || c.err != nil {
+		return
+	}
+	c.eager = true
+	w := c.way
+	w.eager = append(w.eager, c)
+	if w.idle {
+		w.idle, w.wake = false, true
+	}
+}
+
+// feed has the eager ones put in line what they have to send, and reports whether there is
+// any. It is called by Pull's goroutine with the lock, which it gives up meanwhile.
+func (w *way) feed() bool {
+	if list := w.eager; len(list) > 0 {
+		w.eager, w.fed = w.fed[:0], list
+		for _, c := range list {
+			c.eager = false
+		}
+		w.mu.Unlock()
+		for i, c := range list {
+			c.source()
+			list[i] = nil
+		}
+		w.mu.Lock()
+	}
+	return w.front != nil
+}
