@@ -189,7 +189,7 @@ func (t *turn) finish() {
 }
 
 // finish marks the relay as ended, which stops the gate, and reports whether it
-// was this call that did. The pump cleans up.
+// was this call that did. The relay's goroutine cleans up.
 func (r *Relay) finish(e End) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -47,7 +47,7 @@ type Conn struct {
 	room chan struct{} // holds a token when Send is to look,
 	data chan struct{} // and when Receive is
 
-	// What Serve was told. The first two don't change any more once they are set.
+	// What Serve was told, once.
 	source, sink, ended func()
 
 	// Receive's own: how much is left of the payload of frame, how many bytes of the
