@@ -161,9 +161,9 @@ func startMode(b *testing.B, name string, cfg lab.Config, mode, tun string) *con
 }
 
 // startChecked is startMode "relay" with check = true.
-func startChecked(b *testing.B, name string) *contestant {
+func startChecked(b *testing.B, name string, cfg lab.Config) *contestant {
 	b.Helper()
-	return startWith(b, name, lab.Config{}, "relay", fmt.Sprintf(localBlock, "check = true", ""))
+	return startWith(b, name, cfg, "relay", fmt.Sprintf(localBlock, "check = true", ""))
 }
 
 func startWith(b *testing.B, name string, cfg lab.Config, mode, local string) *contestant {
