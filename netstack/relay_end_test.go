@@ -455,3 +455,22 @@ func TestRelaySYN(t *testing.T) {
 		t.Errorf("ended by %+v", s.relay.Ended())
 	}
 }
+
+// The yes of the other gateway brings nothing that a database has said: neither bytes nor
+// a FIN that nonsense adds to it reach the near one.
+func TestRelayAgreedBringsNoBytes(t *testing.T) {
+	s := newSolo(t)
+	s.offer()
+	s.answer(wire.Frame{Kind: wire.FrameAccept, Fin: true, Seq: f(0), Ack: s.conn.FarSaid.Ack, Edge: s.conn.FarSaid.Edge, Payload: []byte("nonsense")})
+	s.await(t, "begin", s.begun)
+	said := noise(1, 3000)
+	s.data(0, 0, soloEdge, said)
+	if got := s.awaitPayload(len(said)); !bytes.Equal(got, said) {
+		t.Error("other bytes come")
+	}
+	for _, w := range s.segments() {
+		if w.flags&wire.FIN != 0 {
+			t.Error("a FIN has been said")
+		}
+	}
+}

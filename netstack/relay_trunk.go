@@ -225,14 +225,13 @@ func (noRoom) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 // hasNews reports whether there is something to tell the other gateway now that needs no
 // payload.
 func (r *Relay) hasNews() bool {
-	now := r.legs.cfg.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.finNext(0):
 		return true
 	case r.gate.NearAck() != r.saidAck || r.gate.NearEdge() != r.saidEdge:
-		return !r.putOff(now)
+		return !r.putOff(r.legs.cfg.Now())
 	}
 	return r.cutDue()
 }
@@ -270,7 +269,6 @@ func (r *Relay) unpause() {
 // nextFrame makes the next frame for the other gateway, with n bytes of payload, and notes
 // what it tells.
 func (r *Relay) nextFrame(n int) {
-	now := r.legs.cfg.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := &r.frame
@@ -280,7 +278,7 @@ func (r *Relay) nextFrame(n int) {
 	case f.Ack == r.saidAck && f.Edge == r.saidEdge && r.cutDue():
 		f.Kind, r.back.said = wire.FrameClose, true
 	default:
-		r.alone = now
+		r.alone = r.legs.cfg.Now()
 	}
 	if r.paused {
 		r.paused = !r.pause.Stop()
@@ -310,10 +308,10 @@ func (r *Relay) fromTrunk() {
 			if err != nil || !ok {
 				return
 			}
-			if !r.take(&in.frame) {
-				return
-			}
-			in.begun = true
+			r.take(&in.frame)
+		}
+		if !in.begun {
+			continue
 		}
 		if !r.feed(&in.frame) {
 			r.tell()
@@ -331,23 +329,23 @@ type incoming struct {
 	answered bool // the other gateway takes part
 }
 
-// take takes what a frame says, before its payload, and reports whether the relay goes on.
-func (r *Relay) take(f *wire.Frame) bool {
+// take takes what a frame says, before its payload.
+func (r *Relay) take(f *wire.Frame) {
 	switch {
 	case f.Kind == wire.FrameRefuse:
 		r.release(endRefused.because(string(f.Payload)))
-		return false
 	case f.Kind == wire.FrameAccept && !r.in.answered:
 		r.in.answered = true
+		f.Fin, f.Payload = false, nil // it brings nothing that a database has said
 		r.begin(f.Seq)
 		r.heard(f, 0)
 		r.catchUp()
-		return true
+		r.tell()
 	case (f.Kind == wire.FrameData || f.Kind == wire.FrameClose) && r.in.answered:
-		return r.data(f)
+		r.data(f)
+	default:
+		r.release(endNonsense)
 	}
-	r.release(endNonsense)
-	return false
 }
 
 // taken does what is to be done when the leg has the payload of a frame.
@@ -393,8 +391,8 @@ func (r *Relay) catchUp() {
 	r.inject(&s, nil)
 }
 
-// data is take for a frame of the connection.
-func (r *Relay) data(f *wire.Frame) bool {
+// data is take for a frame of the connection, the only one with bytes for the leg.
+func (r *Relay) data(f *wire.Frame) {
 	size := f.Size()
 	r.mu.Lock()
 	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || size > 0)
@@ -402,16 +400,16 @@ func (r *Relay) data(f *wire.Frame) bool {
 	switch {
 	case !inSequence:
 		r.release(endSequence)
-		return false
+		return
 	case past:
 		r.release(endPastFin)
-		return false
+		return
 	}
 	if due := r.heard(f, size); due {
 		r.sendReset()
-		return false
+		return
 	}
-	return true
+	r.in.begun = true
 }
 
 // heard takes the progress that a frame with so many bytes of payload tells of, before
