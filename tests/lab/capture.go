@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -107,10 +109,46 @@ func (c *Capture) open(ifname string) (err error) {
 		unix.SetsockoptSockFprog(c.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &ret[0]}),
 		unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer),
 		unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+		c.awaitStamps(),
 		// The full length comes with each packet, as the filter hides it.
 		unix.SetsockoptInt(c.fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1),
 		unix.Bind(c.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Attrs().Index}),
 	)
+}
+
+// awaitStamps waits until packets get their time when they pass. The first socket
+// that asks for times makes the kernel begin with it, but some moments later, from a
+// work queue (net_enable_timestamp); a packet that passes before gets the time at
+// which it is read, and may so seem to come after its effect. A datagram over
+// loopback shows which of the two it is.
+func (c *Capture) awaitStamps() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	pc, err := c.ns.ListenPacket(ctx, "udp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer pc.Close()
+	conn := pc.(*net.UDPConn)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	}); cerr != nil || err != nil {
+		return errors.Join(cerr, err)
+	}
+	oob := make([]byte, 256)
+	return Until(ctx, "packets that get their time when they pass", func() (bool, error) {
+		if _, err := conn.WriteTo(nil, conn.LocalAddr()); err != nil {
+			return false, err
+		}
+		sent := time.Now()
+		_, n, _, _, err := conn.ReadMsgUDP(nil, oob)
+		at, _ := ancillary(oob[:n])
+		return !at.After(sent), err
+	})
 }
 
 func (c *Capture) close() error {

@@ -53,6 +53,39 @@ func TestCapture(t *testing.T) {
 	}
 }
 
+// TestCaptureStampsAtOnce: a packet has the time at which it passed and not that at
+// which it was read, from the first one on. Kernels are late now and then only.
+func TestCaptureStampsAtOnce(t *testing.T) {
+	l := Start(t, Config{})
+	red, gray := l.Red.GW(), l.Gray.GW()
+	const discard = 9
+	packet := UDPPacket(netip.AddrPortFrom(red.WAN4, discard), netip.AddrPortFrom(gray.WAN4, discard), nil)
+	for i := range 100 {
+		var times []time.Time
+		sent := make(chan struct{})
+		c, err := red.Capture("wan0", CaptureConfig{Each: func(p Packet) {
+			times = append(times, p.Time)
+			<-sent
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second one waits in the socket
+			if err := red.SendIP(packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+		until := time.Now()
+		close(sent)
+		if err := c.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if len(times) < 2 || times[1].After(until) {
+			t.Fatalf("capture %d: packets sent before %v have the times %v", i, until, times)
+		}
+	}
+}
+
 // checkPCAP walks through the file and expects at least n records.
 func checkPCAP(t *testing.T, path string, n int) {
 	t.Helper()
