@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// closeEnough is how late the timer may fire.
-const closeEnough = 100 * time.Microsecond
-
 // errTooMany is why a stream that another node begins is refused.
 var errTooMany = errors.New("there are too many trunks")
 
@@ -28,7 +25,6 @@ type Pool struct {
 
 	timerMu sync.Mutex
 	fires   time.Duration // when the timer does; 0 is not at all
-	armed   uint64        // calls of arm
 	turn    int           // Pull's: whose packets come first
 
 	mu    sync.Mutex
@@ -144,9 +140,6 @@ func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 		return 0
 	}
 	now := p.now()
-	p.timerMu.Lock()
-	armed := p.armed
-	p.timerMu.Unlock()
 	var next time.Duration
 	p.turn++
 	for i := range ways {
@@ -154,7 +147,7 @@ func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 		n += m
 		next = earliest(next, at)
 	}
-	p.rearm(now, next, armed)
+	p.arm(now, next)
 	return n
 }
 
@@ -165,30 +158,10 @@ func (p *Pool) arm(now, at time.Duration) {
 	}
 	p.timerMu.Lock()
 	defer p.timerMu.Unlock()
-	p.armed++
 	if p.fires == 0 || at < p.fires {
-		p.set(now, at)
+		p.fires = at
+		p.timer.Reset(at - now)
 	}
-}
-
-// rearm has Wake called at a time, which may be later than it was to be: what is due has
-// just been seen to. But arm was perhaps called since it was that often.
-func (p *Pool) rearm(now, at time.Duration, armed uint64) {
-	p.timerMu.Lock()
-	defer p.timerMu.Unlock()
-	switch {
-	case armed != p.armed && (at == 0 || p.fires > 0 && at >= p.fires):
-	case at == 0:
-		p.timer.Stop()
-		p.fires = 0
-	case p.fires < at || p.fires > at+closeEnough:
-		p.set(now, at)
-	}
-}
-
-func (p *Pool) set(now, at time.Duration) {
-	p.fires = at
-	p.timer.Reset(at - now)
 }
 
 func (p *Pool) fire() {
