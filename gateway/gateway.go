@@ -67,6 +67,7 @@ type Gateway struct {
 
 	host     hostnet.Config
 	tun      hostnet.Device
+	missed   uint64 // by whoever had the TUN before
 	table    *flow.Table
 	path     *flow.Path
 	store    *records.Store
@@ -254,7 +255,10 @@ func (g *Gateway) openHost() error {
 	if g.tun, err = hostnet.Open(hostnet.TUNConfig{Name: t.Name, MTU: t.MTU, Driver: string(t.Driver), Persist: t.Persist}); err != nil {
 		return err
 	}
-	if err := hostnet.Apply(g.host, g.log); err != nil {
+	if g.missed, err = hostnet.Missed(t.Name); err == nil {
+		err = hostnet.Apply(g.host, g.log)
+	}
+	if err != nil {
 		return fmt.Errorf("%w; see what gw doctor -c DIR finds on this host", err)
 	}
 	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, g.host.Addresses, t.MTU, t.Driver), time.Since(start))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack"
@@ -28,6 +29,12 @@ func (s *source) Status() status.Status {
 	drops := make(map[string]uint64, wire.NumReasons)
 	for r := wire.OK + 1; r < wire.NumReasons; r++ {
 		drops[r.String()] = st.Drops[r]
+	}
+	missed, err := hostnet.Missed(g.tun.Name())
+	if err != nil {
+		g.log.Warn("status lacks what was dropped before the gateway", "error", err)
+	} else {
+		drops[wire.HostQueue.String()] += missed - g.missed
 	}
 	out := status.Status{
 		Time: time.Now(),

@@ -322,7 +322,7 @@ func (r *Relay) fromTrunk() {
 	}
 }
 
-// incoming is the frame that is being taken. It is receive's.
+// incoming is the frame that is being taken. It is fromTrunk's.
 type incoming struct {
 	frame    wire.Frame
 	begun    bool // the leg has not got all of its payload yet

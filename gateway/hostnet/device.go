@@ -24,12 +24,6 @@ const (
 	DriverWater   = "water"
 )
 
-// queueLen is how many packets the kernel keeps for a reader that is behind. A
-// TUN starts with 500. A burst of single packets from a forwarded 10 Gbit/s
-// interface fills that in half a millisecond; sockets of this host are slowed
-// down by their own buffers long before.
-const queueLen = 1000
-
 // Errors that callers tell apart with errors.Is.
 var (
 	// ErrBusy says that another process has the device open.
@@ -144,8 +138,9 @@ func setLink(c TUNConfig) error {
 	if err := netlink.LinkSetMTU(l, c.MTU); err != nil {
 		return fmt.Errorf("set mtu %d: %w", c.MTU, err)
 	}
-	if err := netlink.LinkSetTxQLen(l, queueLen); err != nil {
-		return fmt.Errorf("set queue length %d: %w", queueLen, err)
+	n := queueLen(memory())
+	if err := netlink.LinkSetTxQLen(l, n); err != nil {
+		return fmt.Errorf("set queue length %d: %w", n, err)
 	}
 	return nil
 }

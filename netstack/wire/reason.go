@@ -53,6 +53,7 @@ const (
 
 	HostWrite // the host's TUN device refused it
 	QueueFull // a queue of the gateway's own voice was full
+	HostQueue // the kernel dropped it, for the TUN device was not read in time
 
 	NumReasons
 )
@@ -89,6 +90,7 @@ var reasonNames = [NumReasons]string{
 	Standby:        "standby",
 	HostWrite:      "host-write",
 	QueueFull:      "queue-full",
+	HostQueue:      "host-queue",
 }
 
 // Prohibited reports whether policy refuses the packet, which its sender is told.
