@@ -12,7 +12,7 @@ import (
 // database, link and far database is slow.
 type RelayInfo struct {
 	// NearRTT is the round trip between this node and the near database, and
-	// NearRetransmits how many segments the leg has sent again.
+	// NearRetransmits how many segments either of them has sent the other again.
 	NearRTT         time.Duration
 	NearRetransmits uint64
 	// Out are bytes of the near database that the far one has not acknowledged, In
@@ -56,6 +56,7 @@ func (r *Relay) describe() (RelayInfo, bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	i.NearRetransmits += r.resent
 	i.Out = uint32(max(int32(r.gate.Received()-r.gate.FarAck()), 0))
 	i.In = uint32(max(int32(r.gate.Fed()-r.gate.NearAck()), 0))
 	return i, true

@@ -80,6 +80,7 @@ type Relay struct {
 	sack    [wire.MaxBlocks]wire.Block // the near database's last SACK blocks
 	again   uint32                     // the last duplicate that went to the leg alone
 	hasSeen bool
+	resent  uint64 // segments that the near database has sent again
 
 	saidAck, saidEdge uint32        // what the other gateway has been told
 	alone             time.Duration // when it was told something without payload last

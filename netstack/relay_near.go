@@ -37,6 +37,9 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 	if r.check != nil {
 		r.check.HeardNear(p.Ack)
 	}
+	if len(payload) > 0 && wire.SeqLess(p.Seq, r.gate.NearEnd()) {
+		r.resent++
+	}
 	r.gate.SentNear(end)
 	if len(payload) > 0 || news {
 		r.moved = now

@@ -159,6 +159,9 @@ func TestRelayDuplicates(t *testing.T) {
 			t.Errorf("duplicate %d: raw %t", i, raw)
 		}
 	}
+	if i := s.legs.Describe()[Ends{Near: s.conn.Near, Far: s.conn.Far}]; i.NearRetransmits != 3 {
+		t.Errorf("%d segments sent again, want 3", i.NearRetransmits)
+	}
 }
 
 // A probe, a keepalive and the answers to them say nothing new. They go raw, since

@@ -78,7 +78,7 @@ type ConnRelay struct {
 	// NearRTT is the round trip between this node and the database on its side, LinkRTT that to the other gateway.
 	NearRTT Seconds `json:"near_rtt_seconds"`
 	LinkRTT Seconds `json:"link_rtt_seconds"`
-	// Retransmits count segments sent again, toward the near database and by the trunk.
+	// Retransmits count segments sent again, between this node and the database on its side in both directions, and by the trunk.
 	NearRetransmits uint64 `json:"near_retransmits"`
 	LinkRetransmits uint64 `json:"link_retransmits"`
 	// WaitingOut are bytes of the near database that the far one has not acknowledged, WaitingIn those of the far one that have come
