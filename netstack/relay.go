@@ -81,6 +81,8 @@ type Relay struct {
 	again   uint32                     // the last duplicate that went to the leg alone
 	hasSeen bool
 	resent  uint64 // segments that the near database has sent again
+	gap     uint32 // where the last gap in what has come from it ends,
+	shows   int    // and how many segments behind it may still go raw
 
 	saidAck, saidEdge uint32        // what the other gateway has been told
 	alone             time.Duration // when it was told something without payload last

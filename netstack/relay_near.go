@@ -37,8 +37,13 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 	if r.check != nil {
 		r.check.HeardNear(p.Ack)
 	}
-	if len(payload) > 0 && wire.SeqLess(p.Seq, r.gate.NearEnd()) {
-		r.resent++
+	if len(payload) > 0 {
+		switch gap := int32(p.Seq - r.gate.NearEnd()); {
+		case gap < 0:
+			r.resent++
+		case gap > 0:
+			r.gap, r.shows = p.Seq, gapShows
+		}
 	}
 	r.gate.SentNear(end)
 	if len(payload) > 0 || news {
@@ -60,7 +65,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 	case r.back.why != nil && (len(payload) > 0 || fin) && !wire.SeqLess(p.Seq, r.back.cut):
 		raw, fresher = true, false
 	case len(payload) > 0:
-		raw = r.repeated(p.Seq, end)
+		raw = r.repeated(p.Seq, end) || r.behindGap(p.Seq)
 	case fin:
 		// It goes into the trunk once; said again, it goes as it is.
 		raw = !fresh
@@ -73,7 +78,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 		// to see. What says nothing new is a probe or the answer to one: neither is
 		// the gateway's to give.
 		catching := !r.begun || wire.SeqLess(p.Ack, r.gate.Mark())
-		raw = catching || !news && !sacked || r.back.why != nil
+		raw = catching || !news && !sacked || r.back.why != nil || r.gate.Beyond(blocks[:n])
 	}
 	wait := toLeg && !r.live
 	if wait && fresher && len(r.early) < maxEarly {
@@ -130,6 +135,28 @@ func (r *Relay) repeated(seq, end uint32) (raw bool) {
 	raw = r.hasSeen && r.again == seq
 	r.again, r.hasSeen = seq, true
 	return raw
+}
+
+// gapShows is how many segments behind a gap go raw. One is enough for a sender that goes
+// by time (RFC 8985), others want three (RFC 6675). Where there are several gaps it takes
+// what lies between two and was not selected for lost, and sends it again; all that is
+// under way, though, would fill the link twice.
+const gapShows = 16
+
+// behindGap decides whether a segment goes raw too, because bytes before it are missing.
+// The leg keeps it, but that is not the gateway's to say, and without a SACK block its
+// sender would find the loss by its timer only. So the far database gets something to
+// say: the bytes that it selects it has.
+func (r *Relay) behindGap(seq uint32) bool {
+	if r.shows == 0 || wire.SeqLess(seq, r.gap) {
+		return false
+	}
+	if !wire.SeqLess(r.gate.Received(), r.gap) {
+		r.shows = 0 // it was filled
+		return false
+	}
+	r.shows--
+	return true
 }
 
 // reset handles the near database's RST. It waits for the bytes before it to be

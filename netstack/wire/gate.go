@@ -290,6 +290,17 @@ func (g *Gate) Shown(blocks []Block) {
 	}
 }
 
+// Beyond reports whether any of the near database's SACK blocks holds bytes that the leg
+// has not sent: they went past it, and are for their sender to hear of.
+func (g *Gate) Beyond(blocks []Block) bool {
+	for _, b := range blocks {
+		if SeqLess(g.sent, b.End) {
+			return true
+		}
+	}
+	return false
+}
+
 // In brings acknowledgement, window field and SACK blocks of a segment of the near
 // database into the leg's terms, and returns how many of the blocks it may see. A
 // number that the leg has not sent yet, or that was sent before its time, is one

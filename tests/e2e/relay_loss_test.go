@@ -36,6 +36,72 @@ func TestRelayLoss(t *testing.T) {
 	})
 }
 
+// TestRelayNearLoss: what is lost between a database and its gateway, its kernel finds as
+// soon as behind a path without a relay: by what the far database selects, not by its timer.
+func TestRelayNearLoss(t *testing.T) {
+	eachMode(t, func(t *testing.T, mode string) {
+		n := startRelay(t, mode, lab.Impairment{Rate: 300e6, QueueBytes: 2 << 20, Delay: 25 * time.Millisecond})
+		const losses, each = 4, 4 << 20
+		lossy := func(t *testing.T, w way) {
+			cfg := transferOf(w, (losses+1)*each)
+			cfg.Addr, cfg.Back = netip.AddrPortFrom(w.addr, 7310), 0
+			r, err := lab.StartTransfer(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gateway := n.Red.GW()
+			if w.from == n.Gray.DB() {
+				gateway = n.Gray.GW()
+			}
+			before, err := w.from.Nstat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			lost := uint64(0)
+			for i := range losses {
+				if err := r.Reached(int64(i+1) * each); err != nil {
+					t.Fatal(err)
+				}
+				lost += loseSome(t, gateway, cfg.Addr.Port())
+			}
+			n.finish(t, r)
+			after, err := w.from.Nstat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := after.Since(before)
+			t.Logf("%d segments lost, %d sent again, %d timeouts", lost, d["Tcp.RetransSegs"], d["TcpExt.TCPTimeouts"])
+			if d["TcpExt.TCPTimeouts"] > losses/2 || d["Tcp.RetransSegs"] == 0 {
+				t.Errorf("the sender's timer fired %d times, it sent %d segments again", d["TcpExt.TCPTimeouts"], d["Tcp.RetransSegs"])
+			}
+		}
+		for _, w := range n.twoWays() {
+			n.scenario(t, w.name, noReset, func(t *testing.T) { lossy(t, w) })
+		}
+	})
+}
+
+// loseSome has a gateway's host lose segments with payload of a port, until it
+// has lost one, and returns how many it did.
+func loseSome(t *testing.T, gateway *lab.Host, port uint16) uint64 {
+	t.Helper()
+	d, err := gateway.DropTCP(lab.Through, port, lab.PSH|lab.ACK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n uint64
+	if err := lab.Until(t.Context(), "a segment that is lost", func() (bool, error) {
+		n, err = d.Count()
+		return n > 0, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Lift(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // pace is the rate at which one connection moves bulk once it runs, in Mbit/s, and
 // how many segments its sender's kernel sends again meanwhile.
 func (n *relayNet) pace(t *testing.T, w way, port uint16) (rate float64, resent uint64) {

@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/google/nftables"
@@ -18,14 +19,16 @@ type Drop struct {
 	table *nftables.Table
 }
 
-// Way is a direction through a namespace's network card.
+// Way is a direction of packets as a namespace sees it.
 type Way int
 
-// The ways in which a Drop may work.
+// The ways in which a Drop may work. A sender's kernel knows of what is dropped on its way
+// out; what is dropped on its way through another namespace is lost.
 const (
 	In Way = iota
 	Out
 	InAndOut
+	Through
 )
 
 var drops atomic.Int64
@@ -45,9 +48,13 @@ func (n *Namespace) DropTCP(way Way, port uint16, flags uint8) (*Drop, error) {
 	for _, hook := range []struct {
 		name string
 		num  *nftables.ChainHook
-		not  Way
-	}{{"input", nftables.ChainHookInput, Out}, {"output", nftables.ChainHookOutput, In}} {
-		if way == hook.not {
+		ways []Way
+	}{
+		{"input", nftables.ChainHookInput, []Way{In, InAndOut}},
+		{"output", nftables.ChainHookOutput, []Way{Out, InAndOut}},
+		{"forward", nftables.ChainHookForward, []Way{Through}},
+	} {
+		if !slices.Contains(hook.ways, way) {
 			continue
 		}
 		chain := c.AddChain(&nftables.Chain{
