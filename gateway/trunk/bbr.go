@@ -51,6 +51,9 @@ const (
 	// firstWindow is how many bytes are under way before anything is known: a trunk begins
 	// in the middle of a connection's bulk.
 	firstWindow = 256 << 10
+	// little under way makes no queue: one that it sees while the trunk starts is that of the
+	// other direction, by which the acknowledgements come.
+	little = firstWindow / 8
 	// startGain is 2/ln 2: the least that doubles with each round trip.
 	startGain = 2.885
 	// upGain is how much more than is known is tried, and upFaster by how much that grows
@@ -183,6 +186,9 @@ func (b *bbr) advance(now time.Duration, ended bool, inside int) {
 	case startup:
 		if ended {
 			b.seeFull()
+		}
+		if inside < little {
+			b.base, b.queued = 0, 0
 		}
 		if b.fullCount >= fullAfter || b.isQueue() && b.bandwidth.value() > 0 || heavy {
 			b.enter(drain, now)

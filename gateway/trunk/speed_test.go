@@ -82,6 +82,30 @@ func TestStarts(t *testing.T) {
 	}
 }
 
+// TestStartsSecond: a direction that had little to say while the other one carried bulk, so
+// that its acknowledgements came by a queue, is as fast as another when it has more.
+func TestStartsSecond(t *testing.T) {
+	line := wan(20*time.Millisecond, 300, 40, 0)
+	s := start(t, line)
+	first, second := s.stream(0), s.stream(1)
+	second.size = 100
+	for until := s.now + time.Second; s.now < until; {
+		if s.now%(7*time.Millisecond) == 0 {
+			second.limit = second.seq + second.size
+		}
+		first.fill()
+		second.fill()
+		s.step()
+		first.drain(t, s, 1)
+		second.drain(t, s, 0)
+	}
+	second.limit, second.size = 0, simFrame
+	s.run(300*time.Millisecond, 1, second)
+	if got := s.run(200*time.Millisecond, 1, second)[0]; got < 0.9*line.carries() {
+		t.Errorf("%.0f Mbit/s after 300 ms", got)
+	}
+}
+
 // TestStartsWrong: what was known of the way's length is wrong, by which the round trip
 // seems to have a queue in it from the start.
 func TestStartsWrong(t *testing.T) {
