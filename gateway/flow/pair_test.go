@@ -379,6 +379,7 @@ func TestRetellAtTheEnd(t *testing.T) {
 	}{
 		{"open", func() {}, 1},
 		{"half-closed", func() { g.want("fin", g.in(talk.answer(wiretest.FIN|wiretest.ACK)), wire.OK) }, 1},
+		{"half-closed, and that acknowledged", func() { g.want("acknowledgement", g.out(talk.call(wiretest.ACK)), wire.OK) }, 0},
 		{"closing", func() { g.want("fin", g.out(talk.call(wiretest.FIN|wiretest.ACK)), wire.OK) }, 0},
 		{"over", func() { g.want("last acknowledgement", g.in(talk.answer(wiretest.ACK)), wire.OK) }, 0},
 	} {

@@ -64,6 +64,11 @@ func (f *flow) lastACK() []byte {
 	if f.revoked || t.phase != phaseOpen && t.phase != phaseHalf || t.loose || !t.trusted {
 		return nil
 	}
+	// A far end whose FIN is acknowledged waits for nothing more. It may be gone, too:
+	// the local end's FIN may have passed by a node that died before this one knew of it.
+	if t.side[1-f.end(f.localB)].finAcked {
+		return nil
+	}
 	// The edge that the checks allow has room for error: what is repeated is the one
 	// that was said.
 	local := &t.side[f.end(f.localB)]
