@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/onewaylink/gw/tests/lab"
 )
 
 // ends are both ends of a connection.
@@ -29,12 +31,7 @@ func (e *ends) listen(ctx context.Context) (err error) {
 
 // dial opens the connection, from a port if it isn't 0.
 func (e *ends) dial(ctx context.Context, port uint16) error {
-	d := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		return errors.Join(c.Control(func(fd uintptr) {
-			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
-		}), err)
-	}}
+	d := &net.Dialer{Control: lab.OnSocket(reuse)}
 	d.SetMultipathTCP(false)
 	if port != 0 {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(e.way.source(), port))

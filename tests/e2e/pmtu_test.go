@@ -82,8 +82,7 @@ func tellsMTU(t *testing.T, n *network, w way) {
 	mtu := 0
 	control := func(fn func(fd int) error) {
 		t.Helper()
-		var inner error
-		if err := errors.Join(raw.Control(func(fd uintptr) { inner = fn(int(fd)) }), inner); err != nil {
+		if err := lab.WithFD(raw, fn); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -174,7 +174,7 @@ func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 	defer c.Close()
 	raw, err := c.(*net.UDPConn).SyscallConn()
 	if err == nil {
-		err = withFD(raw, func(fd int) (err error) {
+		err = lab.WithFD(raw, func(fd int) (err error) {
 			if w.addr.Is4() {
 				mtu, err = unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU)
 			} else {

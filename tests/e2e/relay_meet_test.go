@@ -24,7 +24,7 @@ func meet(t *testing.T, w way, opts sockets) (client, server *net.TCPConn) {
 	if opts.port == 0 {
 		opts.port = uint16(firstPort + nextPort.Add(1)%(clientPort-firstPort))
 	}
-	lc := net.ListenConfig{Control: onSocket(opts.server)}
+	lc := net.ListenConfig{Control: lab.OnSocket(opts.server)}
 	lc.SetMultipathTCP(opts.multipath)
 	l, err := w.to.ListenWith(t.Context(), &lc, "tcp", netip.AddrPortFrom(w.addr, opts.port).String())
 	if err != nil {
@@ -40,7 +40,7 @@ func meet(t *testing.T, w way, opts sockets) (client, server *net.TCPConn) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	d := net.Dialer{Control: onSocket(opts.client), KeepAlive: -1}
+	d := net.Dialer{Control: lab.OnSocket(opts.client), KeepAlive: -1}
 	d.SetMultipathTCP(opts.multipath)
 	if opts.from.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(opts.from)
@@ -73,19 +73,6 @@ type sockets struct {
 	from           netip.AddrPort     // the client's address
 	port           uint16             // the server's
 	multipath      bool
-}
-
-// onSocket makes a function on a socket what net wants.
-func onSocket(set func(fd int) error) func(string, string, syscall.RawConn) error {
-	if set == nil {
-		return nil
-	}
-	return func(_, _ string, c syscall.RawConn) error { return withFD(c, set) }
-}
-
-func withFD(c syscall.RawConn, fn func(fd int) error) error {
-	var inner error
-	return errors.Join(c.Control(func(fd uintptr) { inner = fn(int(fd)) }), inner)
 }
 
 // nextPort is for servers to whom nobody has given a port. It lies below those that
@@ -197,7 +184,7 @@ func onFD(t *testing.T, c *net.TCPConn, fn func(fd int) error) {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	if err == nil {
-		err = withFD(raw, fn)
+		err = lab.WithFD(raw, fn)
 	}
 	if err != nil {
 		t.Fatal(err)

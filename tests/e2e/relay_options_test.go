@@ -147,7 +147,7 @@ func (n *relayNet) fastOpen(t *testing.T, w way) {
 	}
 	for range 3 {
 		// The SYN waits for the first byte.
-		d := net.Dialer{Control: onSocket(func(fd int) error {
+		d := net.Dialer{Control: lab.OnSocket(func(fd int) error {
 			return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1)
 		})}
 		d.SetMultipathTCP(false)

@@ -134,10 +134,10 @@ func (c *Capture) awaitStamps() error {
 	if err != nil {
 		return err
 	}
-	if cerr := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
-	}); cerr != nil || err != nil {
-		return errors.Join(cerr, err)
+	if err := WithFD(raw, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	}); err != nil {
+		return err
 	}
 	oob := make([]byte, 256)
 	return Until(ctx, "packets that get their time when they pass", func() (bool, error) {

@@ -129,7 +129,7 @@ func StartTransfer(ctx context.Context, cfg TransferConfig) (*Transfer, error) {
 	if cfg.Flows > 256 {
 		return nil, fmt.Errorf("transfer: %d flows, at most 256 have a number", cfg.Flows)
 	}
-	lc := net.ListenConfig{Control: control(cfg.Socket)}
+	lc := net.ListenConfig{Control: OnSocket(cfg.Socket)}
 	lc.SetMultipathTCP(cfg.Multipath)
 	l, err := cfg.To.ListenWith(ctx, &lc, "tcp", cfg.Addr.String())
 	if err != nil {
@@ -282,7 +282,7 @@ func (t *Transfer) run(ctx context.Context, l net.Listener) error {
 			both(c, int(id[0]), 1, t.cfg.Back, t.cfg.Bytes)
 		})
 		wg.Go(func() {
-			d := net.Dialer{Control: control(t.cfg.Socket)}
+			d := net.Dialer{Control: OnSocket(t.cfg.Socket)}
 			d.SetMultipathTCP(t.cfg.Multipath)
 			if t.cfg.Source.IsValid() {
 				d.LocalAddr = &net.TCPAddr{IP: t.cfg.Source.AsSlice()}
@@ -413,15 +413,19 @@ func sum(h hash.Hash, n int64) string {
 	return fmt.Sprintf("%d bytes, sha256 %s", n, hex.EncodeToString(h.Sum(nil)))
 }
 
-// control makes a function on a socket what net wants.
-func control(set func(fd int) error) func(string, string, syscall.RawConn) error {
+// OnSocket makes a function on a socket what net wants; nil stays nil.
+func OnSocket(set func(fd int) error) func(string, string, syscall.RawConn) error {
 	if set == nil {
 		return nil
 	}
-	return func(_, _ string, raw syscall.RawConn) error {
-		var inner error
-		return errors.Join(raw.Control(func(fd uintptr) { inner = set(int(fd)) }), inner)
-	}
+	return func(_, _ string, raw syscall.RawConn) error { return WithFD(raw, set) }
+}
+
+// WithFD does something with a socket.
+func WithFD(raw syscall.RawConn, do func(fd int) error) error {
+	var inner error
+	err := raw.Control(func(fd uintptr) { inner = do(int(fd)) })
+	return errors.Join(err, inner)
 }
 
 // setCongestion chooses the kernel's congestion control; accepted connections
@@ -434,14 +438,10 @@ func setCongestion(c syscall.Conn, name string) error {
 	if err != nil {
 		return err
 	}
-	var set error
-	if err := raw.Control(func(fd uintptr) {
-		set = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
+	if err := WithFD(raw, func(fd int) error {
+		return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
 	}); err != nil {
-		return err
-	}
-	if set != nil {
-		return fmt.Errorf("congestion control %q: %w", name, set)
+		return fmt.Errorf("congestion control %q: %w", name, err)
 	}
 	return nil
 }
