@@ -43,7 +43,6 @@ func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wi
 		return nil, errors.New(why)
 	}
 	r := l.newRelay(conn, track, trunk)
-	r.in.answered = true
 	mark := open.Seq
 	r.gate.HeardFar(open.Ack, open.Edge)
 	if r.check != nil {
@@ -324,24 +323,24 @@ func (r *Relay) fromTrunk() {
 
 // incoming is the frame that is being taken. It is fromTrunk's.
 type incoming struct {
-	frame    wire.Frame
-	begun    bool // the leg has not got all of its payload yet
-	answered bool // the other gateway takes part
+	frame wire.Frame
+	begun bool // the leg has not got all of its payload yet
 }
 
 // take takes what a frame says, before its payload.
 func (r *Relay) take(f *wire.Frame) {
+	r.mu.Lock()
+	begun := r.begun // the other gateway takes part
+	r.mu.Unlock()
 	switch {
 	case f.Kind == wire.FrameRefuse:
 		r.release(endRefused.because(string(f.Payload)))
-	case f.Kind == wire.FrameAccept && !r.in.answered:
-		r.in.answered = true
-		f.Fin, f.Payload = false, nil // it brings nothing that a database has said
+	case f.Kind == wire.FrameAccept && !begun:
 		r.begin(f.Seq)
-		r.heard(f, 0)
+		r.heard(&wire.Frame{Ack: f.Ack, Edge: f.Edge}) // it brings neither bytes nor a FIN
 		r.catchUp()
 		r.tell()
-	case (f.Kind == wire.FrameData || f.Kind == wire.FrameClose) && r.in.answered:
+	case (f.Kind == wire.FrameData || f.Kind == wire.FrameClose) && begun:
 		r.data(f)
 	default:
 		r.release(endNonsense)
@@ -393,9 +392,8 @@ func (r *Relay) catchUp() {
 
 // data is take for a frame of the connection, the only one with bytes for the leg.
 func (r *Relay) data(f *wire.Frame) {
-	size := f.Size()
 	r.mu.Lock()
-	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || size > 0)
+	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || f.Size() > 0)
 	r.mu.Unlock()
 	switch {
 	case !inSequence:
@@ -405,17 +403,17 @@ func (r *Relay) data(f *wire.Frame) {
 		r.release(endPastFin)
 		return
 	}
-	if due := r.heard(f, size); due {
+	if due := r.heard(f); due {
 		r.sendReset()
 		return
 	}
 	r.in.begun = true
 }
 
-// heard takes the progress that a frame with so many bytes of payload tells of, before
-// these. It reports whether the RST that waits is due.
-func (r *Relay) heard(f *wire.Frame, payload int) (resetDue bool) {
-	now := r.legs.cfg.Now()
+// heard takes the progress that a frame tells of, before its payload. It reports whether
+// the RST that waits is due.
+func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
+	payload, now := f.Size(), r.legs.cfg.Now()
 	r.mu.Lock()
 	if r.gate.HeardFar(f.Ack, f.Edge) || payload > 0 {
 		r.moved = now
