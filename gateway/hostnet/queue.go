@@ -13,8 +13,7 @@ import (
 // when it waits here.
 //
 // 5,000 are what eighty connections over 40 ms have under way while the reader waits for
-// a processor; then nothing is dropped, and relays are spared: what is lost before its
-// leg a database finds by its timer only. Each of them may be a segment of 64 KB, and the
+// a processor; then nothing is dropped. Each of them may be a segment of 64 KB, and the
 // reader may stand still for long, so together they are at most an eighth of the memory.
 const (
 	minQueue = 1000
