@@ -129,11 +129,49 @@ type news struct {
 // settle is told of each packet that has arrived or is taken for lost.
 type settle func(p *packet, arrived bool)
 
+// expand turns the ranges of an acknowledgement, highest first as parseAck returns them, into
+// those of this flight's numbers, and reports whether all of them lie within [0, next). A peer
+// that has restarted knows only the low 32 bits of numbers, so that its ranges may be off by a
+// multiple of 1<<32. Every bound is a distance that is compared before it is subtracted:
+// nothing wraps, whatever the peer sends.
+func (f *flight) expand(spans []span) bool {
+	if len(spans) == 0 {
+		return true
+	}
+	top := spans[0].to
+	below := uint64(uint32(f.next) - uint32(top)) // from the highest range's end to next
+	if below >= 1<<31 || below > f.next {
+		return false
+	}
+	end := f.next - below
+	for i, s := range spans {
+		if s.from >= s.to || s.to > top || top-s.from > end {
+			return false
+		}
+		spans[i] = span{end - (top - s.from), end - (top - s.to)}
+	}
+	return true
+}
+
+// valid reports whether there are ranges, highest first, which do not overlap and end at next at
+// most.
+func (f *flight) valid(spans []span) bool {
+	end := f.next
+	for _, s := range spans {
+		if s.from >= s.to || s.to > end {
+			return false
+		}
+		end = s.from
+	}
+	return len(spans) > 0
+}
+
 // ack takes the ranges of an acknowledgement, highest first, which was sent delay after
-// the packet that it tells of first had come.
+// the packet that it tells of first had come. It ignores ranges that are not valid. Valid ones
+// do not overlap, so it looks at each packet of [oldest, next) at most once.
 func (f *flight) ack(now, delay time.Duration, spans []span, done settle) (n news) {
-	if len(spans) == 0 || spans[0].from >= spans[0].to || spans[0].to > f.next {
-		return n // of what was never sent
+	if !f.valid(spans) {
+		return n
 	}
 	var newest *packet
 	for _, s := range spans {

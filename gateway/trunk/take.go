@@ -74,12 +74,8 @@ func (w *way) takeAck(now time.Duration, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(spans) > 0 {
-		// A node that has begun anew knows of the low bits of numbers only.
-		shift := expand(uint32(spans[0].to), w.flight.next) - spans[0].to
-		for i := range spans {
-			spans[i] = span{spans[i].from + shift, spans[i].to + shift}
-		}
+	if !w.flight.expand(spans) {
+		return errPacket
 	}
 	held := w.held
 	n := w.flight.ack(now, waited, spans, w.settle)
