@@ -206,7 +206,7 @@ func ackAnything(t *testing.T) {
 // anyRanges is ranges of numbers of all sizes, many of them near those that count.
 func anyRanges(r *rand.Rand, f *flight) []span {
 	number := func() uint64 {
-		switch r.IntN(8) {
+		switch r.IntN(24) {
 		case 0:
 			return r.Uint64()
 		case 1:

@@ -332,6 +332,7 @@ func FuzzPacket(f *testing.F) {
 				}
 			}
 		}
+		l.lies = admitted
 		for range 2 {
 			_ = w.deliver(l.now, b)
 			for _, c := range w.flush(l.now).begun {
