@@ -29,7 +29,7 @@ func TestFileMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Chdir(t.TempDir()) // so that no path of this machine is told
+	t.Chdir(openTempDir(t)) // so that no path of this machine is told
 	if err := os.Mkdir("none", 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +73,9 @@ func TestFileMessages(t *testing.T) {
 		{"two keys", good, map[string]string{"a.key": redPrivate, "b.key": grayPrivate}, nil, Options{}, "a.key, b.key"},
 		{"key to come", good + "local { private_key_file = \"later.key\" }\n", none, nil, Options{Key: KeyOptional}, "is not on this machine"},
 		{"key open to others", good, map[string]string{"open.key": redPrivate}, nil, Options{KeyFile: "open.key"}, "mode 0644"},
+		{"key of root alone", good, map[string]string{"unread.key": redPrivate}, nil, Options{}, "no permission to read unread.key"},
+		{"named key of root alone", good, map[string]string{"unread.key": redPrivate}, nil, Options{KeyFile: "unread.key"}, "open unread.key: permission denied"},
+		{"file of root alone", good, map[string]string{"unread.hcl": "local {}\n"}, []string{"site.hcl", "unread.hcl"}, Options{}, "open unread.hcl: permission denied"},
 		{"garbage for a key", good, map[string]string{"bad.key": "x"}, nil, Options{KeyFile: "bad.key"}, "holds no private key"},
 		{"key of nobody", good, map[string]string{"x.key": "wHrFkmYNLRhmQ1KjSs3dDiRQC9KwV4CVCdl0QXG2H1c="}, nil, Options{KeyFile: "x.key"}, "belongs to no node"},
 		{"private key for a public one", strings.Replace(good, redKey, redPrivate, 1), withKey, nil, Options{KeyFile: "red-1.key"}, "not its public key"},
@@ -93,8 +96,9 @@ func TestFileMessages(t *testing.T) {
 				if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				if name == "open.key" {
-					if err := os.Chmod(name, 0o644); err != nil {
+				mode := map[string]os.FileMode{"open.key": 0o644, "unread.key": 0, "unread.hcl": 0}
+				if m, ok := mode[name]; ok {
+					if err := os.Chmod(name, m); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -104,7 +108,13 @@ func TestFileMessages(t *testing.T) {
 			if paths == nil {
 				paths = []string{"site.hcl"}
 			}
-			_, diags := Load(paths, tc.opt)
+			var diags Diagnostics
+			load := func() { _, diags = Load(paths, tc.opt) }
+			if tc.keys["unread.key"]+tc.keys["unread.hcl"] != "" {
+				asUser(t, load)
+			} else {
+				load()
+			}
 			if got := strings.Join(lines(diags), "\n"); !strings.Contains(got, tc.want) {
 				t.Errorf("%q, want %q", got, tc.want)
 			}

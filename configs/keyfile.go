@@ -81,12 +81,15 @@ func (b *builder) findKey(opt Options) {
 			return
 		}
 	}
-	key, err := ReadKeyFile(path)
+	key, err := b.readKeyOrCopy(path, opt)
 	var mode *keyModeError
 	switch {
 	case err == nil:
 	case errors.As(err, &mode):
 		b.errorAt(rng, fmt.Sprintf("Run: chmod 600 %s", path), "%v", err)
+		return
+	case errors.Is(err, fs.ErrPermission):
+		b.errorAt(rng, keyUnreadable, "private key: %v", err)
 		return
 	case errors.Is(err, fs.ErrNotExist) && opt.Key == KeyOptional && opt.KeyFile == "":
 		b.warnAt(rng, "It has to be there when the gateway starts.", "the private key %s is not on this machine", path)
@@ -138,33 +141,26 @@ func (b *builder) recognise(key PrivateKey, path string, rng hcl.Range) {
 	b.errorAt(rng, fmt.Sprintf("Its public key is %s. Write it as the public_key of this machine's node, or name another file with --key.", pub), "the private key in %s belongs to no node", path)
 }
 
-// keyBeside finds the one *.key file beside the configuration that belongs to
-// one of its nodes.
+// keyBeside finds the one *.key file that belongs to a node: among the credentials, or else
+// beside the configuration.
 func (b *builder) keyBeside(opt Options) string {
-	var seen, match []string
-	dirs := map[string]bool{}
-	for _, file := range b.cfg.Files {
-		dir := filepath.Dir(file)
-		if dirs[dir] {
-			continue
-		}
-		dirs[dir] = true
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			continue // its configuration was read by name
-		}
-		for _, e := range entries {
-			if e.IsDir() || !strings.HasSuffix(e.Name(), ".key") {
-				continue
-			}
-			path := filepath.Join(dir, e.Name())
-			seen = append(seen, path)
-			if b.belongs(path) {
-				match = append(match, path)
+	var found keySearch
+	if opt.Credentials != "" {
+		b.searchKeys(opt.Credentials, &found)
+	}
+	if len(found.match) == 0 {
+		found = keySearch{}
+		dirs := map[string]bool{}
+		for _, file := range b.cfg.Files {
+			if dir := filepath.Dir(file); !dirs[dir] {
+				dirs[dir] = true
+				b.searchKeys(dir, &found)
 			}
 		}
 	}
+	seen, match := found.seen, found.match
 	slices.Sort(seen)
+	slices.Sort(match)
 	switch {
 	case len(match) == 1:
 		return match[0]
@@ -174,6 +170,9 @@ func (b *builder) keyBeside(opt Options) string {
 				"several private keys belong to nodes: %s", strings.Join(match, ", "))
 		}
 	case b.hasErrors():
+	case len(found.unreadable) > 0 && opt.Key == KeyRequired:
+		b.errorAt(nowhere, keyUnreadable, "private key: no permission to read %s", strings.Join(found.unreadable, ", "))
+	case len(found.unreadable) > 0: // one of them may be the node's
 	case len(seen) > 0: // also where a key is optional: it is here, and the wrong one
 		b.errorAt(nowhere, "Name this machine's key with --key, or write its public key (`gw pubkey`) into the configuration.",
 			"no private key here belongs to a node: %s", strings.Join(seen, ", "))
@@ -184,13 +183,34 @@ func (b *builder) keyBeside(opt Options) string {
 	return ""
 }
 
-// belongs tells whether a file holds the private key of a node. Its mode is
-// judged later, when it has been chosen.
-func (b *builder) belongs(path string) bool {
-	key, _, err := readKey(path)
+// keySearch is what a search for *.key files has found.
+type keySearch struct {
+	seen       []string // all
+	match      []string // those that belong to a node
+	unreadable []string // those that this process has no permission to read
+}
+
+// searchKeys adds the *.key files of a directory. Their modes are judged later, when one has
+// been chosen. A directory that can't be listed has none: its configuration was read by name.
+func (b *builder) searchKeys(dir string, found *keySearch) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return false
+		return
 	}
-	_, ok := b.keyAt[key.Public()]
-	return ok
+	for _, e := range entries {
+		if e.IsDir() || !strings.HasSuffix(e.Name(), ".key") {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		found.seen = append(found.seen, path)
+		key, _, err := readKey(path)
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			found.unreadable = append(found.unreadable, path)
+		case err == nil:
+			if _, ok := b.keyAt[key.Public()]; ok {
+				found.match = append(found.match, path)
+			}
+		}
+	}
 }

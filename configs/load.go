@@ -1,7 +1,10 @@
 package configs
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +30,10 @@ type Options struct {
 	Key     KeyPolicy // the zero value requires a key
 	// Node says which node this is; no key is looked for then. "" leaves it to the key.
 	Node string
+	// Credentials is the directory in which the service manager has put copies of the files of
+	// /etc/gw for this process ($CREDENTIALS_DIRECTORY, systemd.exec(5)). A key that is there goes
+	// before the one beside the configuration, which a service user can't read. "" stands for none.
+	Credentials string
 }
 
 // Load reads the configuration from paths, each a file or a directory whose
@@ -51,7 +58,11 @@ func Load(paths []string, opt Options) (Config, Diagnostics) {
 			}
 			src, err := readSome(file)
 			if err != nil {
-				c.errorAt(nowhere, "Check the path and its permissions.", "read configuration: %v", err)
+				todo := "Check the path and its permissions."
+				if errors.Is(err, fs.ErrPermission) {
+					todo = fmt.Sprintf("The service runs as user gw, who must be able to read it: chgrp gw %[1]s; chmod 640 %[1]s", file)
+				}
+				c.errorAt(nowhere, todo, "read configuration: %v", err)
 				continue
 			}
 			sources = append(sources, source{name: file, text: src})

@@ -30,7 +30,12 @@ type configFlags struct {
 // load reads the configuration of a node that is about to run. It shows all
 // findings, and returns an error that ends in exit code 2 if there are mistakes.
 func (f configFlags) load(env *env) (configs.Config, error) {
-	return f.loadAs(env, configs.Options{KeyFile: f.Key})
+	return f.loadAs(env, f.options())
+}
+
+// options are those of a command that needs the node's key.
+func (f configFlags) options() configs.Options {
+	return configs.Options{KeyFile: f.Key, Credentials: os.Getenv("CREDENTIALS_DIRECTORY")}
 }
 
 func (f pathFlags) loadAs(env *env, opt configs.Options) (configs.Config, error) {

@@ -45,7 +45,7 @@ func (c *upCmd) Run(env *env) error {
 	g, err := gateway.New(cfg, gateway.Options{
 		Version: versionText(), Milestone: say, Logger: log,
 		Load: func() (configs.Config, configs.Diagnostics) {
-			return configs.Load(c.Config, configs.Options{KeyFile: c.Key})
+			return configs.Load(c.Config, c.options())
 		},
 	})
 	if err != nil {

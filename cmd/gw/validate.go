@@ -24,7 +24,8 @@ type validation struct {
 // Run checks the configuration. It needs no private key, but checks one that is
 // here.
 func (c *validateCmd) Run(env *env) error {
-	opt := configs.Options{KeyFile: c.Key, Key: configs.KeyOptional}
+	opt := c.options()
+	opt.Key = configs.KeyOptional
 	if c.JSON {
 		return c.runJSON(env, opt)
 	}
