@@ -159,7 +159,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	g.pulse = pulse.New(g.now, g.discard)
 	keep := &recorder{store: g.store}
 	g.table = flow.New(flow.Config{
-		Self: cfg.Self.Site, Sites: flowSites(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
+		Self: cfg.Self.Site, Sites: flowSites(cfg), Nodes: nodeAddresses(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
 		Alive: g.alive, Observer: g.observer(cfg), MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})

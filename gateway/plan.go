@@ -86,6 +86,17 @@ func flowSites(c configs.Config) []flow.Site {
 	return sites
 }
 
+// nodeAddresses lists the own addresses of all nodes.
+func nodeAddresses(c configs.Config) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range c.Sites {
+		for _, n := range s.Nodes {
+			out = append(out, n.Addresses...)
+		}
+	}
+	return out
+}
+
 // linkPeers lists the nodes at the other ends of this node's links, and the
 // sibling.
 func linkPeers(c configs.Config) []link.Peer {

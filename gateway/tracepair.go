@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
 )
@@ -52,7 +51,7 @@ func (t *tracing) passesOn(b []byte, sibling string) status.TraceStep {
 		Node: t.gw.cfg.SelfNode().Name, Site: t.gw.cfg.SelfSite().Name, From: "host",
 		Verdict: status.TracePasses, PassedTo: sibling, MTU: t.gw.cfg.Local.TUN.MTU, Packets: 1,
 	}
-	if r := flow.PassesOn(bytes.Clone(b)); r != wire.OK {
+	if r := t.gw.path.PassesOn(bytes.Clone(b)); r != wire.OK {
 		s.Verdict, s.Reason, s.PassedTo, s.Packets = status.TraceDropped, r.String(), "", 0
 	}
 	return s

@@ -13,6 +13,7 @@ var mends = map[string]string{
 	"revoked":         "no rule allows the connection any more: add one to the policy block of site.hcl",
 	"no-route":        "no site that this one has a link to owns the destination: see subnets and link in site.hcl",
 	"spoofed":         "its source does not belong to the side that it comes from: see subnets in site.hcl, and the sender's address",
+	"impostor":        "only a gateway may send it: between nodes' own addresses, ports 9771-9775 and protocol 253 are the gateways'",
 	"loop":            "both ends are on one side: their packets need not come here; see the host's routes",
 	"martian-address": "no host can have such an address",
 	"link-down":       "the link is down: see gw status",

@@ -60,6 +60,9 @@ type Config struct {
 	// Self is the index of this node's own site in Sites.
 	Self  int
 	Sites []Site
+	// Nodes holds the own addresses of all nodes of all sites. No host may send packets between
+	// them that only gateways send.
+	Nodes []netip.Addr
 	// Voice holds the addresses that the gateway's own ICMP errors come from,
 	// the node's own. A family without one takes the address that the packet
 	// was sent to, so that the error is believed all the same.

@@ -80,6 +80,9 @@ func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
 			return r
 		}
 	}
+	if p.table.impostor(&pkt) {
+		return wire.Impostor
+	}
 	f, r := p.table.passNext(now, &pkt, false, &j.last)
 	j.view.is(f)
 	if r != wire.OK {

@@ -206,11 +206,15 @@ func passOn(pkt *wire.Packet, o wire.Offload, pass func([]byte)) wire.Reason {
 	return wire.OK
 }
 
-// PassesOn says whether a standby passes a packet of its site's hosts on to its sibling.
-func PassesOn(b []byte) wire.Reason {
+// PassesOn returns OK if a standby passes a packet of its site's hosts on to its sibling, or the
+// reason for which it drops the packet.
+func (p *Path) PassesOn(b []byte) wire.Reason {
 	var pkt wire.Packet
 	if r := wire.Parse(&pkt, b); r != wire.OK {
 		return r
+	}
+	if !pkt.Fragment && p.table.impostor(&pkt) {
+		return wire.Impostor
 	}
 	return passOn(&pkt, wire.Offload{}, func([]byte) {})
 }

@@ -418,6 +418,7 @@ func TestRetellMore(t *testing.T) {
 
 // TestPassesOn: what is told of a packet that reaches a standby is what becomes of it.
 func TestPassesOn(t *testing.T) {
+	g := newGW(t, allow)
 	for _, c := range []struct {
 		name string
 		b    []byte
@@ -429,7 +430,7 @@ func TestPassesOn(t *testing.T) {
 		{"a large datagram", wiretest.UDP(redDB, grayDB, make([]byte, 1300)), wire.Standby},
 		{"no packet", []byte{0x45}, wire.Short},
 	} {
-		if got := PassesOn(c.b); got != c.want {
+		if got := g.path.PassesOn(c.b); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

@@ -217,6 +217,9 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 	if r != wire.OK {
 		return 0, r
 	}
+	if !pkt.Fragment && p.table.impostor(&pkt) {
+		return 0, wire.Impostor
+	}
 	if pass := p.pair.pass.Load(); pass != nil {
 		return 0, passOn(&pkt, o, *pass)
 	}
@@ -228,6 +231,9 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 		}
 		if r := wire.Parse(&pkt, whole.Packet); r != wire.OK {
 			return 0, r
+		}
+		if p.table.impostor(&pkt) {
+			return 0, wire.Impostor
 		}
 	}
 	f, r := p.table.passNext(now, &pkt, true, &p.last)

@@ -16,6 +16,7 @@ const shards = 64
 // are safe for concurrent use.
 type Table struct {
 	cfg    Config
+	nodes  map[netip.Addr]struct{} // cfg.Nodes
 	judge  atomic.Pointer[Judge]
 	start  time.Duration
 	shard  [shards]shard
@@ -42,7 +43,10 @@ func New(cfg Config) *Table {
 	if cfg.MaxFlows <= 0 {
 		cfg.MaxFlows = DefaultMaxFlows
 	}
-	t := &Table{cfg: cfg, start: cfg.Now(), opener: make([]atomic.Int64, len(cfg.Sites))}
+	t := &Table{cfg: cfg, start: cfg.Now(), opener: make([]atomic.Int64, len(cfg.Sites)), nodes: make(map[netip.Addr]struct{}, len(cfg.Nodes))}
+	for _, a := range cfg.Nodes {
+		t.nodes[a] = struct{}{}
+	}
 	t.judge.Store(&cfg.Judge)
 	t.since.Store(int64(t.start))
 	for i := range t.shard {

@@ -39,6 +39,7 @@ type adapter struct {
 	grams   func(node string, port uint16, payload []byte)
 	mtu     int
 	own     map[netip.Addr]bool
+	site    string // this node's
 	nodes   map[netip.Addr]*peer // by the nodes' own addresses
 
 	outbound, inbound *bind.Gate
@@ -73,7 +74,7 @@ type controlDrops struct{ queueFull, inboxFull, badChecksum, noStreams atomic.Ui
 
 func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound, inbound *bind.Gate) *adapter {
 	a := &adapter{
-		path: c.Path, streams: c.Streams, trunks: c.Trunks, grams: c.Datagrams, mtu: c.TUNMTU,
+		path: c.Path, streams: c.Streams, trunks: c.Trunks, grams: c.Datagrams, mtu: c.TUNMTU, site: c.Self.Site,
 		own: map[netip.Addr]bool{}, nodes: nodes,
 		outbound: outbound, inbound: inbound,
 		queue: make(chan []byte, queueLen), inbox: make(chan control, inboxLen),
@@ -186,11 +187,11 @@ func (a *adapter) pass(bufs [][]byte, offset int) error {
 	return err
 }
 
-// take takes a control packet out of the stream: to this node's own address
-// and the control port, from another node's own address. wireguard-go has
-// checked that the source belongs to the peer that sent it. Gateways build
-// these packets without options or extension headers, so fixed offsets do.
-// last are the ends of the packet of trunks before.
+// take takes a control packet out of the stream: one from another node's own address to this
+// node's, on the ports that gateways use at both ends. wireguard-go has checked that the source
+// belongs to the peer that sent it. Gateways build these packets without options, extension
+// headers or fragments, so fixed offsets do. The Path drops whatever looks like one and is not
+// taken here. last are the ends of the packet of trunks before.
 func (a *adapter) take(b []byte, last *ends) bool {
 	var proto byte
 	var l4 []byte
@@ -212,17 +213,13 @@ func (a *adapter) take(b []byte, last *ends) bool {
 	default:
 		return false
 	}
-	// A TCP connection that this node opened has the port at the other end.
 	here, there := binary.BigEndian.Uint16(l4[2:]), binary.BigEndian.Uint16(l4)
-	switch {
-	case here == ControlPort, proto == wire.ProtoTCP && (there == ControlPort || here == AskPort || there == AskPort):
-	case proto == wire.ProtoUDP && (here == HAPort || here == StrayPort):
-	default:
+	if !controlPorts(proto, here, there) {
 		return false
 	}
 	from, _ := a.between(b)
-	if from == nil {
-		return false
+	if from == nil || here == StrayPort && proto == wire.ProtoUDP && from.Site != a.site {
+		return false // no node's, or a stray of a node that is not the sibling
 	}
 	var p wire.Packet
 	if r := wire.Parse(&p, b); r != wire.OK || !p.ChecksumOK() {
@@ -251,6 +248,15 @@ func (a *adapter) take(b []byte, last *ends) bool {
 		a.drops.inboxFull.Add(1)
 	}
 	return true
+}
+
+// controlPorts reports whether gateways send such packets to each other. Their datagrams have the
+// same port at both ends. A stream has a port of the service at the end that was called.
+func controlPorts(proto byte, here, there uint16) bool {
+	if proto == wire.ProtoTCP {
+		return here == ControlPort || there == ControlPort || here == AskPort || there == AskPort
+	}
+	return here == there && (here == ControlPort || here == HAPort || here == StrayPort)
 }
 
 // between is the peer that a packet comes from, and its address, if it goes from a node's

@@ -2,7 +2,9 @@ package link
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/onewaylink/gw/gateway/link/bind"
@@ -15,9 +17,10 @@ type streams struct{ got [][]byte }
 func (s *streams) Inject(pkt []byte) { s.got = append(s.got, append([]byte(nil), pkt...)) }
 
 func testAdapter(path Path, s Streams) *adapter {
-	c := Config{Path: path, Streams: s, TUNMTU: 1420, Self: Self{Addresses: []netip.Addr{grayAddr, netip.MustParseAddr("fd77:2::1")}}}
-	red := &peer{}
-	return newAdapter(&c, map[netip.Addr]*peer{redAddr: red, netip.MustParseAddr("fd77:1::1"): red}, bind.NewGate(1024), bind.NewGate(1024))
+	c := Config{Path: path, Streams: s, TUNMTU: 1420, Self: Self{Site: "gray", Addresses: []netip.Addr{grayAddr, netip.MustParseAddr("fd77:2::1")}}}
+	red := &peer{Peer: Peer{Site: "red"}}
+	sibling := &peer{Peer: Peer{Site: "gray"}}
+	return newAdapter(&c, map[netip.Addr]*peer{redAddr: red, netip.MustParseAddr("fd77:1::1"): red, netip.MustParseAddr("10.77.2.2"): sibling}, bind.NewGate(1024), bind.NewGate(1024))
 }
 
 // tcp is a bare TCP segment.
@@ -51,11 +54,42 @@ func headerSum(h []byte) (byte, byte) {
 	return byte(sum >> 8), byte(sum)
 }
 
+// withOptions puts four NOP options (RFC 791 section 3.1) into an IPv4 header.
+func withOptions(b []byte) []byte {
+	out := append(slices.Clone(b[:20]), 1, 1, 1, 1)
+	out = append(out, b[20:]...)
+	out[0] = 0x46
+	binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
+	out[10], out[11] = 0, 0
+	out[10], out[11] = headerSum(out[:24])
+	return out
+}
+
+// withExtension puts empty destination options (RFC 8200 section 4.6) behind an IPv6 header.
+func withExtension(b []byte) []byte {
+	out := append(slices.Clone(b[:40]), b[6], 0, 1, 4, 0, 0, 0, 0)
+	out = append(out, b[40:]...)
+	out[6] = 60
+	binary.BigEndian.PutUint16(out[4:], uint16(len(out)-40))
+	return out
+}
+
+// The Path drops what hosts send on all ports that gateways use.
+func TestReservedPorts(t *testing.T) {
+	for _, port := range []uint16{ControlPort, HAPort, StrayPort, AskPort} {
+		if port < wire.FirstNodePort || port > wire.LastNodePort {
+			t.Errorf("port %d is not reserved", port)
+		}
+	}
+}
+
 func TestAdapterTakesControlPackets(t *testing.T) {
 	damaged := packet("10.77.1.1:9771", "10.77.2.1:9771", "hello")
 	damaged[len(damaged)-1] ^= 1
 	fragment := packet("10.77.1.1:9771", "10.77.2.1:9771", "hello")
 	fragment[6] = 0x20
+	optioned := withOptions(packet("10.77.1.1:9771", "10.77.2.1:9771", "hello"))
+	extended := withExtension(packet("[fd77:1::1]:9771", "[fd77:2::1]:9771", "hello"))
 	for _, tt := range []struct {
 		name string
 		pkt  []byte
@@ -71,6 +105,16 @@ func TestAdapterTakesControlPackets(t *testing.T) {
 		{"to a host", packet("10.77.1.1:9771", "10.77.2.10:9771", "data"), "path"},
 		{"stream to a host", tcp("10.77.1.1:40000", "10.77.2.10:9771"), "path"},
 		{"damaged", damaged, "nowhere"},
+		{"hello from another port", packet("10.77.1.1:5555", "10.77.2.1:9771", "hello"), "path"},
+		{"hello from another port over IPv6", packet("[fd77:1::1]:5555", "[fd77:2::1]:9771", "hello"), "path"},
+		{"election message from another port", packet("10.77.1.1:9771", "10.77.2.1:9772", "claim"), "path"},
+		{"election message", packet("10.77.1.1:9772", "10.77.2.1:9772", "claim"), "datagrams"},
+		{"stray from another port", packet("10.77.2.2:9771", "10.77.2.1:9773", "packet"), "path"},
+		{"stray from another site", packet("10.77.1.1:9773", "10.77.2.1:9773", "packet"), "path"},
+		{"stray from the sibling", packet("10.77.2.2:9773", "10.77.2.1:9773", "packet"), "datagrams"},
+		{"stream to a datagrams' port", tcp("10.77.1.1:40000", "10.77.2.1:9772"), "path"},
+		{"with IP options", optioned, "path"},
+		{"with an extension header", extended, "path"},
 		{"a fragment", fragment, "path"},
 		{"short", []byte{0x45, 0, 0}, "path"},
 		{"empty", nil, "path"},
@@ -78,6 +122,8 @@ func TestAdapterTakesControlPackets(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			path, s := linktest.NewPath(8), &streams{}
 			a := testAdapter(path, s)
+			grams := 0
+			a.grams = func(string, uint16, []byte) { grams++ }
 			data := packet("10.77.1.10:1", "10.77.2.10:2", "data around it")
 			bufs := [][]byte{pad(data), pad(tt.pkt), pad(data)}
 			if n, err := a.Write(bufs, 16); n != 3 || err != nil {
@@ -92,6 +138,8 @@ func TestAdapterTakesControlPackets(t *testing.T) {
 				}
 			case len(s.got) == 1 && bytes.Equal(s.got[0], tt.pkt):
 				got = "streams"
+			case grams == 1:
+				got = "datagrams"
 			case len(path.Out) == 3:
 				got = "path"
 			}

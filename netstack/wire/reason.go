@@ -27,6 +27,7 @@ const (
 	// What is wrong with where it goes or comes from.
 
 	Spoofed     // the source does not belong to the side that it came from
+	Impostor    // a host's, in the name of a gateway: between nodes' addresses, on their ports or protocol
 	Loop        // it would leave on the side that it came from
 	NoRoute     // no site of this network owns the destination
 	LinkDown    // the link toward the other site is down
@@ -73,6 +74,7 @@ var reasonNames = [NumReasons]string{
 	TooBig:         "too-big",
 	MartianAddress: "martian-address",
 	Spoofed:        "spoofed",
+	Impostor:       "impostor",
 	Loop:           "loop",
 	NoRoute:        "no-route",
 	LinkDown:       "link-down",
