@@ -63,6 +63,8 @@ func TestMalformedPackets(t *testing.T) {
 		return finish4(b)
 	}
 	outside := netip.MustParseAddr("192.0.2.9")
+	grayGW := n.Gray.GW()
+	control4, control6 := netip.AddrPortFrom(n.Red.GW().Node4, 9771), netip.AddrPortFrom(n.Red.GW().Node6, 9771)
 
 	heard := incoming(t, red)
 	for _, c := range []struct {
@@ -96,6 +98,10 @@ func TestMalformedPackets(t *testing.T) {
 		{"land, IPv6", "loop", tcp(from6, from6, lab.SYN)},
 		{"to a multicast group", "martian-address", udp(from4, netip.MustParseAddrPort("224.0.0.1:5432"), "bad")},
 		{"to an outside address", "no-route", udp(from4, netip.AddrPortFrom(outside, 53), "bad")},
+		{"a hello from another port", "impostor", udp(netip.AddrPortFrom(grayGW.Node4, 5555), control4, "hello")},
+		{"a hello with an IP option", "impostor", withOption4(udp(netip.AddrPortFrom(grayGW.Node4, 9771), control4, "hello"), 1, 1, 1, 1)},
+		{"a hello with an extension header", "impostor", withExtension(udp(netip.AddrPortFrom(grayGW.Node6, 9771), control6, "hello"), 60, []byte{17, 0, 1, 4, 0, 0, 0, 0})},
+		{"a stray of another site", "impostor", udp(netip.AddrPortFrom(grayGW.Node4, 9773), netip.AddrPortFrom(control4.Addr(), 9773), "packet")},
 		{"ICMP error about nothing", "unmatched-icmp", quoting(ping4, udp(to4, from4, "never sent"))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
