@@ -297,6 +297,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		run("lan address lease", g.address.run)
 	}
 	run("flows", g.table.Run)
+	run("flow confirmations", g.path.ConfirmFlows)
 	run("legs", g.relaying.legs.Run)
 	run("trunks", g.relaying.pool.Run)
 	run("relaying", g.relaying.run)

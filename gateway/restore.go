@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/gateway/records"
 	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -27,6 +29,7 @@ const fetchTimeout = 10 * time.Second
 // same to them.
 type restorer struct {
 	log   hclog.Logger
+	quiet *quiet.Logger // for lines that a peer can cause
 	cfg   configs.Config
 	table *flow.Table
 	store *records.Store
@@ -38,14 +41,21 @@ type restorer struct {
 	mu   sync.Mutex
 	done map[string]bool       // sites whose records have been fetched
 	near map[string]netip.Addr // sites within reach, and the node that was heard last
-	want chan netip.AddrPort
+	want map[string]chan netip.AddrPort // nodes to fetch from, by linked site
 }
 
 func newRestorer(log hclog.Logger, cfg configs.Config, table *flow.Table, store *records.Store, host *netstack.Host) *restorer {
-	return &restorer{
-		log: log.Named("restore"), cfg: cfg, table: table, store: store, host: host,
-		done: make(map[string]bool), near: make(map[string]netip.Addr), want: make(chan netip.AddrPort, 16),
+	log = log.Named("restore")
+	r := &restorer{
+		log: log, quiet: quiet.New(quiet.Config{Logger: log}), cfg: cfg, table: table, store: store, host: host,
+		done: make(map[string]bool), near: make(map[string]netip.Addr), want: make(map[string]chan netip.AddrPort),
 	}
+	self := cfg.SelfSite().Name
+	for _, l := range cfg.LinksOf(self) {
+		site, _ := l.Other(self)
+		r.want[site] = make(chan netip.AddrPort, 4)
+	}
+	return r
 }
 
 // fromFile takes in what the file holds.
@@ -87,7 +97,7 @@ func (r *restorer) linkUp(site string, node netip.Addr) {
 	defer r.mu.Unlock()
 	r.near[site] = node
 	if !r.done[site] && (r.follows == nil || !r.follows()) {
-		r.ask(node)
+		r.ask(site, node)
 	}
 }
 
@@ -97,14 +107,14 @@ func (r *restorer) again() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.done)
-	for _, node := range r.near {
-		r.ask(node)
+	for site, node := range r.near {
+		r.ask(site, node)
 	}
 }
 
-func (r *restorer) ask(node netip.Addr) {
+func (r *restorer) ask(site string, node netip.Addr) {
 	select {
-	case r.want <- netip.AddrPortFrom(node, controlPort):
+	case r.want[site] <- netip.AddrPortFrom(node, controlPort):
 	default: // asked often enough already
 	}
 }
@@ -123,9 +133,19 @@ func (r *restorer) siteAt(a netip.Addr) (string, bool) {
 	return "", false
 }
 
-// run fetches what linkUp asks for, until ctx ends. What fails is tried again a
-// few times; after that the site's link has to come up anew.
+// run fetches what linkUp asks for, until ctx ends. Each site has a task of its own, so that a slow or
+// hostile one delays no other.
 func (r *restorer) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, want := range r.want {
+		group.Go(func() error { return r.runSite(ctx, want) })
+	}
+	return group.Wait()
+}
+
+// runSite fetches from the nodes of one site. A fetch that fails is tried again a few times; after
+// that the site's link has to come up again.
+func (r *restorer) runSite(ctx context.Context, want <-chan netip.AddrPort) error {
 	const tries, wait = 5, 2 * time.Second
 	left := make(map[netip.AddrPort]int) // tries left, of those that have failed
 	again := time.NewTimer(wait)
@@ -134,7 +154,7 @@ func (r *restorer) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case node := <-r.want:
+		case node := <-want:
 			if !r.fetch(ctx, node) {
 				left[node] = tries
 				again.Reset(wait)
@@ -148,6 +168,7 @@ func (r *restorer) run(ctx context.Context) error {
 			if len(left) > 0 {
 				again.Reset(wait)
 			}
+			r.quiet.Flush()
 		}
 	}
 }
@@ -163,23 +184,30 @@ func (r *restorer) fetch(ctx context.Context, node netip.AddrPort) bool {
 	defer cancel()
 	conn, err := r.host.Dial(ctx, node)
 	if err != nil {
-		r.log.Warn("the other gateway gives no records: connections that it alone knows wait", "site", site, "error", err)
+		r.quiet.Warn(site, "cannot fetch flow records; connections known only to the peer stay blocked until the next attempt", "site", site, "error", err)
 		return false
 	}
-	flows := 0
+	var given [flow.NumGiven]int
+	giver := siteIndex(r.cfg, site)
 	n, err := records.Fetch(ctx, conn, r.cfg.SelfSite().Name, records.Limits{}, func(k, v []byte) {
-		if r.took(r.table.TakeForeign(k, v)) {
-			flows++
-		}
+		given[r.table.TakeForeign(giver, k, v)]++
 	})
+	if bad := given[flow.GivenOtherSite] + given[flow.GivenMalformed]; bad > 0 {
+		r.quiet.Warn("refused "+site, "refused flow records: not about connections between the peer's site and this one", "site", site, "refused", bad, "of", n)
+	}
 	if err != nil {
-		r.log.Warn("records fetched in part: connections missing among them wait", "site", site, "records", n, "error", err)
+		r.quiet.Warn(site, "cannot fetch all flow records; connections known only to the peer stay blocked until the next attempt", "site", site, "records", n, "error", err)
+		return false
+	}
+	if over := given[flow.GivenQuota]; over > 0 {
+		// The flows that the local hosts confirm soon no longer count to the site.
+		r.quiet.Info(site, "flow records exceed the site's share of the table; fetching them again", "site", site, "records", n, "over", over)
 		return false
 	}
 	r.mu.Lock()
 	r.done[site] = true
 	r.mu.Unlock()
-	r.log.Info("fetched records", "site", site, "records", n, "flows", flows)
+	r.log.Info("fetched flow records", "site", site, "records", n, "flows", given[flow.GivenTaken], "known", given[flow.GivenKnown])
 	return true
 }
 

@@ -47,7 +47,7 @@ func (t *Table) find(s *shard, k key) *flow {
 	}
 	t.unlay(s, k)
 	if f != nil {
-		t.insert(s, f, t.openerSite(f))
+		t.insert(s, f)
 	}
 	return f
 }
@@ -81,7 +81,7 @@ func (t *Table) rouse(s *shard, k key, d *dormant) (*flow, wire.Reason) {
 func (t *Table) entomb(s *shard, f *flow, rule *Rule) *flow {
 	t.unlay(s, f.key)
 	f.rule, f.noted.kept = rule, true // the Recorder has it
-	t.insert(s, f, t.openerSite(f))
+	t.insert(s, f)
 	t.revoke(s, f)
 	return f
 }

@@ -21,8 +21,10 @@ type flow struct {
 	gone    bool // the table has forgotten it
 	// revoked says that policy no longer allows it: it is a tombstone.
 	revoked bool
-	account account // what the Observer has heard of it
-	tcp     tracker
+	// unconfirmed says that only another site's record tells of it; nil for all others.
+	unconfirmed *unconfirmed
+	account     account // what the Observer has heard of it
+	tcp         tracker
 	// carriage is how it is carried. relay is that of it for the Path, which may
 	// look a moment later; wants says that a relay is to be tried.
 	carriage carriage
@@ -69,9 +71,9 @@ func (f *flow) timeout() time.Duration {
 }
 
 // spare reports whether the flow may be given up for a new one when the table
-// is full: one that has not come about, or has ended, or was revoked.
+// is full: one that has not come about, has ended, was revoked, or is unconfirmed.
 func (f *flow) spare() bool {
-	if f.revoked {
+	if f.revoked || f.unconfirmed != nil {
 		return true
 	}
 	if f.key.proto == wire.ProtoTCP {
@@ -87,6 +89,9 @@ func (f *flow) over() bool { return f.key.proto == wire.ProtoTCP && f.tcp.phase.
 func (f *flow) state() string {
 	if f.revoked {
 		return "revoked"
+	}
+	if f.unconfirmed != nil {
+		return "unconfirmed"
 	}
 	if f.key.proto == wire.ProtoTCP {
 		return f.tcp.phase.String()

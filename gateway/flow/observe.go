@@ -23,7 +23,7 @@ type Coming uint8
 const (
 	CameNew       Coming = iota // its first packet was seen
 	CameRestored                // from the record in this node's file
-	CameFetched                 // from the record that another site's gateway gave
+	CameFetched                 // from the record of another site's gateway, confirmed by the local end
 	CameTakenOver               // from the sibling
 	CameResumed                 // it had ended here: a rule that was revoked is back, or its RST was not believed
 )

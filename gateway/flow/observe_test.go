@@ -175,7 +175,7 @@ func TestObserveRestored(t *testing.T) {
 		}
 	}
 	file := func(g *gw) { took(g, g.table.Take) }
-	fetch := func(g *gw) { took(g, g.table.TakeForeign) }
+	fetch := func(g *gw) { g.table.TakeForeign(gray, k, v) }
 	sibling := func(g *gw) { took(g, g.table.Replace) }
 	standby := func(g *gw) { g.table.SetStandby(true) }
 	takeOver := func(g *gw) { g.now += time.Minute; g.table.SetStandby(false) }

@@ -57,6 +57,7 @@ func (p *Path) forget() {
 func (t *Table) SetStandby(standby bool) {
 	if standby {
 		t.standby.Store(true)
+		t.dropForeign()
 		return
 	}
 	// Taking over: what was silent here was not silent, and where this node was
@@ -98,7 +99,7 @@ func (t *Table) Replace(k, v []byte) (wire.Reason, error) {
 	d := newDormant(v, CameTakenOver)
 	d.told = s.dormant[f.key].told
 	if old := s.flows[f.key]; old != nil {
-		d.told = old.account.opened
+		d.told = old.account.opened && old.unconfirmed == nil
 		t.remove(s, old)
 	}
 	d.told = d.told && !t.standby.Load()

@@ -295,31 +295,6 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// TestForeignRecords: another site's gateway may tell of connections, and of
-// nothing that would let its hosts in by itself.
-func TestForeignRecords(t *testing.T) {
-	g := newGW(t, allow)
-	g.handshake(newTalk(redDB, grayDB))
-	g.want("a datagram", g.out(wire.AppendUDP(nil, redDB, grayDB, []byte("x"))), wire.OK)
-	g.want("its answer", g.in(wire.AppendUDP(nil, grayDB, redDB, []byte("y"))), wire.OK)
-	other := newGW(t, allow)
-	for k, v := range g.table.Records("") {
-		want := wire.OK
-		if k[36] != wire.ProtoTCP {
-			want = wire.NoFlow
-		}
-		if r, err := other.table.TakeForeign(k, v); r != want || err != nil {
-			t.Errorf("protocol %d: %v %v, want %v", k[36], r, err, want)
-		}
-	}
-	if st := other.table.Stats(); st.TCP != 1 || st.UDP != 0 {
-		t.Errorf("taken: %d TCP, %d UDP", st.TCP, st.UDP)
-	}
-	if _, err := other.table.TakeForeign([]byte("no key"), nil); err == nil {
-		t.Error("a bad key was taken")
-	}
-}
-
 // TestRetell: what the local end has acknowledged last is said again as it was,
 // for connections of which that is known and that have moved lately.
 func TestRetell(t *testing.T) {

@@ -277,6 +277,7 @@ func (p *Path) shadow(k key, host Host, out *Probed) *Path {
 	st.count.Store(t.count.Load())
 	for i := range t.opener {
 		st.opener[i].Store(t.opener[i].Load())
+		st.foreign[i].flows.Store(t.foreign[i].flows.Load())
 	}
 	sp := NewPath(st, host)
 	for i := range p.sites {
@@ -297,6 +298,10 @@ func (f *flow) clone() *flow {
 		opened: f.opened, openedW: f.openedW, last: f.last, out: f.out, in: f.in, noted: f.noted,
 	}
 	c.carriage.relay, c.carriage.h = nil, nil
+	if f.unconfirmed != nil {
+		u := *f.unconfirmed
+		c.unconfirmed = &u
+	}
 	return c
 }
 

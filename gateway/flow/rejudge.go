@@ -86,6 +86,9 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 	case rule == nil && t.standby.Load():
 		t.sleep(s, f)
 		return
+	case rule == nil && f.unconfirmed != nil:
+		t.forget(s, f)
+		return
 	case rule == nil && !f.revoked && !f.over():
 		out.Revoked++
 		t.revoke(s, f)
@@ -104,7 +107,7 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 		if out.few() {
 			t.tellOpened(f, f.last)
 		}
-	case f.over(): // nobody has it any more, nor does a plan count it
+	case f.over() || f.unconfirmed != nil: // nobody has it any more or vouches for it yet, nor does a plan count it
 	default:
 		out.Kept++
 		if rule.Name != f.rule.Name {

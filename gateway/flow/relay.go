@@ -135,7 +135,7 @@ func (t *Table) ready(f *flow, now time.Duration) bool {
 // relayable reports whether all is known that a relay has to know.
 func (f *flow) relayable() bool {
 	t := &f.tcp
-	return f.carriage.plain && (t.phase == phaseOpen || t.phase == phaseHalf) && t.trusted && !t.loose &&
+	return f.unconfirmed == nil && f.carriage.plain && (t.phase == phaseOpen || t.phase == phaseHalf) && t.trusted && !t.loose &&
 		t.side[0].acked && t.side[1].acked && t.side[0].opened && t.side[1].opened
 }
 

@@ -145,6 +145,8 @@ type Stats struct {
 	Relayed uint64
 	// Revoked is how many flows were ended since policy no longer allowed them.
 	Revoked uint64
+	// Foreign is what the linked sites have given in records.
+	Foreign []ForeignStats
 	// Drops are dropped packets by reason.
 	Drops [wire.NumReasons]uint64
 }
@@ -156,6 +158,7 @@ func (t *Table) Stats() Stats {
 		Relayed: t.relayed.Load(), Revoked: t.revoked.Load(),
 		Opened: t.opened.Load(), Denied: t.denied.Load(), Restored: t.restored.Load(),
 	}
+	st.Foreign = t.foreignStats()
 	for r := range st.Drops {
 		st.Drops[r] = t.drops[r].Load()
 	}

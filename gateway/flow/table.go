@@ -15,14 +15,16 @@ const shards = 64
 // Table holds the flows and says of each packet whether it passes. Its methods
 // are safe for concurrent use.
 type Table struct {
-	cfg    Config
-	nodes  map[netip.Addr]struct{} // cfg.Nodes
-	judge  atomic.Pointer[Judge]
-	start  time.Duration
-	shard  [shards]shard
-	count  atomic.Int64
-	opener []atomic.Int64 // flows by the site that opened them
-	drops  [wire.NumReasons]atomic.Uint64
+	cfg     Config
+	nodes   map[netip.Addr]struct{} // cfg.Nodes
+	judge   atomic.Pointer[Judge]
+	start   time.Duration
+	shard   [shards]shard
+	count   atomic.Int64
+	opener  []atomic.Int64 // flows by the site that opened them, unconfirmed ones aside
+	foreign []foreign      // by the site that gives records
+	asks    chan struct{}  // holds a token when a flow waits to be asked about
+	drops   [wire.NumReasons]atomic.Uint64
 	// standby says that the flows are the sibling's; see SetStandby.
 	standby                  atomic.Bool
 	since                    atomic.Int64 // see roused
@@ -47,6 +49,7 @@ func New(cfg Config) *Table {
 	for _, a := range cfg.Nodes {
 		t.nodes[a] = struct{}{}
 	}
+	t.foreign, t.asks = make([]foreign, len(cfg.Sites)), make(chan struct{}, 1)
 	t.judge.Store(&cfg.Judge)
 	t.since.Store(int64(t.start))
 	for i := range t.shard {
@@ -107,6 +110,9 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 	}
 	if f.revoked {
 		return t.refuses(s, now, p, f, fromB, fromHost)
+	}
+	if f.unconfirmed != nil {
+		return t.followUnconfirmed(s, now, p, f, fromB, fromHost)
 	}
 	if p.Proto == wire.ProtoTCP && p.Flags&(wire.SYN|wire.ACK) == wire.SYN {
 		switch {
@@ -192,7 +198,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 	}
 	f.comes(CameNew, now)
 	f.count(now, len(p.B), fromB)
-	t.insert(s, f, from)
+	t.insert(s, f)
 	t.opened.Add(1)
 	t.note(s, f)
 	t.tellOpened(f, now)
@@ -238,7 +244,7 @@ func (t *Table) room(s *shard, from int) wire.Reason {
 	}
 	tries := 16
 	for _, f := range s.flows {
-		if f.spare() && (r == wire.TableFull || t.openerSite(f) == from) {
+		if f.spare() && (r == wire.TableFull || t.holder(f) == &t.opener[from]) {
 			t.tellEnded(f, gaveWay)
 			t.forget(s, f)
 			return wire.OK
@@ -267,10 +273,18 @@ func (t *Table) openerSite(f *flow) int {
 	return f.site
 }
 
-func (t *Table) insert(s *shard, f *flow, from int) {
+// holder is the counter of the site whose share of the table a flow takes.
+func (t *Table) holder(f *flow) *atomic.Int64 {
+	if f.unconfirmed != nil {
+		return &t.foreign[f.unconfirmed.giver].flows
+	}
+	return &t.opener[t.openerSite(f)]
+}
+
+func (t *Table) insert(s *shard, f *flow) {
 	s.flows[f.key] = f
 	t.count.Add(1)
-	t.opener[from].Add(1)
+	t.holder(f).Add(1)
 }
 
 // remove takes a flow out of the table.
@@ -282,7 +296,7 @@ func (t *Table) remove(s *shard, f *flow) {
 		r.Forget()
 	}
 	t.count.Add(-1)
-	t.opener[t.openerSite(f)].Add(-1)
+	t.holder(f).Add(-1)
 }
 
 // forget removes a flow and its record.
@@ -333,6 +347,9 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 	if f.revoked {
 		return nil, wire.Revoked
 	}
+	if f.unconfirmed != nil && !t.farMayOpen(f) {
+		return nil, wire.Unconfirmed
+	}
 	return f, wire.OK
 }
 
@@ -340,9 +357,7 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 // the direction in which the flow was opened; one that policy no longer allows,
 // or that concerns no link of this node, is refused with a reason. A flow that
 // the table has already is left alone.
-func (t *Table) Take(k, v []byte) (wire.Reason, error) { return t.take(k, v, CameRestored) }
-
-func (t *Table) take(k, v []byte, how Coming) (wire.Reason, error) {
+func (t *Table) Take(k, v []byte) (wire.Reason, error) {
 	f, err := parseRecord(k, v)
 	if err != nil {
 		return 0, err
@@ -362,32 +377,17 @@ func (t *Table) take(k, v []byte, how Coming) (wire.Reason, error) {
 	}
 	t.restored.Add(1)
 	if t.standby.Load() {
-		t.lay(s, f.key, newDormant(v, how))
+		t.lay(s, f.key, newDormant(v, CameRestored))
 		if t.cfg.Recorder != nil {
 			t.cfg.Recorder.Put(k, v)
 		}
 		return wire.OK, nil
 	}
 	f.last = t.cfg.Now()
-	f.comes(how, f.last)
-	t.insert(s, f, from)
+	f.comes(CameRestored, f.last)
+	t.insert(s, f)
 	t.note(s, f)
 	return wire.OK, nil
-}
-
-// TakeForeign is Take for a record that another site's gateway gave. Only TCP is
-// taken: a connection still has to be spoken by both ends, near what the record
-// says, while a made-up record of any other flow would let the other site's
-// hosts in by itself.
-func (t *Table) TakeForeign(k, v []byte) (wire.Reason, error) {
-	id, err := parseKey(k)
-	if err != nil {
-		return 0, err
-	}
-	if id.proto != wire.ProtoTCP {
-		return wire.NoFlow, nil
-	}
-	return t.take(k, v, CameFetched)
 }
 
 // place finds the sites and the rule of a flow that comes from a record, and
@@ -438,6 +438,9 @@ func (t *Table) sweep(now time.Duration) {
 		s := &t.shard[i]
 		s.mu.Lock()
 		for _, f := range s.flows {
+			if t.expireForeign(s, f, now) {
+				continue
+			}
 			if now-f.last > f.timeout() {
 				t.forget(s, f)
 			} else if tell > 0 && t.tellLate(f, now) {

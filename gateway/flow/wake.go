@@ -78,7 +78,7 @@ func (t *Table) sleepers(site int) (list []sleeper) {
 // the other has not acknowledged, as far as both have been heard.
 func (f *flow) inFlight() (una uint32, ok bool) {
 	t := &f.tcp
-	if f.revoked || f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() {
+	if f.revoked || f.unconfirmed != nil || f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() {
 		return 0, false
 	}
 	local, far := &t.side[f.end(f.localB)], &t.side[1-f.end(f.localB)]

@@ -69,6 +69,19 @@ func (p *Packet) MSS() uint16 {
 	return 536
 }
 
+// TimestampOption returns the timestamps of a segment (RFC 7323 section 3.2) as an aligned option for
+// another segment, and whether there are any.
+func (p *Packet) TimestampOption() (b [12]byte, ok bool) {
+	for o := p.options(); o.next(); {
+		if o.kind == optTimestamps && o.n == 10 {
+			b[0], b[1], b[2], b[3] = optNop, optNop, optTimestamps, 10
+			copy(b[4:], o.value())
+			return b, true
+		}
+	}
+	return b, false
+}
+
 // SACKPermitted reports whether a SYN says so (RFC 2018 section 2).
 func (p *Packet) SACKPermitted() bool {
 	for o := p.options(); o.next(); {

@@ -35,15 +35,16 @@ const (
 
 	// What the flow table says.
 
-	Denied     // policy allows nothing of the kind; answered with ICMP
-	Revoked    // of a flow that policy no longer allows; answered with ICMP
-	NoFlow     // belongs to no flow known, and can't open one
-	Grace      // the same, in the time after the start in which records may come
-	OutOfState // the flow is in no state in which this may come
-	OutWindow  // outside the TCP windows of its flow
-	TableFull  // no room for another flow
-	SiteFull   // no room for another flow opened by that site
-	Unmatched  // an ICMP error that quotes no flow known
+	Denied      // policy allows nothing of the kind; answered with ICMP
+	Revoked     // of a flow that policy no longer allows; answered with ICMP
+	NoFlow      // belongs to no flow known, and can't open one
+	Unconfirmed // its flow is known only from another site, and the local end has not confirmed it
+	Grace       // the same, in the time after the start in which records may come
+	OutOfState  // the flow is in no state in which this may come
+	OutWindow   // outside the TCP windows of its flow
+	TableFull   // no room for another flow
+	SiteFull    // no room for another flow opened by that site
+	Unmatched   // an ICMP error that quotes no flow known
 
 	// What the pair says.
 
@@ -82,6 +83,7 @@ var reasonNames = [NumReasons]string{
 	Denied:         "denied",
 	Revoked:        "revoked",
 	NoFlow:         "no-flow",
+	Unconfirmed:    "unconfirmed",
 	Grace:          "grace",
 	OutOfState:     "out-of-state",
 	OutWindow:      "out-of-window",
