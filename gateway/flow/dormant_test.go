@@ -2,8 +2,6 @@ package flow
 
 import (
 	"bytes"
-	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -96,14 +94,7 @@ func TestDormantMakeRoom(t *testing.T) {
 		for k, v := range active.table.Records("") {
 			g.replace(k, v)
 		}
-		shard := func(src netip.AddrPort) *shard {
-			k := key{a: [16]byte(slices.Concat(src.Addr().AsSlice(), make([]byte, 12))), b: [16]byte{10, 77, 2, 10}, pa: src.Port(), pb: grayDB.Port()}
-			return g.table.shardOf(&k)
-		}
-		other := netip.AddrPortFrom(redDB.Addr(), redDB.Port()+1)
-		for shard(other) != shard(redDB) { // room is made within a shard
-			other = netip.AddrPortFrom(other.Addr(), other.Port()+1)
-		}
+		other := g.sameShard(redDB, grayDB)
 		want := wire.SiteFull
 		if ended {
 			want = wire.OK

@@ -328,6 +328,18 @@ type talk struct {
 	win      uint16
 }
 
+// sameShard returns another port of src whose connection with dst is in the same shard as
+// src's own: room for a new flow is made within its shard.
+func (g *gw) sameShard(src, dst netip.AddrPort) netip.AddrPort {
+	k, _ := keyBetween(src, dst)
+	for port := src.Port() + 1; ; port++ {
+		other := netip.AddrPortFrom(src.Addr(), port)
+		if o, _ := keyBetween(other, dst); g.table.shardOf(&o) == g.table.shardOf(&k) {
+			return other
+		}
+	}
+}
+
 func newTalk(src, dst netip.AddrPort) *talk { return &talk{src, dst, 1000, 900000, 65535} }
 
 var synOptions = []byte{2, 4, 5, 0xb4, 4, 2, 1, 3, 3, 7} // MSS 1460, SACK permitted, window scale 7

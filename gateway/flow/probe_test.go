@@ -26,10 +26,12 @@ func TestProbe(t *testing.T) {
 		before   func(g *gw)
 		probe    Probe
 		fromLink bool
-		want     wire.Reason
-		state    string // of a flow that is known
-		out      int
-		answers  int
+		// sameShard replaces the probe's source by a port whose flow is in the same shard.
+		sameShard bool
+		want      wire.Reason
+		state     string // of a flow that is known
+		out       int
+		answers   int
 	}{
 		{name: "a new connection", probe: tcp(redDB, grayDB), out: 1},
 		{name: "any source port", probe: tcp(netip.AddrPortFrom(redDB.Addr(), 0), grayDB), out: 1},
@@ -73,7 +75,7 @@ func TestProbe(t *testing.T) {
 		{name: "no room for the site, but for one that is spare", before: func(g *gw) {
 			g.table.cfg.MaxFlows = 2
 			g.out(syn)
-		}, probe: sameShard(syn), out: 1},
+		}, probe: tcp(redDB, grayDB), sameShard: true, out: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.judge == nil {
@@ -84,6 +86,9 @@ func TestProbe(t *testing.T) {
 				tt.before(g)
 				g.host.written()
 				g.readAll()
+			}
+			if tt.sameShard {
+				tt.probe.Source = g.sameShard(tt.probe.Source, tt.probe.Destination)
 			}
 			b, err := g.path.Packet(&tt.probe)
 			if err != nil {
@@ -129,20 +134,6 @@ func TestProbe(t *testing.T) {
 				t.Errorf("back (-packet +probe):\n%s", d)
 			}
 		})
-	}
-}
-
-// sameShard is a probe of another connection in the same part of the table as a packet.
-func sameShard(b []byte) Probe {
-	var p wire.Packet
-	wire.Parse(&p, b)
-	k, _ := keyOf(&p)
-	t := new(Table)
-	for port := redDB.Port() + 1; ; port++ {
-		src := netip.AddrPortFrom(redDB.Addr(), port)
-		if o, _ := keyBetween(src, grayDB); t.shardOf(&o) == t.shardOf(&k) {
-			return Probe{Proto: wire.ProtoTCP, Source: src, Destination: grayDB}
-		}
 	}
 }
 

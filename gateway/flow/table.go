@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ type Table struct {
 	nodes   map[netip.Addr]struct{} // cfg.Nodes
 	judge   atomic.Pointer[Judge]
 	start   time.Duration
+	seed    maphash.Seed // of shardOf
 	shard   [shards]shard
 	count   atomic.Int64
 	opener  []atomic.Int64 // flows by the site that opened them, unconfirmed ones aside
@@ -45,7 +47,7 @@ func New(cfg Config) *Table {
 	if cfg.MaxFlows <= 0 {
 		cfg.MaxFlows = DefaultMaxFlows
 	}
-	t := &Table{cfg: cfg, start: cfg.Now(), opener: make([]atomic.Int64, len(cfg.Sites)), nodes: make(map[netip.Addr]struct{}, len(cfg.Nodes))}
+	t := &Table{cfg: cfg, start: cfg.Now(), seed: maphash.MakeSeed(), opener: make([]atomic.Int64, len(cfg.Sites)), nodes: make(map[netip.Addr]struct{}, len(cfg.Nodes))}
 	for _, a := range cfg.Nodes {
 		t.nodes[a] = struct{}{}
 	}
@@ -58,12 +60,10 @@ func New(cfg Config) *Table {
 	return t
 }
 
-// shardOf spreads keys by the bits of addresses and ports that differ most.
+// shardOf returns the shard of a key. The hash is keyed by a seed of this process, so
+// that hosts can't choose addresses and ports that all belong to one shard.
 func (t *Table) shardOf(k *key) *shard {
-	h := uint32(k.pa)*31 + uint32(k.pb)*17 + uint32(k.a[3]) + uint32(k.b[3])*7 + uint32(k.a[15])*3 + uint32(k.b[15])*5
-	h ^= h >> 11
-	h ^= h >> 6
-	return &t.shard[h%shards]
+	return &t.shard[maphash.Comparable(t.seed, *k)%shards]
 }
 
 // drop counts a dropped packet and returns its reason.
@@ -89,6 +89,12 @@ func (t *Table) siteOf(a netip.Addr) int {
 // when it is not.
 // The caller counts the drop.
 func (t *Table) pass(now time.Duration, p *wire.Packet, fromHost bool) (*flow, wire.Reason) {
+	if p.IsICMP() && !p.ForwardsICMP() {
+		if _, _, r := t.ends(p.Src(), p.Dst(), fromHost); r != wire.OK {
+			return nil, r
+		}
+		return nil, wire.ICMPType
+	}
 	if p.IsICMPError() {
 		return t.passError(now, p, fromHost)
 	}

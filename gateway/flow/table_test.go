@@ -264,3 +264,49 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+// TestShardsAreKeyed: flows spread over the shards whichever parts of their addresses and
+// ports differ, and differently in each process: a host can't choose its shard.
+func TestShardsAreKeyed(t *testing.T) {
+	one, other := newGW(t, allow).table, newGW(t, allow).table
+	const n = 64 * shards
+	for name, change := range map[string]func(k *key, i int){
+		"source ports":                             func(k *key, i int) { k.pa = uint16(i) },
+		"middle of the address":                    func(k *key, i int) { k.a[8], k.a[9] = byte(i>>8), byte(i) },
+		"31 source ports for 17 destination ports": func(k *key, i int) { k.pa, k.pb = uint16(17*i), uint16(1<<15-31*i) },
+	} {
+		load := map[*shard]int{}
+		index := map[*shard]int{}
+		for i := range one.shard {
+			index[&one.shard[i]], index[&other.shard[i]] = i, i
+		}
+		same := 0
+		for i := range n {
+			k := key{a: redDB6.Addr().As16(), b: grayDB6.Addr().As16(), pa: 1024, pb: 5432, proto: wire.ProtoTCP, v6: true}
+			change(&k, i)
+			load[one.shardOf(&k)]++
+			if index[one.shardOf(&k)] == index[other.shardOf(&k)] {
+				same++
+			}
+		}
+		// 64 are expected, with a deviation of 8 where all shards are as likely.
+		for s, count := range load {
+			if count > 128 {
+				t.Errorf("%s: shard %d has %d of %d flows", name, index[s], count, n)
+			}
+		}
+		if same > n/8 {
+			t.Errorf("%s: %d of %d flows are in the same shard in another process", name, same, n)
+		}
+	}
+}
+
+func BenchmarkShardOf(b *testing.B) {
+	t := newGW(b, allow).table
+	k, _ := keyBetween(redDB, grayDB)
+	b.ReportAllocs()
+	for b.Loop() {
+		k.pa++
+		t.shardOf(&k)
+	}
+}

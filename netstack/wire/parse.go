@@ -384,3 +384,30 @@ func (p *Packet) IsICMPError() bool {
 	}
 	return false
 }
+
+// ForwardsICMP reports whether gateways forward ICMP messages of p's type: echo and
+// its reply, and the errors that a sender needs about its own packets, which are
+// destination unreachable, packet too big, time exceeded and parameter problem.
+//
+// The others are for the local link or obsolete, and hosts may obey some of them
+// whoever sends them: redirect (RFC 792, RFC 4861), source quench (RFC 6633),
+// neighbor and router discovery (RFC 4861), multicast listener discovery (RFC 2710),
+// router advertisement (RFC 1256), timestamp and address mask (RFC 792, RFC 950).
+// p must be ICMP.
+func (p *Packet) ForwardsICMP() bool {
+	if p.IsEcho() {
+		return true
+	}
+	if p.V6 {
+		switch p.ICMPType {
+		case icmp6Unreachable, icmp6PacketTooBig, icmp6TimeExceeded, icmp6ParamProblem:
+			return true
+		}
+		return false
+	}
+	switch p.ICMPType {
+	case icmp4Unreachable, icmp4TimeExceeded, icmp4ParamProblem:
+		return true
+	}
+	return false
+}

@@ -45,6 +45,7 @@ const (
 	TableFull   // no room for another flow
 	SiteFull    // no room for another flow opened by that site
 	Unmatched   // an ICMP error that quotes no flow known
+	ICMPType    // an ICMP type that gateways do not forward; see Packet.ForwardsICMP
 
 	// What the pair says.
 
@@ -90,6 +91,7 @@ var reasonNames = [NumReasons]string{
 	TableFull:      "table-full",
 	SiteFull:       "site-full",
 	Unmatched:      "unmatched-icmp",
+	ICMPType:       "icmp-type",
 	Frozen:         "frozen",
 	Standby:        "standby",
 	HostWrite:      "host-write",

@@ -102,7 +102,8 @@ func TestMalformedPackets(t *testing.T) {
 		{"a hello with an IP option", "impostor", withOption4(udp(netip.AddrPortFrom(grayGW.Node4, 9771), control4, "hello"), 1, 1, 1, 1)},
 		{"a hello with an extension header", "impostor", withExtension(udp(netip.AddrPortFrom(grayGW.Node6, 9771), control6, "hello"), 60, []byte{17, 0, 1, 4, 0, 0, 0, 0})},
 		{"a stray of another site", "impostor", udp(netip.AddrPortFrom(grayGW.Node4, 9773), netip.AddrPortFrom(control4.Addr(), 9773), "packet")},
-		{"ICMP error about nothing", "unmatched-icmp", quoting(ping4, udp(to4, from4, "never sent"))},
+		{"ICMP error about nothing", "unmatched-icmp", quoting(3, ping4, udp(to4, from4, "never sent"))},
+		{"ICMP redirect about nothing", "icmp-type", quoting(5, ping4, udp(to4, from4, "never sent"))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := n.red.drops(c.reason)
@@ -197,10 +198,10 @@ func fragment4(b []byte, offset int, more bool) []byte {
 	return finish4(out)
 }
 
-// quoting makes an ICMP error of a ping's headers: port unreachable, about b.
-func quoting(ping, b []byte) []byte {
+// quoting makes an ICMP error of a ping's headers: of the given type, with code 3, about b.
+func quoting(typ byte, ping, b []byte) []byte {
 	out := append(bytes.Clone(ping[:28]), b...)
-	out[20], out[21] = 3, 3
+	out[20], out[21] = typ, 3
 	binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
 	return finish4(out)
 }
