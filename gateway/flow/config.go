@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -72,6 +73,8 @@ type Config struct {
 	Judge    Judge
 	Recorder Recorder // may be nil: nothing is remembered then
 	Observer Observer // may be nil: nobody is told
+	// Denials counts the attempts among the dropped packets, by index in Sites; may be nil.
+	Denials *denials.Ledger
 	// Now is a monotonic clock, counted from any fixed moment.
 	Now func() time.Duration
 	// Alive reports whether the process has been running. While it says no,

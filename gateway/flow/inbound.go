@@ -68,20 +68,20 @@ func (p *Path) Write(bufs [][]byte, offset int) (int, error) {
 func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
 	var pkt wire.Packet
 	if r := wire.Parse(&pkt, b); r != wire.OK {
-		return r
+		return p.refused(now, r, &pkt, false)
 	}
 	var whole wire.Reassembled
 	if pkt.Fragment {
 		var r wire.Reason
 		if whole, r = p.reassemble(p.fragIn, now, &pkt, false); r != wire.OK || whole.Packet == nil {
-			return r
+			return p.refused(now, r, &pkt, false)
 		}
 		if r := wire.Parse(&pkt, whole.Packet); r != wire.OK {
-			return r
+			return p.refused(now, r, &pkt, false)
 		}
 	}
 	if p.table.impostor(&pkt) {
-		return wire.Impostor
+		return p.refused(now, wire.Impostor, &pkt, false)
 	}
 	f, r := p.table.passNext(now, &pkt, false, &j.last)
 	j.view.is(f)
@@ -89,7 +89,7 @@ func (p *Path) inbound(j *joiner, now time.Duration, b []byte) wire.Reason {
 		if r.Prohibited() {
 			p.tellLink(wire.AdminProhibited, &pkt, 0)
 		}
-		return r
+		return p.refused(now, r, &pkt, false)
 	}
 	site := p.sites[f.site].Load()
 	if site.Refused {

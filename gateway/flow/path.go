@@ -211,14 +211,14 @@ func (p *Path) drain(bufs [][]byte, sizes []int, offset int) int {
 func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, offset int) (int, wire.Reason) {
 	var pkt wire.Packet
 	if r := wire.Parse(&pkt, b); r != wire.OK {
-		return 0, r
+		return 0, p.refused(p.table.cfg.Now(), r, &pkt, true)
 	}
 	o, r := pkt.Settle(o)
 	if r != wire.OK {
 		return 0, r
 	}
 	if !pkt.Fragment && p.table.impostor(&pkt) {
-		return 0, wire.Impostor
+		return 0, p.refused(p.table.cfg.Now(), wire.Impostor, &pkt, true)
 	}
 	if pass := p.pair.pass.Load(); pass != nil {
 		return 0, passOn(&pkt, o, *pass)
@@ -227,13 +227,13 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 	var whole wire.Reassembled
 	if pkt.Fragment {
 		if whole, r = p.reassemble(p.fragOut, now, &pkt, true); r != wire.OK || whole.Packet == nil {
-			return 0, r
+			return 0, p.refused(now, r, &pkt, true)
 		}
 		if r := wire.Parse(&pkt, whole.Packet); r != wire.OK {
-			return 0, r
+			return 0, p.refused(now, r, &pkt, true)
 		}
 		if p.table.impostor(&pkt) {
-			return 0, wire.Impostor
+			return 0, p.refused(now, wire.Impostor, &pkt, true)
 		}
 	}
 	f, r := p.table.passNext(now, &pkt, true, &p.last)
@@ -242,7 +242,7 @@ func (p *Path) outbound(b []byte, o wire.Offload, bufs [][]byte, sizes []int, of
 		if r.Prohibited() {
 			p.tellHost(wire.AdminProhibited, &pkt, 0)
 		}
-		return 0, r
+		return 0, p.refused(now, r, &pkt, true)
 	}
 	site := p.sites[f.site].Load()
 	switch {

@@ -248,7 +248,7 @@ func (p *Path) arrive(b []byte) wire.Reason {
 func (p *Path) shadow(k key, host Host, out *Probed) *Path {
 	t := p.table
 	c := t.cfg
-	c.Judge, c.Recorder, c.Observer = *t.judge.Load(), nil, nil
+	c.Judge, c.Recorder, c.Observer, c.Denials = *t.judge.Load(), nil, nil, nil
 	st := New(c)
 	st.start = t.start
 	st.since.Store(t.since.Load())
