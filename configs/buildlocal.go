@@ -148,6 +148,7 @@ const (
 	defaultRelays, maxRelays          = 4096, 1 << 16
 	defaultFragments, maxFragmentsMiB = 4, 1024
 	defaultRecords, maxRecordsMiB     = 32, 4096
+	defaultAudit, maxAuditMiB         = 1024, 1 << 20
 )
 
 func (b *builder) limits(raw rawLocal, l *Limits) {
@@ -164,6 +165,7 @@ func (b *builder) limits(raw rawLocal, l *Limits) {
 	l.Flows = int(pick(raw.maxFlows, "flows", defaultFlows, minFlows, maxFlows))
 	l.Relays = int(pick(raw.maxRelays, "relays", defaultRelays, 1, maxRelays))
 	l.Fragments = int(pick(raw.maxFragments, "fragments", defaultFragments, 1, maxFragmentsMiB)) << 20
+	l.Audit = pick(raw.maxAudit, "audit", defaultAudit, 1, maxAuditMiB) << 20
 	l.Records = pick(raw.maxRecords, "records", defaultRecords, 1, maxRecordsMiB) << 20
 }
 

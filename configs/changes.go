@@ -87,6 +87,7 @@ var effects = map[string]Effect{
 	"local.limits.relays":    EffectRestart,
 	"local.limits.fragments": EffectRestart,
 	"local.limits.records":   EffectRestart,
+	"local.limits.audit":     EffectRestart,
 }
 
 // Changes lists what differs between the configuration that a node runs with and
@@ -160,6 +161,7 @@ func localAttrs(l Local) []Attr {
 		{Name: "local.limits.relays", Value: strconv.Itoa(l.Limits.Relays)},
 		{Name: "local.limits.fragments", Value: strconv.Itoa(l.Limits.Fragments)},
 		{Name: "local.limits.records", Value: strconv.FormatInt(l.Limits.Records, 10)},
+		{Name: "local.limits.audit", Value: strconv.FormatInt(l.Limits.Audit, 10)},
 	}
 }
 

@@ -235,6 +235,7 @@ type Limits struct {
 	Relays    int   // connections that are relayed at a time; the others are raw
 	Fragments int   // bytes of fragments that wait for the rest, each way
 	Records   int64 // bytes of the file of records
+	Audit     int64 // bytes of the audit log's file
 }
 
 // Pos is a place in a file; lines and columns count from 1.

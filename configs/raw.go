@@ -82,6 +82,7 @@ type rawLocal struct {
 	maxRelays      *number
 	maxFragments   *number // MiB
 	maxRecords     *number // MiB
+	maxAudit       *number // MiB
 }
 
 // readFiles decodes the bodies of all files into one raw configuration.
@@ -223,5 +224,6 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		maxRelays:      d.number(limits, "relays", "4096"),
 		maxFragments:   d.number(limits, "fragments", "4"),
 		maxRecords:     d.number(limits, "records", "32"),
+		maxAudit:       d.number(limits, "audit", "1024"),
 	}
 }

@@ -253,5 +253,10 @@ local {
     # MiB for the file of records in state_dir. Default 32, some 250,000
     # connections. Beyond: a connection is not known after a restart.
     records = 32
+
+    # MiB for the file of the audit log. Default 1024, some 3,000,000 lines. What is
+    # written stays; beyond 7/8 lines about connections are lost and counted until the
+    # file is moved away, the rest is for denials, roles and reloads.
+    audit = 1024
   }
 }

@@ -22,7 +22,7 @@ var _ flow.Observer = (*auditor)(nil)
 // openAudit opens the log that the configuration asks for; nil without one.
 func (g *Gateway) openAudit() (err error) {
 	if to := g.cfg.Local.Audit.To; to != "" {
-		g.audit, err = audit.Open(audit.Config{To: to, Node: g.cfg.SelfNode().Name, Logger: g.log})
+		g.audit, err = audit.Open(audit.Config{To: to, Limit: g.cfg.Local.Limits.Audit, Node: g.cfg.SelfNode().Name, Logger: g.log})
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
@@ -84,6 +85,7 @@ type Gateway struct {
 	page     *web.Page      // likewise
 	source   *source
 	audit    *audit.Log // nil without local.audit
+	denials  *denials.Ledger
 }
 
 // New opens the state directory, the control socket, the TUN device and the
@@ -158,10 +160,11 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
 	g.pulse = pulse.New(g.now, g.discard)
 	keep := &recorder{store: g.store}
+	g.denials = denials.New(len(cfg.Sites))
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: flowSites(cfg), Nodes: nodeAddresses(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
-		Alive: g.alive, Observer: g.observer(cfg), MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
+		Alive: g.alive, Observer: g.observer(cfg), Denials: g.denials, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
 	g.path = flow.NewPath(g.table, g.tun)
 	if err = g.newRelaying(); err != nil {
@@ -288,6 +291,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.audit != nil {
 		run("audit log", g.audit.Run)
 	}
+	run("denials", g.runDenials)
 	run("wakes", g.runWakes)
 	if g.pair != nil {
 		run("pair", g.pair.Run)

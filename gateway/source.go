@@ -50,9 +50,10 @@ func (s *source) Status() status.Status {
 			Opened: st.Opened, Denied: st.Denied, Revoked: st.Revoked, Restored: st.Restored,
 			Records: st.Records, RecordsRefused: g.store.Stats().Refused, Limit: st.Limit,
 		},
-		Relay:  g.relaying.status(st.Relayed),
-		Drops:  status.NewDrops(drops),
-		Memory: status.ReadMemory(),
+		Relay:   g.relaying.status(st.Relayed),
+		Drops:   status.NewDrops(drops),
+		Denials: g.denialStatus(),
+		Memory:  status.ReadMemory(),
 	}
 	if g.pair != nil && g.cfg.SelfSite().Pair != nil {
 		h := g.pair.Status()
@@ -60,7 +61,7 @@ func (s *source) Status() status.Status {
 	}
 	if g.audit != nil {
 		a := g.audit.Stats()
-		out.Audit = &status.Audit{Written: a.Written, Lost: a.Lost}
+		out.Audit = &status.Audit{Written: a.Written, Lost: a.Lost, Size: a.Size, Limit: a.Limit, Full: a.Full}
 	}
 	for _, p := range g.link.Snapshot() {
 		l := linkStatus(p)

@@ -35,7 +35,7 @@ var deep = []struct {
 	places []origin
 }{
 	{"gw up ends with these before it carries anything", []origin{
-		{"gateway/gateway.go", ""}, {"gateway/audit/audit.go", ""}, {"gateway/control/socket.go", ""}, {"gateway/status/server.go", ""},
+		{"gateway/gateway.go", ""}, {"gateway/audit/file.go", ""}, {"gateway/safefile/safefile.go", ""}, {"gateway/control/socket.go", ""}, {"gateway/status/server.go", ""},
 		{"gateway/records/store.go", ""}, {"gateway/records/lock.go", ""}, {"gateway/records/file.go", ""},
 		{"gateway/hostnet/apply.go", addsDoctor}, {"gateway/hostnet/route.go", addsDoctor}, {"gateway/hostnet/queue.go", addsDoctor}, {"gateway/hostnet/device.go", addsKernel}, {"gateway/hostnet/tun.go", addsKernel},
 		{"gateway/pair/epoch.go", ""}, {"gateway/pair/pair.go", ""}, {"ha/vip/vip.go", ""},
@@ -91,6 +91,8 @@ var unreached = map[string]string{
 
 // partial are errors that are said with others or not at all, and what then says what to do.
 var partial = map[string]string{
+	"there already":                                        "is wrapped",
+	"%s is %w and is left as it is":                        "the command adds what to name instead",
 	"link is not running":                                  "gw status shows the link as down",
 	"link to node %s: %w":                                  "at the start: a mistake of gw, as is said",
 	"send the answer: %w":                                  "it is logged",

@@ -135,6 +135,10 @@ func healthy() status.Status {
 		Drops:  status.NewDrops(map[string]uint64{"denied": 1207, "spoofed": 0, "bad-checksum": 9, "no-flow": 9}),
 		Memory: status.Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		Audit:  &status.Audit{Written: 9411},
+		Denials: status.Denials{Top: []status.Denial{
+			{Site: "gray", Reason: "denied", Proto: "tcp", Destination: netip.MustParseAddr("10.77.1.10"), Port: 22, Packets: 1204, Last: now.Add(-3 * time.Second)},
+			{Site: "unknown", Reason: "spoofed", Proto: "icmp", Destination: netip.MustParseAddr("10.77.1.10"), Packets: 1, Last: now.Add(-time.Hour)},
+		}},
 	}
 }
 
@@ -145,7 +149,14 @@ func troubled() status.Status {
 	s.ConfigFiles = []string{"/etc/gw/local.hcl", "/etc/gw/policy.hcl", "/etc/gw/sites-of-the-whole-network.hcl"}
 	s.Drops = nil
 	s.Memory = status.Memory{}
-	s.Audit = &status.Audit{Written: 9411, Lost: 12}
+	s.Audit = &status.Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true}
+	s.Denials.Top = []status.Denial{
+		{Site: "gray", Packets: 18446744073709551615, Last: now.Add(-time.Second)},
+		{
+			Site: "a-site-with-the-longest-name", Reason: "martian-address", Proto: "udp",
+			Destination: netip.MustParseAddr("2001:db8:1234:5678:9abc:def0:1234:5678"), Port: 65535, Packets: 1 << 40, Last: now.Add(-26 * time.Hour),
+		},
+	}
 	s.Links = []status.Link{
 		{
 			Peer: "gray-1", Site: "gray", State: status.LinkUp, Since: now.Add(-time.Second), Endpoint: "[2001:db8:1234:5678:9abc:def0:1234:5678]:51820", Initiator: true,

@@ -36,11 +36,42 @@ func statusText(s status.Status, colour bool) string {
 	flowsText(p, s.Flows)
 	relayText(p, s.Relay)
 	dropsText(p, s.Drops)
+	denialsText(p, s.Denials.Top, s.Time)
 	return p.out.String()
+}
+
+// denialsText shows who tried what. A node that has denied nothing needs no section for it.
+func denialsText(p *printer, top []status.Denial, now time.Time) {
+	if len(top) == 0 {
+		return
+	}
+	p.title(green, "denied", "most packets first")
+	for i := range top {
+		p.wrapped(2, 4, normal, "", denialText(&top[i], now))
+	}
+}
+
+// denialText is like "1204 from gray to 10.77.1.10, tcp, latest port 22, denied, 3 s ago".
+func denialText(d *status.Denial, now time.Time) string {
+	to := "further destinations"
+	if d.Destination.IsValid() {
+		to = d.Destination.String() + ", " + d.Proto
+	}
+	if d.Port != 0 {
+		to += fmt.Sprintf(", latest port %d", d.Port)
+	}
+	if d.Reason != "" {
+		to += ", " + d.Reason
+	}
+	return fmt.Sprintf("%d from %s to %s, %s", d.Packets, d.Site, to, agoText(now, d.Last))
 }
 
 // auditText speaks up where the audit log has gaps.
 func auditText(p *printer, a *status.Audit) {
+	if a.Full {
+		p.alarm("audit log", fmt.Sprintf("the file is full (%s), %d lines are missing: run gw doctor", bytesText(uint64(a.Size)), a.Lost))
+		return
+	}
 	if a.Lost > 0 {
 		p.alarm("audit log", fmt.Sprintf("%d lines are missing, %d were written: run gw doctor", a.Lost, a.Written))
 		return

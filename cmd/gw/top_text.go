@@ -40,6 +40,9 @@ func topFrame(s status.Status, list status.ConnList, v topView) string {
 	add(normal, "flows %d of %d, %d relayed; opened %d, denied %d, restored %d", s.Flows.Total(), s.Flows.Limit, s.Relay.Relayed,
 		s.Flows.Opened, s.Flows.Denied, s.Flows.Restored)
 	add(normal, "dropped %s", topDrops(s.Drops))
+	if len(s.Denials.Top) > 0 {
+		add(yellow, "denied %s", denialText(&s.Denials.Top[0], s.Time))
+	}
 	add(normal, "")
 	add(bold, "%-16s %-12s %9s %8s %8s %9s %9s", "LINK", "STATE", "RTT", "LOSS OUT", "LOSS IN", "OUT", "IN")
 	// Flows keep a third of the screen, however many links there are.

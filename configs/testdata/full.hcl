@@ -63,5 +63,6 @@ local {
     relays    = 20
     fragments = 1
     records   = 2
+    audit     = 3
   }
 }

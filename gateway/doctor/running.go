@@ -28,16 +28,33 @@ func Running(s status.Status) []Check {
 	}
 	out = append(out, policy(s)...)
 	out = append(out, flows(s))
-	if a := s.Audit; a != nil && a.Lost > 0 {
-		out = append(out, Check{"gateway", "audit", Warning, fmt.Sprintf("%d lines are missing in the audit log, %d were written", a.Lost, a.Written),
-			"see that the disk of local.audit has room (df -h) and is fast enough, and what gw logged: journalctl -u gw -g audit"})
-	} else if a != nil {
-		out = append(out, Check{"gateway", "audit", OK, fmt.Sprintf("%d lines written, none lost", a.Written), ""})
+	if s.Audit != nil {
+		out = append(out, audit(s.Audit))
 	}
 	if s.HA != nil {
 		out = append(out, pair(s.HA)...)
 	}
 	return out
+}
+
+// audit judges the audit log: what is missing, and how soon its file is full.
+func audit(a *status.Audit) Check {
+	const move = "move the file away, and then: systemctl kill --kill-who=main --signal=USR1 gw"
+	mib := func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+	c := Check{Area: "gateway", Name: "audit", Level: Warning}
+	switch {
+	case a.Full:
+		c.Level, c.Do = Failure, move
+		c.What = fmt.Sprintf("the file is full (%s of %s), %d lines are missing", mib(a.Size), mib(a.Limit), a.Lost)
+	case a.Lost > 0:
+		c.What = fmt.Sprintf("%d lines are missing in the audit log, %d were written", a.Lost, a.Written)
+		c.Do = "see that the disk of local.audit has room (df -h) and is fast enough, and what gw logged: journalctl -u gw -g audit"
+	case a.Limit > 0 && a.Size >= a.Limit*3/4:
+		c.What, c.Do = fmt.Sprintf("the file is nearly full (%s of %s)", mib(a.Size), mib(a.Limit)), move
+	default:
+		c.Level, c.What = OK, fmt.Sprintf("%d lines written, none lost", a.Written)
+	}
+	return c
 }
 
 // link judges the way to one node: whether UDP passes, handshake, sizes, loss, clocks.

@@ -59,7 +59,10 @@ var (
 	descWayRate   = desc("trunk_bandwidth_bytes_per_second", "What the way to the peer is taken to carry for trunks.", "peer", "site")
 	descWaySent   = desc("trunk_packets_total", "Packets sent to the peer by trunks, mere acknowledgements aside.", "peer", "site")
 	descWayLost   = desc("trunk_packets_lost_total", "Packets sent to the peer by trunks that were lost.", "peer", "site")
-	descAuditLost = desc("audit_lines_lost_total", "Lines missing in the audit log: they came faster than they could be written, or could not be.")
+	descAuditLost = desc("audit_lines_lost_total", "Lines missing in the audit log: they came faster than they could be written, could not be, or found the file full.")
+	descAuditSize = desc("audit_file_bytes", "Size of the audit log's file.")
+	descAuditMax  = desc("audit_file_limit_bytes", "Size that the audit log's file may have; beyond it lines are lost.")
+	descDenials   = desc("denied_packets_total", "Packets dropped because their sender must not send them, by the site that they came from and reason.", "site", "reason")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
 	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
 	descPeak      = desc("memory_resident_peak_bytes", "Most memory that the kernel ever held for the process.")
@@ -111,6 +114,13 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descRefused, s.Flows.RecordsRefused)
 	if s.Audit != nil {
 		m.counter(descAuditLost, s.Audit.Lost)
+		if s.Audit.Limit > 0 {
+			m.gauge(descAuditSize, float64(s.Audit.Size))
+			m.gauge(descAuditMax, float64(s.Audit.Limit))
+		}
+	}
+	for _, d := range s.Denials.Totals {
+		m.counter(descDenials, d.Packets, d.Site, d.Reason)
 	}
 	for _, d := range s.Drops {
 		m.counter(descDrops, d.Packets, d.Reason)

@@ -36,18 +36,25 @@ type Status struct {
 	Flows       Flows    `json:"flows"`
 	Relay       Relay    `json:"relay"`
 	// Drops are the packets that this node dropped, by reason. NewDrops puts them in order.
-	Drops  []Drop `json:"drops"`
-	Memory Memory `json:"memory"`
+	Drops []Drop `json:"drops"`
+	// Denials are the attempts among them.
+	Denials Denials `json:"denials"`
+	Memory  Memory  `json:"memory"`
 	// HA is nil for a node without a sibling.
 	HA *HA `json:"ha,omitempty"`
 	// Audit is nil where nothing is audited.
 	Audit *Audit `json:"audit,omitempty"`
 }
 
-// Audit counts lines of the audit log since the start. Lost ones came faster than they could be written, or could not be.
+// Audit counts lines of the audit log since the start. Lost ones came faster than they could be written, could not be, or found the
+// file as large as it may be.
 type Audit struct {
 	Written uint64 `json:"written_lines_total"`
 	Lost    uint64 `json:"lost_lines_total"`
+	// Size is that of the file, and Limit what it may be; zero for standard output. Full says that lines are lost for that.
+	Size  int64 `json:"bytes,omitempty"`
+	Limit int64 `json:"limit_bytes,omitempty"`
+	Full  bool  `json:"full,omitempty"`
 }
 
 // MarshalJSON writes empty lists as [], so that a reader of the JSON needn't tell null from none.
@@ -57,6 +64,8 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	s.TUN.Addresses = notNil(s.TUN.Addresses)
 	s.Links = notNil(s.Links)
 	s.Drops = notNil(s.Drops)
+	s.Denials.Top = notNil(s.Denials.Top)
+	s.Denials.Totals = notNil(s.Denials.Totals)
 	s.Relay.Ends = notNil(s.Relay.Ends)
 	s.Relay.Ways = notNil(s.Relay.Ways)
 	return json.Marshal(plain(s))

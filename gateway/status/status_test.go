@@ -82,7 +82,17 @@ func sample() Status {
 		Drops:  NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
 		Memory: Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		HA:     sampleHA(now),
-		Audit:  &Audit{Written: 9411, Lost: 12},
+		Audit:  &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
+		Denials: Denials{
+			Top: []Denial{
+				{
+					Site: "gray", Reason: "denied", Proto: "tcp", Destination: netip.MustParseAddr("10.77.1.10"), Port: 22, Packets: 1204,
+					First: now.Add(-time.Minute), Last: now.Add(-3 * time.Second),
+				},
+				{Site: "gray", Packets: 17, First: now.Add(-time.Minute), Last: now.Add(-time.Second)},
+			},
+			Totals: []DenialTotal{{Site: "gray", Reason: "denied", Packets: 1221}},
+		},
 	}
 }
 

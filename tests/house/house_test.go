@@ -76,17 +76,18 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 // below names what a package of this module may import of this module; a
 // package that is not listed is a leaf.
 var below = map[string][]string{
-	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/process", "gateway/status"},
+	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/ask", "gateway/audit", "gateway/capture", "gateway/control", "gateway/doctor", "gateway/flow", "gateway/hostnet", "gateway/link",
+		"configs", "gateway/ask", "gateway/audit", "gateway/capture", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/flow", "gateway/hostnet", "gateway/link",
 		"gateway/link/hello", "gateway/pair", "gateway/pulse", "gateway/quiet", "gateway/records", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 		"policy",
 	},
+	"gateway/audit":   {"gateway/safefile"},
 	"gateway/control": {"gateway/status"},
 	"gateway/capture": {"netstack/wire"},
 	"gateway/ask":     {"gateway/quiet"},
 	"gateway/doctor":  {"gateway/status"},
-	"gateway/flow":    {"gateway/capture", "netstack/wire"},
+	"gateway/flow":    {"gateway/capture", "gateway/denials", "netstack/wire"},
 	"gateway/hostnet": {"netstack/wire"},
 	"gateway/link":    {"gateway/link/bind", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
 	"gateway/pair":    {"gateway/control", "gateway/status", "ha"},

@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/audit"
+	"github.com/onewaylink/gw/gateway/denials"
+	"github.com/onewaylink/gw/gateway/status"
+)
+
+// denialsEvery is how often the ledger of denials is asked for what is due: the first packet of an
+// attempt is reported that much later at most.
+const denialsEvery = time.Second
+
+// topDenials is how many denials a snapshot shows.
+const topDenials = 8
+
+// reasonQuestion is the reason of a denial that answers a question about a packet, not a packet.
+const reasonQuestion = "question"
+
+// runDenials reports denied traffic to the log and the audit log until ctx ends, and then what is left.
+func (g *Gateway) runDenials(ctx context.Context) error {
+	tick := time.NewTicker(denialsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			g.reportDenials(false)
+		case <-ctx.Done():
+			g.reportDenials(true)
+			return nil
+		}
+	}
+}
+
+// reportDenials reports what is due. Addresses and names are the only texts in these lines: a peer
+// chooses no other part of them.
+func (g *Gateway) reportDenials(all bool) {
+	now, wall := g.now(), time.Now()
+	log := g.log.Named("denials")
+	for _, r := range g.denials.Due(now, all) {
+		site := siteName(g.cfg, r.Site)
+		if r.Others() {
+			log.Warn("denied packets to further destinations", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "destinations", fmt.Sprintf("at least %d", r.Destinations))
+		} else {
+			log.Warn("denied packets", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "protocol", protoName(r.Proto),
+				"destination", r.Destination, "ports", portsText(&r), "reason", r.Reason)
+		}
+		g.audit.AddDenial(auditDenial(&r, site, now, wall))
+	}
+}
+
+// siteName names the site of an attempt.
+func siteName(c configs.Config, i int) string {
+	if i < 0 {
+		return "unknown"
+	}
+	return c.Sites[i].Name
+}
+
+// sourcesText is like "10.77.2.9 and 3 more".
+func sourcesText(r *denials.Report) string {
+	switch n := len(r.Sources) - 1; {
+	case n < 0:
+		return "none"
+	case r.MoreSources:
+		return fmt.Sprintf("%v and more than %d more", r.Sources[0], n)
+	case n > 0:
+		return fmt.Sprintf("%v and %d more", r.Sources[0], n)
+	}
+	return r.Sources[0].String()
+}
+
+// portsText lists the ports, or says how many there are.
+func portsText(r *denials.Report) string {
+	if r.PortCount > len(r.Ports) {
+		return fmt.Sprintf("%d ports", r.PortCount)
+	}
+	ports := make([]string, len(r.Ports))
+	for i, p := range r.Ports {
+		ports[i] = strconv.Itoa(int(p))
+	}
+	return strings.Join(ports, ",")
+}
+
+// auditDenial turns a report, whose times are on the gateway's clock, into a line of the audit log.
+func auditDenial(r *denials.Report, site string, now time.Duration, wall time.Time) *audit.Denial {
+	d := &audit.Denial{
+		SourceSite: site, Sources: r.Sources, MoreSources: r.MoreSources, Packets: r.Packets,
+		First: wall.Add(r.First - now).UTC(), Last: wall.Add(r.Last - now).UTC(),
+	}
+	if r.Others() {
+		d.Destinations = r.Destinations
+		return d
+	}
+	d.Proto, d.Destination, d.Reason = protoName(r.Proto), r.Destination, r.Reason
+	d.Ports, d.PortCount = r.Ports, r.PortCount
+	return d
+}
+
+// denialStatus is what a snapshot shows of denials: the most frequent ones, and totals for metrics.
+func (g *Gateway) denialStatus() status.Denials {
+	now, wall := g.now(), time.Now()
+	var out status.Denials
+	for _, r := range g.denials.Top(topDenials) {
+		d := status.Denial{
+			Site: siteName(g.cfg, r.Site), Reason: r.Reason, Packets: r.Packets,
+			First: wall.Add(r.First - now), Last: wall.Add(r.Last - now),
+		}
+		if !r.Others() {
+			d.Proto, d.Destination = protoName(r.Proto), r.Destination
+		}
+		if len(r.Ports) > 0 {
+			d.Port = r.Ports[0]
+		}
+		out.Top = append(out.Top, d)
+	}
+	for _, c := range g.denials.Counts() {
+		out.Totals = append(out.Totals, status.DenialTotal{Site: siteName(g.cfg, c.Site), Reason: c.Reason, Packets: c.Packets})
+	}
+	return out
+}
+
+// noteDeniedQuestion counts a question of another site about a packet that policy denies, as an
+// attempt of that site: whoever asks may scan the policy without a packet.
+func (g *Gateway) noteDeniedQuestion(site int, proto uint8, source, destination netip.AddrPort) {
+	g.denials.Note(g.now(), &denials.Attempt{Site: site, Reason: reasonQuestion, Proto: proto, Source: source, Destination: destination})
+}
