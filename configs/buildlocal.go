@@ -10,9 +10,12 @@ import (
 	"strings"
 )
 
+// StateRoot is the directory in which a node has its state directory, under the node's name,
+// unless local.state_dir names another one.
+const StateRoot = "/var/lib/gw"
+
 // Defaults of the local block.
 const (
-	defaultStateRoot = "/var/lib/gw"
 	defaultSocketDir = "/run/gw"
 	defaultTUNName   = "gw0"
 	defaultMTU       = 1420 // 1500 less WireGuard over IPv6: 40 + 8 + 32
@@ -45,7 +48,7 @@ func (b *builder) local(opt Options) {
 
 	b.findKey(opt)
 	if b.cfg.Self.Known {
-		l.StateDir = filepath.Join(defaultStateRoot, b.cfg.SelfNode().Name)
+		l.StateDir = filepath.Join(StateRoot, b.cfg.SelfNode().Name)
 		l.Socket = filepath.Join(defaultSocketDir, b.cfg.SelfNode().Name+".sock")
 		node := b.cfg.SelfNode()
 		l.ListenPort = portOf(cmp.Or(node.Endpoint, node.SiblingEndpoint))

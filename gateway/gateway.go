@@ -243,6 +243,7 @@ func (g *Gateway) openHost() error {
 	start := time.Now()
 	t := g.cfg.Local.TUN
 	g.host = hostConfig(g.cfg)
+	g.host.Former = held(g.cfg.Local.StateDir)
 	var fatal []error
 	for _, f := range hostnet.Check(checkConfig(g.cfg, g.host)) {
 		if f.Level == hostnet.Fatal {
@@ -263,6 +264,9 @@ func (g *Gateway) openHost() error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w; see what gw doctor -c DIR finds on this host", err)
+	}
+	if err := storeHeld(g.cfg.Local.StateDir, merge(nil, linkedPrefixes(g.cfg))); err != nil {
+		g.log.Warn("a boot with a mistake in the configuration would hold nothing back", "error", err, "mend", "df -h "+g.cfg.Local.StateDir)
 	}
 	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, g.host.Addresses, t.MTU, t.Driver), time.Since(start))
 	return nil
@@ -318,13 +322,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(group.Wait(), g.close())
 }
 
-// close gives back what New opened, in the opposite order: nobody may write to
-// the TUN after it is closed, and the state directory stays locked until the
-// host is clean, so that a successor does not meet what is being taken away.
+// close closes what New opened, in the opposite order: nobody may write to the TUN after it is
+// closed, and the state directory stays locked until the device is gone, so that a successor
+// does not meet it. The holds stay: what ends here opens nothing.
 func (g *Gateway) close() error {
 	var errs []error
 	if g.tun != nil {
-		errs = append(errs, hostnet.Remove(g.host), g.tun.Close())
+		errs = append(errs, g.tun.Close())
 	}
 	if g.status != nil {
 		_ = g.status.Close() // Run has closed it

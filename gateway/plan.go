@@ -148,7 +148,7 @@ func hostConfig(c configs.Config) hostnet.Config {
 	self := c.SelfSite()
 	hc := hostnet.Config{
 		Device: c.Local.TUN.Name, Addresses: c.SelfNode().Addresses,
-		Site: self.Subnets, LAN: c.Local.LAN, Persist: c.Local.TUN.Persist,
+		Site: self.Subnets, LAN: c.Local.LAN,
 	}
 	for _, l := range c.LinksOf(self.Name) {
 		name, _ := l.Other(self.Name)

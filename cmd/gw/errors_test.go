@@ -9,9 +9,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/tests/messages"
 )
@@ -30,6 +34,13 @@ func TestErrors(t *testing.T) {
 		"[Peer]\nPublicKey = Uk3eDiQuodyqUvN4C8Ll3NzH3upXlQnHCUCcn5QCWCo=\nEndpoint = 192.0.2.1:1\nAllowedIPs = 10.2.0.1/32\n")
 	writeFile(t, "ugly.txt", "local {\nlan=\"a\"\n}\n")
 	writeFile(t, "broken.txt", "site {\n")
+	site, err := os.ReadFile("site.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, _ := strings.Cut(string(site), "link \"red\"")
+	_, after, _ = strings.Cut(after, "\n}\n")
+	writeFile(t, "alone.txt", before+after)
 	refuses := serveHA(t, madeUp{}, &madeUpPair{status: activeNode(), err: errors.New("the sibling is not fit: its records are incomplete")})
 	alone := serve(t, madeUp{status: status.Status{Node: "red-1"}})
 	if err := os.Mkdir("here", 0o755); err != nil {
@@ -56,6 +67,9 @@ func TestErrors(t *testing.T) {
 		{"", []string{"validate", "-c", "broken.txt"}},
 		{"", []string{"validate", "--json", "-c", "broken.txt"}},
 		{"", []string{"up", "-c", "site.hcl"}},
+		{"", []string{"hold", "-c", "absent.hcl"}},
+		{"", []string{"hold", "-c", "alone.txt", "--key", "red-1.key"}},
+		{"", []string{"hold", "-c", "site.hcl", "--key", "red-1.key"}},
 		{"", []string{"render", "-c", "site.hcl", "--for", "rad"}},
 		{"", []string{"render", "-c", "site.hcl"}},
 		{"", []string{"fmt", "absent.txt"}},
@@ -124,13 +138,18 @@ func TestErrors(t *testing.T) {
 		}
 		fmt.Fprintf(&list, "$ "+stdin+"%s\n%s(exit code %d)\n\n", hide.Replace(strings.Join(append([]string{"gw"}, args...), " ")), hide.Replace(stderr), code)
 	}
-	for _, m := range mistakes {
-		_, stderr, code := gwWith(m.stdin, m.args...)
-		if code == exitOK {
-			t.Errorf("gw %v is no mistake", m.args)
+	aside(t, func() {
+		if out, err := exec.Command("sh", "-c", "ip link set lo up; ip route add 10.77.2.0/24 dev lo metric 12").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
 		}
-		enter(m.stdin, m.args, stderr, code)
-	}
+		for _, m := range mistakes {
+			_, stderr, code := gwWith(m.stdin, m.args...)
+			if code == exitOK {
+				t.Errorf("gw %v is no mistake", m.args)
+			}
+			enter(m.stdin, m.args, stderr, code)
+		}
+	})
 	// What no command line brings about by itself: errors of a machine with several
 	// gateways or none, of a gateway that does not answer, and of a full disk.
 	say := func(what string, err error) {
@@ -147,6 +166,8 @@ func TestErrors(t *testing.T) {
 	say("the gateway does not answer", askError(fmt.Errorf("ask the gateway at red-1.sock: %w", context.DeadlineExceeded)))
 	say("the gateway ends meanwhile", askError(fmt.Errorf("ask the gateway at red-1.sock: %w", io.EOF)))
 	say("the gateway is of another version", askError(fmt.Errorf("read the answer of the gateway at red-1.sock: %w", json.Unmarshal([]byte("<"), new(int)))))
+	say("gw down while a gateway runs", downError(fmt.Errorf("%w: process 7 (gw) has gw0 open", hostnet.ErrRunning)))
+	say("gw down without privilege", downError(fmt.Errorf("delete the hold: %w", unix.EPERM)))
 	say("the gateway stops while it runs", stopped(errors.New("link: open udp port 51820")))
 	for _, args := range [][]string{{"version", "--json"}, {"genkey"}} {
 		var b strings.Builder

@@ -33,6 +33,8 @@ Exit codes: 0 all is well, 1 the operation failed, 2 the command line or the con
 // cli is the grammar of the command line.
 type cli struct {
 	Up         upCmd         `cmd:"" help:"Run this node's gateway in the foreground until it is interrupted."`
+	Down       downCmd       `cmd:"" help:"Let packets for the other sites take this host's other routes again."`
+	Hold       holdCmd       `cmd:"" help:"Hold packets for the other sites back until the gateway is up."`
 	Status     statusCmd     `cmd:"" help:"Show the running gateway: links, flows, drops."`
 	Conns      connsCmd      `cmd:"" help:"List the connections that the running gateway carries."`
 	Plan       planCmd       `cmd:"" help:"Say what changed files would do to the running gateway, and to which connections."`

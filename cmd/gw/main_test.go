@@ -83,7 +83,9 @@ func TestExitCodes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
-			_, stderr, code := gw(tt.args...)
+			var stderr string
+			var code int
+			aside(t, func() { _, stderr, code = gw(tt.args...) })
 			if code != tt.code {
 				t.Errorf("exit %d, want %d", code, tt.code)
 			}

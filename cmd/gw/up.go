@@ -22,8 +22,14 @@ type upCmd struct {
 	configFlags
 }
 
-// Run brings this node up and carries packets until SIGINT or SIGTERM. SIGHUP reloads, and
-// SIGUSR1 opens the audit log anew, which SIGHUP does, too.
+// Help is shown by kong below the command.
+func (upCmd) Help() string {
+	return "However it ends, and also if it does not start, no packet for another site leaves this host by the default route: the routes that hold " +
+		"them back stay until the next start, or until gw down."
+}
+
+// Run brings this node up and carries packets until SIGINT or SIGTERM. SIGHUP reloads the
+// configuration and reopens the audit log; SIGUSR1 reopens the audit log.
 func (c *upCmd) Run(env *env) error {
 	start := time.Now()
 	hup := make(chan os.Signal, 1) // from the start: it would end the process
@@ -32,16 +38,23 @@ func (c *upCmd) Run(env *env) error {
 	usr1 := make(chan os.Signal, 1)
 	signal.Notify(usr1, syscall.SIGUSR1)
 	defer signal.Stop(usr1)
-	cfg, err := c.load(env)
-	if err != nil {
-		return err
-	}
 	say := func(what string, took time.Duration) {
 		fmt.Fprintf(env.stdout, "gw: %s (%s)\n", what, round(took))
+	}
+	cfg, diags := configs.Load(c.Config, configs.Options{KeyFile: c.Key})
+	held, holdErr := gateway.Hold(cfg, !diags.HasErrors()) // before a mistake can end this
+	if len(held) > 0 && holdErr == nil {
+		say("held until the gateway carries it: "+prefixText(held), time.Since(start))
+	}
+	if err := showFindings(env, diags); err != nil {
+		return err
 	}
 	say(fmt.Sprintf("configuration read from %s: this is node %s of site %s",
 		strings.Join(cfg.Files, ", "), cfg.SelfNode().Name, cfg.SelfSite().Name), time.Since(start))
 	log := newLogger(env, cfg.Local.Log)
+	if holdErr != nil {
+		log.Warn("packets for the other sites may take the default route until the gateway is up", "error", holdErr)
+	}
 	g, err := gateway.New(cfg, gateway.Options{
 		Version: versionText(), Milestone: say, Logger: log,
 		Load: func() (configs.Config, configs.Diagnostics) {
@@ -74,10 +87,14 @@ func (c *upCmd) Run(env *env) error {
 		defer stop()
 		return g.Run(ctx)
 	})
-	if err = group.Wait(); err != nil {
+	err = group.Wait()
+	say("stopped", time.Since(start))
+	if len(held) > 0 {
+		fmt.Fprintf(env.stdout, "gw: still held: %s, until the next start or `gw down`\n", prefixText(held))
+	}
+	if err != nil {
 		return stopped(err)
 	}
-	say("stopped", time.Since(start))
 	return nil
 }
 

@@ -27,9 +27,10 @@ type Config struct {
 	LAN  string
 	// Routes are the ways to the other sites.
 	Routes []Route
-	// Persist says that the device was opened so; Remove then leaves it all in
-	// place.
-	Persist bool
+	// Former are the prefixes that earlier processes of this node have held. Apply removes
+	// the holds of those that Routes no longer has. It leaves all other holds alone, since
+	// they may be another gateway's.
+	Former []netip.Prefix
 }
 
 // Route leads a subnet of another site through the device.
@@ -50,10 +51,13 @@ type Route struct {
 	Congctl string
 }
 
-// Apply brings the device up with its addresses and routes, and takes away what an earlier
+// Apply brings the device up with its addresses and routes, and removes what an earlier
 // process has left and c does not ask for. It may be called again with another
 // Config. A host without the congestion control that a route asks for gets
 // the route without it, and a warning in the log.
+//
+// Nothing undoes Apply when a gateway ends. The kernel deletes a device that does not
+// persist, with its addresses and routes, and the holds stay: see Hold and Down.
 //
 // Apply changes the namespace of the calling thread. Calls must not overlap.
 func Apply(c Config, log hclog.Logger) error {
@@ -74,24 +78,6 @@ func Apply(c Config, log hclog.Logger) error {
 		return err
 	}
 	return setRoutes(l, c, log)
-}
-
-// Remove takes away what Apply has put on the host, holds included. What is already gone
-// is no error. With Persist it does nothing: device, addresses and routes wait for
-// the next process, and a start without Persist clears them away.
-func Remove(c Config) error {
-	if c.Persist {
-		return nil
-	}
-	err := removeRoutes(c.Device)
-	l, lerr := netlink.LinkByName(c.Device)
-	if errors.As(lerr, new(netlink.LinkNotFoundError)) {
-		return err
-	}
-	if lerr != nil {
-		return errors.Join(err, fmt.Errorf("find interface %q: %w", c.Device, lerr))
-	}
-	return errors.Join(err, setAddresses(l, nil))
 }
 
 // addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: no link-local address. Nobody

@@ -151,6 +151,7 @@ func TestApply(t *testing.T) {
 	// The next process has another configuration, and takes over.
 	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
 	next := red()
+	next.Former = prefixes("10.77.2.0/24", "fd77:2::/64", "10.77.9.0/24")
 	next.Addresses = addrs("10.77.1.2")
 	next.Routes = []Route{{Prefix: netip.MustParsePrefix("10.77.3.0/24"), MTU: 1300, AdvMSS: 1200, Congctl: "reno"}}
 	s.apply(next)
@@ -164,46 +165,17 @@ func TestApply(t *testing.T) {
 		"10.77.3.0/24 blackhole metric 12",
 		"10.77.3.0/24 dev gw0 src 10.77.1.2 congctl reno advmss 1200 metric 10",
 	}, []string{"10.77.1.2/32"})
-
-	for range 2 { // what is gone already is no error
-		s.do(func() {
-			if err := Remove(next); err != nil {
-				t.Error(err)
-			}
-		})
-		s.want("removed", nil, nil)
-	}
-}
-
-func TestRemoveWithoutDevice(t *testing.T) {
-	s := newSpace(t, "a")
-	d := s.open(TUNConfig{Name: "gw0", MTU: testMTU})
-	s.apply(red())
-	d.Close()
-	s.do(func() {
-		if err := Remove(red()); err != nil {
-			t.Error(err)
-		}
-	})
-	s.want("removed", nil, nil)
 }
 
 func TestApplyPersist(t *testing.T) {
 	s := newSpace(t, "a")
 	tun := TUNConfig{Name: "gw0", MTU: testMTU, Persist: true}
-	c := red()
-	c.Persist = true
 	d := s.open(tun)
-	s.apply(c)
-	s.do(func() {
-		if err := Remove(c); err != nil {
-			t.Error(err)
-		}
-	})
+	s.apply(red())
 	d.Close()
 	s.want("left", redRoutes, redAddresses)
 	s.open(tun)
-	s.apply(c)
+	s.apply(red())
 	s.want("taken over", redRoutes, redAddresses)
 }
 
@@ -223,12 +195,20 @@ func TestApplyBeside(t *testing.T) {
 			}
 		})
 	}
-	s.do(func() {
-		if err := Remove(other); err != nil {
-			t.Error(err)
-		}
-	})
-	s.want("beside", redRoutes, redAddresses)
+}
+
+// The start of one gateway does not open what another one in the namespace holds, whether
+// that runs or has ended.
+func TestApplyLeavesOthersHolds(t *testing.T) {
+	s := newSpace(t, "a")
+	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
+	ended := s.open(TUNConfig{Name: "gw1", MTU: testMTU})
+	s.apply(Config{Device: "gw1", Addresses: addrs("10.78.1.1"), Routes: routesTo("10.78.2.0/24")})
+	ended.Close()
+	c := red()
+	c.Former = prefixes("10.77.2.0/24")
+	s.apply(c)
+	s.want("beside", slices.Concat(redRoutes[:2], []string{"10.78.2.0/24 blackhole metric 12"}, redRoutes[2:]), redAddresses)
 }
 
 func TestApplyForeignRoute(t *testing.T) {

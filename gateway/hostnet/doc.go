@@ -10,8 +10,10 @@
 //
 // [Apply] puts the node's addresses on the device and leads the other sites'
 // subnets through it. Behind every such route stands a hold: a blackhole route of
-// a worse metric. When the gateway is killed, the device goes and its routes with
-// it; the hold stays, and nothing leaks out by the default route.
+// a worse metric. When the gateway ends, killed or stopped, the kernel deletes the
+// device and its routes; the hold stays, and nothing leaves by the default route.
+// [Hold] puts holds in place without a device, before a start that may fail and
+// before the network is up; only [Down] removes them.
 //
 // Why a blackhole, and what it means to a connection while it lasts (measured on
 // Linux 6.18, and held by tests):

@@ -147,14 +147,14 @@ func awaitBackoff(t *testing.T, c net.Conn, n uint8) {
 type holdLab struct {
 	a, b, behind *space
 	config       Config
+	persist      bool
 	near, far    Device
 	wan          Device // the default route leads here
 	carriers     sync.WaitGroup
 }
 
 func newHoldLab(t *testing.T, lan, host string, persist bool) *holdLab {
-	h := &holdLab{a: newSpace(t, "a"), b: newSpace(t, "b"), behind: newSpace(t, "behind"), config: red()}
-	h.config.Persist = persist
+	h := &holdLab{a: newSpace(t, "a"), b: newSpace(t, "b"), behind: newSpace(t, "behind"), config: red(), persist: persist}
 	bits := "/24"
 	if net.ParseIP(lan).To4() == nil {
 		bits = "/64"
@@ -230,7 +230,7 @@ func (h *holdLab) await(t *testing.T, lan, host string) {
 
 // start starts red's gateway.
 func (h *holdLab) start(t *testing.T) {
-	h.near = h.a.open(TUNConfig{Name: "gw0", MTU: testMTU, Persist: h.config.Persist})
+	h.near = h.a.open(TUNConfig{Name: "gw0", MTU: testMTU, Persist: h.persist})
 	h.a.apply(h.config)
 	if err := h.far.SetReadDeadline(time.Time{}); err != nil {
 		t.Fatal(err)

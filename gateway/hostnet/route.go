@@ -39,7 +39,8 @@ type routeKey struct {
 func keyOf(r *netlink.Route) routeKey { return routeKey{prefixOf(r.Dst), r.Priority} }
 
 // setRoutes leaves the device with exactly the routes of c, and no hold without
-// its route. Holds come first, so that there is no moment at which traffic could leak.
+// its route. The new holds come first and the old ones go last, when every new route is in
+// place: at no moment does a packet for a prefix of either set take another route.
 func setRoutes(l netlink.Link, c Config, log hclog.Logger) error {
 	want, err := planRoutes(l, c)
 	if err != nil {
@@ -51,7 +52,7 @@ func setRoutes(l netlink.Link, c Config, log hclog.Logger) error {
 	}
 	ours, others := map[routeKey]bool{}, map[routeKey]int{}
 	for i := range have {
-		if r := &have[i]; r.Type == unix.RTN_BLACKHOLE || r.LinkIndex == l.Attrs().Index {
+		if r := &have[i]; isHold(r) || r.LinkIndex == l.Attrs().Index {
 			ours[keyOf(r)] = true
 		} else {
 			others[keyOf(r)] = r.LinkIndex
@@ -68,7 +69,7 @@ func setRoutes(l netlink.Link, c Config, log hclog.Logger) error {
 		}
 		keep[key] = true
 	}
-	return dropRoutes(have, l.Attrs().Index, keep)
+	return dropRoutes(have, l.Attrs().Index, keep, c.Former, log)
 }
 
 // planRoutes lists the kernel routes that c asks for, holds first.
@@ -83,12 +84,9 @@ func planRoutes(l netlink.Link, c Config) ([]netlink.Route, error) {
 				return nil, err
 			}
 		}
-		base := netlink.Route{Dst: netOf(r.Prefix.Masked()), Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}
-		hold := base
-		hold.Type, hold.Priority = unix.RTN_BLACKHOLE, metricHold
-		holds = append(holds, hold)
+		holds = append(holds, holdFor(r.Prefix))
 
-		route := base
+		route := netlink.Route{Dst: netOf(r.Prefix.Masked()), Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}
 		route.Type, route.Priority = unix.RTN_UNICAST, metricDevice
 		route.LinkIndex, route.Scope = l.Attrs().Index, netlink.SCOPE_LINK
 		route.MTU, route.AdvMSS, route.Congctl = r.MTU, r.AdvMSS, r.Congctl
@@ -191,38 +189,35 @@ func setRoute(r *netlink.Route, ours bool, log hclog.Logger) error {
 	return nil
 }
 
-// removeRoutes takes away the device's routes and the holds behind them.
-func removeRoutes(device string) error {
-	have, err := ownRoutes()
-	if err != nil {
-		return err
-	}
-	index := 0 // of no interface: the device may be gone already
-	if l, err := netlink.LinkByName(device); err == nil {
-		index = l.Attrs().Index
-	}
-	return dropRoutes(have, index, nil)
-}
-
-// dropRoutes deletes those of our routes that are not to be kept. Another device's are left
-// alone, and so are the holds behind them: another gateway may be running in this
-// namespace. Routes through the device go before the holds.
-func dropRoutes(have []netlink.Route, device int, keep map[routeKey]bool) error {
+// dropRoutes deletes those of our routes that are not to be kept: the device's, and then
+// the former holds. Other devices' routes and the holds behind them are left alone, since
+// another gateway may be running in this namespace; and so is a hold that another gateway
+// may have left.
+func dropRoutes(have []netlink.Route, device int, keep map[routeKey]bool, former []netip.Prefix, log hclog.Logger) error {
 	others := map[netip.Prefix]bool{}
 	for i := range have {
-		if r := &have[i]; r.Type == unix.RTN_UNICAST && r.LinkIndex != device {
+		if r := &have[i]; !isHold(r) && r.LinkIndex != device {
 			others[prefixOf(r.Dst)] = true
 		}
 	}
 	var errs []error
-	for _, kind := range []int{unix.RTN_UNICAST, unix.RTN_BLACKHOLE} {
+	for _, holds := range []bool{false, true} {
 		for i := range have {
 			r := &have[i]
-			if r.Type != kind || others[prefixOf(r.Dst)] || keep[keyOf(r)] {
+			p := prefixOf(r.Dst)
+			if isHold(r) != holds || others[p] || keep[keyOf(r)] {
+				continue
+			}
+			if holds && !slices.Contains(former, p) {
+				log.Warn("a prefix is held that no running gateway leads to", "prefix", p, "to_open_it", "gw down")
 				continue
 			}
 			if err := netlink.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
-				errs = append(errs, fmt.Errorf("delete the route to %v with metric %d: %w", prefixOf(r.Dst), r.Priority, err))
+				errs = append(errs, fmt.Errorf("delete the route to %v with metric %d: %w", p, r.Priority, err))
+				continue
+			}
+			if holds {
+				log.Info("hold removed: the configuration no longer has its prefix", "prefix", p)
 			}
 		}
 	}

@@ -3,12 +3,15 @@ package e2e
 import (
 	"context"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
+	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -44,31 +47,78 @@ func destination(b []byte) netip.Addr {
 	return netip.AddrFrom16([16]byte(b[24:40]))
 }
 
-// TestNothingLeaks: while a gateway is dead, what is for the other site waits or
-// fails, and does not go out unencrypted by the default route. After an orderly
-// end nothing of the gateway is left on the host.
+// sender sends packets with payload, each 2 ms from another of red's hosts in another family, to
+// gray's database. It ends with the test if not before.
+type sender struct {
+	rounds atomic.Int64
+	done   chan struct{}
+	wg     sync.WaitGroup
+}
+
+// everySource is the rounds in which a sender goes through all hosts and families.
+const everySource = 4
+
+func (n *network) send(t *testing.T) *sender {
+	t.Helper()
+	s := &sender{done: make(chan struct{})}
+	t.Cleanup(s.stop)
+	s.wg.Go(func() {
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for round := 0; ; round++ {
+			select {
+			case <-s.done:
+				return
+			case <-tick.C:
+			}
+			h := []*lab.Host{n.Red.DB(), n.Red.GW()}[round%2]
+			i := round / 2 % 2
+			src, dst := netip.AddrPortFrom(h.Addrs()[i], 4000), netip.AddrPortFrom(n.Gray.DB().Addrs()[i], 5432)
+			// A hold refuses what the gateway's own host sends: what counts is what leaves.
+			_ = h.SendIP(lab.TCPPacket(lab.Segment{Src: src, Dst: dst, Seq: 1, Ack: 1, Flags: lab.ACK, Window: 1000}, []byte("SELECT secret FROM customers")))
+			_ = h.SendIP(lab.UDPPacket(src, dst, []byte("x")))
+			s.rounds.Add(1)
+		}
+	})
+	return s
+}
+
+// atLeast waits until so many more rounds are over.
+func (s *sender) atLeast(t *testing.T, rounds int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	from := s.rounds.Load()
+	if err := lab.Until(ctx, "packets sent", func() (bool, error) { return s.rounds.Load() >= from+rounds, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *sender) stop() {
+	select {
+	case <-s.done:
+	default:
+		close(s.done)
+	}
+	s.wg.Wait()
+}
+
+// through returns when what was sent before it has been through red's gateway.
+func (n *network) through(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := lab.Ping(ctx, n.Red.GW().Namespace, netip.MustParseAddr("198.51.100.1"), 56); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNothingLeaks: whatever becomes of the gateway's process, no packet for the other site
+// leaves unencrypted by the default route, and a connection of before goes on when it is back.
+// `gw down` is what opens the host.
 func TestNothingLeaks(t *testing.T) {
 	n := start(t, setup{})
 	gray := n.Gray.DB()
-	send := func() {
-		for _, h := range []*lab.Host{n.Red.DB(), n.Red.GW()} {
-			for i, dst := range gray.Addrs() {
-				src := h.Addrs()[i]
-				// The gateway's own host has a route that refuses; nothing else
-				// is to be said of the error.
-				_ = h.SendIP(lab.UDPPacket(netip.AddrPortFrom(src, 4000), netip.AddrPortFrom(dst, 5432), []byte("x")))
-				_ = h.SendIP(lab.TCPPacket(lab.Segment{
-					Src: netip.AddrPortFrom(src, 4000), Dst: netip.AddrPortFrom(dst, 5432), Seq: 1, Flags: lab.SYN, Window: 1000,
-				}, nil))
-			}
-		}
-		// What was sent before this has been through the host by its answer.
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		if _, err := lab.Ping(ctx, n.Red.GW().Namespace, netip.MustParseAddr("198.51.100.1"), 56); err != nil {
-			t.Fatal(err)
-		}
-	}
 	echo, err := lab.EchoTCP(t.Context(), gray.Namespace, netip.AddrPortFrom(gray.LAN4, 0))
 	if err != nil {
 		t.Fatal(err)
@@ -79,36 +129,91 @@ func TestNothingLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-
-	leaked := leaks(t, n.Red.GW(), n.Gray)
-	n.red.kill()
-	send()
-	if got := leaked(); got != 0 {
-		t.Errorf("%d packets for gray left by the default route while the gateway was dead", got)
+	site := filepath.Join(n.red.dir, "site.hcl")
+	key := filepath.Join(n.red.dir, "private.key")
+	up := func() {
+		t.Helper()
+		n.red.up()
+		n.red.waitState(status.LinkUp)
 	}
-	n.red.up()
-	if err := pool.Check(patience); err != nil {
-		t.Errorf("after the gateway's death and return: %v", err)
-	}
-
-	n.red.term()
-	if _, err := n.Red.GW().Netlink().LinkByName("gw0"); err == nil {
-		t.Error("the device is still there after an orderly end")
-	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := n.Red.GW().Netlink().RouteList(nil, family)
-		if err != nil {
-			t.Fatal(err)
+	refused := func(code int) {
+		t.Helper()
+		if got, out := n.red.run(t, "up", "-c", site); got != code {
+			t.Errorf("exit code %d, want %d:\n%s", got, code, out)
 		}
-		for _, r := range routes {
-			if r.Protocol == 0x67 {
-				t.Errorf("a route is still there after an orderly end: %v", r)
+	}
+
+	for _, event := range []struct {
+		what string
+		do   func()
+	}{
+		{"killed and started", func() { n.red.kill(); up() }},
+		{"restarted", func() { n.red.term(); up(); n.red.term(); up() }},
+		{"stopped", func() { n.red.term() }},
+		{"refused for a mistake", func() { n.red.edit("policy {", "polity {"); refused(2); n.red.edit("polity {", "policy {") }},
+		{"refused for a brace", func() { n.red.edit("policy {", "policy {{"); refused(2); n.red.edit("policy {{", "policy {") }},
+		{"refused for the key", func() {
+			if err := os.Rename(key, key+".away"); err != nil {
+				t.Fatal(err)
 			}
+			refused(2)
+			if err := os.Rename(key+".away", key); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"refused by the host", func() {
+			n.red.edit("log {", "status { listen = \"192.0.2.1:9770\" }\n  log {")
+			refused(1)
+			n.red.edit("status { listen = \"192.0.2.1:9770\" }", "")
+		}},
+		{"started again", up},
+		{"started with other subnets", func() {
+			n.red.term()
+			n.red.edit(`"10.77.2.0/24"`, `"10.77.2.0/25", "10.77.2.128/25"`)
+			n.red.up()
+			n.red.waitStatus("red runs", func(status.Status) bool { return true })
+			n.red.term()
+			n.red.edit(`"10.77.2.0/25", "10.77.2.128/25"`, `"10.77.2.0/24"`)
+			up()
+		}},
+	} {
+		leaked, packets := leaks(t, n.Red.GW(), n.Gray), n.send(t)
+		packets.atLeast(t, everySource)
+		event.do()
+		packets.atLeast(t, everySource)
+		packets.stop()
+		n.through(t)
+		if got := leaked(); got != 0 {
+			t.Errorf("%s: of %d rounds %d packets left unencrypted by the default route", event.what, packets.rounds.Load(), got)
 		}
 	}
-	leaked = leaks(t, n.Red.GW(), n.Gray)
-	send()
-	if got := leaked(); got == 0 {
-		t.Error("nothing leaves by the default route even without the gateway: the test shows nothing")
+	if err := pool.Check(patience); err != nil {
+		t.Errorf("a connection of before: %v", err)
+	}
+
+	code, out := n.red.run(t, "down")
+	check(t, code, 1, out, "gw0", "stop it first")
+	n.red.term()
+	if log := n.red.proc.Log.String(); !strings.Contains(log, "still held: 10.77.2.0/24, fd77:2::/64") || !strings.Contains(log, "gw down") {
+		t.Errorf("the last words don't say what is held:\n%s", n.red.proc.Log.Tail(5))
+	}
+	for _, step := range []struct {
+		command []string
+		opens   bool
+	}{
+		{[]string{"down"}, true},
+		{[]string{"hold", "-c", site}, false}, // as before the network is up at boot
+		{[]string{"down"}, true},
+		{[]string{"down"}, true},
+	} {
+		code, out := n.red.run(t, step.command...)
+		check(t, code, 0, out)
+		leaked, packets := leaks(t, n.Red.GW(), n.Gray), n.send(t)
+		packets.atLeast(t, everySource)
+		packets.stop()
+		n.through(t)
+		if got := leaked(); step.opens != (got > 0) {
+			t.Errorf("after gw %s %d packets leave by the default route", step.command[0], got)
+		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 // nobody is a user without any privilege.
 const nobody = 65534
 
-// TestUpFails: what a start lacks is said in words that help, with the exit code
-// that scripts go by, and leaves nothing behind.
+// TestUpFails: a start that fails reports what is missing, with the exit code that scripts go
+// by, and leaves no device behind.
 func TestUpFails(t *testing.T) {
 	n := newNetwork(t, setup{})
 	n.red.up()
