@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -131,16 +132,28 @@ func storeHeld(dir string, prefixes []netip.Prefix) error {
 		fmt.Fprintln(&text, p)
 	}
 	path := filepath.Join(dir, holdsFile)
-	temp := path + ".new"
-	// Another user may run `gw hold`, and the directory is closed to all others.
-	err := os.WriteFile(temp, []byte(text.String()), 0o644)
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
+	if err := replaceSynced(path, text.String()); err != nil {
 		return fmt.Errorf("record which prefixes are held: %w", err)
 	}
 	return nil
+}
+
+// replaceSynced replaces a file such that a power failure leaves the old or the new text.
+// Another user, root, may run `gw hold`: the file is for all to read, the directory is not.
+func replaceSynced(path, text string) error {
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
 }
 
 // merge adds to a list what it does not have, in the order of the prefixes.
