@@ -119,11 +119,11 @@ func (g *Gateway) runWakes(ctx context.Context) error {
 			end()
 		}
 		i := siteIndex(g.cfg, site)
-		retold := g.path.Retell(ctx, i)
 		round, end := context.WithCancel(ctx)
 		stop[site] = end
 		rounds.Go(func() error {
 			defer end()
+			retold := g.path.Retell(round, i)
 			if n := g.path.WakeFlows(round, i); n+retold > 0 {
 				g.log.Info("woke connections with bytes in flight", "site", site, "here", n, "there", retold)
 			}

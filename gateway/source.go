@@ -36,6 +36,7 @@ func (s *source) Status() status.Status {
 	} else {
 		drops[wire.HostQueue.String()] += missed - g.missed
 	}
+	recalls := g.path.Recalls()
 	out := status.Status{
 		Time: time.Now(),
 		Node: node.Name, Site: self.Name, Version: g.version,
@@ -48,6 +49,7 @@ func (s *source) Status() status.Status {
 		Flows: status.Flows{
 			TCP: st.TCP, UDP: st.UDP, ICMP: st.ICMP, Other: st.Other,
 			Opened: st.Opened, Denied: st.Denied, Revoked: st.Revoked, Restored: st.Restored,
+			Wakes: recalls.Wakes, Retold: recalls.Retold, RecallsLeft: recalls.WakesLeft + recalls.RetoldLeft,
 			Records: st.Records, RecordsRefused: g.store.Stats().Refused, Limit: st.Limit,
 		},
 		Relay:   g.relaying.status(st.Relayed),

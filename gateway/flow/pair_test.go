@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
@@ -231,6 +232,87 @@ func TestWake(t *testing.T) {
 			t.Errorf("%d flows woken after the acknowledgement", n)
 		}
 	}
+}
+
+// sleeping opens n connections of this site with a byte in flight each.
+func (g *gw) sleeping(n int) (talks []*talk) {
+	for i := range n {
+		talk := newTalk(netip.AddrPortFrom(redDB.Addr(), uint16(1024+i)), grayDB)
+		g.handshake(talk)
+		g.want("data", g.out(talk.call(wiretest.ACK, 'x')), wire.OK)
+		talks = append(talks, talk)
+	}
+	return talks
+}
+
+// TestWakesArePaced: whatever number of connections sleeps, and however often a peer makes
+// its link return, no more wakes are sent than the limit allows; each connection is woken
+// in the time that the limit takes for all.
+func TestWakesArePaced(t *testing.T) {
+	const n = 3000
+	allowed := func(passed time.Duration) uint64 {
+		return recallBurst + uint64(passed.Seconds()*recallsPerSecond) + 1
+	}
+	t.Run("many sleepers", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGW(t, allow)
+			g.sleeping(n)
+			g.host.written()
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			g.path.WakeFlows(ctx, gray)
+			if got := g.path.Recalls().Wakes; got > allowed(time.Since(start)) {
+				t.Errorf("%d wakes in %v", got, time.Since(start))
+			}
+			woken := map[netip.AddrPort]bool{}
+			for _, w := range g.host.written() {
+				q, _ := wire.ParseQuoted(parsed(t, w.b))
+				woken[netip.AddrPortFrom(q.Src, q.SrcPort)] = true
+			}
+			if len(woken) < n*9/10 {
+				t.Errorf("%d of %d connections woken within %v", len(woken), n, time.Since(start))
+			}
+		})
+	})
+	t.Run("a link that returns all the time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGW(t, allow)
+			g.sleeping(n)
+			start := time.Now()
+			for range 100 {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				g.path.WakeFlows(ctx, gray)
+				g.path.Retell(ctx, gray)
+				cancel()
+			}
+			passed, got := time.Since(start), g.path.Recalls()
+			if got.Wakes > allowed(passed) || got.Retold > allowed(passed) {
+				t.Errorf("%+v in %v", got, passed)
+			}
+			if got.WakesLeft == 0 || got.RetoldLeft == 0 {
+				t.Errorf("%+v: what was left out is not counted", got)
+			}
+		})
+	})
+	t.Run("a takeover of 50 connections", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGW(t, allow)
+			g.sleeping(50)
+			start := time.Now()
+			g.path.WakeFlows(t.Context(), gray)
+			var rounds time.Duration
+			for _, pause := range wakeAfter {
+				rounds += pause
+			}
+			if passed := time.Since(start); passed != rounds {
+				t.Errorf("took %v, want %v", passed, rounds)
+			}
+			if got := g.path.Recalls(); got.Wakes != 50*uint64(len(wakeAfter)) || got.WakesLeft != 0 {
+				t.Errorf("%+v", got)
+			}
+		})
+	})
 }
 
 // TestPause: what the host sends waits in its device, what others have put aside

@@ -39,6 +39,8 @@ type Path struct {
 	sites []atomic.Pointer[SiteState]
 	box   outbox
 
+	wakes, retells *pacer // of wake.go and retell.go
+
 	// Only Read touches these.
 	buf  [65536]byte
 	cut  wire.Cutter
@@ -64,7 +66,7 @@ type Path struct {
 func NewPath(t *Table, host Host) *Path {
 	frags := wire.ReassemblerConfig{MaxBytes: t.cfg.MaxFragmentBytes, MaxSourceBytes: t.cfg.MaxFragmentBytes / 4}
 	p := &Path{
-		table: t, host: host, voice: newVoice(t.cfg.Voice),
+		table: t, host: host, voice: newVoice(t.cfg.Voice), wakes: newPacer(), retells: newPacer(),
 		sites:   make([]atomic.Pointer[SiteState], len(t.cfg.Sites)),
 		fragOut: wire.NewReassembler(frags),
 		fragIn:  wire.NewReassembler(frags),

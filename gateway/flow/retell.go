@@ -23,8 +23,8 @@ const lively = time.Second
 const retellPause = time.Millisecond
 
 // Retell repeats toward the site with index i the last acknowledgement that the
-// local end of each lively connection has sent. It returns how many that were,
-// when they are on their way or ctx has ended.
+// local end of each lively connection has sent, no faster than recallsPerSecond. It
+// returns how many that were, when they are on their way or ctx has ended.
 func (p *Path) Retell(ctx context.Context, i int) int {
 	now := p.table.cfg.Now()
 	var acks [][]byte
@@ -38,16 +38,25 @@ func (p *Path) Retell(ctx context.Context, i int) int {
 	})
 	pause := time.NewTimer(0)
 	defer pause.Stop()
-	for _, b := range acks {
+	for at, b := range acks {
+		if p.retells.limit.Tokens() < 1 {
+			p.Wake() // what is queued need not wait for the rest
+		}
+		if p.retells.wait(ctx) != nil {
+			p.retells.left.Add(uint64(len(acks) - at))
+			return len(acks)
+		}
 		for !p.box.put(b) {
 			p.Wake()
 			pause.Reset(retellPause)
 			select {
 			case <-ctx.Done():
+				p.retells.left.Add(uint64(len(acks) - at))
 				return len(acks)
 			case <-pause.C:
 			}
 		}
+		p.retells.sent.Add(1)
 	}
 	if len(acks) > 0 {
 		p.Wake()

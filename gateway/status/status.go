@@ -101,6 +101,11 @@ type Flows struct {
 	Restored uint64 `json:"restored_total"`
 	// Revoked counts flows that were ended since a reload left no rule that allows them.
 	Revoked uint64 `json:"revoked_total"`
+	// Wakes are ICMP errors sent to hosts of this site after outages, so that they retransmit at once, and Retold are
+	// acknowledgements repeated to the other site. RecallsLeft are those of both not sent since another outage came first.
+	Wakes       uint64 `json:"wakes_total"`
+	Retold      uint64 `json:"acknowledgements_repeated_total"`
+	RecallsLeft uint64 `json:"recalls_left_total"`
 	// Records are the flows that a restarted gateway could carry on.
 	Records int `json:"records"`
 	// RecordsRefused is how many records were not kept since the file of records is as large as it may be.
