@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/tests/attacker"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -18,7 +19,7 @@ func TestFlood(t *testing.T) {
 	n := newNetwork(t, setup{})
 	red, gray := n.Red.DB(), n.Gray.DB()
 	const port = 7777
-	var peer *badPeer
+	var peer *attacker.Tunnel
 	answers := make(chan []byte, 16)
 	peer = n.startBadPeer(t, func(b []byte) {
 		if b[0] == 0x45 && b[9] == 17 && binary.BigEndian.Uint16(b[22:]) == port {
@@ -49,7 +50,7 @@ func TestFlood(t *testing.T) {
 			select {
 			case b := <-answers:
 				at := netip.AddrPortFrom(red.LAN4, binary.BigEndian.Uint16(b[20:]))
-				peer.send(udp(netip.AddrPortFrom(gray.LAN4, port), at, when))
+				peer.Send(udp(netip.AddrPortFrom(gray.LAN4, port), at, when))
 			case <-time.After(lostAfter):
 				return false, nil
 			}
@@ -75,9 +76,9 @@ func TestFlood(t *testing.T) {
 			src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 77, 2, byte(20 + sent%200)}), uint16(1024+sent/200%60000))
 			dst := netip.AddrPortFrom(red.LAN4, uint16(1024+sent%50000))
 			if sent%2 == 0 {
-				peer.send(tcp(src, dst, lab.SYN))
+				peer.Send(tcp(src, dst, lab.SYN))
 			} else {
-				peer.send(udp(src, dst, "flood"))
+				peer.Send(udp(src, dst, "flood"))
 			}
 		}
 		works("amid the flood")

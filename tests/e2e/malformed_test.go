@@ -33,7 +33,7 @@ func TestMalformedPackets(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			err = lab.Until(ctx, "a good packet "+what, func() (bool, error) {
 				// In a flood one may be lost on its way.
-				peer.send(udp(netip.AddrPortFrom(w.source(), 4000), netip.AddrPortFrom(w.addr, 5432), what))
+				peer.Send(udp(netip.AddrPortFrom(w.source(), 4000), netip.AddrPortFrom(w.addr, 5432), what))
 				if err := c.SetReadDeadline(time.Now().Add(lostAfter)); err != nil {
 					return false, err
 				}
@@ -108,7 +108,7 @@ func TestMalformedPackets(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			before := n.red.drops(c.reason)
 			for range 3 {
-				peer.send(bytes.Clone(c.packet))
+				peer.Send(bytes.Clone(c.packet))
 			}
 			n.red.waitDrops(before+3, c.reason)
 		})
@@ -122,7 +122,7 @@ func TestMalformedPackets(t *testing.T) {
 		edit(udp4, func(b []byte) { b[2] = 0xff }), edit(udp4, func(b []byte) { b[2], b[3] = 0, 3 }),
 		edit(udp6, func(b []byte) { b[4] = 0xff }),
 	} {
-		peer.send(b)
+		peer.Send(b)
 	}
 	if got := heard(); got != 0 {
 		t.Errorf("%d packets reached the database", got)
@@ -140,7 +140,7 @@ func TestMalformedPackets(t *testing.T) {
 		if rnd.IntN(4) > 0 && len(b) >= 20 {
 			finish4(b)
 		}
-		peer.send(b)
+		peer.Send(b)
 	}
 	reaches("after")
 	u, err := n.red.proc.Usage()

@@ -1,97 +1,28 @@
 package e2e
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 
-	"golang.zx2c4.com/wireguard/conn"
-	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/tun"
-
+	"github.com/onewaylink/gw/tests/attacker"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// badPeer is a WireGuard peer with gray's own key, and so a valid one, that sends
-// whatever IP packets the test gives it, no kernel in between.
-type badPeer struct {
-	dev *device.Device
-	tun *rawTUN
-}
-
-// rawTUN is a tun.Device whose packets come from and go to the test.
-type rawTUN struct {
-	out    chan []byte
-	in     func(packet []byte) // called for what the far side sends; must not keep it
-	events chan tun.Event
-	closed chan struct{}
-}
-
-var _ tun.Device = (*rawTUN)(nil)
-
-func (d *rawTUN) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	var first []byte
-	select {
-	case first = <-d.out:
-	case <-d.closed:
-		return 0, os.ErrClosed
-	}
-	sizes[0] = copy(bufs[0][offset:], first)
-	n := 1
-	for n < len(bufs) {
-		select {
-		case b := <-d.out:
-			sizes[n] = copy(bufs[n][offset:], b)
-			n++
-		default:
-			return n, nil
-		}
-	}
-	return n, nil
-}
-
-func (d *rawTUN) Write(bufs [][]byte, offset int) (int, error) {
-	for _, b := range bufs {
-		d.in(b[offset:])
-	}
-	return len(bufs), nil
-}
-
-func (d *rawTUN) Close() error {
-	close(d.closed)
-	close(d.events)
-	return nil
-}
-
-func (d *rawTUN) File() *os.File           { return nil }
-func (d *rawTUN) MTU() (int, error)        { return 1420, nil }
-func (d *rawTUN) Name() (string, error)    { return "bad", nil }
-func (d *rawTUN) Events() <-chan tun.Event { return d.events }
-func (d *rawTUN) BatchSize() int           { return conn.IdealBatchSize }
-
-// startBadPeer puts the peer in gray's gateway's place. in hears what comes from red.
-func (n *network) startBadPeer(t *testing.T, in func([]byte)) *badPeer {
+// startBadPeer puts a WireGuard peer with gray's own key in the place of gray's gateway. It sends
+// the IP packets that the test gives it, with no kernel in between, and calls in with those that
+// red sends.
+func (n *network) startBadPeer(t *testing.T, in func([]byte)) *attacker.Tunnel {
 	t.Helper()
-	p := &badPeer{tun: &rawTUN{out: make(chan []byte, 1024), in: in, events: make(chan tun.Event), closed: make(chan struct{})}}
-	quiet := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
-	// Its sockets belong to the namespace of the thread that brings it up.
-	err := n.Gray.GW().Do(func() error {
-		p.dev = device.NewDevice(p.tun, conn.NewDefaultBind(), quiet)
-		return errors.Join(p.dev.IpcSet(fmt.Sprintf(
-			"private_key=%s\nlisten_port=%d\npublic_key=%s\nallowed_ip=0.0.0.0/0\nallowed_ip=::/0\n",
-			n.gray.key.Hex(), lab.PlainPort, n.red.key.Public().Hex())), p.dev.Up())
+	tunnel, err := attacker.OpenTunnel(n.Gray.GW().Do, attacker.TunnelConfig{
+		PrivateKey: n.gray.key, ListenPort: lab.PlainPort, Received: in,
+		Peers: []attacker.TunnelPeer{{PublicKey: n.red.key.Public(), Allowed: []string{"0.0.0.0/0", "::/0"}}},
 	})
-	t.Cleanup(p.dev.Close)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	t.Cleanup(tunnel.Close)
+	return tunnel
 }
-
-// send sends one IP packet, which the peer keeps.
-func (p *badPeer) send(b []byte) { p.tun.out <- b }
 
 // udp and tcp are packets with all checksums right.
 func udp(src, dst netip.AddrPort, payload string) []byte {
