@@ -1,8 +1,11 @@
 package configs
 
 import (
+	"bytes"
 	"crypto/ecdh"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -70,6 +73,37 @@ func (k PrivateKey) Public() Key {
 		panic("configs: X25519 refuses a key of 32 bytes: " + err.Error())
 	}
 	return Key(p.PublicKey().Bytes())
+}
+
+// Common derives the key that only k's node and the node with the public key peer can
+// compute, for the purpose that label names: HKDF-SHA256 (RFC 5869) over the two keys'
+// X25519 secret (RFC 7748), with both public keys as the salt. Both nodes get the same.
+func (k PrivateKey) Common(peer Key, label string) ([32]byte, error) {
+	own := k.Public()
+	if own == peer {
+		return [32]byte{}, errors.New("both nodes have the same key: make one for each with `gw genkey`")
+	}
+	priv, err := ecdh.X25519().NewPrivateKey(k[:])
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("use the private key: %w; make another one with `gw genkey`", err)
+	}
+	pub, err := ecdh.X25519().NewPublicKey(peer[:])
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("use the public key %v: %w; copy it again from its node", peer, err)
+	}
+	secret, err := priv.ECDH(pub)
+	if err != nil { // a point of low order
+		return [32]byte{}, fmt.Errorf("use the public key %v: %w; copy it again from its node", peer, err)
+	}
+	low, high := own, peer
+	if bytes.Compare(low[:], high[:]) > 0 {
+		low, high = high, low
+	}
+	key, err := hkdf.Key(sha256.New, secret, append(low[:], high[:]...), label, 32)
+	if err != nil {
+		panic("configs: HKDF refuses 32 bytes: " + err.Error())
+	}
+	return [32]byte(key), nil
 }
 
 // Reveal returns the base64 text, for writing a key file.

@@ -177,3 +177,29 @@ func TestKeyFileOddities(t *testing.T) {
 		t.Error("/dev/zero loads")
 	}
 }
+
+// TestCommonKey: two nodes derive the same key, and it depends on each of the three
+// things that make it.
+func TestCommonKey(t *testing.T) {
+	a, b, c := GenerateKey(), GenerateKey(), GenerateKey()
+	common := func(k PrivateKey, peer Key, label string) [32]byte {
+		t.Helper()
+		key, err := k.Common(peer, label)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	ab := common(a, b.Public(), "x")
+	if ab != common(b, a.Public(), "x") {
+		t.Error("the two nodes derive different keys")
+	}
+	if ab == common(a, c.Public(), "x") || ab == common(c, b.Public(), "x") || ab == common(a, b.Public(), "y") {
+		t.Error("another node or another label has the same key")
+	}
+	for name, peer := range map[string]Key{"its own": a.Public(), "of low order": {1}} {
+		if _, err := a.Common(peer, "x"); err == nil {
+			t.Errorf("a public key that is %s is accepted", name)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -61,6 +62,16 @@ func (g *Gateway) newPair(boot uint64) error {
 	}
 	if g.wakes != nil {
 		pc.Wake = g.wake
+	}
+	for _, n := range c.SelfSite().Nodes {
+		if n.Name == node.Name {
+			continue
+		}
+		key, err := c.Local.PrivateKey.Common(n.PublicKey, pair.KeyLabel)
+		if err != nil {
+			return fmt.Errorf("derive the key of the pair with %s: %w", n.Name, err)
+		}
+		pc.Auth = pair.NewAuthenticator(key)
 	}
 	if p := c.SelfSite().Pair; p != nil {
 		pc.Heartbeat, pc.DeadAfter = p.Heartbeat, p.DeadAfter

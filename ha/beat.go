@@ -76,14 +76,23 @@ func (m *Machine) beat() {
 			m.beatTo(i)
 		}
 	}
+	if m.role == Standby && !m.doubt.on && m.now >= m.probeAt {
+		m.probeAt = m.now + probeEvery
+		m.askWitnesses()
+	}
 }
 
 func (m *Machine) beatTo(i int) {
 	p := &m.peers[i]
 	own := m.sites[m.home].claim
-	msg := message{kind: msgBeat, role: m.role, reach: m.reach, seen: m.seen, own: own}
+	msg := message{
+		kind: msgBeat, role: m.role, reach: m.reach, seen: m.seen, own: own, ownTag: m.sites[m.home].tag, proof: m.prove(p),
+	}
 	if p.site != m.home {
-		msg.yours = m.sites[p.site].known()
+		msg.yours, msg.yoursTag = m.sites[p.site].known()
+		if q := m.siblingOf(p); q != nil {
+			msg.sibs = q.proof
+		}
 	}
 	set := func(on bool, f uint8) {
 		if on {
@@ -98,12 +107,23 @@ func (m *Machine) beatTo(i int) {
 	m.send(p, &msg)
 }
 
-// known is the site's claim as far as its own nodes have told it.
-func (s *siteState) known() Claim {
+// known is the site's claim with its tag, as far as the tunnels of its own nodes have
+// delivered it.
+func (s *siteState) known() (Claim, Tag) {
 	if !s.direct {
-		return Claim{}
+		return Claim{}, Tag{}
 	}
-	return s.claim
+	return s.claim, s.tag
+}
+
+// siblingOf returns the other node of p's site, nil where p has none.
+func (m *Machine) siblingOf(p *peer) *peer {
+	for _, j := range m.sites[p.site].peers {
+		if q := &m.peers[j]; q != p {
+			return q
+		}
+	}
+	return nil
 }
 
 func (m *Machine) send(p *peer, msg *message) {
@@ -123,7 +143,7 @@ func (m *Machine) take(p *peer, msg *message) error {
 	}
 	if msg.boot != p.boot {
 		p.oldBoot, p.boot = p.boot, msg.boot
-		p.seq, p.beatSeq, p.acked, p.answer = 0, 0, 0, answer{}
+		p.seq, p.beatSeq, p.acked, p.answer, p.proof = 0, 0, 0, answer{}, proof{}
 		p.retryAt, p.backoff = m.now, 0
 	}
 	if msg.kind == msgBeat && msg.seq <= p.beatSeq {
@@ -131,6 +151,9 @@ func (m *Machine) take(p *peer, msg *message) error {
 	}
 	if msg.seq > p.seq {
 		p.seq = msg.seq
+		if msg.kind == msgBeat || msg.kind == msgAsk {
+			p.proof = msg.proof
+		}
 		p.ever, p.heard = true, m.now
 		if m.heardFirst == 0 {
 			m.heardFirst = max(m.now, 1)
@@ -157,11 +180,15 @@ func (m *Machine) take(p *peer, msg *message) error {
 func (m *Machine) takeBeat(p *peer, msg *message) {
 	p.role, p.flags, p.reach = msg.role, msg.flags, msg.reach
 	home := p.site == m.home
-	if home && m.plausible(msg.seen, m.seen, MaxAhead) {
-		m.raise(msg.seen)
+	if home {
+		m.life.direct(m.now, msg.boot, msg.proof.uptime)
+		m.flaps = 0
+		if m.plausible(msg.seen) {
+			m.raise(msg.seen)
+		}
 	}
 	if msg.role.leads() && msg.own.Node == p.id {
-		m.hearDirect(p, msg.own)
+		m.hearDirect(p, msg.own, msg.ownTag)
 		if msg.flags&flagWantAck != 0 && m.sites[p.site].claim == msg.own {
 			m.send(p, &message{kind: msgAck, epoch: msg.own.Epoch})
 		}
@@ -169,9 +196,10 @@ func (m *Machine) takeBeat(p *peer, msg *message) {
 			m.beatTo(m.sib) // it has the lower claim and should know at once
 		}
 	} else if home {
-		m.hearsay(p, msg.own)
+		m.hearsay(p, msg.own, msg.ownTag)
 	}
 	if !home {
-		m.hearsay(p, msg.yours)
+		m.takeCarried(p, &msg.sibs)
+		m.hearsay(p, msg.yours, msg.yoursTag)
 	}
 }

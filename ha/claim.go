@@ -12,9 +12,17 @@ type NodeID [32]byte
 // String is the key as WireGuard's tools print it.
 func (n NodeID) String() string { return base64.StdEncoding.EncodeToString(n[:]) }
 
-// MaxAhead is how far an epoch may be ahead of this node's wall clock and of the
-// highest epoch that it has seen.
-const MaxAhead = 24 * time.Hour
+const (
+	// MaxAhead is how far an epoch may be ahead of this node's wall clock.
+	MaxAhead = 24 * time.Hour
+	// claimLapse is how long a site's claim stands against a lower one of the site's
+	// other node while the claimant is not heard to lead.
+	claimLapse = 3 * time.Second
+	// claimBurst is how many claims of another site count at once, and claimEvery how
+	// often one does after that: each may cost the owner a change of routes.
+	claimBurst = 16
+	claimEvery = time.Second
+)
 
 // Claim is a node's word that it is active for its site from an epoch on. The
 // zero Claim is below all others.
@@ -34,13 +42,19 @@ func (c Claim) Above(o Claim) bool {
 // wall is the wall clock as an epoch.
 func (m *Machine) wall() uint64 { return uint64(max(0, m.cfg.Wall())) }
 
-// plausible judges a foreign epoch for a site whose highest epoch so far was
-// seen.
-func (m *Machine) plausible(epoch, seen uint64, ahead time.Duration) bool {
-	return epoch <= max(seen, m.wall())+uint64(ahead/time.Millisecond)
+// clock is the wall clock as an epoch, for judging the epochs of others. A step
+// backwards while this node runs doesn't count: what was plausible stays so.
+func (m *Machine) clock() uint64 {
+	return max(m.wall(), m.startWall+uint64((m.now-m.started)/time.Millisecond))
 }
 
-// raise takes note of an epoch of the own site.
+// plausible judges an epoch by this node's clock alone, never by epochs that others
+// have claimed: otherwise each claim could move the bound for the next one.
+func (m *Machine) plausible(epoch uint64) bool {
+	return epoch <= m.clock()+uint64(MaxAhead/time.Millisecond)
+}
+
+// raise takes note of an epoch of the own site that one of its nodes has claimed.
 func (m *Machine) raise(epoch uint64) {
 	if epoch > m.seen {
 		m.seen, m.seenAt = epoch, m.now
@@ -48,23 +62,23 @@ func (m *Machine) raise(epoch uint64) {
 }
 
 // hearDirect takes a claim from the tunnel of the node that it names, p.
-func (m *Machine) hearDirect(p *peer, c Claim) {
+func (m *Machine) hearDirect(p *peer, c Claim, tag Tag) {
 	s := &m.sites[p.site]
 	if c == s.claim && s.direct {
+		s.tag, s.ledAt = tag, m.now
 		return
 	}
-	seen := s.claim.Epoch
-	if p.site == m.home {
-		seen = max(seen, m.seen)
-	}
-	if !m.plausible(c.Epoch, seen, MaxAhead) {
+	if !m.plausible(c.Epoch) {
 		m.refuse(p, c)
 		return
 	}
-	if !c.Above(s.claim) && c != s.claim {
+	if !c.Above(s.claim) && c != s.claim && !m.lapsed(p.site) {
 		return
 	}
-	s.claim, s.direct = c, true
+	if p.site != m.home && !s.spend(m.now) {
+		return // the next heartbeat repeats it
+	}
+	s.claim, s.direct, s.tag, s.ledAt = c, true, tag, m.now
 	if p.site == m.home {
 		m.raise(c.Epoch)
 		m.changed = m.now
@@ -74,32 +88,63 @@ func (m *Machine) hearDirect(p *peer, c Claim) {
 	m.event(Event{Kind: EventClaim, Site: s.name, Node: c.Node, Epoch: c.Epoch})
 }
 
-// hearsay takes a claim of the own site that p has told of.
-func (m *Machine) hearsay(p *peer, c Claim) {
+// spend takes one of the claims that the site may change at present, and reports false
+// when none is left.
+func (s *siteState) spend(now time.Duration) bool {
+	earned := int((now - s.spentAt) / claimEvery)
+	if s.spent = max(0, s.spent-earned); s.spent == 0 {
+		s.spentAt = now
+	} else {
+		s.spentAt += time.Duration(earned) * claimEvery
+	}
+	if s.spent >= claimBurst {
+		return false
+	}
+	s.spent++
+	return true
+}
+
+// lapsed reports whether another site's claim no longer stands against a lower one:
+// its node has not led for claimLapse. So a node that has claimed the highest
+// plausible epoch and then died, or was removed, does not keep its sibling out.
+func (m *Machine) lapsed(site int) bool {
+	return site != m.home && m.now-m.sites[site].ledAt >= claimLapse
+}
+
+// hearsay takes a claim of the own site that p has carried. It counts when p is the
+// sibling, or when the tag proves that a node of this site made it.
+func (m *Machine) hearsay(p *peer, c Claim, tag Tag) {
 	own := &m.sites[m.home]
 	if c.Epoch == 0 || !c.Above(own.claim) && c.Epoch <= m.seen {
 		return
 	}
-	if !m.plausible(c.Epoch, m.seen, MaxAhead/2) {
+	if p.site != m.home && !m.authentic(c, tag) {
+		m.reject(p)
+		return
+	}
+	if !m.plausible(c.Epoch) {
 		m.refuse(p, c)
 		return
 	}
 	m.raise(c.Epoch)
-	if !c.Above(own.claim) || c.Node == m.cfg.Self || m.sib < 0 || c.Node != m.peers[m.sib].id {
+	if !c.Above(own.claim) || c.Node == m.cfg.Self || m.sib < 0 || c.Node != m.sibling().id {
 		return // an active node claims again above what it has seen, see reclaim
 	}
 	if m.leading() && m.fresh(m.sibling()) && !m.sibling().role.leads() {
 		return // the sibling itself says that it is not active
 	}
-	own.claim, own.direct = c, false
+	own.claim, own.direct, own.tag = c, false, tag
 	m.changed = m.now
-	m.depose(ReasonHearsay)
+	if m.leading() {
+		m.flaps++
+		m.depose(ReasonHearsay)
+	}
 }
 
 func (m *Machine) refuse(p *peer, c Claim) {
-	if m.refusedAt != 0 && m.now-m.refusedAt < refuseEvery {
+	if p.refusedAt != 0 && m.now-p.refusedAt < refuseEvery {
 		return
 	}
-	m.refusedAt = max(m.now, 1)
+	p.refusedAt = max(m.now, 1)
 	m.event(Event{Kind: EventImplausible, Site: m.sites[p.site].name, Node: p.id, Epoch: c.Epoch, Reason: ReasonClocks})
 }

@@ -15,11 +15,19 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 func sampleMessages() map[string]message {
 	own, yours := Claim{1_700_000_000_001, NodeID{1, 2, 3}}, Claim{1_700_000_000_002, NodeID{31: 9}}
+	life := proof{boot: 7, uptime: 1_000_000, role: Active, flags: flagLAN | flagPlane, echoBoot: 9, echo: 2_000_000, tag: Tag{1, 2, 15: 3}}
+	sibs := proof{boot: 9, uptime: 2_000_001, role: Standby, flags: flagLAN, tag: Tag{4, 15: 5}}
 	return map[string]message{
-		"beat":   {kind: msgBeat, boot: 7, seq: 1, role: Active, flags: flagLAN | flagRecords, reach: 2, seen: own.Epoch, own: own, yours: yours},
-		"ack":    {kind: msgAck, boot: 7, seq: 2, epoch: own.Epoch},
-		"ask":    {kind: msgAsk, boot: 7, seq: 3, echoBoot: 7, echo: 99},
-		"answer": {kind: msgAnswer, boot: 8, seq: 4, echoBoot: 7, echo: 99, flags: flagSilent, role: Standby, age: 151, yours: yours},
+		"beat": {
+			kind: msgBeat, boot: 7, seq: 1, role: Active, flags: flagLAN | flagRecords, reach: 2, seen: own.Epoch, own: own, yours: yours,
+			ownTag: Tag{6}, yoursTag: Tag{15: 7}, proof: life, sibs: sibs,
+		},
+		"ack": {kind: msgAck, boot: 7, seq: 2, epoch: own.Epoch},
+		"ask": {kind: msgAsk, boot: 7, seq: 3, echoBoot: 7, echo: 99, proof: life},
+		"answer": {
+			kind: msgAnswer, boot: 8, seq: 4, echoBoot: 7, echo: 99, flags: flagSilent, role: Standby, age: 151, yours: yours,
+			yoursTag: Tag{8}, sibs: sibs,
+		},
 		"yield":  {kind: msgYield, boot: 7, seq: 5, epoch: own.Epoch, flags: flagForced, reasonNum: ReasonDrain.code()},
 		"refuse": {kind: msgRefuse, boot: 7, seq: 6, epoch: own.Epoch, reasonNum: ReasonRecords.code()},
 	}
@@ -92,7 +100,7 @@ func TestDecodeMistakes(t *testing.T) {
 		{"empty", nil, ErrMalformed},
 		{"cut short", appendMessage(nil, &beat)[:MaxPayload-1], ErrMalformed},
 		{"too long", append(appendMessage(nil, &beat), 0), ErrMalformed},
-		{"another version", edit(3, 2), ErrVersion},
+		{"another version", edit(3, Version+1), ErrVersion},
 		{"unknown kind", edit(4, 99), ErrMalformed},
 		{"unknown role", edit(headerLen, 4), ErrMalformed},
 		{"unknown flag", edit(headerLen+1, 0x80), ErrMalformed},

@@ -20,8 +20,8 @@ type answer struct {
 	heard  time.Duration // the latest time at which the witness can have heard the sibling
 	never  bool          // the witness hasn't heard it at all
 	silent bool
-	unfit  bool // the sibling told the witness that its LAN or data plane fails
-	role   Role // the sibling's, as the witness has it
+	proved bool  // the answer came with an authentic proof of the sibling
+	proof  proof // that one
 }
 
 // view is what this node makes of its sibling.
@@ -87,35 +87,36 @@ func (m *Machine) Gone(now time.Duration, node NodeID) []Output {
 // ask asks every witness, and the sibling's host.
 func (m *Machine) ask() {
 	m.emit(Output{Kind: Knock, Node: m.sibling().id})
+	m.askWitnesses()
+}
+
+func (m *Machine) askWitnesses() {
 	for i := range m.peers {
 		if i != m.sib {
-			m.send(&m.peers[i], &message{kind: msgAsk, echoBoot: m.cfg.Boot, echo: uint64(m.now)})
+			m.askOne(&m.peers[i])
 		}
 	}
 }
 
-// takeAsk answers what p asks: how its sibling is doing, and which claim of its
-// site is known. Of the sibling itself it is the claim that p wants to know.
+func (m *Machine) askOne(p *peer) {
+	m.send(p, &message{kind: msgAsk, echoBoot: m.cfg.Boot, echo: uint64(m.now), proof: m.prove(p)})
+}
+
+// takeAsk answers p's question: how long ago p's sibling was heard, its latest proof,
+// and which claim of its site is known. To the sibling itself it answers with the
+// claim that this node knows.
 func (m *Machine) takeAsk(p *peer, msg *message) {
 	a := message{kind: msgAnswer, echoBoot: msg.echoBoot, echo: msg.echo, age: unknownAge, flags: flagSilent}
 	if p.site == m.home {
-		a.yours = m.sites[m.home].claim
+		a.yours, a.yoursTag = m.sites[m.home].claim, m.sites[m.home].tag
 		a.role, a.flags, a.age = m.role, 0, 0
 	} else {
-		s := &m.sites[p.site]
-		a.yours = s.known()
-		for _, j := range s.peers {
-			q := &m.peers[j]
-			if q == p || !q.ever {
-				continue
-			}
+		a.yours, a.yoursTag = m.sites[p.site].known()
+		if q := m.siblingOf(p); q != nil && q.ever {
 			age := m.now - q.heard
-			a.role, a.age = q.role, uint32(min(age/time.Millisecond, unknownAge-1))
+			a.role, a.age, a.sibs = q.role, uint32(min(age/time.Millisecond, unknownAge-1)), q.proof
 			if age < m.window(q.role, q.site) {
 				a.flags = 0
-			}
-			if q.beatSeq > 0 && !q.health().works() {
-				a.flags |= flagUnfit
 			}
 		}
 	}
@@ -131,67 +132,99 @@ func (m *Machine) takeAnswer(p *peer, msg *message) {
 		m.confirm(p, msg)
 		return
 	}
-	if p.site == m.home || !m.doubt.on || asked < m.doubt.since {
+	if p.site == m.home {
+		return
+	}
+	p.learnWay(m.now - asked)
+	proved := m.takeCarried(p, &msg.sibs)
+	if !m.doubt.on || asked < m.doubt.since {
 		return
 	}
 	p.answer = answer{
 		at: max(m.now, 1), heard: m.now - time.Duration(msg.age)*time.Millisecond, never: msg.age == unknownAge,
-		silent: msg.flags&flagSilent != 0, unfit: msg.flags&flagUnfit != 0, role: msg.role,
+		silent: msg.flags&flagSilent != 0, proved: proved, proof: msg.sibs,
 	}
 	if p.answer.silent && m.doubt.silentAt == 0 {
 		m.doubt.silentAt = max(m.now, 1)
 	}
-	m.hearsay(p, msg.yours)
+	m.hearsay(p, msg.yours, msg.yoursTag)
+}
+
+// lifeBy returns the latest time at which p's answer proves the sibling alive: not later
+// than p has heard it, as p tells, nor than the proof allows. It returns false where
+// nothing tells how old the proof is.
+func (m *Machine) lifeBy(p *peer) (at time.Duration, ok bool) {
+	a := &p.answer
+	if !a.proved || a.never {
+		return 0, false
+	}
+	at, ok = m.provedAt(p, &a.proof)
+	return min(at, a.heard), ok
 }
 
 // view judges by this node's own ears while the sibling is fresh, then by the
-// witnesses: one who hears it is enough to hold it for alive, and it is dead
-// when at least one answers and none has heard it within the window. One that
-// was heard lately and has not answered yet is waited for, briefly. Where the
-// sibling's host doesn't say that its process is gone, it may be a process that
-// others keep from running: it is given more time.
+// witnesses. One that delivers a fresh proof of the sibling is enough to hold it for
+// alive, whatever others answer. It is dead when at least one calls it silent and none
+// proves the contrary. A witness that was heard lately and has not answered yet is
+// waited for, for as long as its answers take. An answer that it is alive, without a
+// proof of it, counts for nothing at first, and for silence when none has followed in
+// unprovenWait. Where the sibling's host doesn't report that its process is gone, it may
+// be a process that others keep from running: it is given more time.
 func (m *Machine) view() view {
 	s := m.sibling()
 	if m.fresh(s) {
 		return alive(s.role)
 	}
-	silent, missing := false, false
+	silent, missing, unproven := false, time.Duration(0), false
 	life := s.heard // the last sign of it, if ever
 	for i := range m.peers {
 		p := &m.peers[i]
 		a := &p.answer
-		switch {
-		case i == m.sib:
-		case a.at != 0 && !a.never && m.now-a.heard < m.window(a.role, elsewhere):
-			return alive(a.role)
-		case a.at != 0 && a.silent:
-			silent = silent || m.now-a.at < 2*m.cfg.DeadAfter
-			if !a.never {
-				life = max(life, a.heard)
-			}
-		case a.at == 0 && p.ever && m.now-p.heard < m.window(p.role, p.site):
-			missing = true
+		if i == m.sib {
+			continue
 		}
+		if a.at == 0 {
+			if p.ever && m.now-p.heard < m.window(p.role, p.site) {
+				missing = max(missing, m.cfg.DeadAfter/3, 2*min(p.way, maxWay))
+			}
+			continue
+		}
+		at, known := m.lifeBy(p)
+		if known && m.now-at < m.window(a.proof.role, elsewhere) && !a.silent {
+			return alive(a.proof.role)
+		}
+		if known {
+			life = max(life, at)
+		}
+		// Of a sibling that was never heard, the first proof is too old to tell: it
+		// does not echo this node's own ones yet.
+		unproven = unproven || a.proved && !known && !a.silent && !s.ever
+		recent := m.now-a.at < 2*m.cfg.DeadAfter
+		silent = silent || recent && (a.silent || m.now-m.doubt.since >= unprovenWait)
 	}
-	if !silent || missing && m.now-m.doubt.silentAt < m.cfg.DeadAfter/3 {
-		return viewUnknown
-	}
-	if s.ever && !m.doubt.gone && m.now-life < m.muteAfter() {
+	switch {
+	case !silent,
+		m.now-m.doubt.silentAt < missing,
+		unproven && m.now-m.doubt.since < unprovenWait,
+		s.ever && !m.doubt.gone && m.now-life < m.muteAfter(),
+		m.flapping():
 		return viewUnknown
 	}
 	return viewDead
 }
 
-// siblingScore is what is known of the sibling's score: by its own words, or by
-// those of a witness to which it has said that it can't do its work. That is how
-// a dead LAN is noticed where the sibling's tunnel runs over it.
+// siblingScore is what is known of the sibling's score: by its own words, or by a
+// proof that its LAN or its data plane fails. That is how a dead LAN is noticed where
+// the sibling's tunnel runs over it.
 func (m *Machine) siblingScore() (score uint8, known bool) {
 	s := m.sibling()
 	if m.fresh(s) {
 		return s.score(), true
 	}
 	for i := range m.peers {
-		if a := &m.peers[i].answer; a.at != 0 && a.unfit && !a.silent && m.now-a.at < 2*m.cfg.DeadAfter {
+		p := &m.peers[i]
+		at, ok := m.lifeBy(p)
+		if a := &p.answer; ok && !a.silent && !a.proof.works() && m.now-at < 2*m.cfg.DeadAfter {
 			return 0, true
 		}
 	}

@@ -11,6 +11,10 @@ func (m *Machine) follow() {
 		return
 	}
 	m.inquire()
+	if m.besideOlder() {
+		m.vacant, m.better = 0, 0
+		return
+	}
 	v := m.view()
 	if v != viewIdle {
 		m.vacant = 0
@@ -37,7 +41,7 @@ func (m *Machine) follow() {
 		}
 	case viewUnknown:
 		// A standby that nobody answers is cut off itself and stays what it is.
-		if m.role == Waiting && m.now-m.started >= loneStart {
+		if m.role == Waiting && m.now-max(m.started, m.olderAt) >= loneStart {
 			m.claim(ReasonNobody)
 		}
 	}
@@ -82,7 +86,8 @@ const lossPatience = 2
 // may be deaf, or stuck.
 func (m *Machine) outdo() {
 	score, known := m.siblingScore()
-	if m.role != Standby || !known || score >= m.ownScore() || m.now-m.changed < healthEvery {
+	sure := score == 0 && !(m.fresh(m.sibling()) && m.sibling().health().works())
+	if m.role != Standby || !known || score >= m.ownScore() || !m.mayMove(m.ownScore(), score, sure) {
 		m.better = 0
 		return
 	}
@@ -105,7 +110,7 @@ func (m *Machine) lead() {
 		return
 	}
 	s := m.sibling()
-	if m.fresh(s) && s.role == Standby && s.score() > m.ownScore() && m.now-m.changed >= healthEvery {
+	if m.fresh(s) && s.role == Standby && s.score() > m.ownScore() && m.mayMove(s.score(), m.ownScore(), !m.health.works()) {
 		if m.better == 0 {
 			m.better = max(m.now, 1)
 		}
@@ -127,6 +132,10 @@ func (m *Machine) claim(why Reason) {
 	own := &m.sites[m.home]
 	m.raise(max(m.seen+1, m.wall()))
 	own.claim, own.direct = Claim{Epoch: m.seen, Node: m.cfg.Self}, true
+	own.tag = m.claimTag(own.claim)
+	if why == ReasonHealth || why == ReasonSiblingWorse {
+		m.damp.add(m.now)
+	}
 	m.emit(Output{Kind: Persist, Epoch: m.seen})
 	m.record(why)
 	m.doubt, m.vacant, m.better, m.hand, m.ready = doubt{}, 0, 0, handover{}, prepared{}
@@ -208,6 +217,9 @@ func (m *Machine) reclaim() {
 func (m *Machine) depose(why Reason) {
 	if !m.leading() {
 		return
+	}
+	if why == ReasonHigherClaim && m.hand.reason != ReasonDrain {
+		m.damp.add(m.now)
 	}
 	m.hand, m.better, m.pending = handover{}, 0, false
 	m.become(Standby, why)

@@ -10,6 +10,9 @@ func (m *Machine) stalled(gap time.Duration) {
 			p.heard += lost
 		}
 	}
+	for i := range m.sites {
+		m.sites[i].ledAt += lost
+	}
 	m.doubt = doubt{}
 	m.forget()
 	if m.better != 0 {
@@ -33,9 +36,8 @@ func (m *Machine) awaken() {
 	}
 	if m.now >= m.doubt.askAt {
 		m.doubt.askAt = m.now + m.quick()
-		for i := range m.peers {
-			m.send(&m.peers[i], &message{kind: msgAsk, echoBoot: m.cfg.Boot, echo: uint64(m.now)})
-		}
+		m.askWitnesses()
+		m.askOne(m.sibling())
 	}
 }
 
@@ -43,9 +45,9 @@ func (m *Machine) awaken() {
 func (m *Machine) confirm(p *peer, msg *message) {
 	own := &m.sites[m.home]
 	if p.site == m.home && msg.role.leads() && msg.yours.Node == p.id {
-		m.hearDirect(p, msg.yours)
+		m.hearDirect(p, msg.yours, msg.yoursTag)
 	} else {
-		m.hearsay(p, msg.yours)
+		m.hearsay(p, msg.yours, msg.yoursTag)
 	}
 	// One who knows a lower claim, or none, can't tell.
 	if m.role == Suspended && msg.yours == own.claim {

@@ -22,8 +22,14 @@ const (
 	handoverWait = time.Second
 	// echoLife is how old the question of an answer may be.
 	echoLife = time.Second
-	// refuseEvery spaces the events about implausible epochs.
+	// refuseEvery spaces the events about refused statements of a node.
 	refuseEvery = 10 * time.Second
+	// probeEvery spaces a standby's questions while the sibling is heard. They measure
+	// the way by each witness, and show a witness that delivers no valid proof.
+	probeEvery = 5 * time.Second
+	// unprovenWait bounds how long a node that has just started waits for the first
+	// echo in the proofs of a sibling that it has never heard itself.
+	unprovenWait = time.Second
 )
 
 // Site is a site of the network: its name and its nodes, one or two, in the order
@@ -49,6 +55,8 @@ type Config struct {
 	Seen uint64
 	// Wall is the wall clock in milliseconds since 1970.
 	Wall func() int64
+	// Auth computes the siblings' tags. A site with one node needs none.
+	Auth Authenticator
 }
 
 // Role is a node's part in its site.
@@ -95,14 +103,26 @@ type peer struct {
 	acked            uint64 // our highest epoch that it has acknowledged
 	retryAt, backoff time.Duration
 	sent             uint32 // our sequence number toward it
+
+	proof       proof         // its latest proof, to be carried to its sibling
+	carried     proof         // the latest authentic proof of our sibling that it has carried
+	way         time.Duration // how long its answers take; 0 before the first
+	unauthentic uint64        // statements with a wrong tag that it has carried
+	rejectedAt  time.Duration // the last event about one
+	refusedAt   time.Duration // the last event about an implausible epoch of its own
 }
 
 type siteState struct {
 	name   string
 	nodes  []NodeID
-	peers  []int // indices of its nodes other than self
-	claim  Claim // the highest one known
-	direct bool  // from the tunnel of its node, or our own
+	peers  []int         // indices of its nodes other than self
+	claim  Claim         // the highest one known
+	tag    Tag           // of the claim
+	direct bool          // from the tunnel of its node, or our own
+	ledAt  time.Duration // when its node was last heard to lead with it
+
+	spent   int           // claims that counted lately, see spend
+	spentAt time.Duration // since when
 }
 
 // Machine elects the active node of a site. It isn't safe for concurrent use.
@@ -122,6 +142,7 @@ type Machine struct {
 	first bool
 
 	now, started time.Duration
+	startWall    uint64
 	role         Role
 	why          Reason
 	since        time.Duration
@@ -143,10 +164,16 @@ type Machine struct {
 	last    Failover
 	pending bool // last waits for its first acknowledgement
 
-	refusedAt time.Duration
-	ticked    bool
-	out       []Output
-	buf       []byte
+	life    life
+	damp    damping
+	flaps   uint          // depositions by carried claims since the sibling was last heard
+	olderAt time.Duration // when the sibling last sent a message of an older version; 0: never
+	probeAt time.Duration
+
+	ticked  bool
+	out     []Output
+	buf     []byte
+	scratch []byte // see statement
 }
 
 // New returns a Machine that listens before it does anything. Errors are mistakes
@@ -192,9 +219,13 @@ func New(now time.Duration, cfg Config) (*Machine, error) {
 		return nil, errors.New("this node is in no site")
 	}
 	if own := &m.sites[m.home]; len(own.peers) == 1 {
+		if cfg.Auth == nil {
+			return nil, errors.New("a pair needs an authenticator")
+		}
 		m.sib = own.peers[0]
 		m.first = own.nodes[0] == cfg.Self
 	}
+	m.startWall = m.wall()
 	return m, nil
 }
 
@@ -216,6 +247,9 @@ func (m *Machine) Handle(now time.Duration, from NodeID, payload []byte) ([]Outp
 	}
 	var msg message
 	if err := decode(payload, &msg); err != nil {
+		if v := (*VersionError)(nil); i == m.sib && errors.As(err, &v) && v.Theirs < Version {
+			m.olderAt = max(m.now, 1)
+		}
 		return m.out, err
 	}
 	err := m.take(&m.peers[i], &msg)
@@ -289,6 +323,10 @@ func (m *Machine) begin(now time.Duration) {
 	}
 	m.ticked = true
 }
+
+// besideOlder reports whether the sibling runs an older version. It ignores this
+// node, and leads by itself where it works, so this node does not.
+func (m *Machine) besideOlder() bool { return m.olderAt != 0 && m.now-m.olderAt < loneStart }
 
 // step does all that is due.
 func (m *Machine) step() {

@@ -125,7 +125,7 @@ func TestDeath(t *testing.T) {
 // sibling was not active when it said the first of that, and is since.
 func TestOldBeatsInABurst(t *testing.T) {
 	sites := []Site{{Name: "red", Nodes: []NodeID{{1}, {2}}}, {Name: "gray", Nodes: []NodeID{{3}}}}
-	m, err := New(0, Config{Self: NodeID{1}, Sites: sites, Boot: 1, Wall: func() int64 { return 1000 }})
+	m, err := New(0, Config{Self: NodeID{1}, Sites: sites, Boot: 1, Wall: func() int64 { return 1000 }, Auth: keyOf(0)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,8 +143,11 @@ func TestOldBeatsInABurst(t *testing.T) {
 		}
 	}
 	m.Tick(10 * time.Millisecond)
-	hear(3, message{kind: msgBeat, boot: 3, seq: 1, role: Active, own: Claim{Epoch: 1, Node: NodeID{3}}, yours: claim})
-	hear(3, message{kind: msgAnswer, boot: 3, seq: 2, echoBoot: 1, echo: uint64(10 * time.Millisecond), role: Active, yours: claim})
+	alive := proof{boot: 2, uptime: 5, role: Active, flags: flagLAN | flagPlane, echoBoot: 1, echo: 1}
+	alive.tag = m.proofTag(NodeID{2}, &alive)
+	tag := m.claimTag(claim)
+	hear(3, message{kind: msgBeat, boot: 3, seq: 1, role: Active, own: Claim{Epoch: 1, Node: NodeID{3}}, yours: claim, yoursTag: tag})
+	hear(3, message{kind: msgAnswer, boot: 3, seq: 2, echoBoot: 1, echo: uint64(10 * time.Millisecond), yours: claim, yoursTag: tag, sibs: alive})
 	if m.role != Standby {
 		t.Fatalf("the witness knows an active node, and this one is %v", m.role)
 	}
@@ -366,11 +369,15 @@ func TestImplausibleEpochs(t *testing.T) {
 		}
 		return r
 	}
-	seen := a.m.seen
-	if out := say(w.nodes[3], message{yours: Claim{seen + day*3/4, w.nodes[1].id}}); !refused(out) || a.m.seen != seen {
-		t.Error("hearsay of 18 hours ahead is taken")
+	b := w.nodes[1]
+	yours := func(epoch uint64) message {
+		c := Claim{epoch, b.id}
+		return message{yours: c, yoursTag: b.m.claimTag(c)}
 	}
-	a.m.refusedAt = 0
+	seen := a.m.seen
+	if out := say(w.nodes[3], yours(far)); !refused(out) || a.m.seen != seen {
+		t.Error("an authentic claim of more than a day ahead that a witness carried is taken")
+	}
 	if out := say(w.nodes[2], message{role: Active, own: Claim{far, w.nodes[2].id}}); !refused(out) || a.m.sites[1].claim.Epoch == far {
 		t.Error("a claim of more than a day ahead is taken")
 	}
@@ -380,6 +387,10 @@ func TestImplausibleEpochs(t *testing.T) {
 	say(w.nodes[3], message{role: Active, own: Claim{a.m.wall() + day/2, w.nodes[3].id}})
 	if a.m.sites[1].claim.Node != w.nodes[3].id {
 		t.Error("a claim of half a day ahead is refused")
+	}
+	// What was accepted does not move the bound for what follows.
+	if say(w.nodes[3], message{role: Active, own: Claim{far, w.nodes[3].id}}); a.m.sites[1].claim.Epoch == far {
+		t.Error("a claim is judged by the one before it")
 	}
 }
 
@@ -458,6 +469,7 @@ func TestConfigMistakes(t *testing.T) {
 		{Self: a, Boot: 1, Wall: wall, Sites: []Site{{"red", []NodeID{a, b, c}}}},
 		{Self: a, Boot: 1, Wall: wall, Sites: []Site{{"red", []NodeID{a, b}}, {"gray", []NodeID{b}}}},
 		{Self: a, Boot: 1, Wall: wall, Sites: []Site{{"red", []NodeID{a, a}}}},
+		{Self: a, Boot: 1, Wall: wall, Sites: []Site{{"red", []NodeID{a, b}}}}, // no authenticator
 		{Self: a, Boot: 1, Wall: wall, Sites: []Site{{"red", []NodeID{a}}}, Heartbeat: time.Second, DeadAfter: time.Second},
 		{Self: a, Wall: wall, Sites: []Site{{"red", []NodeID{a}}}},
 	} {

@@ -67,6 +67,7 @@ const (
 	EventRefused                          // Node refused the handover, for Reason
 	EventTimeout                          // Node did not take over in time
 	EventFailover                         // this node's claim was acknowledged; Failover has the phases
+	EventUnauthentic                      // Node has carried Count statements that no node of this site made
 )
 
 // String is the event as a constant log message.
@@ -74,6 +75,7 @@ func (k EventKind) String() string {
 	return [...]string{
 		"none", "role changed", "claim heard", "sibling silent", "sibling heard again", "implausible epoch refused",
 		"handover asked for", "handover refused", "handover timed out", "failover acknowledged",
+		"unauthenticated statement ignored",
 	}[k]
 }
 
@@ -85,6 +87,7 @@ type Event struct {
 	Site     string
 	Node     NodeID
 	Epoch    uint64
+	Count    uint64
 	Failover *Failover
 }
 

@@ -67,7 +67,7 @@ func newWorld(seed uint64, trace bool) *world {
 
 // after plans a call.
 func (w *world) after(d time.Duration, f func()) {
-	w.push(simEvent{at: w.now + d, kind: evCall, call: f})
+	w.push(w.now+d, simEvent{kind: evCall, call: f})
 }
 
 // writers keep records changing while the run lasts.

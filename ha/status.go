@@ -31,6 +31,9 @@ type NodeStatus struct {
 	Health  Health
 	Reach   int
 	Acked   uint64 // this node's highest epoch that it has acknowledged
+	// Unauthentic counts the claims and proofs that the node has carried and that no
+	// node of this site made.
+	Unauthentic uint64
 }
 
 // SiteStatus is where a site's subnets are routed. Node is the zero NodeID
@@ -59,7 +62,7 @@ func (m *Machine) Status(now time.Duration) Status {
 	for i := range m.peers {
 		p := &m.peers[i]
 		n := NodeStatus{
-			Node: p.id, Site: m.sites[p.site].name, Sibling: i == m.sib, Heard: -1, Role: p.role, Reach: int(p.reach), Acked: p.acked,
+			Node: p.id, Site: m.sites[p.site].name, Sibling: i == m.sib, Heard: -1, Role: p.role, Reach: int(p.reach), Acked: p.acked, Unauthentic: p.unauthentic,
 			HearsUs: p.flags&flagHearsYou != 0, Health: p.health(),
 		}
 		if p.ever {

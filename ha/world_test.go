@@ -1,7 +1,7 @@
 package ha
 
 import (
-	"container/heap"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -10,16 +10,18 @@ import (
 
 // world is two sites on a virtual network, in virtual time.
 type world struct {
-	seed   uint64
-	rng    *rand.Rand
-	now    time.Duration
-	events events
-	order  uint64
-	nodes  []*node
-	sites  []Site
-	path   [4][4]path
-	bad    []float64 // loss of each spell of bad network that lasts
-	pool   [][]byte
+	seed  uint64
+	rng   *rand.Rand
+	now   time.Duration
+	queue []due // a heap
+	slots []simEvent
+	free  []int // of slots
+	order uint64
+	nodes []*node
+	sites []Site
+	path  [4][4]path
+	bad   []float64 // loss of each spell of bad network that lasts
+	pool  [][]byte
 
 	records  bool // there are records to replicate
 	tells    bool // hosts say when a process is gone: no firewall drops the word
@@ -54,8 +56,6 @@ const (
 )
 
 type simEvent struct {
-	at      time.Duration
-	order   uint64
 	kind    eventKind
 	node    int
 	from    int
@@ -63,42 +63,59 @@ type simEvent struct {
 	call    func()
 }
 
-type events []simEvent
-
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].order < e[j].order
+// due is an event's place in the queue: a value without pointers, which moves fast.
+type due struct {
+	at    time.Duration
+	order uint64
+	slot  int // in world.slots
 }
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(simEvent)) }
-func (e *events) Pop() any     { panic("unused") }
 
-func (w *world) push(ev simEvent) {
+func (d due) before(o due) bool { return d.at < o.at || d.at == o.at && d.order < o.order }
+
+func (w *world) push(at time.Duration, ev simEvent) {
 	w.order++
-	ev.order = w.order
-	w.events = append(w.events, ev)
-	// heap.Push without the boxing.
-	h := w.events
+	slot := len(w.slots)
+	if n := len(w.free); n > 0 {
+		slot, w.free = w.free[n-1], w.free[:n-1]
+		w.slots[slot] = ev
+	} else {
+		w.slots = append(w.slots, ev)
+	}
+	w.queue = append(w.queue, due{at, w.order, slot})
+	h := w.queue
 	for i := len(h) - 1; i > 0; {
 		up := (i - 1) / 2
-		if !h.Less(i, up) {
+		if !h[i].before(h[up]) {
 			break
 		}
-		h.Swap(i, up)
+		h[i], h[up] = h[up], h[i]
 		i = up
 	}
 }
 
-func (w *world) pop() simEvent {
-	h := w.events
+func (w *world) pop() (time.Duration, simEvent) {
+	h := w.queue
 	top := h[0]
 	n := len(h) - 1
-	h[0], h[n] = h[n], simEvent{}
-	w.events = h[:n]
-	if n > 0 {
-		heap.Fix(&w.events, 0)
+	last := h[n]
+	h = h[:n]
+	w.queue = h
+	for i := 0; n > 0; {
+		down := 2*i + 1
+		if down+1 < n && h[down+1].before(h[down]) {
+			down++
+		}
+		if down >= n || !h[down].before(last) {
+			h[i] = last
+			break
+		}
+		h[i] = h[down]
+		i = down
 	}
-	return top
+	ev := w.slots[top.slot]
+	w.slots[top.slot] = simEvent{}
+	w.free = append(w.free, top.slot)
+	return top.at, ev
 }
 
 // node is one process, with what its owner would do.
@@ -128,6 +145,28 @@ type node struct {
 	fallen    uint64 // the epoch at the last deactivation
 	assign    [2]NodeID
 	health    Health
+}
+
+// keyOf is the key of a site's siblings. The hash costs the simulation less than a
+// real one; that hostile nodes can't compute it is a rule of the simulation.
+type keyOf uint64
+
+func (k keyOf) Tag(statement []byte) (t Tag) {
+	h := uint64(k)*0x9e3779b97f4a7c15 + uint64(len(statement))
+	mix := func(v uint64) {
+		h ^= v
+		h *= 0xff51afd7ed558ccd
+		h ^= h >> 32
+	}
+	for len(statement) >= 8 {
+		mix(binary.LittleEndian.Uint64(statement))
+		statement = statement[8:]
+	}
+	for _, c := range statement {
+		mix(uint64(c))
+	}
+	binary.LittleEndian.PutUint64(t[:], h)
+	return t
 }
 
 func (n *node) name() string { return fmt.Sprintf("%s-%d", n.w.sites[n.site].Name, n.index%2+1) }
@@ -183,7 +222,7 @@ func (n *node) start() {
 	n.store = map[string]uint64{}
 	n.health = Health{LAN: true, Plane: true}
 	m, err := New(n.mono(), Config{
-		Self: n.id, Sites: w.sites, Boot: n.boot, Seen: n.seen,
+		Self: n.id, Sites: w.sites, Boot: n.boot, Seen: n.seen, Auth: keyOf(n.site),
 		Wall: func() int64 { return 1_700_000_000_000 + int64(w.now/time.Millisecond) + n.skew },
 	})
 	if err != nil {
@@ -221,7 +260,7 @@ func (n *node) plan() {
 	at := max(n.zero+next, n.w.now+100*time.Microsecond)
 	if n.tickAt <= n.w.now || at < n.tickAt {
 		n.tickAt = at
-		n.w.push(simEvent{at: at, kind: evTick, node: n.index})
+		n.w.push(at, simEvent{kind: evTick, node: n.index})
 	}
 }
 
@@ -425,21 +464,21 @@ func (w *world) send(from, to int, payload []byte) {
 		if n := len(w.pool); n > 0 {
 			b, w.pool = w.pool[n-1][:0], w.pool[:n-1]
 		}
-		w.push(simEvent{at: w.now + d, kind: evDeliver, node: to, from: from, payload: append(b, payload...)})
+		w.push(w.now+d, simEvent{kind: evDeliver, node: to, from: from, payload: append(b, payload...)})
 	}
 }
 
 // run lets the world turn until a time.
 func (w *world) run(until time.Duration) {
-	for len(w.events) > 0 && w.events[0].at <= until {
-		ev := w.pop()
-		w.now = ev.at
+	for len(w.queue) > 0 && w.queue[0].at <= until {
+		at, ev := w.pop()
+		w.now = at
 		n := w.nodes[ev.node]
 		switch ev.kind {
 		case evCall:
 			ev.call()
 		case evTick:
-			if n.up && !n.frozen && n.tickAt == ev.at {
+			if n.up && !n.frozen && n.tickAt == at {
 				n.tick()
 			}
 		case evDeliver:

@@ -173,8 +173,9 @@ func (p *Pair) report(e *ha.Event) {
 	add("node", p.names[e.Node], p.names[e.Node] != "")
 	add("epoch", e.Epoch, e.Epoch != 0)
 	add("reason", e.Reason, e.Reason != "")
+	add("count", e.Count, e.Count != 0)
 	switch e.Kind {
-	case ha.EventSuspect, ha.EventRefused, ha.EventTimeout:
+	case ha.EventSuspect, ha.EventRefused, ha.EventTimeout, ha.EventUnauthentic:
 		log = p.log.Warn
 	case ha.EventImplausible:
 		log = p.log.Error

@@ -42,7 +42,8 @@ func runCommand(ctx context.Context, log hclog.Logger, timeout time.Duration, c 
 	if len(out) > maxOutput {
 		out = out[:maxOutput]
 	}
-	log = log.With("command", strings.Join(c.args, " "), "took", time.Since(start), "output", strings.TrimSpace(string(out)))
+	// The arguments may be secrets, and logs are read by more people than configurations.
+	log = log.With("command", c.args[0], "took", time.Since(start), "output", strings.TrimSpace(string(out)))
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		log.Error(c.name+" was killed after its time-out", "timeout", timeout)

@@ -8,6 +8,7 @@
 //
 //	pair.go     construction and the loop
 //	act.go      what is done when a machine says so
+//	auth.go     how siblings recognize each other's statements that others carry
 //	records.go  the flow table's records, to and from the sibling
 //	command.go  on_active and on_standby
 //	epoch.go    the highest epoch, kept over restarts

@@ -70,6 +70,8 @@ type Config struct {
 	Sites []Site
 	// Heartbeat and DeadAfter are those of this node's own pair; 0 without one.
 	Heartbeat, DeadAfter time.Duration
+	// Auth authenticates the siblings' statements to each other; nil without a sibling.
+	Auth ha.Authenticator
 	// StateDir is where the epoch is kept.
 	StateDir string
 	// HAPort and StrayPort are the ports of the tunnel's datagrams.
@@ -128,6 +130,8 @@ type Pair struct {
 	r    *ha.Replicator
 	seen view
 	gone bool // the sibling's host has said so, for the Machine to hear
+	// versionAt is when the log last named a node of another version.
+	versionAt map[ha.NodeID]time.Duration
 	// pausedUntil is the latest end of a pause; 0: there is none.
 	pausedUntil time.Duration
 }
@@ -158,12 +162,12 @@ const fitEvery = 100 * time.Millisecond
 func New(cfg Config, boot uint64) (*Pair, error) {
 	p := &Pair{
 		cfg: cfg, log: cfg.Logger.Named("ha"), start: time.Now(),
-		names: map[ha.NodeID]string{}, keys: map[string]ha.NodeID{},
+		names: map[ha.NodeID]string{}, keys: map[string]ha.NodeID{}, versionAt: map[ha.NodeID]time.Duration{},
 		inbox: make(chan datagram, inboxSize), health: make(chan fitness), orders: make(chan order), commands: make(chan command, 8),
 	}
 	p.changes.wake = make(chan struct{}, 1)
 	mc := ha.Config{
-		Self: cfg.Self.Key, Heartbeat: cfg.Heartbeat, DeadAfter: cfg.DeadAfter, Boot: boot,
+		Self: cfg.Self.Key, Heartbeat: cfg.Heartbeat, DeadAfter: cfg.DeadAfter, Boot: boot, Auth: cfg.Auth,
 		Wall: func() int64 { return time.Now().UnixMilli() },
 	}
 	for _, s := range cfg.Sites {
@@ -344,17 +348,29 @@ func (p *Pair) take(d datagram) error {
 			return nil
 		}
 		out, err := p.r.Handle(p.now(), d.payload)
-		if err != nil {
-			p.log.Debug("replication message dropped", "error", err)
-		}
+		p.dropped(d.from, "replication message dropped", err)
 		p.send(out)
 		return nil
 	}
 	out, err := p.m.Handle(p.now(), d.from, d.payload)
-	if err != nil {
-		p.log.Debug("election message dropped", "from", p.names[d.from], "error", err)
-	}
+	p.dropped(d.from, "election message dropped", err)
 	return p.act(out)
+}
+
+// versionEvery spaces the log lines about a node of another version.
+const versionEvery = time.Minute
+
+// dropped logs why a message of a node was of no use: at level warn when the node has
+// another version, which an operator has to resolve.
+func (p *Pair) dropped(from ha.NodeID, what string, err error) {
+	switch {
+	case err == nil:
+	case !errors.Is(err, ha.ErrVersion):
+		p.log.Debug(what, "from", p.names[from], "error", err)
+	case p.versionAt[from] == 0 || p.now()-p.versionAt[from] >= versionEvery:
+		p.versionAt[from] = max(p.now(), 1)
+		p.log.Warn(what+": the node runs another version of gw", "from", p.names[from], "error", err)
+	}
 }
 
 // send sends the Replicator's payloads to the sibling.

@@ -128,7 +128,7 @@ func newNet(t *testing.T, change func(*Config)) *net {
 				Tunnels: n, Flows: n, Path: n, Address: n,
 				Fit:       func() (lan, plane bool) { return true, true },
 				OnCarrier: func(string, string) {}, OnTakeover: func() {},
-				CommandTimeout: limit, Logger: hclog.NewNullLogger(),
+				CommandTimeout: limit, Logger: hclog.NewNullLogger(), Auth: NewAuthenticator([32]byte{1}),
 			}
 			if change != nil {
 				change(&c)
@@ -341,12 +341,15 @@ func TestCommands(t *testing.T) {
 	var log strings.Builder
 	logger := hclog.New(&hclog.LoggerOptions{Output: &log})
 	runCommand(t.Context(), logger, 50*time.Millisecond, command{"on_active", []string{"/bin/sleep", "60"}})
-	runCommand(t.Context(), logger, limit, command{"on_standby", []string{"/bin/sh", "-c", "echo why; exit 3"}})
+	runCommand(t.Context(), logger, limit, command{"on_standby", []string{"/bin/sh", "-c", "echo why; exit 3", "--token=canary"}})
 	runCommand(t.Context(), logger, limit, command{"on_active", []string{"/nonexistent"}})
 	for _, want := range []string{"on_active was killed after its time-out", "on_standby failed", "why", "no such file"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, log.String())
 		}
+	}
+	if strings.Contains(log.String(), "canary") {
+		t.Errorf("the log shows an argument of a command, which may be a secret:\n%s", log.String())
 	}
 }
 
@@ -371,5 +374,17 @@ func TestEpochFile(t *testing.T) {
 	}
 	if err := storeEpoch(filepath.Join(dir, "nowhere"), 1); err == nil {
 		t.Error("stored in a directory that is not there")
+	}
+}
+
+// TestAuthenticator: tags depend on the key and on the statement.
+func TestAuthenticator(t *testing.T) {
+	a, same, other := NewAuthenticator([32]byte{1}), NewAuthenticator([32]byte{1}), NewAuthenticator([32]byte{2})
+	x := a.Tag([]byte("x"))
+	if x != same.Tag([]byte("x")) || x != a.Tag([]byte("x")) {
+		t.Error("siblings make different tags")
+	}
+	if x == other.Tag([]byte("x")) || x == a.Tag([]byte("y")) {
+		t.Error("tags of another key or statement are equal")
 	}
 }
