@@ -35,7 +35,7 @@ var deep = []struct {
 	places []origin
 }{
 	{"gw up ends with these before it carries anything", []origin{
-		{"gateway/gateway.go", ""}, {"gateway/audit/file.go", ""}, {"gateway/safefile/safefile.go", ""}, {"gateway/control/socket.go", ""}, {"gateway/status/server.go", ""},
+		{"gateway/gateway.go", ""}, {"gateway/pairing.go", ""}, {"gateway/audit/file.go", ""}, {"gateway/safefile/safefile.go", ""}, {"gateway/control/socket.go", ""}, {"gateway/status/server.go", ""},
 		{"gateway/records/store.go", ""}, {"gateway/records/lock.go", ""}, {"gateway/records/file.go", ""},
 		{"gateway/hostnet/apply.go", addsDoctor}, {"gateway/hostnet/route.go", addsDoctor}, {"gateway/hostnet/queue.go", addsDoctor}, {"gateway/hostnet/device.go", addsKernel}, {"gateway/hostnet/tun.go", addsKernel},
 		{"gateway/pair/epoch.go", ""}, {"gateway/pair/pair.go", ""}, {"ha/vip/vip.go", ""},
