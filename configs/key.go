@@ -81,19 +81,19 @@ func (k PrivateKey) Public() Key {
 func (k PrivateKey) Common(peer Key, label string) ([32]byte, error) {
 	own := k.Public()
 	if own == peer {
-		return [32]byte{}, errors.New("both nodes have the same key: make one for each with `gw genkey`")
+		return [32]byte{}, errors.New("both nodes have the same key")
 	}
 	priv, err := ecdh.X25519().NewPrivateKey(k[:])
 	if err != nil {
-		return [32]byte{}, fmt.Errorf("use the private key: %w; make another one with `gw genkey`", err)
+		return [32]byte{}, fmt.Errorf("use the private key: %w", err)
 	}
 	pub, err := ecdh.X25519().NewPublicKey(peer[:])
 	if err != nil {
-		return [32]byte{}, fmt.Errorf("use the public key %v: %w; copy it again from its node", peer, err)
+		return [32]byte{}, fmt.Errorf("use the public key %v: %w", peer, err)
 	}
 	secret, err := priv.ECDH(pub)
 	if err != nil { // a point of low order
-		return [32]byte{}, fmt.Errorf("use the public key %v: %w; copy it again from its node", peer, err)
+		return [32]byte{}, fmt.Errorf("use the public key %v: %w", peer, err)
 	}
 	low, high := own, peer
 	if bytes.Compare(low[:], high[:]) > 0 {

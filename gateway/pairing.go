@@ -69,7 +69,7 @@ func (g *Gateway) newPair(boot uint64) error {
 		}
 		key, err := c.Local.PrivateKey.Common(n.PublicKey, pair.KeyLabel)
 		if err != nil {
-			return fmt.Errorf("derive the key of the pair with %s: %w", n.Name, err)
+			return fmt.Errorf("derive the key of the pair with %s: %w; make a key for each node with `gw genkey`, and copy the public one from it", n.Name, err)
 		}
 		pc.Auth = pair.NewAuthenticator(key)
 	}
