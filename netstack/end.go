@@ -1,5 +1,11 @@
 package netstack
 
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
 // End is why a relay has ended.
 type End struct {
 	// Cause is the name that counters use, Why a phrase for people.
@@ -31,6 +37,7 @@ var (
 	endLeg       = End{Cause: "leg-failed", Why: "the leg has failed"}
 	endRule      = End{Cause: "rule-broken", Why: "the far database has not said what was to be written", Never: true}
 	endUrgent    = End{Cause: "urgent", Why: "urgent data", Never: true}
+	endWindow    = End{Cause: "past-window", Why: "the other gateway has sent more than the near database's window takes"}
 	endPastFin   = End{Cause: "past-fin", Why: "a database goes on after its FIN", Never: true}
 
 	// EndFrozen and the following are for whoever releases connections.
@@ -46,7 +53,7 @@ var (
 // ends lists them, so that each has a counter from the start.
 var ends = [...]*End{
 	&endIdle, &endThere, &EndDrained, &endOver, &endReset, &endRoute, &endForgotten, &endRevoked, &endTrunk, &endSequence, &endNonsense,
-	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent, &endPastFin,
+	&endRefused, &endNoAnswer, &endStall, &endBeyond, &endLeg, &endRule, &endUrgent, &endPastFin, &endWindow,
 	&EndFrozen, &EndClosing, &EndStandby, &EndLinkDown, &EndRestarted, &EndMoved,
 }
 
@@ -54,4 +61,25 @@ var ends = [...]*End{
 func (e End) because(why string) End {
 	e.Why += ": " + why
 	return e
+}
+
+// maxReason is how many bytes of another gateway's text are kept, for people to read.
+const maxReason = 200
+
+// printable returns the text that another gateway has sent as far as it may be kept and shown: at
+// most maxReason bytes, without characters that a terminal acts on.
+func printable(text []byte) string {
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			r = '?'
+		}
+		if b.Len()+utf8.RuneLen(r) > maxReason {
+			break
+		}
+		b.WriteRune(r)
+		text = text[n:]
+	}
+	return b.String()
 }

@@ -234,6 +234,7 @@ func (r *Relay) FromLink(p *wire.Packet) {
 // timer what was dropped there. The far database, in whose name the packets went, hears
 // of it as well, for what goes raw. It is called by one goroutine at a time.
 func (r *Relay) TooBig(mtu int) {
+	mtu = max(mtu, wire.MaxTCPHeaders+wire.LeastMSS) // a segment has a payload whatever is asked for
 	if old := r.pathMTU.Load(); old == 0 || int32(mtu) < old {
 		r.pathMTU.Store(int32(mtu))
 	}

@@ -332,7 +332,9 @@ func TestRelayReach(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const far = 64 << 20
-			s := asked(t, func(s *soloist, _ *LegsConfig) { s.conn.FarSaid.Scale = 14; s.conn.FarSaid.Edge = n(0) })
+			s := asked(t, func(s *soloist, _ *LegsConfig) { 
+				s.conn.FarSaid.Scale, s.conn.FarSaid.Edge, s.conn.NearSaid.Edge = 14, n(0), f(2*pumpBytes)
+			})
 			s.mine.quality.Store(&c.q)
 			says := make([]byte, c.says)
 			half := len(says) / 2

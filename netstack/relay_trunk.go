@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -26,6 +27,9 @@ const (
 // from now on has to be given to the Relay, in the order in which it comes. Where
 // there is an error nothing has begun, and the trunk is still the caller's.
 func (l *Legs) Offer(conn wire.Connection, track Tracker, trunk Trunk, rtt time.Duration) (*Relay, error) {
+	if tinyMSS(&conn) {
+		return nil, errTinyMSS
+	}
 	r := l.newRelay(conn, track, trunk)
 	r.asks, r.patent = true, max(patience, 3*rtt)
 	return r, l.start(r, func() error {
@@ -42,6 +46,9 @@ func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wi
 	if why := o.fits(&conn); why != "" {
 		return nil, errors.New(why)
 	}
+	if tinyMSS(&conn) {
+		return nil, errTinyMSS
+	}
 	r := l.newRelay(conn, track, trunk)
 	mark := open.Seq
 	r.gate.HeardFar(open.Ack, open.Edge)
@@ -55,6 +62,13 @@ func (l *Legs) Accept(conn wire.Connection, track Tracker, trunk Trunk, open *wi
 		})
 	})
 }
+
+// errTinyMSS is why a connection that would have to be cut into very small segments is not
+// relayed.
+var errTinyMSS = fmt.Errorf("an end's MSS is below %d bytes", wire.LeastMSS)
+
+// tinyMSS reports whether an end of a connection takes only segments that are too small.
+func tinyMSS(c *wire.Connection) bool { return min(c.NearSaid.MSS, c.FarSaid.MSS) < wire.LeastMSS }
 
 // Refuse answers an open frame by no, says why, and ends the trunk.
 func Refuse(t Trunk, why string) {
@@ -334,7 +348,7 @@ func (r *Relay) take(f *wire.Frame) {
 	r.mu.Unlock()
 	switch {
 	case f.Kind == wire.FrameRefuse:
-		r.release(endRefused.because(string(f.Payload)))
+		r.release(endRefused.because(printable(f.Payload)))
 	case f.Kind == wire.FrameAccept && !begun:
 		r.begin(f.Seq)
 		r.heard(&wire.Frame{Ack: f.Ack, Edge: f.Edge}) // it brings neither bytes nor a FIN
@@ -394,6 +408,9 @@ func (r *Relay) catchUp() {
 func (r *Relay) data(f *wire.Frame) {
 	r.mu.Lock()
 	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || f.Size() > 0)
+	// The far database sends no more than the near one's window takes, apart from the byte of
+	// a window probe (RFC 9293 section 3.8.6.1). The leg would keep what is beyond.
+	fits := !wire.SeqLess(r.gate.NearEdge()+1, f.Seq+uint32(f.Size()))
 	r.mu.Unlock()
 	switch {
 	case !inSequence:
@@ -401,6 +418,9 @@ func (r *Relay) data(f *wire.Frame) {
 		return
 	case past:
 		r.release(endPastFin)
+		return
+	case !fits:
+		r.release(endWindow)
 		return
 	}
 	if due := r.heard(f); due {

@@ -85,6 +85,7 @@ var unreached = map[string]string{
 	"ha/frame.go":                                "a message that is bad is counted",
 	"ha/sink.go":                                 "a message that is bad is counted",
 	"netstack/leg.go":                            "the relay ends, and the connection is raw",
+	"netstack/relay_trunk.go":                    "the relay ends, and the connection is raw",
 	"netstack/open.go":                           "the relay ends, and the connection is raw",
 	"netstack/wire/fragcut.go":                   "the packet is dropped, and counted",
 	"netstack/wire/frame.go":                     "the trunk ends, and the connection is raw",

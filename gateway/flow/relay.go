@@ -2,6 +2,7 @@ package flow
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -135,8 +136,16 @@ func (t *Table) ready(f *flow, now time.Duration) bool {
 // relayable reports whether all is known that a relay has to know.
 func (f *flow) relayable() bool {
 	t := &f.tcp
-	return f.unconfirmed == nil && f.carriage.plain && (t.phase == phaseOpen || t.phase == phaseHalf) && t.trusted && !t.loose &&
+	return f.unconfirmed == nil && f.carriage.plain && !f.tinyMSS() &&
+		(t.phase == phaseOpen || t.phase == phaseHalf) && t.trusted && !t.loose &&
 		t.side[0].acked && t.side[1].acked && t.side[0].opened && t.side[1].opened
+}
+
+// tinyMSS reports whether an end of the connection asks for segments that are too small for a
+// relay, by its SYN or by a record of it.
+func (f *flow) tinyMSS() bool {
+	t := &f.tcp
+	return t.trusted && (t.phase == phaseOpen || t.phase == phaseHalf) && min(t.side[0].mss, t.side[1].mss) < wire.LeastMSS
 }
 
 // Handle is a relayed connection, as its Relay reaches it in the table.
@@ -293,6 +302,8 @@ func (f *flow) how() (relayed bool, why string) {
 		return false, "its rule says so"
 	case !c.plain:
 		return false, "opened with options that no relay keeps up"
+	case f.tinyMSS():
+		return false, fmt.Sprintf("an end's MSS is below %d bytes", wire.LeastMSS)
 	case c.why != "":
 		return false, c.why
 	case f.rule.Mode == ModeAuto && !c.isBulk(someBulk):

@@ -2,6 +2,11 @@ package wire
 
 import "net/netip"
 
+// LeastMSS is the smallest maximum segment size, in bytes, with which a connection is relayed:
+// 48 bytes of payload behind 40 bytes of options. Smaller ones cost whoever sends the segments
+// more than they carry (CVE-2019-11479; Linux has the same bound as TCP_MIN_SND_MSS).
+const LeastMSS = 88
+
 // Position is what one end of a TCP connection has said, as heard on the way.
 type Position struct {
 	// End is the highest sequence number that it has sent, plus one: its SND.NXT. Fin

@@ -17,12 +17,16 @@ type Cutter struct {
 
 // Reset makes c cut p into segments of at most size payload bytes. With partial
 // the segments get the sum of their pseudo-header as checksum, otherwise a
-// finished one. size must be positive and p a TCP packet.
+// finished one. p must be a TCP packet. If size is not positive there are no segments.
 //
 // A SYN keeps only as much of its data as fits: no segment without ACK can carry
 // on the data of a Fast Open, and its sender says again what is not
 // acknowledged (RFC 7413 section 4.1.2).
 func (c *Cutter) Reset(p *Packet, size int, partial bool) {
+	if size <= 0 {
+		*c = Cutter{}
+		return
+	}
 	*c = Cutter{p: *p, size: size, at: p.Data, pseudo: p.pseudo(0), partial: partial, busy: true}
 	if p.Flags&SYN != 0 {
 		c.p.B = p.B[:min(len(p.B), p.Data+size)]

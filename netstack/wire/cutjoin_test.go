@@ -210,3 +210,14 @@ func TestJoinRefuses(t *testing.T) {
 		}
 	})
 }
+
+// A size that no segment can have gives no segments: the loop over them ends.
+func TestCutToNothing(t *testing.T) {
+	p := parse(t, tcp4(ACK, 1000))
+	for _, size := range []int{0, -1, -1 << 40} {
+		var c Cutter
+		if c.Reset(p, size, false); c.Busy() {
+			t.Errorf("size %d: there is a segment", size)
+		}
+	}
+}
