@@ -12,6 +12,7 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/quiet"
+	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/records"
 	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -32,6 +33,7 @@ type restorer struct {
 	quiet *quiet.Logger // for lines that a peer can cause
 	cfg   configs.Config
 	table *flow.Table
+	quota *quota.Limiter // of what other sites ask for
 	store *records.Store
 	host  *netstack.Host
 	// follows reports whether the sibling carries the site: then its records come
@@ -39,15 +41,16 @@ type restorer struct {
 	follows func() bool
 
 	mu   sync.Mutex
-	done map[string]bool       // sites whose records have been fetched
-	near map[string]netip.Addr // sites within reach, and the node that was heard last
+	done map[string]bool                // sites whose records have been fetched
+	near map[string]netip.Addr          // sites within reach, and the node that was heard last
 	want map[string]chan netip.AddrPort // nodes to fetch from, by linked site
 }
 
 func newRestorer(log hclog.Logger, cfg configs.Config, table *flow.Table, store *records.Store, host *netstack.Host) *restorer {
 	log = log.Named("restore")
 	r := &restorer{
-		log: log, quiet: quiet.New(quiet.Config{Logger: log}), cfg: cfg, table: table, store: store, host: host,
+		quota: records.NewQuota(),
+		log:   log, quiet: quiet.New(quiet.Config{Logger: log}), cfg: cfg, table: table, store: store, host: host,
 		done: make(map[string]bool), near: make(map[string]netip.Addr), want: make(map[string]chan netip.AddrPort),
 	}
 	self := cfg.SelfSite().Name
@@ -226,6 +229,7 @@ func (r *restorer) serve(ctx context.Context) error {
 	s := &records.Server{
 		Site:    r.siteAt,
 		Records: func(site string) records.Snapshot { return records.Snapshot(r.table.Records(site)) },
+		Quota:   r.quota,
 		Logger:  r.log,
 	}
 	return s.Run(ctx, l)

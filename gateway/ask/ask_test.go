@@ -8,9 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/gateway/quota"
 )
 
 // serve answers on a TCP port of this machine until the test ends.
@@ -22,7 +26,7 @@ func serve(t *testing.T, known bool, answer func(ctx context.Context, site, kind
 	}
 	s := &Server{
 		Site:   func(netip.Addr) (string, bool) { return "gray", known },
-		Answer: answer, Logger: hclog.NewNullLogger(),
+		Answer: answer, Quota: NewQuota(), Logger: hclog.NewNullLogger(),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -90,6 +94,101 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	go func() { <-entered; cancel() }()
 	if _, err := Ask(ctx, dial(), "wait", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// twoSites answers gray on 127.0.0.1 and blue on 127.0.0.2.
+func twoSites(t *testing.T, q *quota.Limiter, answer func(ctx context.Context, site, kind string, body []byte) ([]byte, error)) (s *Server, dial func(from string) net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = &Server{
+		Site: func(a netip.Addr) (string, bool) {
+			return map[byte]string{1: "gray", 2: "blue"}[a.As4()[3]], true
+		},
+		Answer: answer, Quota: q, Logger: hclog.NewNullLogger(),
+	}
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { done <- s.Run(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s, func(from string) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+}
+
+// TestNoSiteKeepsAnotherFromAsking: connections of gray that send nothing, and answers that take long,
+// hold gray's places only.
+func TestNoSiteKeepsAnotherFromAsking(t *testing.T) {
+	entered := make(chan struct{}, atOnce)
+	s, dial := twoSites(t, NewQuota(), func(ctx context.Context, site, _ string, _ []byte) ([]byte, error) {
+		if site == "gray" {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return []byte("fine"), nil
+	})
+	for range atOnce - 1 {
+		c := dial("127.0.0.1")
+		if _, err := c.Write(appendHead(nil, question, 0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		<-entered
+	}
+	dial("127.0.0.1") // sends nothing
+	if _, err := Ask(t.Context(), dial("127.0.0.1"), "one more", nil); err == nil {
+		t.Error("gray has more answers at a time than a site may")
+	}
+	if got, err := Ask(t.Context(), dial("127.0.0.2"), "", nil); err != nil || string(got) != "fine" {
+		t.Errorf("blue is told %q, %v", got, err)
+	}
+	if st := s.Quota.Stats("gray"); st.Busy != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestASiteMayNotAskTooOften: beyond its burst a site is refused, in words, at no cost.
+func TestASiteMayNotAskTooOften(t *testing.T) {
+	var answered atomic.Int64
+	now := time.Unix(1000, 0)
+	q := quota.New(quota.Config{AtOnce: atOnce, Burst: burst, Every: burstEvery, Now: func() time.Time { return now }})
+	_, dial := twoSites(t, q, func(_ context.Context, site, _ string, _ []byte) ([]byte, error) {
+		if site == "gray" {
+			answered.Add(1)
+		}
+		return nil, nil
+	})
+	refused := 0
+	for range burst + 5 {
+		var why *RefusedError
+		_, err := Ask(t.Context(), dial("127.0.0.1"), "", nil)
+		switch {
+		case errors.As(err, &why) && why.Why == errFrequent.Error():
+			refused++
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	if n := answered.Load(); n != burst || refused != 5 {
+		t.Errorf("%d answered, %d refused", n, refused)
+	}
+	if _, err := Ask(t.Context(), dial("127.0.0.2"), "", nil); err != nil {
+		t.Errorf("blue: %v", err)
 	}
 }
 

@@ -7,33 +7,55 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/onewaylink/gw/gateway/quiet"
+	"github.com/onewaylink/gw/gateway/quota"
 )
 
-// atOnce bounds how many questions are answered at a time; others wait in the backlog.
-const atOnce = 4
+// The limits of a site: so many questions are answered at a time, so many at once, and each of these
+// again after burstEvery. gw trace asks one question or two.
+const (
+	atOnce     = 4
+	burst      = 20
+	burstEvery = 500 * time.Millisecond
+)
+
+// NewQuota returns the limits of a site's questions.
+func NewQuota() *quota.Limiter {
+	return quota.New(quota.Config{AtOnce: atOnce, Burst: burst, Every: burstEvery})
+}
+
+// errFrequent is the answer to a site that has used up its questions.
+var errFrequent = errors.New("it has had too many questions of this site: wait some seconds and ask again")
 
 // Server answers the questions of other gateways.
 type Server struct {
 	// Site says which site the node at an address belongs to. Only a node that has a
 	// site is answered.
 	Site func(netip.Addr) (site string, ok bool)
-	// Answer answers a question of a node of the site. Its error is told to the other
+	// Answer answers a question of a node of the site. Its error is sent to the other
 	// side as it is.
 	Answer func(ctx context.Context, site, kind string, body []byte) ([]byte, error)
+	// Quota limits the questions of each site; see NewQuota.
+	Quota  *quota.Limiter
 	Logger hclog.Logger
 }
 
-// Run answers what l accepts until ctx ends or l is closed, and closes l.
+// Run answers what l accepts until ctx ends or l is closed, and closes l. It never waits for a
+// conversation, so that no site can keep another from asking.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	log := s.Logger.Named("ask")
+	log := quiet.New(quiet.Config{Logger: s.Logger.Named("ask")})
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	defer l.Close()
-	var group errgroup.Group // none fails
-	group.SetLimit(atOnce)
-	defer func() { _ = group.Wait() }()
+	wg.Go(func() { log.Run(ctx) })
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -49,14 +71,20 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		site, ok := s.Site(addr)
 		if !ok {
 			conn.Close()
-			log.Warn("refused to answer a stranger", "address", addr)
+			log.Warn("stranger", "refused a question of an address of no linked site", "address", addr)
 			continue
 		}
-		group.Go(func() error {
+		leave, ok := s.Quota.Enter(site)
+		if !ok {
+			conn.Close()
+			log.Warn("busy "+site, "refused a question: too many of the site at a time", "address", addr, "site", site)
+			continue
+		}
+		wg.Go(func() {
+			defer leave()
 			if err := s.serve(ctx, conn, site); err != nil {
-				log.Debug("question not answered", "address", addr, "site", site, "error", err)
+				log.Debug("failed "+site, "question not answered", "address", addr, "site", site, "error", err)
 			}
-			return nil
 		})
 	}
 }
@@ -76,7 +104,9 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, site string) error {
 		return err
 	default:
 		var refusal error
-		if out, refusal = s.Answer(ctx, site, kind, body); refusal == nil && len(out) > MaxBody {
+		if !s.Quota.Spend(site) {
+			refusal = errFrequent
+		} else if out, refusal = s.Answer(ctx, site, kind, body); refusal == nil && len(out) > MaxBody {
 			refusal = errors.New("the answer is too long")
 		}
 		if refusal != nil {

@@ -65,7 +65,7 @@ func TestFetchThroughTheTunnel(t *testing.T) {
 				}
 			}
 		},
-		Logger: hclog.NewNullLogger(),
+		Quota: records.NewQuota(), Logger: hclog.NewNullLogger(),
 	}
 	wg.Go(func() {
 		if err := srv.Run(ctx, l); err != nil {

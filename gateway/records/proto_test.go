@@ -10,11 +10,14 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/onewaylink/gw/gateway/quota"
 )
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -53,6 +56,7 @@ func testServer(t *testing.T, records func(site string) Snapshot) *Server {
 	return &Server{
 		Site:    func(a netip.Addr) (string, bool) { return "red", a == loopback },
 		Records: records,
+		Quota:   NewQuota(),
 		Logger:  log,
 	}
 }
@@ -143,6 +147,90 @@ func TestServerGivesUpTheFormerConnection(t *testing.T) {
 	}
 	if _, err := readRecords(stuck, Limits{}, func(k, v []byte) {}); err == nil {
 		t.Error("the former one ended well")
+	}
+}
+
+// dialFrom dials from another address of this machine.
+func dialFrom(t *testing.T, from, addr string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := d.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// twoSites serves red on 127.0.0.1 to 127.0.0.9, and blue elsewhere.
+func twoSites(t *testing.T, records func(site string) Snapshot) *Server {
+	srv := testServer(t, records)
+	srv.Site = func(a netip.Addr) (string, bool) {
+		if a.As4()[3] < 10 {
+			return "red", true
+		}
+		return "blue", true
+	}
+	return srv
+}
+
+// TestServerLimitsASite: a site whose nodes take their records slowly holds as many connections as it
+// may, and keeps no other site waiting.
+func TestServerLimitsASite(t *testing.T) {
+	srv := twoSites(t, func(site string) Snapshot {
+		if site == "blue" {
+			return numbered(10)
+		}
+		return numbered(200_000) // more than the sockets hold
+	})
+	addr := serve(t, srv)
+	for _, from := range []string{"127.0.0.1", "127.0.0.2"} {
+		stuck := dialFrom(t, from, addr)
+		if _, err := stuck.Write(appendRequest(nil, "red")); err != nil {
+			t.Fatal(err)
+		}
+		if err := readReply(stuck); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Fetch(t.Context(), dialFrom(t, "127.0.0.3", addr), "red", Limits{}, nil); err == nil {
+		t.Error("a third is served")
+	}
+	if n, err := Fetch(t.Context(), dialFrom(t, "127.0.0.10", addr), "blue", Limits{}, func(_, _ []byte) {}); n != 10 || err != nil {
+		t.Errorf("blue has %d records, %v", n, err)
+	}
+	if st := srv.Quota.Stats("red"); st.Answered != 2 || st.Busy != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestServerRefusesASiteThatAsksTooOften: after a burst it costs no snapshot of the flows any more.
+func TestServerRefusesASiteThatAsksTooOften(t *testing.T) {
+	var snapshots atomic.Int64
+	srv := twoSites(t, func(site string) Snapshot {
+		if site == "red" {
+			snapshots.Add(1)
+		}
+		return numbered(3)
+	})
+	now := time.Unix(1000, 0)
+	srv.Quota = quota.New(quota.Config{AtOnce: atOnce, Burst: burst, Every: burstEvery, Now: func() time.Time { return now }})
+	addr := serve(t, srv)
+	refused := 0
+	for range burst + 20 {
+		_, err := Fetch(t.Context(), dial(t, addr), "red", Limits{}, func(_, _ []byte) {})
+		switch {
+		case errors.Is(err, ErrRefused):
+			refused++
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	if n := snapshots.Load(); n != burst || refused != 20 {
+		t.Errorf("%d snapshots, %d refused", n, refused)
+	}
+	if n, err := Fetch(t.Context(), dialFrom(t, "127.0.0.10", addr), "blue", Limits{}, func(_, _ []byte) {}); n != 3 || err != nil {
+		t.Errorf("blue has %d records, %v", n, err)
 	}
 }
 

@@ -8,8 +8,12 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/gateway/quiet"
+	"github.com/onewaylink/gw/gateway/quota"
 )
 
 // Server gives records to the gateways of other sites.
@@ -19,17 +23,32 @@ type Server struct {
 	Site func(netip.Addr) (site string, ok bool)
 	// Records returns the records that concern a site.
 	Records func(site string) Snapshot
+	// Quota limits the requests of each site; see NewQuota.
+	Quota *quota.Limiter
 	// Limits bound each answer. What goes over them is left out.
 	Limits Limits
 	Logger hclog.Logger
 }
 
-// Run serves what l accepts until ctx ends or l is closed, and closes l. A node
-// that comes again while it is being served has lost its former connection, as
-// one that was killed has, so that one is given up first. No peer can make this
-// gateway hold more than one copy of its records.
+// The limits of a site. Each of the two nodes of a pair may fetch at a time, so that a site makes this
+// gateway hold two copies of its records at most. A gateway fetches when it starts or takes over, and
+// again every 2 s, five times, if that fails.
+const (
+	atOnce     = 2
+	burst      = 16
+	burstEvery = 2 * time.Second
+)
+
+// NewQuota returns the limits of a site's requests for records.
+func NewQuota() *quota.Limiter {
+	return quota.New(quota.Config{AtOnce: atOnce, Burst: burst, Every: burstEvery})
+}
+
+// Run serves what l accepts until ctx ends or l is closed, and closes l. When a
+// node connects again while it is being served, as one does that was killed, Run
+// first ends its former connection.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	log := s.Logger.Named("records")
+	log := quiet.New(quiet.Config{Logger: s.Logger.Named("records")})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer closeWith(ctx, l)()
@@ -38,6 +57,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	wg.Go(func() { log.Run(ctx) })
 	former := make(map[netip.Addr]func()) // ends the answer to an address and waits for that
 	for {
 		conn, err := l.Accept()
@@ -54,31 +74,42 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		site, ok := s.Site(addr)
 		if !ok {
 			conn.Close()
-			log.Warn("refused flow records to a stranger", "address", addr)
+			log.Warn("stranger", "refused flow records to an address of no linked site", "address", addr)
 			continue
 		}
 		if end := former[addr]; end != nil {
 			end()
+		}
+		leave, ok := s.Quota.Enter(site)
+		if !ok {
+			conn.Close()
+			log.Warn("busy "+site, "refused flow records: too many requests of the site at a time", "address", addr, "site", site)
+			continue
 		}
 		one, cancelOne := context.WithCancel(ctx)
 		done := make(chan struct{})
 		former[addr] = func() { cancelOne(); <-done }
 		wg.Go(func() {
 			defer close(done)
+			defer leave()
 			defer cancelOne()
 			n, err := s.Serve(one, conn, site)
 			if err != nil {
-				log.Warn("flow records were not handed over", "address", addr, "site", site, "error", err)
+				level := hclog.Warn
+				if errors.Is(err, io.EOF) {
+					level = hclog.Debug // gw ping connects, and sends nothing
+				}
+				log.Log(level, "failed "+site, "flow records were not handed over", "address", addr, "site", site, "error", err)
 				return
 			}
-			log.Info("flow records handed over", "address", addr, "site", site, "records", n)
+			log.Info("done "+site, "flow records handed over", "address", addr, "site", site, "records", n)
 		})
 	}
 }
 
 // Serve answers one fetch on conn by a node of site and closes conn. It returns
-// how many records were sent. All that is sent is gathered before: a slow peer
-// must not hold up the flow table.
+// how many records were sent. It gathers them all before it sends the first: a
+// slow peer must not hold up the flow table.
 func (s *Server) Serve(ctx context.Context, conn net.Conn, site string) (int, error) {
 	defer conn.Close()
 	lim := s.Limits.withDefaults()
@@ -103,6 +134,8 @@ func (s *Server) serve(conn net.Conn, site string, lim Limits) (int, error) {
 		return 0, err
 	case asked != site:
 		st, err = statusRefused, fmt.Errorf("%w: it asked for those of site %q", ErrRefused, asked)
+	case !s.Quota.Spend(site):
+		st, err = statusRefused, fmt.Errorf("%w: the site asks too often", ErrRefused)
 	}
 	if st != statusFine {
 		if _, err := conn.Write(appendReply(nil, st)); err == nil {
