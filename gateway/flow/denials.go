@@ -46,7 +46,7 @@ func (t *Table) attempt(r wire.Reason, pkt *wire.Packet, fromHost bool) bool {
 		// The gateway of the other site has judged its hosts' packets before it sent them. From this
 		// site's hosts these are multicast and mistakes of routing.
 		return !fromHost
-	case wire.NoFlow, wire.Grace:
+	case wire.NoFlow, wire.Grace, wire.Unconfirmed:
 		// A scan with ACK or FIN opens no flow and is never denied. A late packet of a connection
 		// that policy allows is none.
 		return !fromHost && !t.allowed(pkt)
