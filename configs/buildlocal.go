@@ -41,6 +41,7 @@ const maxSocketPath = 107
 func (b *builder) local(opt Options) {
 	raw := b.raw.local
 	l := &b.cfg.Local
+	l.Answers = AnswersVerdict
 	l.TUN = TUN{Name: defaultTUNName, MTU: defaultMTU, Driver: DriverOffload}
 	l.Log = Log{Level: defaultLogLevel}
 	l.Capture = Capture{Memory: defaultCapture}
@@ -67,6 +68,13 @@ func (b *builder) local(opt Options) {
 	}
 	if f := raw.check; f != nil {
 		l.Check = f.on
+	}
+	if t := raw.answers; t != nil {
+		answers := []string{string(AnswersVerdict), string(AnswersFull)}
+		if !slices.Contains(answers, t.s) {
+			b.errorAt(t.at, unknownHint(t.s, answers, "answers"), "unknown answers %q", t.s)
+		}
+		l.Answers = Answers(t.s)
 	}
 	if n := raw.listenPort; n != nil {
 		if n.n < 0 || n.n > math.MaxUint16 {

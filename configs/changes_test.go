@@ -64,6 +64,8 @@ func TestEveryFieldIsClassified(t *testing.T) {
 			*x = ModeRoute
 		case *Driver:
 			*x = DriverOffload
+		case *Answers:
+			*x = AnswersVerdict
 		case *[]string:
 			*x = append(*x, "x")
 		case *[]netip.Addr:

@@ -181,6 +181,7 @@ type Local struct {
 	LAN            string // interface toward the site's hosts; "" when not told
 	ListenPort     uint16 // UDP; 0 lets the kernel choose
 	Check          bool   // each segment of a relay is held against what the other database has said
+	Answers        Answers
 	TUN            TUN
 	Status         Status
 	Audit          Audit
@@ -188,6 +189,15 @@ type Local struct {
 	Capture        Capture
 	Limits         Limits
 }
+
+// Answers is what this node tells other sites' gateways about a packet that they trace.
+type Answers string
+
+// The answers.
+const (
+	AnswersVerdict Answers = "verdict" // whether it passes here
+	AnswersFull    Answers = "full"    // also the rule, its place in the file, the state and the sizes
+)
 
 // Driver names a way to drive the host's TUN device.
 type Driver string

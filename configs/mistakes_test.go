@@ -157,6 +157,7 @@ func TestMistakes(t *testing.T) {
 		{"limit too low", "flows     = 1000", "flows = 5", []string{`site.hcl:62,13: limits flows of 5`}},
 		{"no limit", "relays    = 20", "relays = 0", []string{`site.hcl:63,14: limits relays of 0`}},
 		{"log level", "\"debug\"", "\"debugg\"", []string{`site.hcl:56,13: unknown log level "debugg"`}},
+		{"answers", "\"full\"", "\"all\"", []string{`site.hcl:68,13: unknown answers "all"`}},
 		{"empty path", "\"/srv/gw\"", "\"\"", []string{`site.hcl:43,17: state_dir is empty`}},
 
 		// The parser's own, and its limits.

@@ -68,6 +68,7 @@ type rawLocal struct {
 	lan            *text
 	listenPort     *number
 	check          *toggle
+	answers        *text
 	tunName        *text
 	tunMTU         *number
 	tunDriver      *text
@@ -210,6 +211,7 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		lan:            d.text(m.content, "lan", "eth0"),
 		listenPort:     d.number(m.content, "listen_port", "51820"),
 		check:          d.toggle(m.content, "check"),
+		answers:        d.text(m.content, "answers", "verdict"),
 		tunName:        d.text(tun, "name", "gw0"),
 		tunMTU:         d.number(tun, "mtu", "1420"),
 		tunDriver:      d.text(tun, "driver", "offload"),

@@ -171,6 +171,13 @@ local {
   # happen; switch it on to be sure, or when told to. Default false: it costs time.
   check = false
 
+  # What `gw trace` on another site may learn from this node: "verdict" is whether
+  # a packet passes here, "full" adds the rule with its place in the file, the
+  # state of the connection and sizes. Default "verdict": where a site is expected
+  # to be broken into one day, it must not read this site's policy. The node's own
+  # site always gets the full answer.
+  answers = "verdict"
+
   # The tunnel device.
   tun {
     # Its name. Default "gw0". Change it to run several gateways on one host.

@@ -57,7 +57,7 @@ var rootSchema = &bodySchema{
 		}},
 		{name: "local", body: &bodySchema{
 			where: "the local block",
-			attrs: []string{"private_key_file", "state_dir", "socket", "lan", "listen_port", "check"},
+			attrs: []string{"private_key_file", "state_dir", "socket", "lan", "listen_port", "check", "answers"},
 			blocks: []blockSchema{
 				{name: "tun", body: &bodySchema{
 					where: "the tun block",

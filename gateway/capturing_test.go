@@ -9,10 +9,13 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -44,6 +47,9 @@ func judged(t *testing.T) *Gateway {
 		Self: c.Self.Site, Sites: flowSites(c), Voice: c.SelfNode().Addresses, MTU: 1420, Judge: j,
 		Now: func() time.Duration { return time.Since(start) },
 	})
+	g.started, g.denials = start, denials.New(len(c.Sites))
+	c.Local.Answers = configs.AnswersFull
+	g.running.Store(&c)
 	g.path = flow.NewPath(g.table, noHost{})
 	g.path.SetSite(1, flow.SiteState{Up: true, MTU: 1400, WAN: true})
 	return g
@@ -123,7 +129,7 @@ func TestCaptureRefusals(t *testing.T) {
 // TestTraceHere: what a node says of a packet, and that it answers another site's node
 // about nothing but packets between the two.
 func TestTraceHere(t *testing.T) {
-	tr := &tracing{judged(t)}
+	tr := &tracing{gw: judged(t)}
 	out, err := tr.trace(t.Context(), flow.Probe{Proto: wire.ProtoTCP, Source: redDB, Destination: grayDB})
 	if err != nil {
 		t.Fatal(err)
@@ -174,13 +180,73 @@ func TestTraceHere(t *testing.T) {
 	}
 }
 
+// TestTraceTellsOtherSitesTheVerdictOnly: by default another site's node learns whether a packet passes
+// and whether policy denies it: no rule, no file, no state, no size. What it asks about and is denied
+// counts as its attempts. The sibling learns all.
+func TestTraceTellsOtherSitesTheVerdictOnly(t *testing.T) {
+	tr := &tracing{gw: judged(t)}
+	g := tr.gw
+	g.cfg.Local.Answers = configs.AnswersVerdict
+	g.running.Store(&g.cfg)
+	answer := func(site string, q traceQuestion) (a traceAnswer, text string) {
+		t.Helper()
+		body, err := json.Marshal(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err = tr.answer(t.Context(), site, kindTrace, body); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(body, &a); err != nil {
+			t.Fatal(err)
+		}
+		return a, string(body)
+	}
+	to := func(port uint16) traceQuestion {
+		dst := netip.AddrPortFrom(redDB.Addr(), port)
+		return traceQuestion{Packets: [][]byte{wiretest.TCP{Src: grayDB, Dst: dst, Flags: wiretest.SYN, Options: []byte{2, 4, 5, 0xb4}}.Packet()}}
+	}
+	want := status.TraceStep{Node: "red-1", Site: "red", From: "link", Verdict: status.TracePasses, VerdictOnly: true, Answers: []string{}}
+	a, text := answer("gray", to(redDB.Port()))
+	if !reflect.DeepEqual(a.Step, want) || strings.Contains(text, "replication") || strings.Contains(text, ".hcl") {
+		t.Errorf("what passes: %s", text)
+	}
+	want.Verdict, want.Reason = status.TraceDropped, "denied"
+	for port := range uint16(2000) {
+		if a, text = answer("gray", to(6000+port)); !reflect.DeepEqual(a.Step, want) {
+			t.Fatalf("what is denied: %s", text)
+		}
+	}
+	seen := g.denials.Counts()
+	if len(seen) != 1 || seen[0].Site != 1 || seen[0].Reason != reasonQuestion || seen[0].Packets != 2000 {
+		t.Errorf("2,000 probed ports are seen as %+v", seen)
+	}
+	// The packets that would leave toward the other site are needed there.
+	g.cfg.Rules[0].From, g.cfg.Rules[0].To = g.cfg.Rules[0].To, g.cfg.Rules[0].From
+	j, err := newJudge(g.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.table.SetJudge(j)
+	out := flow.Probe{Proto: wire.ProtoTCP, Source: netip.AddrPortFrom(redDB.Addr(), 40000), Destination: netip.AddrPortFrom(grayDB.Addr(), 5432)}
+	if a, text = answer("gray", traceQuestion{Probe: &out}); len(a.Packets) != 1 || a.Step.Rule != "" || a.Step.Verdict != status.TracePasses {
+		t.Errorf("what leaves: %s", text)
+	}
+	if a, text = answer("red", traceQuestion{Packets: a.Packets, FromHost: true}); a.Step.Rule != "replication" || a.Step.VerdictOnly {
+		t.Errorf("the sibling: %s", text)
+	}
+	if n := g.denials.Counts()[0].Packets; n != 2000 {
+		t.Errorf("%d attempts after questions about what passes", n)
+	}
+}
+
 // FuzzTraceQuestion: another gateway may say what it likes.
 func FuzzTraceQuestion(f *testing.F) {
 	f.Add([]byte(`{"packets":["RQAAKA=="]}`))
 	f.Add([]byte(`{"probe":{"Proto":6,"Source":"10.77.1.10:0","Destination":"10.77.2.10:5432","Size":1500}}`))
 	f.Add([]byte(`{"probe":{"Proto":1,"Source":"10.77.1.10:0","Destination":"10.77.2.10:0","Size":-1}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		tr := &tracing{judged(t)}
+		tr := &tracing{gw: judged(t)}
 		b, err := tr.answer(t.Context(), "gray", kindTrace, body)
 		if err != nil {
 			return

@@ -11,16 +11,21 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/ask"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // tracing says what would become of a packet, here and on the other site's node.
-type tracing struct{ gw *Gateway }
+type tracing struct {
+	gw    *Gateway
+	quota *quota.Limiter // of what other sites ask
+}
 
 // kindTrace is the question that one gateway asks another.
 const kindTrace = "trace"
@@ -48,7 +53,7 @@ type traceAnswer struct {
 
 // newTracing adds the answer to the control socket.
 func newTracing(g *Gateway) *tracing {
-	t := &tracing{g}
+	t := &tracing{gw: g, quota: ask.NewQuota()}
 	g.control.Handle("GET /v1/trace", http.HandlerFunc(t.serveControl))
 	return t
 }
@@ -59,7 +64,7 @@ func (t *tracing) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &ask.Server{Site: t.gw.restorer.siteAt, Answer: t.answer, Logger: t.gw.log}
+	s := &ask.Server{Site: t.gw.restorer.siteAt, Answer: t.answer, Quota: t.quota, Logger: t.gw.log}
 	return s.Run(ctx, l)
 }
 
@@ -305,7 +310,42 @@ func (t *tracing) answer(_ context.Context, site, kind string, body []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
+	if asker := siteIndex(t.gw.cfg, site); asker != t.gw.cfg.Self.Site {
+		t.noteDenied(asker, &q, &a)
+		if t.gw.running.Load().Local.Answers != configs.AnswersFull {
+			a.Step = verdictOnly(&a.Step)
+		}
+	}
 	return json.Marshal(a)
+}
+
+// noteDenied counts an answered question as an attempt of the site that asked, where policy denies the
+// packet: a scan by questions is as visible as one by packets.
+func (t *tracing) noteDenied(asker int, q *traceQuestion, a *traceAnswer) {
+	if !prohibited(a.Step.Reason) {
+		return
+	}
+	proto, source, destination := a.Probe.Proto, a.Probe.Source, a.Probe.Destination
+	var p wire.Packet
+	if len(q.Packets) > 0 && wire.Parse(&p, q.Packets[0]) == wire.OK {
+		proto, source, destination = p.Proto, netip.AddrPortFrom(p.Src(), p.SrcPort), netip.AddrPortFrom(p.Dst(), p.DstPort)
+	}
+	t.gw.noteDeniedQuestion(asker, proto, source, destination)
+}
+
+// prohibited reports whether a step's reason is that policy denies the packet.
+func prohibited(reason string) bool {
+	return reason == wire.Denied.String() || reason == wire.Revoked.String()
+}
+
+// verdictOnly is what another site learns of a step by default: whether the packet passes and whether
+// policy denies it. No rule, no file, no state, no size.
+func verdictOnly(s *status.TraceStep) status.TraceStep {
+	out := status.TraceStep{Node: s.Node, Site: s.Site, From: s.From, To: s.To, Carrier: s.Carrier, Verdict: s.Verdict, VerdictOnly: true}
+	if prohibited(s.Reason) {
+		out.Reason = wire.Denied.String()
+	}
+	return out
 }
 
 var errNotYours = errors.New("it answers only about packets between the two sites: ask a node of one of them")

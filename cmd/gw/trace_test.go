@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,14 @@ func TestTraceText(t *testing.T) {
 	farDenied.Steps[1] = status.TraceStep{
 		Node: "red-1", Site: "red", From: "link", Verdict: status.TraceDropped, Reason: "denied", MTU: 1420, Answers: []string{"administratively prohibited"},
 	}
+	withheld := traced()
+	withheld.Steps[1] = status.TraceStep{Node: "red-1", Site: "red", From: "link", Verdict: status.TracePasses, VerdictOnly: true}
+	withheldDenied := traced()
+	withheldDenied.Verdict = status.TraceDropped
+	withheldDenied.Steps[1] = status.TraceStep{Node: "red-1", Site: "red", From: "link", Verdict: status.TraceDropped, Reason: "denied", VerdictOnly: true}
+	withheldDropped := withheldDenied
+	withheldDropped.Steps = slices.Clone(withheldDenied.Steps)
+	withheldDropped.Steps[1].Reason = ""
 	noRoute := traced()
 	noRoute.Verdict = status.TraceDropped
 	noRoute.Destination = netip.MustParseAddr("192.0.2.7")
@@ -88,6 +97,9 @@ func TestTraceText(t *testing.T) {
 		{"trace-passes.txt", traced(), 0},
 		{"trace-denied.txt", denied, 1},
 		{"trace-far-denied.txt", farDenied, 1},
+		{"trace-withheld.txt", withheld, 0},
+		{"trace-withheld-denied.txt", withheldDenied, 1},
+		{"trace-withheld-dropped.txt", withheldDropped, 1},
 		{"trace-no-route.txt", noRoute, 1},
 		{"trace-too-big.txt", tooBig, 1},
 		{"trace-unknown.txt", known, 1},

@@ -21,6 +21,7 @@ var mends = map[string]string{
 	"too-big":         "the sender is told to send less at once; see the path MTU in gw status, and whether the host heeds ICMP",
 	"no-flow":         "this node does not know the connection: it has to be opened anew",
 	"grace":           "this node has just started and waits for the records of connections: try again in half a minute",
+	"unconfirmed":     "this node has the connection from the other site only, and its host has not confirmed it yet: try again in a few seconds",
 	"out-of-window":   "it does not fit the connection as this node knows it: see gw conns",
 	"out-of-state":    "the connection has not got that far: see gw conns",
 	"table-full":      "the flow table is full: see gw conns for who fills it",
@@ -56,7 +57,7 @@ func verdictStyle(v status.TraceVerdict) style {
 func traceStepText(p *printer, s *status.TraceStep, dropped bool) {
 	verdict := string(s.Verdict)
 	switch {
-	case s.Verdict == status.TraceDropped:
+	case s.Verdict == status.TraceDropped && s.Reason != "":
 		verdict += ": " + s.Reason
 	case s.Verdict == status.TraceUnknown:
 		verdict += ": " + s.Unknown
@@ -89,13 +90,22 @@ func traceStepText(p *printer, s *status.TraceStep, dropped bool) {
 	if s.Mode != "" {
 		p.field("carried", joinNotEmpty(": ", s.Mode, s.Why))
 	}
-	if s.Verdict != status.TraceUnknown && s.PassedTo == "" {
+	if s.Verdict != status.TraceUnknown && s.PassedTo == "" && !s.VerdictOnly {
 		p.field("size", sizeText(s))
 	}
 	for _, a := range s.Answers {
 		p.field("answer to the sender", a)
 	}
-	if mend := mends[s.Reason]; mend != "" && s.Verdict == status.TraceDropped {
+	switch mend := mends[s.Reason]; {
+	case s.VerdictOnly && s.Verdict == status.TraceDropped:
+		what := "dropped"
+		if s.Reason != "" {
+			what = "denied by policy"
+		}
+		p.alarm("what to do", fmt.Sprintf("%s at %s: ask %s's operator, or run gw trace on %s", what, s.Site, s.Site, s.Node))
+	case s.VerdictOnly:
+		p.field("details", fmt.Sprintf("only %s's operator sees them, by gw trace on %s", s.Site, s.Node))
+	case mend != "" && s.Verdict == status.TraceDropped:
 		p.alarm("what to do", mend)
 	}
 }

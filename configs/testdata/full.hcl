@@ -65,4 +65,5 @@ local {
     records   = 2
     audit     = 3
   }
+  answers = "full"
 }

@@ -44,6 +44,8 @@ type TraceStep struct {
 	Verdict TraceVerdict `json:"verdict"`
 	// Reason is why it is dropped, as in Status.Drops.
 	Reason string `json:"reason,omitempty"`
+	// VerdictOnly says that the node of another site has withheld everything else: see local.answers there.
+	VerdictOnly bool `json:"verdict_only,omitempty"`
 	// Unknown says why the node could not be asked.
 	Unknown string `json:"unknown,omitempty"`
 	// To is the site that it goes to by the link, and Carrier that site's node; both are empty for what goes to the host.
