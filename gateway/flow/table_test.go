@@ -36,6 +36,8 @@ func TestLimits(t *testing.T) {
 		g.want("one more", g.out(udp(limit, true)), wire.SiteFull)
 		for i := range limit / 4 {
 			g.want("the other site", g.in(udp(i, false)), wire.OK)
+			answer := wiretest.UDP(netip.AddrPortFrom(redDB.Addr(), 53), netip.AddrPortFrom(grayDB.Addr(), uint16(1000+i)), nil)
+			g.want("answer", g.out(answer), wire.OK) // a flow without one would give way in its shard
 		}
 		g.want("full", g.out(udp(limit, true)), wire.TableFull)
 		if st := g.table.Stats(); st.UDP != limit || st.Limit != limit {
