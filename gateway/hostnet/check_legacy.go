@@ -18,6 +18,7 @@ import (
 type legacyTables struct {
 	command           string // the program that changes them
 	names             string // the file in /proc that lists those in use
+	core, module      string // the kernel modules of all tables and of "filter"
 	domain, level     int    // of the socket to ask
 	iniface, outiface int    // offsets in an entry
 	proto             int    // the same, of the protocol
@@ -26,8 +27,8 @@ type legacyTables struct {
 }
 
 var (
-	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", unix.AF_INET, unix.SOL_IP, 16, 32, 80, 88, 112}
-	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 140, 168}
+	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", "ip_tables", "iptable_filter", unix.AF_INET, unix.SOL_IP, 16, 32, 80, 88, 112}
+	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", "ip6_tables", "ip6table_filter", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 140, 168}
 )
 
 // among says whether these are the tables of one of the IP versions.
@@ -100,19 +101,33 @@ func (t legacyTables) missing(device string) ([]string, error) {
 func (t legacyTables) filter() (info legacyInfo, entries []byte, err error) {
 	// To ask for a table makes it: ask only for one that is in use.
 	names, err := os.ReadFile("/proc/thread-self/net/" + t.names)
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return info, nil, nil
-	}
-	if err != nil {
+	case errors.Is(err, os.ErrPermission): // root alone may read the list
+		if !t.maybeUsed() {
+			return info, nil, nil
+		}
+	case err != nil:
 		return info, nil, err
-	}
-	if !slices.Contains(strings.Fields(string(names)), "filter") {
+	case !slices.Contains(strings.Fields(string(names)), "filter"):
 		return info, nil, nil
 	}
 	if info, entries, err = t.read(); err != nil {
 		return info, nil, fmt.Errorf("the table filter is in use and can't be read: %w", err)
 	}
 	return info, entries, nil
+}
+
+// maybeUsed reports whether the kernel has the table "filter", in this network namespace or in
+// another one: unless its module is not loaded. To ask for the table then makes at most an
+// empty one, and loads nothing.
+func (t legacyTables) maybeUsed() bool {
+	loaded := func(module string) bool {
+		_, err := os.Stat("/sys/module/" + module)
+		return err == nil
+	}
+	return loaded(t.module) || !loaded(t.core) // a core that is built in has the filter built in
 }
 
 // judge is missing for a table at hand.

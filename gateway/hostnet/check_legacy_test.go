@@ -3,10 +3,14 @@ package hostnet
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The files are what Linux 6.18 gives of a table "filter" without rules, its FORWARD policy
@@ -140,4 +144,26 @@ func readLegacy(t *testing.T, file string) (info legacyInfo, entries []byte) {
 		t.Fatal(err)
 	}
 	return info, b[n:]
+}
+
+// TestLegacyWithoutTheList: root alone may read which tables are in use. A service user with
+// CAP_NET_ADMIN and CAP_NET_RAW must come to the same findings.
+func TestLegacyWithoutTheList(t *testing.T) {
+	newSpace(t, "legacy").do(func() {
+		c := CheckConfig{Device: "gw0"}
+		want := checkLegacyFirewall(c, true, true)
+		as := func(id int) { // this thread; any user but root's lacks CAP_DAC_OVERRIDE
+			if err := errors.Join(syscall.Setfsgid(id), syscall.Setfsuid(id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		as(65534)
+		defer as(0)
+		if _, err := os.ReadFile("/proc/thread-self/net/ip_tables_names"); err == nil {
+			t.Fatal("this user may read the list of tables")
+		}
+		if diff := cmp.Diff(want, checkLegacyFirewall(c, true, true)); diff != "" {
+			t.Errorf("(-root +user):\n%s", diff)
+		}
+	})
 }
