@@ -67,10 +67,11 @@ func (c *doctorFlags) examine(env *env) (doctor.Report, error) {
 	err = control.NewClient(path).Get(ctx, "/v1/doctor", &r)
 	switch {
 	case errors.Is(err, control.ErrNotRunning) && len(c.Config) > 0:
-		return gateway.Examine(cfg, nil), nil
+		r, err = gateway.Examine(cfg, nil), nil
 	case errors.Is(err, control.ErrNotRunning):
 		return r, fmt.Errorf("%w; to look at the host alone: gw doctor -c /etc/gw", askError(err))
 	}
+	r.Checks = append(r.Checks, gateway.CheckClock())
 	return r, askError(err)
 }
 

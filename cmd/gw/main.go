@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/process"
 )
 
 // The exit codes, as `gw --help` tells them.
@@ -79,7 +80,13 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 // errSilent ends a command with exit code 1 when its output has said why.
 var errSilent = errors.New("the output has said why")
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	// Most commands hold a private key at some time.
+	if err := process.ForbidCore(); err != nil {
+		fmt.Fprintf(os.Stderr, "gw: a crash could write keys to a core file: %v; ulimit -c 0 forbids it\n", err)
+	}
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // run is the whole program, and returns its exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {

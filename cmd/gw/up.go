@@ -41,7 +41,7 @@ func (c *upCmd) Run(env *env) error {
 	say := func(what string, took time.Duration) {
 		fmt.Fprintf(env.stdout, "gw: %s (%s)\n", what, round(took))
 	}
-	cfg, diags := configs.Load(c.Config, configs.Options{KeyFile: c.Key})
+	cfg, diags := configs.Load(c.Config, c.options())
 	held, holdErr := gateway.Hold(cfg, !diags.HasErrors()) // before a mistake can end this
 	if len(held) > 0 && holdErr == nil {
 		say("held until the gateway carries it: "+prefixText(held), time.Since(start))
@@ -55,6 +55,7 @@ func (c *upCmd) Run(env *env) error {
 	if holdErr != nil {
 		log.Warn("packets for the other sites may take the default route until the gateway is up", "error", holdErr)
 	}
+	logMemory(log, process.SetMemoryLimit(memorySizes(cfg.Local)))
 	g, err := gateway.New(cfg, gateway.Options{
 		Version: versionText(), Milestone: say, Logger: log,
 		Load: func() (configs.Config, configs.Diagnostics) {
@@ -96,6 +97,27 @@ func (c *upCmd) Run(env *env) error {
 		return stopped(err)
 	}
 	return nil
+}
+
+// memorySizes are the limits that bound the memory of a gateway.
+func memorySizes(l configs.Local) process.Sizes {
+	return process.Sizes{
+		Flows: l.Limits.Flows, Relays: l.Limits.Relays,
+		Fragments: int64(l.Limits.Fragments), Capture: int64(l.Capture.Memory) << 20,
+	}
+}
+
+// logMemory logs the memory limit, and what to do if it is lower than local.limits need.
+func logMemory(log hclog.Logger, m process.MemoryLimit) {
+	log.Info("memory limit", "limit", m)
+	if m.Short <= 0 {
+		return
+	}
+	todo := "lower local.limits"
+	if m.From == process.FromGroup {
+		todo += ", or raise MemoryHigh and MemoryMax: systemctl edit gw"
+	}
+	log.Warn("local.limits need more memory than there is", "limited_by", m.From, "missing_mib", m.Short>>20, "to_do", todo)
 }
 
 // stopped says what to do about a gateway that has ended by itself.
