@@ -11,6 +11,7 @@ command -v ip   >/dev/null || need+=(iproute2)
 command -v nft >/dev/null || need+=(nftables)
 command -v tcpdump >/dev/null || need+=(tcpdump) # reads what gw capture writes
 command -v runuser >/dev/null || need+=(util-linux)
+command -v systemd-analyze >/dev/null || need+=(systemd) # what the unit may do; it need not run
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need+=(postgresql)
 ls /usr/lib/postgresql/*/bin/pgbench  >/dev/null 2>&1 || need+=(postgresql-contrib)
 want=$(awk '$1=="go"{print $2}' "$(dirname "$0")/../go.mod")

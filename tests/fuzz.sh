@@ -1,12 +1,30 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for a while: tests/fuzz.sh 5s
+# Runs fuzz targets beyond their seeds:
+#
+#   tests/fuzz.sh each TIME     every target of the module, each for TIME
+#   tests/fuzz.sh listed TIME   the targets of tests/fuzz.list, for TIME seconds together
+#
+# An input that fails goes to testdata/fuzz of its package: commit it, with the fix. Inputs that
+# reach new code stay in Go's build cache (`go env GOCACHE`) and are where the next run begins.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-time=${1:-5s}
-git grep -hoE --full-name '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' >/dev/null || exit 0
-git grep -lE '^func Fuzz' -- '*_test.go' | while read -r file; do
-	pkg=./$(dirname "$file")
-	grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | sed 's/^func //' | while read -r target; do
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$pkg"
-	done
-done
+
+each() { # as in the list
+	git grep -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:func (.*)$|./\1 \2|'
+}
+
+case ${1-} in
+each) targets=$(each) time=${2:-30s} ;;
+listed)
+	targets=$(grep -v '^#' tests/fuzz.list)
+	total=${2:-60s}
+	time=$((${total%s} / $(wc -l <<<"$targets")))s
+	;;
+*)
+	sed -n '2,8p' "$0" >&2
+	exit 2
+	;;
+esac
+while read -r pkg target; do
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$pkg" </dev/null
+done <<<"$targets"

@@ -23,6 +23,11 @@ func build(t *testing.T, dir, version string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make deb: %v\n%s", err, out)
 	}
+	sums := exec.Command("sha256sum", "--check", "--strict", "SHA256SUMS")
+	sums.Dir = "../../dist"
+	if out, err := sums.CombinedOutput(); err != nil || strings.Count(string(out), ": OK") != 2 {
+		t.Fatalf("SHA256SUMS, of the package and its SBOM: %v\n%s", err, out)
+	}
 	found, err := filepath.Glob("../../dist/gw_" + version + "_*.deb")
 	if err != nil || len(found) != 1 {
 		t.Fatalf("make deb: %v, %v", found, err)
@@ -34,8 +39,10 @@ func build(t *testing.T, dir, version string) {
 	if err := os.WriteFile(filepath.Join(dir, version+".deb"), b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(found[0]); err != nil {
-		t.Fatal(err)
+	for _, path := range []string{found[0], strings.TrimSuffix(found[0], ".deb") + ".cdx.json", "../../dist/SHA256SUMS"} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -60,6 +67,7 @@ func TestPackage(t *testing.T) {
 		m.run("test -f /etc/gw/site.hcl.example && systemctl start gw")
 		m.fails("systemctl is-active gw")
 		m.run("man -w gw && man -w gw-ha-drain && man -w gw.hcl")
+		m.run("cd /usr/share/doc/gw && test -s copyright -a -s THIRD-PARTY -a -s SECURITY.md -a -s security.md -a -s sbom.cdx.json")
 		m.run("bash -c '. /usr/share/bash-completion/completions/gw; complete -p gw'")
 	}
 

@@ -43,8 +43,8 @@ rm -rf etc/gw var/lib/gw
 for u in networking systemd-networkd systemd-networkd-wait-online systemd-udevd systemd-udev-trigger systemd-resolved systemd-timesyncd; do
 	ln -sfn /dev/null etc/systemd/system/$u.service
 done
-# As on any machine with systemd, which mounts a unit's credentials in a namespace of its own.
-mount --make-rshared .
+# systemd mounts a unit's credentials in a namespace of its own, from where they come here.
+mount --make-shared run
 export container=lab
 exec chroot . /lib/systemd/systemd --system --unit=basic.target --log-target=null --show-status=no
 `

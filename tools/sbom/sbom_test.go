@@ -41,8 +41,8 @@ func TestIdentify(t *testing.T) {
 func TestGateway(t *testing.T) {
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "gw")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "./cmd/gw")
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/gw") // as the lab does: it is in the cache
+	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
