@@ -1,0 +1,73 @@
+package house
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// root is the top of the repository.
+const root = "../.."
+
+// testFunctions returns the names of all test and fuzz functions, by package directory ("./ha").
+func testFunctions(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	all := map[string]map[string]bool{}
+	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			return err
+		}
+		dir := "./" + filepath.ToSlash(rel)
+		for _, decl := range parsed.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") && !strings.HasPrefix(f.Name.Name, "Fuzz") {
+				continue
+			}
+			if all[dir] == nil {
+				all[dir] = map[string]bool{}
+			}
+			all[dir][f.Name.Name] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestFuzzListIsTrue: `make fuzz-ci` would report no test for a target that is gone.
+func TestFuzzListIsTrue(t *testing.T) {
+	b, err := os.ReadFile(path.Join(root, "tests/fuzz.list"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, listed := testFunctions(t), 0
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		pkg, target, _ := strings.Cut(strings.TrimSpace(line), " ")
+		listed++
+		if !strings.HasPrefix(target, "Fuzz") || !known[pkg][target] {
+			t.Errorf("there is no fuzz target %q in %q", target, pkg)
+		}
+	}
+	if listed < 5 {
+		t.Errorf("%d targets are listed", listed)
+	}
+}
