@@ -60,6 +60,7 @@ type conn struct {
 	*gonet.TCPConn
 	ep     tcpip.Endpoint
 	closed atomic.Bool
+	ended  func() // called by Close; may be nil
 }
 
 var _ net.Conn = (*conn)(nil)
@@ -104,6 +105,9 @@ func (c *conn) SetLinger(sec int) error {
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
+	}
+	if c.ended != nil {
+		c.ended()
 	}
 	return errors.Join(c.TCPConn.SetDeadline(time.Unix(1, 0)), c.TCPConn.Close())
 }

@@ -66,6 +66,7 @@ type Config struct {
 type Stats struct {
 	Received uint64 // packets given to Inject
 	Dropped  uint64 // of these, for want of room or because they are no IP
+	Limited  uint64 // of these, and connections closed, because their node exceeded its share
 	Sent     uint64
 }
 
@@ -78,11 +79,19 @@ type Host struct {
 	link  *channel.Endpoint
 	v6    bool
 
+	shares *shares
+
 	mu   sync.Mutex // holds off Inject's sending while Close begins
-	in   chan *stack.PacketBuffer
+	in   chan inbound
 	done chan struct{} // closed by Close
 
-	received, dropped, sent atomic.Uint64
+	received, dropped, limited, sent atomic.Uint64
+}
+
+// inbound is a packet on its way in, and the node that sent it.
+type inbound struct {
+	pkt  *stack.PacketBuffer
+	from netip.Addr
 }
 
 // New returns a Host. gVisor starts its workers, one for each CPU, here already;
@@ -116,8 +125,8 @@ func New(cfg Config) (*Host, error) {
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
 		}),
 		link: channel.New(outQueue, uint32(cfg.MTU), ""),
-		v6:   v6,
-		in:   make(chan *stack.PacketBuffer, inQueue),
+		v6:   v6, shares: newShares(time.Now),
+		in:   make(chan inbound, inQueue),
 		done: make(chan struct{}),
 	}
 	if err := h.configure(); err != nil {
@@ -170,7 +179,8 @@ func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
 // waits: what there is no room for is dropped and counted, as on any network.
 func (h *Host) Inject(pkt []byte) {
 	h.received.Add(1)
-	if len(pkt) == 0 || pkt[0]>>4 != 4 && pkt[0]>>4 != 6 {
+	from, syn, ok := sourceOf(pkt)
+	if !ok {
 		h.dropped.Add(1)
 		return
 	}
@@ -180,7 +190,11 @@ func (h *Host) Inject(pkt []byte) {
 		h.dropped.Add(1)
 		return
 	}
-	h.in <- stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(pkt)})
+	if !h.shares.enqueue(from, syn) {
+		h.limited.Add(1)
+		return
+	}
+	h.in <- inbound{stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(pkt)}), from}
 }
 
 // Run carries packets in and out until ctx ends.
@@ -201,7 +215,9 @@ func (h *Host) Run(ctx context.Context) error {
 func (h *Host) runIn(ctx context.Context) {
 	for {
 		select {
-		case pkt := <-h.in:
+		case in := <-h.in:
+			pkt := in.pkt
+			h.shares.dequeue(in.from)
 			protocol := ipv4.ProtocolNumber
 			if b, _ := pkt.Data().PullUp(1); b[0]>>4 == 6 {
 				protocol = ipv6.ProtocolNumber
@@ -242,7 +258,7 @@ func (h *Host) isClosed() bool {
 
 // Stats returns a snapshot.
 func (h *Host) Stats() Stats {
-	return Stats{Received: h.received.Load(), Dropped: h.dropped.Load(), Sent: h.sent.Load()}
+	return Stats{Received: h.received.Load(), Dropped: h.dropped.Load(), Limited: h.limited.Load(), Sent: h.sent.Load()}
 }
 
 // Close ends every connection and listener and waits for the stack's workers.
@@ -263,7 +279,7 @@ func (h *Host) Close() error {
 	h.stack.Destroy()
 	h.link.Close()
 	for len(h.in) > 0 {
-		(<-h.in).DecRef()
+		(<-h.in).pkt.DecRef()
 	}
 	return nil
 }

@@ -381,8 +381,10 @@ func TestInjectDropsWhenFull(t *testing.T) {
 	}
 	h.Inject(nil)
 	h.Inject([]byte("hello"))
-	for range inQueue + 10 { // nobody runs it
-		h.Inject(bytes.Repeat([]byte{0x45}, 40))
+	for i := range inQueue + 10 { // nobody runs it
+		b := bytes.Repeat([]byte{0x45}, 40)
+		b[15] = byte(i % 8) // of 8 nodes
+		h.Inject(b)
 	}
 	if st := h.Stats(); st.Received != inQueue+12 || st.Dropped != 12 {
 		t.Errorf("%+v", st)

@@ -23,7 +23,7 @@ const backlog = 16
 type listener struct {
 	ep    tcpip.Endpoint
 	wq    *waiter.Queue
-	host  <-chan struct{} // closed with the Host
+	host  *Host
 	close func() error
 	done  chan struct{}
 	addr  net.Addr
@@ -40,7 +40,7 @@ func (h *Host) Listen(port uint16) (net.Listener, error) {
 	}
 	l := &listener{
 		wq:   new(waiter.Queue),
-		host: h.done,
+		host: h,
 		done: make(chan struct{}),
 		addr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(all, port)),
 	}
@@ -74,19 +74,22 @@ func (l *listener) Accept() (net.Conn, error) {
 		select {
 		case <-l.done:
 			return nil, fmt.Errorf("accept: %w", net.ErrClosed)
-		case <-l.host:
+		case <-l.host.done:
 			return nil, fmt.Errorf("accept: %w", net.ErrClosed)
 		default:
 		}
 		ep, wq, err := l.ep.Accept(nil)
 		if err == nil {
-			return newConn(wq, ep), nil
+			if c := l.admit(newConn(wq, ep)); c != nil {
+				return c, nil
+			}
+			continue
 		}
 		if _, ok := err.(*tcpip.ErrWouldBlock); !ok {
 			select {
 			case <-l.done: // in between
 				continue
-			case <-l.host:
+			case <-l.host.done:
 				continue
 			default:
 				return nil, fmt.Errorf("accept: %s", err)
@@ -95,9 +98,24 @@ func (l *listener) Accept() (net.Conn, error) {
 		select {
 		case <-ready:
 		case <-l.done:
-		case <-l.host:
+		case <-l.host.done:
 		}
 	}
+}
+
+// admit returns the connection, or nil where its node has too many: then it is reset.
+func (l *listener) admit(c *conn) net.Conn {
+	var from netip.Addr
+	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		from = ap.Addr().Unmap()
+	}
+	if !l.host.shares.accept(from) {
+		l.host.limited.Add(1)
+		c.ep.Abort()
+		return nil
+	}
+	c.ended = func() { l.host.shares.closed(from) }
+	return c
 }
 
 func (l *listener) Close() error   { return l.close() }

@@ -89,12 +89,27 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// abort ends a connection and discards what the peer has not taken.
+func abort(conn net.Conn) {
+	if l, ok := conn.(lingerer); ok {
+		l.SetLinger(0)
+	}
+	conn.Close()
+}
+
+// lingerer is what TCP connections of package net and of netstack have.
+type lingerer interface {
+	SetLinger(sec int) error
+}
+
+var _ lingerer = (*net.TCPConn)(nil)
+
 // serve answers one question and closes conn.
 func (s *Server) serve(ctx context.Context, conn net.Conn, site string) error {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, Within)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer context.AfterFunc(ctx, func() { abort(conn) })()
 	kind, body, err := readQuestion(conn)
 	st, out := statusFine, []byte(nil)
 	switch {
