@@ -13,6 +13,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/ask"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/records"
 )
 
@@ -104,6 +105,7 @@ func (a *Attacker) serveRecords(ctx context.Context) error {
 				}
 			}
 		},
+		Quota:  quota.New(quota.Config{AtOnce: 16, Burst: 1 << 20, Every: time.Millisecond}),
 		Logger: hclog.NewNullLogger(),
 	}
 	if err := s.Run(ctx, l); err != nil && !errors.Is(err, context.Canceled) {

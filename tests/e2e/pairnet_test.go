@@ -27,6 +27,9 @@ type pairSetup struct {
 	impaired                    bool
 	pair                        string // attributes of each pair block
 	mode                        string // of the policy; route if empty
+	// third describes a site beside the two, whose node runs on gray's second gateway: blocks
+	// of site.hcl, and rules.
+	third func(*lab.Lab) (blocks, rules string)
 }
 
 // newPairNetwork builds the lab and writes one site.hcl for all nodes.
@@ -44,11 +47,15 @@ func newPairNetwork(t testing.TB, s pairSetup) *pairNetwork {
 		lc.Gray = lab.SiteConfig{Gateways: 2, FloatingRouter: true}
 	}
 	lc.Red.Databases, lc.Gray.Databases = s.redDatabases, s.grayDatabases
+	grayNodes := lc.Gray.Gateways
+	if s.third != nil {
+		grayNodes, lc.Gray.Gateways = 1, 2
+	}
 	n := &pairNetwork{Lab: lab.Start(t, lc)}
 	for i, h := range n.Red.Gateways {
 		n.red = append(n.red, newNode(t, n.Lab, h, fmt.Sprintf("red-%d", i+1), bin, lab.NewKey()))
 	}
-	for i, h := range n.Gray.Gateways {
+	for i, h := range n.Gray.Gateways[:max(1, grayNodes)] {
 		n.gray = append(n.gray, newNode(t, n.Lab, h, fmt.Sprintf("gray-%d", i+1), bin, lab.NewKey()))
 	}
 	var text strings.Builder
@@ -71,7 +78,11 @@ func newPairNetwork(t testing.TB, s pairSetup) *pairNetwork {
 	}
 	site(n.Red, n.red, false, s.pair)
 	site(n.Gray, n.gray, true, s.pair)
-	fmt.Fprintf(&text, "link \"red\" \"gray\" {\n  initiator = \"red\"\n}\npolicy {%s\n}\n", relayPolicy(cmp.Or(s.mode, modeRoute)))
+	blocks, rules := "", ""
+	if s.third != nil {
+		blocks, rules = s.third(n.Lab)
+	}
+	fmt.Fprintf(&text, "link \"red\" \"gray\" {\n  initiator = \"red\"\n}\n%s\npolicy {%s\n%s\n}\n", blocks, relayPolicy(cmp.Or(s.mode, modeRoute)), rules)
 	for _, nd := range n.nodes() {
 		// Four gateways and the load share a few cores, and a sibling that gets none
 		// for dead_after counts as dead.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -171,7 +172,9 @@ func (n *network) writeAmidKills(t *testing.T, banks []*bank) {
 // the test's own goroutine.
 func (b *bank) write(t *testing.T, through *atomic.Bool) {
 	for !through.Load() {
-		r, err := lab.Pgbench(t.Context(), b.writer.Namespace, lab.DSN(b.writes, b.name), "-n", "-c", "8", "-T", fmt.Sprintf("%.0f", pgRound.Seconds()))
+		ctx, cancel := context.WithTimeout(t.Context(), pgRound+standstill)
+		r, err := lab.Pgbench(ctx, b.writer.Namespace, lab.DSN(b.writes, b.name), "-n", "-c", "8", "-T", fmt.Sprintf("%.0f", pgRound.Seconds()))
+		cancel()
 		if err != nil || r.Failed != 0 {
 			t.Errorf("the writers of the bank at %s: %d failures, %v", b.writes, r.Failed, err)
 			return
