@@ -2,10 +2,12 @@ package quiet
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -136,6 +138,28 @@ func TestLogDoesNotChangeItsArguments(t *testing.T) {
 	if full := args[:4]; full[2] != nil {
 		t.Errorf("the Logger wrote %v into the caller's slice", full[2])
 	}
+}
+
+func TestRunFlushes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := New(Config{Logger: hclog.New(&hclog.LoggerOptions{Output: &out, DisableTime: true}), Burst: 1, Every: time.Minute})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- l.Run(ctx) }()
+		for i := range 3 {
+			l.Info("key", "line", "n", i)
+		}
+		time.Sleep(2 * time.Minute) // on the bubble's clock
+		synctest.Wait()
+		if got := out.String(); got != "[INFO]  line: n=0\n[INFO]  line: n=2 suppressed=1\n" {
+			t.Errorf("wrote %q", got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestConcurrentUse(t *testing.T) {
