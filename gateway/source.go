@@ -87,6 +87,7 @@ func linkStatus(p link.PeerStatus) status.Link {
 	if len(p.Duplicate) > 0 {
 		l.Duplicates = append(l.Duplicates, status.Duplicate{Node: p.Node, Endpoints: p.Duplicate})
 	}
+	l.DifferencesOmitted = p.Omitted
 	for _, d := range p.Differences {
 		l.Differences = append(l.Differences, status.Difference{
 			Attribute: d.Attribute, Kind: status.DifferenceKind(d.Kind), Fatal: d.Fatal,

@@ -162,7 +162,7 @@ func differencesText(p *printer, l *status.Link) {
 	for _, d := range l.Differences {
 		fatal = fatal || d.Fatal
 	}
-	p.alarm("configurations differ", fmt.Sprintf("%s here and on %s", plural(len(l.Differences), "setting"), l.Peer))
+	p.alarm("configurations differ", fmt.Sprintf("%s here and on %s", plural(len(l.Differences)+l.DifferencesOmitted, "setting"), l.Peer))
 	for _, d := range l.Differences {
 		how := kindText(d.Kind, l.Peer)
 		if d.Fatal {

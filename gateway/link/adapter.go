@@ -39,7 +39,7 @@ type adapter struct {
 	grams   func(node string, port uint16, payload []byte)
 	mtu     int
 	own     map[netip.Addr]bool
-	site    string // this node's
+	site    string               // this node's
 	nodes   map[netip.Addr]*peer // by the nodes' own addresses
 
 	outbound, inbound *bind.Gate

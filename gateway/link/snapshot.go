@@ -1,6 +1,7 @@
 package link
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type PeerStatus struct {
 	Version        string // of the peer's software
 	Protocol       uint8  // of its hello; 0 while unknown
 	Differences    []Difference
+	Omitted        int      // further differences, which are not kept
 	Duplicate      []string // endpoints of two processes with the peer's key
 	DuplicateSelf  []string // endpoints of two processes with this node's key
 	Skew           time.Duration
@@ -69,6 +71,7 @@ func (l *Link) Snapshot() []PeerStatus {
 			RTT: h.RTT, RTTVar: h.RTTVar, LossOut: h.LossOut, LossIn: h.LossIn,
 			MTUOut: h.MTUOut, MTUIn: h.MTUIn, TxBytes: wg.tx, RxBytes: wg.rx,
 			Version: h.Software, Protocol: h.Protocol, Skew: h.Skew,
+			Omitted:    h.Omitted,
 			HellosSent: h.Sent, HellosReceived: h.Received,
 		}
 		if h.Since > 0 {
@@ -105,10 +108,17 @@ func difference(d hello.Difference) Difference {
 	return out
 }
 
-func names(ds []hello.Difference) []string {
-	out := make([]string, 0, len(ds))
-	for _, d := range ds {
+// maxNames bounds the differences that a log line names.
+const maxNames = 12
+
+// names lists differences for a log line. omitted are those that are not in ds.
+func names(ds []hello.Difference, omitted int) []string {
+	out := make([]string, 0, maxNames+1)
+	for _, d := range ds[:min(len(ds), maxNames)] {
 		out = append(out, difference(d).Attribute+" "+d.Kind.String())
+	}
+	if n := len(ds) - len(out) + omitted; n > 0 {
+		out = append(out, fmt.Sprintf("and %d more: see gw status", n))
 	}
 	return out
 }

@@ -61,6 +61,8 @@ type Link struct {
 	Version string `json:"version,omitempty"`
 	// Differences are the settings in which the two configurations disagree, by attribute name.
 	Differences []Difference `json:"differences,omitempty"`
+	// DifferencesOmitted counts further differences, which the gateway does not keep.
+	DifferencesOmitted int `json:"differences_omitted,omitzero"`
 	// Duplicates are the keys, the peer's or this node's own, that two processes use at once.
 	Duplicates []Duplicate `json:"duplicates,omitempty"`
 	// Refused says in words why the link carries nothing; empty unless State is LinkRefused.

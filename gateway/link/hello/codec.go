@@ -107,7 +107,7 @@ func appendHello(b []byte, h *helloMsg) []byte {
 	b = appendField(b, tagCore, func(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(b, h.boot)
 		b = binary.BigEndian.AppendUint32(b, h.seq)
-		b = binary.BigEndian.AppendUint64(b, uint64(h.sent))
+		b = binary.BigEndian.AppendUint64(b, h.nonce)
 		b = binary.BigEndian.AppendUint64(b, uint64(h.wall))
 		b = append(b, bit(h.answer, flagAnswer))
 		b = binary.BigEndian.AppendUint32(b, uint32(h.interval/time.Millisecond))
@@ -118,7 +118,7 @@ func appendHello(b []byte, h *helloMsg) []byte {
 	if h.echo != nil {
 		b = appendField(b, tagEcho, func(b []byte) []byte {
 			b = binary.BigEndian.AppendUint64(b, h.echo.boot)
-			b = binary.BigEndian.AppendUint64(b, uint64(h.echo.sent))
+			b = binary.BigEndian.AppendUint64(b, h.echo.nonce)
 			return binary.BigEndian.AppendUint64(b, uint64(h.echo.hold))
 		})
 	}
@@ -270,7 +270,7 @@ func (h *helloMsg) field(tag byte, v []byte, short func(int) bool, err *error) e
 			return fmt.Errorf("%w: no boot number", ErrMalformed)
 		}
 		h.seq = binary.BigEndian.Uint32(v[8:])
-		h.sent = time.Duration(binary.BigEndian.Uint64(v[12:]))
+		h.nonce = binary.BigEndian.Uint64(v[12:])
 		h.wall = int64(binary.BigEndian.Uint64(v[20:]))
 		h.answer = v[28]&flagAnswer != 0
 		h.interval = time.Duration(binary.BigEndian.Uint32(v[29:])) * time.Millisecond
@@ -282,9 +282,9 @@ func (h *helloMsg) field(tag byte, v []byte, short func(int) bool, err *error) e
 			return *err
 		}
 		h.echo = &echoMsg{
-			boot: binary.BigEndian.Uint64(v),
-			sent: time.Duration(binary.BigEndian.Uint64(v[8:])),
-			hold: time.Duration(binary.BigEndian.Uint64(v[16:])),
+			boot:  binary.BigEndian.Uint64(v),
+			nonce: binary.BigEndian.Uint64(v[8:]),
+			hold:  time.Duration(binary.BigEndian.Uint64(v[16:])),
 		}
 	case tagHeard:
 		if short(heardLen) {

@@ -13,6 +13,11 @@ const (
 	// compareRate bounds how often the peer can make this node compare.
 	compareRate  = time.Second
 	compareBurst = 2 * MaxSections
+	// changeBurst is how many changes of the peer's sections are followed at once, and one each
+	// compareRate after that.
+	changeBurst = 4
+	// maxDifferences bounds the differences that are kept for display. Fatal ones go first.
+	maxDifferences = 256
 	// partPayload bounds a part of a list, so that it passes wherever the
 	// smallest probe does.
 	partPayload = pmtuFloor - 48
@@ -26,10 +31,13 @@ type comparison struct {
 	heard  bool                // a hello has told the peer's sections
 	lists  map[string]attrList // fetched, by section
 	result []Difference
+	// omitted counts the differences that found no room in result.
+	omitted int
 
 	fetch    *fetching
 	complete bool // result is about here and there as they are now
 	rate     bucket
+	changes  bucket // of the peer's sections
 }
 
 type attrList struct {
@@ -47,7 +55,10 @@ type fetching struct {
 }
 
 func newComparison(here []Section) comparison {
-	return comparison{here: prepare(here), lists: map[string]attrList{}, rate: bucket{every: compareRate, burst: compareBurst}}
+	return comparison{
+		here: prepare(here), lists: map[string]attrList{}, rate: bucket{every: compareRate, burst: compareBurst},
+		changes: bucket{every: compareRate, burst: changeBurst},
+	}
 }
 
 // announce is what the hello says of this node's sections.
@@ -71,13 +82,17 @@ func (c *comparison) local(now time.Duration, here []Section) {
 
 // remote takes the sections of a hello of the peer.
 func (c *comparison) remote(now time.Duration, there []sectionMsg) {
-	if c.heard && slices.Equal(c.there, there) {
-		return
+	if c.heard && (slices.Equal(c.there, there) || !c.changes.take(now)) {
+		return // what changes too often is taken from a later hello
 	}
 	c.heard = true
 	c.there = slices.Clone(there)
 	c.plan(now)
 }
+
+// restarted forgets the sections of the peer's former process, which the new one may not have.
+// The lists stay, under their digests.
+func (c *comparison) restarted() { c.heard, c.complete, c.there, c.fetch = false, false, nil, nil }
 
 // plan sees what must be fetched, and draws the result when nothing is left.
 func (c *comparison) plan(now time.Duration) {
@@ -146,9 +161,21 @@ func (c *comparison) conclude() {
 			delete(c.lists, name)
 		}
 	}
+	c.omitted = max(len(c.result)-maxDifferences, 0)
+	if c.omitted > 0 {
+		slices.SortStableFunc(c.result, func(a, b Difference) int { return cmp.Compare(order(a.Fatal), order(b.Fatal)) })
+		c.result = slices.Clip(c.result[:maxDifferences])
+	}
 	slices.SortFunc(c.result, func(a, b Difference) int {
 		return cmp.Or(cmp.Compare(a.Section, b.Section), cmp.Compare(a.Name, b.Name))
 	})
+}
+
+func order(fatal bool) int {
+	if fatal {
+		return 0
+	}
+	return 1
 }
 
 // fatal says whether something differs with which no session may start.

@@ -47,7 +47,7 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 			out.Events = append(out.Events, EventMTU)
 		}
 	case kindWant:
-		if list, ok := p.cmp.serve(m.want); ok && p.answers.take(now) {
+		if list, ok := p.cmp.serve(m.want); ok && p.lists.take(now) {
 			out.Messages = append(out.Messages, appendMessage(nil, &message{kind: kindAttrs, attrs: list}))
 		}
 	case kindAttrs:
@@ -63,32 +63,27 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 	return out, nil
 }
 
-// stranger deals with a peer of another version: each side is told the other's.
-func (p *Peer) stranger(now time.Duration, theirs uint8, out *Output) {
-	p.theirs = theirs
-	if p.state != Refused && p.state != Up {
-		p.set(now, Refused)
-		out.Events = append(out.Events, EventRefused)
-	}
-	if !p.ended && p.versions.take(now) {
-		p.live = true
-		p.hello(now, out, false)
-	}
-}
-
-// heard takes a hello.
+// heard handles a hello.
 func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 	p.received++
-	if p.theirs != Version {
+	at, proven := p.proof(h.echo)
+	turn := p.processes.turn(h.boot, h.seq, at, proven)
+	if turn == newProcess && p.heardAny && !p.restarts.take(now) {
+		return // the next hello proves it again
+	}
+	if turn == unproven || turn == lateProcess {
+		p.challenge(now, h, out)
+		return
+	}
+	if proven && p.theirs != Version {
 		p.theirs = Version
 		if p.state == Refused {
 			p.set(now, Establishing)
 		}
 	}
 	known := p.processes.duplicate
-	switch p.processes.heard(now, h.boot, h.seq, from, p.cfg.Interval) {
-	case lateProcess:
-		return
+	p.processes.heard(now, turn, h.boot, h.seq, from)
+	switch turn {
 	case oldProcess:
 		p.window, p.heardOut = window{}, heardMsg{}
 		if !known {
@@ -119,7 +114,9 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 		p.set(now, Establishing)
 		p.helloAt = now
 	}
-	p.echoed(now, h.echo)
+	if proven {
+		p.echoed(now, at, h.echo.hold)
+	}
 	p.judge(now, out)
 	// While establishing, an answer brings the round trip that is missing.
 	ask := p.state == Establishing && !p.answered()
@@ -128,26 +125,28 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 	}
 }
 
-// restarted deals with a new process that speaks for the peer: what was agreed
-// with the former one is void.
+// restarted handles a new process of the peer. What was agreed with the former process is void,
+// and the link is establishing until the new one answers a hello that is sent from now on: the
+// owner sees that the link was not up meanwhile.
 func (p *Peer) restarted(now time.Duration, out *Output) {
 	p.window, p.heardOut = window{}, heardMsg{}
 	p.accepted, p.probing = false, false
 	p.pmtu.pause()
+	p.cmp.restarted()
 	p.set(now, Establishing)
 	out.Events = append(out.Events, EventRestarted)
 }
 
-// echoed takes what the peer returns of our clock.
-func (p *Peer) echoed(now time.Duration, e *echoMsg) {
-	if e == nil || e.boot != p.cfg.Boot || e.sent <= p.alive && p.twoWayAt > 0 || e.sent > now || e.sent < 0 {
+// echoed notes that the peer has answered the hello that was sent at a time, hold after it came.
+func (p *Peer) echoed(now, at, hold time.Duration) {
+	if at <= p.alive && p.twoWayAt > 0 {
 		return
 	}
-	p.twoWayAt, p.alive = now, e.sent
-	if p.probing && e.sent >= p.probeAt {
+	p.twoWayAt, p.alive = now, at
+	if p.probing && at >= p.probeAt {
 		p.probing = false
 	}
-	if d := now - e.sent - e.hold; d >= 0 && d <= rttMost && e.hold >= 0 {
+	if d := now - at - hold; d >= 0 && d <= rttMost && hold >= 0 {
 		p.rtt.sample(d)
 	}
 }
@@ -186,7 +185,10 @@ func (p *Peer) compared(now time.Duration, before []Difference, out *Output) {
 	p.judge(now, out)
 }
 
-// reasons says why the peer is refused.
+// maxReasons bounds the differences that are named as reasons.
+const maxReasons = 8
+
+// reasons returns why the peer is refused.
 func (p *Peer) reasons() (out []string) {
 	if p.state != Refused {
 		return nil
@@ -194,14 +196,21 @@ func (p *Peer) reasons() (out []string) {
 	if p.theirs != Version {
 		return []string{(&VersionError{Theirs: p.theirs}).Error()}
 	}
+	fatal := 0
 	for _, d := range p.cmp.result {
-		if d.Fatal {
+		if !d.Fatal {
+			continue
+		}
+		if fatal++; fatal <= maxReasons {
 			what := d.Name
 			if what == "" {
 				what = d.Section
 			}
 			out = append(out, fmt.Sprintf("%s: %s", what, d.Kind))
 		}
+	}
+	if fatal > maxReasons {
+		out = append(out, fmt.Sprintf("and %d more", fatal-maxReasons))
 	}
 	return out
 }

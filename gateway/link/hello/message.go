@@ -85,7 +85,7 @@ type message struct {
 type helloMsg struct {
 	boot      uint64        // random, names the sender's process
 	seq       uint32        // counts the sender's hellos
-	sent      time.Duration // sender's monotonic clock
+	nonce     uint64        // random; the receiver echoes it
 	wall      int64         // sender's wall clock, ns since 1970
 	answer    bool          // the sender wants a hello back at once
 	interval  time.Duration // between two hellos of the sender, in whole ms
@@ -93,7 +93,7 @@ type helloMsg struct {
 	caps      Capabilities
 	mtu       uint16 // bytes of inner packet that pass from sender to receiver
 
-	echo  *echoMsg // nil until the sender has heard the receiver
+	echo  *echoMsg // nil until the sender has received a hello of the receiver
 	heard heardMsg
 
 	software, site, node string
@@ -101,11 +101,12 @@ type helloMsg struct {
 	duplicate            [2]string // endpoints at which the receiver's key is used twice
 }
 
-// echoMsg returns the receiver's own clock to it (RFC 7323, section 4 in spirit).
+// echoMsg returns to the receiver the number in its latest hello, which measures the round trip
+// (as RFC 7323, section 4 does) and proves that the sender has read that hello.
 type echoMsg struct {
-	boot uint64        // the receiver's process
-	sent time.Duration // the receiver's clock in its latest hello
-	hold time.Duration // since that hello arrived at the sender
+	boot  uint64        // the receiver's process
+	nonce uint64        // of the receiver's latest hello
+	hold  time.Duration // since that hello arrived at the sender
 }
 
 // heardMsg is what the sender has of the receiver's latest hellos.

@@ -25,9 +25,14 @@ const (
 	silentInterval = 10
 	// hurry divides the interval while an answer is awaited that matters.
 	hurry = 4
-	// answerRate and answerBurst bound what is sent on a peer's request.
-	answerRate  = 50 * time.Millisecond
-	answerBurst = 32
+	// answerRate and answerBurst bound what is sent on a peer's request, and challengeBurst what
+	// is sent in answer to hellos that are not proven.
+	answerRate     = 50 * time.Millisecond
+	answerBurst    = 32
+	challengeBurst = 8
+	// restartBurst is how many restarts of the peer are believed at once, and one an interval
+	// after that.
+	restartBurst = 4
 )
 
 // Config is what a Peer needs to know.
@@ -48,6 +53,8 @@ type Config struct {
 	Overhead int
 	// Sections are what this node shares with the peer, at most MaxSections.
 	Sections []Section
+	// Random returns numbers that nobody can predict; nil is the system's source.
+	Random func() uint64
 	// Wall reads this node's wall clock, for the display of skew.
 	Wall func() time.Time
 }
@@ -79,16 +86,22 @@ type Peer struct {
 	window    window
 	heardOut  heardMsg // what the peer has heard of ours
 	skew      time.Duration
-	theirs    uint8 // protocol version of the peer's latest message
+	theirs    uint8 // protocol version of the peer, once it has proven it or is refused for it
+	other     otherVersion
 	processes processes
+	nonces    nonces
+	candidate candidate // meaningful if its boot isn't 0
 
 	rtt  rtt
 	pmtu pathMTU
 	cmp  comparison
 
-	answers  bucket // to hellos and requests
-	acks     bucket // to padded probes
-	versions bucket // to messages of other versions
+	answers    bucket // to hellos of the present process
+	challenges bucket // to hellos that are not proven
+	restarts   bucket // of the peer that are believed
+	lists      bucket // of attributes that are sent
+	acks       bucket // to padded probes
+	versions   bucket // to messages of other versions
 
 	sent, received, bad uint64
 }
@@ -115,16 +128,24 @@ func New(cfg Config) (*Peer, error) {
 	if cfg.Interval <= 0 {
 		cfg.Interval = DefaultInterval
 	}
+	if cfg.Random == nil {
+		cfg.Random = cryptoRandom
+	}
 	cfg.Site, cfg.Node, cfg.Software = fit(cfg.Site, MaxName), fit(cfg.Node, MaxName), fit(cfg.Software, MaxName)
 	return &Peer{
-		cfg:      cfg,
-		rand:     rand.New(rand.NewPCG(cfg.Boot, 0)),
-		helloAt:  never,
-		pmtu:     newPathMTU(cfg.MTU, cfg.Interval),
-		cmp:      newComparison(cfg.Sections),
-		answers:  bucket{every: answerRate, burst: answerBurst},
-		acks:     bucket{every: pmtuRate / 2, burst: 4 * pmtuParallel},
-		versions: bucket{every: time.Second, burst: 1},
+		cfg:     cfg,
+		rand:    rand.New(rand.NewPCG(cfg.Boot, 0)),
+		helloAt: never,
+		nonces:  nonces{random: cfg.Random},
+		pmtu:    newPathMTU(cfg.MTU, cfg.Interval, cfg.Random),
+		cmp:     newComparison(cfg.Sections),
+
+		answers:    bucket{every: answerRate, burst: answerBurst},
+		challenges: bucket{every: answerRate, burst: challengeBurst},
+		restarts:   bucket{every: cfg.Interval, burst: restartBurst},
+		lists:      bucket{every: answerRate, burst: answerBurst},
+		acks:       bucket{every: pmtuRate / 2, burst: 4 * pmtuParallel},
+		versions:   bucket{every: time.Second, burst: 1},
 	}, nil
 }
 
@@ -264,27 +285,20 @@ func (p *Peer) hurried(now time.Duration) bool {
 	return p.state == Establishing || p.state == Lost || p.probing || now-p.twoWayAt > p.cfg.Interval*3/2
 }
 
-// hello sends a hello and plans the next, if there is a session.
+// hello sends a hello and schedules the next, if there is a session.
 func (p *Peer) hello(now time.Duration, out *Output, answer bool) {
 	if !p.live {
 		p.helloAt = never
 		return
 	}
-	p.seq++
-	p.sent++
-	m := message{kind: kindHello, hello: helloMsg{
-		boot: p.cfg.Boot, seq: p.seq, sent: now, wall: p.cfg.Wall().UnixNano(), answer: answer,
-		interval: p.cfg.Interval, keepalive: p.cfg.Keepalive, caps: p.cfg.Capabilities, mtu: uint16(p.pmtu.mtu),
-		heard: p.window.heard(), software: p.cfg.Software, site: p.cfg.Site, node: p.cfg.Node,
-		sections: p.cmp.announce(),
-	}}
-	if p.heardAny {
-		m.hello.echo = &echoMsg{boot: p.last.boot, sent: p.last.sent, hold: now - p.heardAt}
+	var echo *echoMsg
+	switch {
+	case p.heardAny:
+		echo = &echoMsg{boot: p.last.boot, nonce: p.last.nonce, hold: now - p.heardAt}
+	case p.candidate.boot != 0:
+		echo = &echoMsg{boot: p.candidate.boot, nonce: p.candidate.nonce, hold: now - p.candidate.at}
 	}
-	if p.processes.duplicate {
-		m.hello.duplicate = [2]string{fit(p.processes.endpoints[0], MaxName), fit(p.processes.endpoints[1], MaxName)}
-	}
-	out.Messages = append(out.Messages, appendMessage(nil, &m))
+	p.send(now, out, answer, echo)
 
 	gap := p.cfg.Interval
 	switch {
@@ -297,6 +311,22 @@ func (p *Peer) hello(now time.Duration, out *Output, answer bool) {
 	p.helloAt = now + gap*9/10 + time.Duration(p.rand.Int64N(int64(gap/5)+1))
 }
 
+// send sends a hello with an echo, which may be nil. answer asks the peer to answer at once.
+func (p *Peer) send(now time.Duration, out *Output, answer bool, echo *echoMsg) {
+	p.seq++
+	p.sent++
+	m := message{kind: kindHello, hello: helloMsg{
+		boot: p.cfg.Boot, seq: p.seq, nonce: p.nonces.next(now), echo: echo, wall: p.cfg.Wall().UnixNano(), answer: answer,
+		interval: p.cfg.Interval, keepalive: p.cfg.Keepalive, caps: p.cfg.Capabilities, mtu: uint16(p.pmtu.mtu),
+		heard: p.window.heard(), software: p.cfg.Software, site: p.cfg.Site, node: p.cfg.Node,
+		sections: p.cmp.announce(),
+	}}
+	if p.processes.duplicate {
+		m.hello.duplicate = [2]string{fit(p.processes.endpoints[0], MaxName), fit(p.processes.endpoints[1], MaxName)}
+	}
+	out.Messages = append(out.Messages, appendMessage(nil, &m))
+}
+
 // Snapshot returns what is known of the peer.
 func (p *Peer) Snapshot(now time.Duration) Snapshot {
 	s := Snapshot{
@@ -305,8 +335,8 @@ func (p *Peer) Snapshot(now time.Duration) Snapshot {
 		RTT: p.rtt.srtt, RTTVar: p.rtt.rttvar,
 		LossOut: p.heardOut.loss(), LossIn: p.window.heard().loss(),
 		MTUOut: p.pmtu.mtu, Skew: p.skew,
-		Differences: slices.Clone(p.cmp.result),
-		Duplicate:   p.processes.duplicate, DuplicateEndpoints: p.processes.endpoints,
+		Differences: slices.Clone(p.cmp.result), Omitted: p.cmp.omitted,
+		Duplicate: p.processes.duplicate, DuplicateEndpoints: p.processes.endpoints,
 		Sent: p.sent, Received: p.received, Bad: p.bad,
 	}
 	if p.state == Silent {

@@ -57,7 +57,8 @@ type pathMTU struct {
 	tries     int           // see pmtuTries
 
 	rate   bucket
-	nextID uint32
+	random func() uint64
+	count  uint32
 	ids    [64]pmtuID // of the latest probes, for late acknowledgements
 }
 
@@ -73,8 +74,8 @@ type pmtuProbe struct {
 	deadline time.Duration // of the latest try; before the first, not a time
 }
 
-func newPathMTU(limit int, interval time.Duration) pathMTU {
-	m := pathMTU{interval: interval, tries: pmtuTries, rate: bucket{every: pmtuRate, burst: 2 * pmtuParallel}}
+func newPathMTU(limit int, interval time.Duration, random func() uint64) pathMTU {
+	m := pathMTU{random: random, interval: interval, tries: pmtuTries, rate: bucket{every: pmtuRate, burst: 2 * pmtuParallel}}
 	for s := pmtuFloor; s < limit; s += pmtuStep {
 		m.sizes = append(m.sizes, s)
 	}
@@ -251,11 +252,18 @@ func (m *pathMTU) tick(now, patience, alive time.Duration) (send []probeMsg, ask
 		if p.deadline = now + patience; p.tries < m.tries {
 			p.deadline = now + patience/2 // an answer that comes later still counts
 		}
-		m.nextID = max(m.nextID+1, 1) // 0 is no id
-		m.ids[m.nextID%uint32(len(m.ids))] = pmtuID{id: m.nextID, size: p.size}
-		send = append(send, probeMsg{id: m.nextID, size: uint16(m.sizes[p.size])})
+		id := m.id()
+		m.ids[id%uint32(len(m.ids))] = pmtuID{id: id, size: p.size}
+		send = append(send, probeMsg{id: id, size: uint16(m.sizes[p.size])})
 	}
 	return send, ask
+}
+
+// id returns the id of a probe. Only a party that has read the probe knows it, and 0 is none.
+func (m *pathMTU) id() uint32 {
+	m.count++
+	n := uint32(len(m.ids))
+	return uint32(m.random())/n*n | 1<<31 | m.count%n
 }
 
 // expire deals with a probe that was missed for too long.

@@ -5,9 +5,9 @@ import "time"
 // duplicateMemory is how long a duplicate is shown after it was last seen.
 const duplicateMemory = time.Minute
 
-// processes watches which process of the peer speaks. Each names itself by a
-// random number. A number that is replaced by another is a restart; one that
-// comes back after another has spoken is a second process with the same key.
+// processes watches which process of the peer speaks. Each names itself by a random number. A
+// number that is replaced by another is a restart. One that returns after another has spoken is a
+// second process with the same key. Both need a proof (proof.go).
 type processes struct {
 	now, before process
 	endpoints   [2]string // of a duplicate
@@ -22,38 +22,47 @@ type process struct {
 	from  string
 }
 
-// A turn says who speaks, compared to the hello before.
+// A turn says which process sent a hello, compared to the hello before.
 type turn uint8
 
 const (
 	sameProcess turn = iota
 	newProcess       // one never heard
 	oldProcess       // the one before the present one, which is a duplicate then
-	lateProcess      // the one before, and only its last word
+	lateProcess      // the one before, with a hello that it sent before the present one began
+	unproven         // another than the present one, without a proof
 )
 
-// heard notes a hello of the process boot.
-func (p *processes) heard(now time.Duration, boot uint64, seq uint32, from string, interval time.Duration) turn {
-	switch boot {
-	case p.now.boot:
+// turn returns which process sent a hello. proof is when the hello of this node was sent that it
+// echoes; proven is false if it echoes none.
+func (p *processes) turn(boot uint64, seq uint32, proof time.Duration, proven bool) turn {
+	switch {
+	case boot == p.now.boot:
+		return sameProcess // only the peer knows its number
+	case !proven:
+		return unproven
+	case boot != p.before.boot:
+		return newProcess
+	case int32(seq-p.before.seq) <= 0 || proof <= p.now.since:
+		return lateProcess
+	}
+	return oldProcess
+}
+
+// heard notes a hello of the process boot, whose turn it is.
+func (p *processes) heard(now time.Duration, t turn, boot uint64, seq uint32, from string) {
+	switch t {
+	case sameProcess:
 		if int32(seq-p.now.seq) > 0 {
 			p.now.seq, p.now.from = seq, from
 		}
-		return sameProcess
-	case p.before.boot:
-		// A packet of the former process that took the longer way is no
-		// second process: nothing stays on the way for so long.
-		if int32(seq-p.before.seq) <= 0 || now-p.now.since < interval/2 {
-			return lateProcess
+	case oldProcess, newProcess:
+		if t == oldProcess {
+			p.duplicate, p.seenAt = true, now
+			p.endpoints = [2]string{min(p.now.from, from), max(p.now.from, from)}
 		}
-		p.duplicate, p.seenAt = true, now
-		p.endpoints = [2]string{min(p.now.from, from), max(p.now.from, from)}
 		p.now, p.before = process{boot: boot, seq: seq, since: now, from: from}, p.now
-		return oldProcess
 	}
-	p.before = p.now
-	p.now = process{boot: boot, seq: seq, since: now, from: from}
-	return newProcess
 }
 
 // expire forgets a duplicate that hasn't shown itself lately.

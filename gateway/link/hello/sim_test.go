@@ -70,7 +70,8 @@ func (s *sim) restart(i int, seed uint64, edit func(i int, c *Config)) {
 	c := Config{
 		Site: []string{"red", "gray"}[i], Node: []string{"red-1", "gray-1"}[i], Software: "test",
 		Boot: s.rand.Uint64() | 1, MTU: 1420, Overhead: overhead, Capabilities: PartialChecksums,
-		Wall: func() time.Time { return time.Unix(1e9, 0).Add(s.now) },
+		Random: s.rand.Uint64,
+		Wall:   func() time.Time { return time.Unix(1e9, 0).Add(s.now) },
 	}
 	if edit != nil {
 		edit(i, &c)
@@ -106,6 +107,35 @@ func (s *sim) do(i int, o Output) {
 			}
 			s.ord++
 			heap.Push(&s.queue, arrival{at: at, ord: s.ord, to: 1 - i, b: b})
+		}
+	}
+}
+
+// exchange carries messages of a process of peer 1, which is seen at from, to peer 0, and those
+// with which both answer, until there are none.
+func (s *sim) exchange(p *Peer, from string, messages [][]byte) {
+	s.t.Helper()
+	for range 20 {
+		var back [][]byte
+		for _, m := range messages {
+			s.now += time.Millisecond
+			out, err := s.peers[0].Handle(s.now, from, m)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.events[0] = append(s.events[0], out.Events...)
+			back = append(back, out.Messages...)
+		}
+		messages = nil
+		for _, m := range back {
+			out, err := p.Handle(s.now, "192.0.2.3:3", m)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			messages = append(messages, out.Messages...)
+		}
+		if len(messages) == 0 {
+			return
 		}
 	}
 }

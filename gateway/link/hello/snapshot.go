@@ -64,6 +64,8 @@ type Snapshot struct {
 
 	// Differences between both configurations, sorted by section and name.
 	Differences []Difference
+	// Omitted is the number of further differences, which are not kept.
+	Omitted int
 	// Duplicate says that two processes use the peer's key, from these endpoints.
 	Duplicate          bool
 	DuplicateEndpoints [2]string
