@@ -12,6 +12,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/trunk"
 	"github.com/onewaylink/gw/netstack"
@@ -34,6 +35,8 @@ type relaying struct {
 	legs *netstack.Legs
 	pool *trunk.Pool
 
+	quiet *quiet.Logger // for lines that a peer can cause
+
 	changed chan struct{} // holds a token when the ways are to be judged at once
 
 	// draining says that no connection is to be relayed any more: this node is about
@@ -49,7 +52,7 @@ var _ flow.Relayer = (*relaying)(nil)
 
 func (g *Gateway) newRelaying() error {
 	node := g.cfg.SelfNode()
-	r := &relaying{gw: g, changed: make(chan struct{}, 1)}
+	r := &relaying{gw: g, quiet: quiet.New(quiet.Config{Logger: g.log}), changed: make(chan struct{}, 1)}
 	var err error
 	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
 		Near: g.path, Offload: g.tun.Offload(), Now: func() time.Duration { return time.Since(g.started) },
@@ -101,7 +104,7 @@ func (r *relaying) Adopt(near, far netip.AddrPort, site int) {
 	})
 	if err != nil {
 		c.Close()
-		r.gw.log.Debug("connection not relayed", "near", near, "far", far, "error", err)
+		r.quiet.Debug("not relayed", "connection not relayed", "near", near, "far", far, "error", err)
 	}
 }
 
@@ -116,7 +119,7 @@ func (r *relaying) accept(c *trunk.Conn) {
 	}
 	if err = r.takePart(t, &open); err != nil {
 		netstack.Refuse(t, err.Error())
-		r.gw.log.Debug("another gateway's wish to relay a connection was refused", "error", err)
+		r.quiet.Debug("refused", "refused to relay a connection for another gateway", "error", err)
 	}
 }
 

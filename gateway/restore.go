@@ -82,11 +82,11 @@ func (r *restorer) fromFile() error {
 // took reports whether a record became a flow.
 func (r *restorer) took(reason wire.Reason, err error) bool {
 	if err != nil {
-		r.log.Debug("record left out", "error", err)
+		r.quiet.Debug("left out", "record left out", "error", err)
 		return false
 	}
 	if reason != wire.OK {
-		r.log.Debug("record left out", "reason", reason)
+		r.quiet.Debug("left out", "record left out", "reason", reason)
 		return false
 	}
 	return true
@@ -140,6 +140,7 @@ func (r *restorer) siteAt(a netip.Addr) (string, bool) {
 // hostile one delays no other.
 func (r *restorer) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.quiet.Run(ctx) })
 	for _, want := range r.want {
 		group.Go(func() error { return r.runSite(ctx, want) })
 	}
@@ -171,7 +172,6 @@ func (r *restorer) runSite(ctx context.Context, want <-chan netip.AddrPort) erro
 			if len(left) > 0 {
 				again.Reset(wait)
 			}
-			r.quiet.Flush()
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 
 	"github.com/onewaylink/gw/gateway/link/bind"
+	"github.com/onewaylink/gw/gateway/quiet"
 )
 
 // The packets in flight inside wireguard-go, each way. Its own queues hold a
@@ -34,6 +35,7 @@ const (
 type Link struct {
 	cfg      Config
 	log      hclog.Logger
+	quiet    *quiet.Logger // for lines that others can cause
 	bind     *bind.Bind
 	tun      *adapter
 	outbound *bind.Gate
@@ -67,7 +69,7 @@ func New(c Config) (*Link, error) {
 	c.Logger = c.Logger.Named("link")
 	c.Peers = slices.Clone(c.Peers) // MoveSubnets may change them
 	l := &Link{
-		cfg: c, log: c.Logger, start: time.Now(), wall: time.Now,
+		cfg: c, log: c.Logger, quiet: quiet.New(quiet.Config{Logger: c.Logger.Named("wireguard")}), start: time.Now(), wall: time.Now,
 		outbound: bind.NewGate(outboundLimit), inbound: bind.NewGate(inboundLimit),
 		tooBig: make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
 		renewed: make(chan struct{}, 1),
@@ -193,13 +195,14 @@ func (l *Link) cause(err error) error {
 	}
 }
 
-// deviceLogger passes on what wireguard-go says. Its errors are transient and
-// concern what the link watches itself, so they are for debugging.
+// deviceLogger passes on wireguard-go's lines. Its errors are transient and concern what the link
+// watches itself, so they are for debugging. Each kind of them has a rate of its own: anybody who
+// reaches the socket can cause some. Level trace is not limited.
 func (l *Link) deviceLogger() *device.Logger {
 	log := l.log.Named("wireguard")
 	out := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
 	if log.IsDebug() {
-		out.Errorf = func(format string, args ...any) { log.Debug("error", "text", fmt.Sprintf(format, args...)) }
+		out.Errorf = func(format string, args ...any) { l.quiet.Debug(format, "error", "text", fmt.Sprintf(format, args...)) }
 	}
 	if log.IsTrace() {
 		out.Verbosef = func(format string, args ...any) { log.Trace("event", "text", fmt.Sprintf(format, args...)) }

@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"errors"
 	"math"
 	"net/netip"
 	"time"
@@ -129,6 +128,10 @@ func (l *Link) look(force bool) {
 		return
 	}
 	l.lookedAt, l.lookAt = now, now+lookOften
+	l.quiet.Flush()
+	for _, p := range l.peers {
+		p.log.Flush()
+	}
 	_, known, err := l.get()
 	if err != nil {
 		return // the device is being closed
@@ -194,13 +197,8 @@ func (l *Link) received(c control) {
 	p := c.from
 	l.look(l.now()-l.lookedAt > lookSoon) // where the peer is seen, for duplicates
 	out, err := p.hello.Handle(l.now(), p.endpoint, c.payload)
-	var version *hello.VersionError
-	switch {
-	case errors.As(err, &version) && p.theirs != version.Theirs:
-		p.theirs = version.Theirs
-		p.log.Error("peer speaks another version of the hello protocol", "error", err)
-	case err != nil && version == nil:
-		p.log.Debug("hello dropped", "error", err)
+	if err != nil {
+		p.log.Debug("dropped", "hello dropped", "error", err)
 	}
 	l.do(p, out)
 }
@@ -208,7 +206,7 @@ func (l *Link) received(c control) {
 // resolved takes the outcome of a lookup.
 func (l *Link) resolved(r resolution) {
 	if r.err != nil {
-		r.p.log.Warn("peer's name can't be resolved: it will be tried again", "endpoint", r.p.Endpoint, "error", r.err)
+		r.p.log.Warn("resolve", "peer's name can't be resolved: it will be tried again", "endpoint", r.p.Endpoint, "error", r.err)
 	}
 	r.p.dial.resolved(l.now(), r.addrs)
 }
@@ -233,7 +231,7 @@ func (l *Link) nudged(from netip.AddrPort) {
 // its making has already forgotten the first.
 func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 	if p.dial.attempts == dialComplain {
-		p.log.Warn("peer doesn't answer: check that the firewall lets UDP out to it, that it runs, and both public keys",
+		p.log.Warn("dial", "peer doesn't answer: check that the firewall lets UDP out to it, that it runs, and both public keys",
 			"endpoint", to, "attempts", p.dial.attempts)
 	}
 	wg := l.dev.LookupPeer(p.PublicKey)
@@ -244,14 +242,14 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 	wg.ExpireCurrentKeypairs()
 	if p.endpoint != to.String() {
 		if err := l.dev.IpcSet(endpointText(p.PublicKey, to)); err != nil {
-			p.log.Error("endpoint can't be set", "endpoint", to, "error", err)
+			p.log.Error("endpoint", "endpoint can't be set", "endpoint", to, "error", err)
 			return
 		}
 		p.endpoint = to.String()
 		p.knocker.moved(p.endpoint)
 	}
 	if err := wg.SendHandshakeInitiation(false); err != nil {
-		p.log.Debug("handshake initiation was not sent", "endpoint", to, "error", err)
+		p.log.Debug("initiation", "handshake initiation was not sent", "endpoint", to, "error", err)
 	}
 	l.lookAt = min(l.lookAt, l.now()+lookSoon)
 }
@@ -274,37 +272,36 @@ func (l *Link) event(p *peer, e hello.Event) {
 	s := p.hello.Snapshot(now)
 	switch e {
 	case hello.EventUp:
-		p.theirs = hello.Version
-		p.log.Info("peer is up", "rtt", s.RTT, "version", s.Software)
+		p.log.Info("state", "peer is up", "rtt", s.RTT, "version", s.Software)
 	case hello.EventLost:
-		p.log.Warn("peer no longer answers", "dialling", p.dials())
+		p.log.Warn("state", "peer no longer answers", "dialling", p.dials())
 		if p.dials() {
 			p.live = false
 			l.do(p, p.hello.Session(now, false))
 			p.dial.start(now)
 		}
 	case hello.EventRestarted:
-		p.log.Info("peer was restarted")
+		p.log.Info("state", "peer was restarted")
 	case hello.EventSilent:
-		p.log.Info("peer says no hello: it is taken for stock wireguard")
+		p.log.Info("state", "link up, no gw hello from the peer: stock WireGuard, or gw is not running there")
 	case hello.EventRefused:
-		p.log.Error("peer is refused: no data passes until both configurations are mended", "reasons", s.Reasons)
+		p.log.Error("state", "peer is refused: no data passes until the reasons are mended", "reasons", s.Reasons)
 	case hello.EventMTU:
-		p.log.Info("path mtu has changed", "mtu", s.MTUOut)
+		p.log.Info("mtu", "path mtu has changed", "mtu", s.MTUOut)
 	case hello.EventDifferences:
 		if len(s.Differences) == 0 {
-			p.log.Info("configuration agrees with the peer's")
+			p.log.Info("differences", "configuration agrees with the peer's")
 			break
 		}
-		p.log.Warn("configuration differs from the peer's", "differences", names(s.Differences))
+		p.log.Warn("differences", "configuration differs from the peer's", "differences", names(s.Differences, s.Omitted))
 	case hello.EventDuplicate:
 		switch {
 		case s.Duplicate:
-			p.log.Error("two processes use the peer's private key: stop one of them", "endpoints", s.DuplicateEndpoints[:])
+			p.log.Error("duplicate", "two processes use the peer's private key: stop one of them", "endpoints", s.DuplicateEndpoints[:])
 		case s.DuplicateSelf:
-			p.log.Error("another process uses this node's private key: stop one of them", "endpoints", s.DuplicateSelfEndpoints[:])
+			p.log.Error("duplicate", "another process uses this node's private key: stop one of them", "endpoints", s.DuplicateSelfEndpoints[:])
 		default:
-			p.log.Info("each private key is used by one process again")
+			p.log.Info("duplicate", "each private key is used by one process again")
 		}
 	}
 }

@@ -4,16 +4,15 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // peer is one node of another site. The loop owns it, under Link.mu.
 type peer struct {
 	Peer
-	log      hclog.Logger
+	log      *quiet.Logger // for lines that the peer can cause, and they all are
 	hello    *hello.Peer
 	src, dst netip.AddrPort // of hellos inside the tunnel
 	dial     dialling
@@ -23,7 +22,6 @@ type peer struct {
 	handshake time.Time
 	renewedAt time.Duration // when that handshake was seen
 	endpoint  string        // as of the last look at the device
-	theirs    uint8         // protocol version last complained about
 	told      PeerState
 }
 
@@ -43,7 +41,7 @@ func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, erro
 	}
 	out := &peer{
 		Peer: p, hello: h, dial: dialling{nextAt: never, resolveAt: never},
-		log: c.Logger.With("peer", p.Node, "site", p.Site),
+		log: quiet.New(quiet.Config{Logger: c.Logger.With("peer", p.Node, "site", p.Site)}),
 		src: netip.AddrPortFrom(src, ControlPort), dst: netip.AddrPortFrom(dst, ControlPort),
 	}
 	if p.dials() {

@@ -52,7 +52,7 @@ func (l *Link) setKeepalive(p *peer) {
 		return
 	}
 	if err := l.dev.IpcSet(fmt.Sprintf("public_key=%x\nupdate_only=true\n%s", p.PublicKey, keepaliveText(p.Keepalive))); err != nil {
-		p.log.Error("keepalive can't be set: the former one stays until the next start", "keepalive", p.Keepalive, "error", err)
+		p.log.Error("keepalive", "keepalive can't be set: the former one stays until the next start", "keepalive", p.Keepalive, "error", err)
 	}
 }
 
