@@ -309,7 +309,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	run("legs", g.relaying.legs.Run)
 	run("trunks", g.relaying.pool.Run)
 	run("relaying", g.relaying.run)
-	run("relaying's log", g.relaying.quiet.Run)
+	run("relaying's log", func(ctx context.Context) error { g.relaying.quiet.Run(ctx); return nil })
 	run("records", g.store.Run)
 	run("control streams", g.streams.Run)
 	run("record requests", g.restorer.run)

@@ -140,7 +140,7 @@ func (r *restorer) siteAt(a netip.Addr) (string, bool) {
 // hostile one delays no other.
 func (r *restorer) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return r.quiet.Run(ctx) })
+	group.Go(func() error { r.quiet.Run(ctx); return nil })
 	for _, want := range r.want {
 		group.Go(func() error { return r.runSite(ctx, want) })
 	}

@@ -5,7 +5,6 @@
 package quiet
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -120,20 +119,6 @@ func (l *Logger) Flush() (next time.Time) {
 		l.flush(b, now, &next)
 	}
 	return next
-}
-
-// Run calls Flush now and again until ctx ends, for an owner without a loop of its own.
-func (l *Logger) Run(ctx context.Context) error {
-	t := time.NewTicker(l.cfg.Every / 4)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			l.Flush()
-		}
-	}
 }
 
 func (l *Logger) flush(b *bucket, now time.Time, next *time.Time) {
