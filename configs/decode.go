@@ -3,7 +3,6 @@ package configs
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -226,11 +225,8 @@ const maxName = 28
 // they are short and plain.
 func (c *collector) nameOK(what string, name text) bool {
 	hint := fmt.Sprintf("Use at most %d letters, digits, \"-\" and \"_\", a letter or digit first.", maxName)
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
-	}
 	s := name.s
-	if s == "" || len(s) > maxName || s[0] == '-' || s[0] == '_' || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+	if !plainName(s) {
 		c.errorAt(name.at, hint, "%q can't be the name of a %s", s, what)
 		return false
 	}
