@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/safefile"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -30,8 +30,9 @@ type bundleCmd struct {
 
 // Help is shown by kong below the command.
 func (bundleCmd) Help() string {
-	return "Packs status, connections, the pair, doctor's findings, the configuration, facts of the host and the recent log, for whoever helps. Keys are " +
-		"replaced by fingerprints everywhere; addresses and names stay."
+	return "Packs status, connections, the pair, doctor's findings, the configuration, facts of the host and the recent log, for somebody elsewhere to " +
+		"look at. Keys are replaced by fingerprints everywhere. Of the configuration only settings that gw knows are in it: no comments, no commands of a pair, " +
+		"and no file that does not parse. What these commands hold is replaced in the other files, too. Addresses, names and paths stay."
 }
 
 // hostFacts are commands that tell of the host; one that is missing or fails says so in its file.
@@ -53,7 +54,7 @@ var hostFacts = []struct {
 
 // Run writes what can be had; what can't says why in its place.
 func (c *bundleCmd) Run(env *env) error {
-	f, err := os.OpenFile(c.Output, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := safefile.Create(c.Output, 0o600)
 	if err != nil {
 		return fmt.Errorf("write the bundle: %w; choose another file with -o", err)
 	}
@@ -67,28 +68,29 @@ func (c *bundleCmd) Run(env *env) error {
 	return err
 }
 
+// collect packs all parts. The configuration comes first, since its secrets are removed from the rest.
 func (c *bundleCmd) collect(env *env, b *bundle) {
 	b.text("version.txt", versionText()+"\n")
-	files := c.Config
-	report, err := c.examine(env)
-	b.json("doctor.json", report, err)
+	path, pathErr := c.resolve()
+	ctx, cancel := context.WithTimeout(env.ctx, askTimeout)
+	defer cancel()
+	client := control.NewClient(path)
+	var s status.Status
+	err := pathErr
 	if err == nil {
-		b.text("doctor.txt", doctorText(report, false))
+		s, err = client.Status(ctx)
 	}
-	if path, err := c.resolve(); err != nil {
-		b.text("status.json", err.Error()+"\n")
-	} else {
-		ctx, cancel := context.WithTimeout(env.ctx, askTimeout)
-		defer cancel()
-		client := control.NewClient(path)
-		s, err := client.Status(ctx)
-		b.json("status.json", s, err)
-		if err == nil {
-			b.text("status.txt", statusText(s, false))
-			if len(files) == 0 {
-				files = s.ConfigFiles
-			}
-		}
+	files := c.Config
+	if err == nil && len(files) == 0 {
+		files = s.ConfigFiles
+	}
+	b.config(files)
+
+	b.json("status.json", s, err)
+	if err == nil {
+		b.text("status.txt", statusText(s, false))
+	}
+	if pathErr == nil {
 		conns, err := client.Conns(ctx, status.Query{})
 		b.json("conns.json", conns, err)
 		if s.HA != nil {
@@ -96,18 +98,38 @@ func (c *bundleCmd) collect(env *env, b *bundle) {
 			b.json("ha.json", h, err)
 		}
 	}
-	if cfg, _ := configs.Load(files, configs.Options{Key: configs.KeyOptional}); len(cfg.Files) > 0 {
-		files = cfg.Files // of a directory
+	report, err := c.examine(env)
+	if errors.As(err, new(*configs.Error)) {
+		err = errors.New("the configuration has mistakes; see gw validate") // the error quotes the file
 	}
-	for i, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			text = []byte(err.Error() + "\n")
-		}
-		b.text(fmt.Sprintf("config/%d-%s", i, baseName(name)), string(text))
+	b.json("doctor.json", report, err)
+	if err == nil {
+		b.text("doctor.txt", doctorText(report, false))
 	}
 	for _, h := range hostFacts {
 		b.text(h.name, commandText(env.ctx, h.args))
+	}
+}
+
+// config packs the configuration, redacted, and learns what must not be anywhere else.
+func (b *bundle) config(files []string) {
+	if cfg, _ := configs.Load(files, configs.Options{Key: configs.KeyOptional}); len(cfg.Files) > 0 {
+		files = cfg.Files // of a directory
+	}
+	texts := make([][]byte, len(files))
+	for i, name := range files {
+		src, err := os.ReadFile(name)
+		var secrets []string
+		if err == nil {
+			texts[i], secrets, err = configs.Redact(name, src)
+			b.scrubber.learn(secrets)
+		}
+		if err != nil {
+			texts[i] = []byte("left out: " + err.Error() + "\n")
+		}
+	}
+	for i, name := range files {
+		b.text(fmt.Sprintf("config/%d-%s", i, baseName(name)), string(texts[i]))
 	}
 }
 
@@ -123,12 +145,13 @@ func commandText(ctx context.Context, args []string) string {
 	return string(out)
 }
 
-// bundle is a tar.gz in the making. Every text passes redact. It keeps its first error.
+// bundle is a tar.gz in the making. Every text passes the scrubber. It keeps its first error.
 type bundle struct {
-	zip *gzip.Writer
-	tar *tar.Writer
-	now time.Time
-	err error
+	scrubber scrubber
+	zip      *gzip.Writer
+	tar      *tar.Writer
+	now      time.Time
+	err      error
 }
 
 func newBundle(w io.Writer, now time.Time) *bundle {
@@ -140,10 +163,10 @@ func (b *bundle) text(name, text string) {
 	if b.err != nil {
 		return
 	}
-	clean := redact([]byte(text))
+	clean := b.scrubber.scrub(name, text)
 	b.err = b.tar.WriteHeader(&tar.Header{Name: "gw-bundle/" + name, Mode: 0o600, Size: int64(len(clean)), ModTime: b.now})
 	if b.err == nil {
-		_, b.err = b.tar.Write(clean)
+		_, b.err = io.WriteString(b.tar, clean)
 	}
 }
 
@@ -168,20 +191,4 @@ func (b *bundle) close() error {
 		}
 	}
 	return b.err
-}
-
-var (
-	// A key of 32 bytes in base64, as WireGuard writes it, or in hexadecimal. JSON may write + and / as they are.
-	keys = regexp.MustCompile(`[A-Za-z0-9+/_-]{43}=?|[0-9a-fA-F]{64}`)
-	// What an operator's own commands and settings may give away.
-	secrets = regexp.MustCompile(`(?im)^(\s*(?:on_active|on_standby|[a-z_]*(?:secret|password|token)[a-z_]*)\s*=\s*)(?:\[[^\]]*\].*|.*)$`)
-)
-
-// redact replaces keys, public ones too, by fingerprints that still tell equal from different, and secrets altogether.
-func redact(text []byte) []byte {
-	text = secrets.ReplaceAll(text, []byte(`${1}"redacted"`))
-	return keys.ReplaceAllFunc(text, func(k []byte) []byte {
-		sum := sha256.Sum256(bytes.TrimRight(k, "="))
-		return fmt.Appendf(nil, "key-%x", sum[:4])
-	})
 }
