@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/safefile"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -28,7 +28,7 @@ type captureCmd struct {
 func (captureCmd) Help() string {
 	return "The file has two interfaces, the host's side of the gateway and the link's, so that each packet is there as it came and as it left. " +
 		"A comment on each names the rule, and why it was dropped. It holds headers only, no payload: for that, run tcpdump on the tunnel device.\n\n" +
-		"  gw capture --last 60s -w /tmp/last.pcapng\n" +
+		"  gw capture --last 60s -w last.pcapng\n" +
 		"  gw capture --flow '10.77.2.10 10.77.1.10:5432 tcp' | tcpdump -nr -\n\n" +
 		"Wireshark and tshark show the comments (frame.comment). They take the second copy of a packet for a retransmission: look at one side, " +
 		"with frame.interface_name == \"link\". tcpdump reads the file, and shows no comments."
@@ -69,12 +69,13 @@ func (c *captureCmd) Run(env *env) (err error) {
 	defer in.Close()
 	out := env.stdout
 	if !toStdout {
-		// Whoever reads it sees who talks to whom.
-		f, openErr := os.OpenFile(c.Write, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		// Its readers see who talks to whom. A file that is there is replaced when the capture ends.
+		f, openErr := safefile.Replace(c.Write, 0o600)
 		if openErr != nil {
 			return fmt.Errorf("write capture: %w; choose another file with -w", openErr)
 		}
-		defer func() { err = errors.Join(err, f.Close()) }()
+		// Also after an error: a capture is good wherever it ends.
+		defer func() { err = errors.Join(err, f.Commit()) }()
 		out = f
 	}
 	n, err := copyBlocks(ctx, out, in, c.Count)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/safefile"
 )
 
 type fmtCmd struct {
@@ -65,30 +66,26 @@ func (c *fmtCmd) one(env *env, file string) (bool, error) {
 	return true, err
 }
 
-// replaceFile puts new text into a file at once, so that nobody reads half of
-// it. It keeps the file's mode, and a symbolic link.
-func replaceFile(path string, text []byte) (err error) {
-	if path, err = filepath.EvalSymlinks(path); err != nil {
+// replaceFile puts new text into a file at once, so that no reader sees half of it. It keeps the file's
+// mode, and a symbolic link, but rewrites no file of another user.
+func replaceFile(path string, text []byte) error {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
 		return err
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	f, err := safefile.Replace(path, info.Mode().Perm())
 	if err != nil {
-		return fmt.Errorf("rewrite %s: %w", path, err)
+		return fmt.Errorf("rewrite: %w; or run gw fmt as its owner", err)
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(tmp.Name())
-			err = fmt.Errorf("rewrite %s: %w", path, err)
-		}
-	}()
-	_, err = tmp.Write(text)
-	err = errors.Join(err, tmp.Chmod(info.Mode().Perm()), tmp.Close())
-	if err != nil {
-		return err
+	if _, err := f.Write(text); err != nil {
+		return fmt.Errorf("rewrite %s: %w; see the space on its disk", path, errors.Join(err, f.Discard()))
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := f.Commit(); err != nil {
+		return fmt.Errorf("rewrite %s: %w; see the permissions of its directory", path, err)
+	}
+	return nil
 }

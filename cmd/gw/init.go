@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/safefile"
 )
 
 // exampleEndpoint stands where only the operator knows better (RFC 5737).
@@ -70,10 +70,10 @@ func writeNew(files []newFile) (err error) {
 		}
 	}()
 	for _, f := range files {
-		// O_EXCL: whoever loses a private key loses the node.
-		w, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%s is there already and is left as it is; choose another --dir", f.path)
+		// Never over one that is there: without its private key a node is lost.
+		w, err := safefile.Create(f.path, f.mode)
+		if errors.Is(err, safefile.ErrExists) {
+			return fmt.Errorf("%w; choose another --dir", err)
 		}
 		if err != nil {
 			return fmt.Errorf("write the configuration: %w; choose another --dir", err)

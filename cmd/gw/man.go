@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/safefile"
 )
 
 type manCmd struct {
@@ -23,11 +25,23 @@ func (c *manCmd) Run(_ *env, k *kong.Context) error {
 		return fmt.Errorf("make the directory: %w; choose another --dir", err)
 	}
 	for _, p := range manual(k.Model.Node) {
-		if err := os.WriteFile(filepath.Join(c.Dir, p.name), []byte(p.text), 0o644); err != nil {
+		if err := writePage(filepath.Join(c.Dir, p.name), p.text); err != nil {
 			return fmt.Errorf("write a page of the manual: %w; choose another --dir", err)
 		}
 	}
 	return nil
+}
+
+// writePage writes a page that everybody may read, in place of an earlier one.
+func writePage(path, text string) error {
+	f, err := safefile.Replace(path, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString(text); err != nil {
+		return errors.Join(err, f.Discard())
+	}
+	return f.Commit()
 }
 
 // page is a page of the manual, in the language of man(7).
