@@ -41,6 +41,7 @@ var shapes = map[string]func(cty.Value) bool{
 	"local.lan":              texts(interfaceShape.MatchString),
 	"local.listen_port":      isNumber,
 	"local.check":            isToggle,
+	"local.answers":          texts(oneOf(string(AnswersVerdict), string(AnswersFull))),
 	"local.tun.name":         texts(interfaceShape.MatchString),
 	"local.tun.mtu":          isNumber,
 	"local.tun.driver":       texts(oneOf(string(DriverOffload), string(DriverWater))),
