@@ -24,7 +24,7 @@ func (holdCmd) Help() string {
 
 // Run puts the holds in place and leaves everything else as it is.
 func (c *holdCmd) Run(env *env) error {
-	cfg, diags := configs.Load(c.Config, configs.Options{KeyFile: c.Key})
+	cfg, diags := configs.Load(c.Config, c.options())
 	held, err := gateway.Hold(cfg, !diags.HasErrors())
 	if err != nil {
 		return asRoot(fmt.Errorf("hold packets for the other sites back: %w", err))

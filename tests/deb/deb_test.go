@@ -76,7 +76,7 @@ func TestPackage(t *testing.T) {
 		m.run("cp /run/share/site/site.hcl /run/share/site/" + m.name + ".key /etc/gw/ && gw validate -c /etc/gw && systemctl enable --now gw")
 		// systemd has waited until it answers.
 		says(t, m.run("gw status"), "node: "+m.name)
-		m.run("test -e /etc/systemd/system/multi-user.target.wants/gw.service")
+		m.run("test -e /etc/systemd/system/multi-user.target.wants/gw.service && test -e /etc/systemd/system/sysinit.target.wants/gw-hold.service")
 		testUser(t, m)
 	}
 	red.linkUp()
@@ -122,15 +122,17 @@ func TestPackage(t *testing.T) {
 		}
 	})
 
+	t.Run("holds", func(t *testing.T) { testHolds(t, red) })
 	t.Run("audit log", func(t *testing.T) { testAudit(t, red) })
 	t.Run("hardening", func(t *testing.T) { testHardening(t, red) })
 
 	for _, m := range both {
-		m.run("dpkg -r gw")
+		says(t, m.run("dpkg -r gw"), "opened: packets for 10.77.")
+		m.fails("ip route show proto 103 | grep .")
 		m.fails("systemctl is-active gw")
 		m.fails("ip link show gw0")
 		m.run("test -f /etc/gw/site.hcl && test -f /etc/gw/" + m.name + ".key && test -d /var/lib/gw/" + m.name)
-		m.fails("test -e /usr/bin/gw || test -e /etc/systemd/system/multi-user.target.wants/gw.service")
+		m.fails("test -e /usr/bin/gw || test -e /etc/systemd/system/multi-user.target.wants/gw.service || test -e /etc/systemd/system/sysinit.target.wants/gw-hold.service")
 	}
 	out := red.run("dpkg -P gw")
 	says(t, out, "holds your configuration and keys")
@@ -157,6 +159,22 @@ func testUser(t *testing.T, m *machine) {
 	m.fails("runuser -u gw -- cat /proc/" + pid + "/mem")
 	// The key does not go to others: not the file, and not the copy.
 	m.fails("runuser -u nobody -- ls /run/credentials/gw.service/")
+}
+
+// testHolds: a stopped gateway leaves its holds; gw down opens them, and the unit for the boot puts
+// them in place again, also with a mistake in the files and without the key.
+func testHolds(t *testing.T, m *machine) {
+	m = m.in(t)
+	const held = "ip route show proto 103 type blackhole | grep -w 10.77.2.0/24"
+	m.run("systemctl stop gw && " + held)
+	m.fails("ip link show gw0")
+	m.run("gw down")
+	m.fails(held)
+	m.run("systemctl restart gw-hold && " + held)
+	m.run("gw down && echo 'sight {' > /etc/gw/wrong.hcl && mv /etc/gw/red-1.key /run/ && systemctl restart gw-hold && " + held)
+	m.run("rm /etc/gw/wrong.hcl && mv /run/red-1.key /etc/gw/ && systemctl start gw")
+	says(t, m.fails("gw down"), "stop it first")
+	m.linkUp()
 }
 
 // testAudit: the unit's directory takes the audit log, what the package gives to logrotate
