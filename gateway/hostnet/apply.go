@@ -68,8 +68,11 @@ func Apply(c Config, log hclog.Logger) error {
 	if err := prepareIPv6(l, c.Addresses); err != nil {
 		return fmt.Errorf("set up IPv6 on %q: %w", c.Device, err)
 	}
-	if err := acceptLocal(l); err != nil {
+	if err := setIPv4(l, ipv4DevconfAcceptLocal); err != nil {
 		return fmt.Errorf("have %q take the gateway's own ICMP errors: %w", c.Device, err)
+	}
+	if err := forward(l, c.Site); err != nil {
+		return fmt.Errorf("have %q forward to the site's hosts: %w", c.Device, err)
 	}
 	if err := netlink.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring %q up: %w", c.Device, err)
@@ -121,25 +124,50 @@ func prepareIPv6(l netlink.Link, addrs []netip.Addr) error {
 
 // What unix lacks of linux/if_link.h and linux/ip.h.
 const (
-	iflaInetConf           = 1
+	iflaInetConf = 1
+	// ipv4DevconfForwarding lets what comes in by the device go on to other hosts.
+	ipv4DevconfForwarding = 1
+	// ipv4DevconfAcceptLocal lets IPv4 packets with an address of this host as their source
+	// come in by the device. The gateway's ICMP errors have the node's own address, and without
+	// this the kernel drops them as martians (ip-sysctl, accept_local). IPv6 knows no such check.
 	ipv4DevconfAcceptLocal = 23
 )
 
-// acceptLocal lets IPv4 packets with an address of this host as their source come in
-// by the device. The gateway's ICMP errors have the node's own address, and without
-// this the kernel drops them as martians (ip-sysctl, accept_local); IPv6 knows no
-// such check. Netlink does it where a container has /proc/sys read-only.
-func acceptLocal(l netlink.Link) error {
+// setIPv4 sets one of a device's settings of IPv4 to 1. Netlink does it where a container has
+// /proc/sys read-only.
+func setIPv4(l netlink.Link, setting uint16) error {
 	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(l.Attrs().Index)
 	req.AddData(msg)
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(iflaInetConf, nil).
-		AddRtAttr(ipv4DevconfAcceptLocal, nl.Uint32Attr(1))
+		AddRtAttr(int(setting), nl.Uint32Attr(1))
 	req.AddData(spec)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
+}
+
+// forward lets the kernel forward what comes in by the device to hosts of the site, if the site
+// has any but this one. What comes in has passed the policy. The other direction is the LAN
+// interface's setting, which is the operator's. For IPv6 it needs Linux 6.17; what an older one
+// needs, checkForwarding6 finds.
+func forward(l netlink.Link, site []netip.Prefix) error {
+	behind, err := hostsBehind(CheckConfig{Site: site})
+	if err != nil {
+		return err
+	}
+	if has4(behind) {
+		if err := setIPv4(l, ipv4DevconfForwarding); err != nil {
+			return err
+		}
+	}
+	if has6(behind) {
+		// It fails where /proc/sys is read-only, too, and then counts only if the host as a
+		// whole does not forward, which checkForwarding6 finds.
+		_ = writeSysctl(forceForwarding6(l.Attrs().Name), "1")
+	}
+	return nil
 }
 
 // setAddresses leaves the device with exactly these addresses. Those that are there

@@ -78,6 +78,7 @@ func Survey(c CheckConfig) []Subject {
 		{"endpoints", checkEndpoints(c)},
 		{"lan interface", checkLAN(c)},
 		{"forwarding", checkForwarding(c)},
+		{"ways past gw", checkPast(c)},
 		{"reverse path filter", checkReversePath(c)},
 		{"routes", checkRoutes(c)},
 		{"firewall", unique(append(checkFirewall(c), checkInput(c)...))},

@@ -4,24 +4,37 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// checkForwarding asks for forwarding when the site has hosts behind this one.
+// checkForwarding asks for forwarding when the site has hosts behind this one: at the
+// interfaces that lead to them and at the TUN, and nowhere else (see checkPast).
 func checkForwarding(c CheckConfig) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil {
 		return notChecked("forwarding", err)
 	}
+	if len(behind) == 0 {
+		return nil
+	}
+	links, _, err := sides(c, behind)
+	if err != nil {
+		return notChecked("forwarding", err)
+	}
+	var lans []string
+	for _, l := range links {
+		lans = append(lans, l.Attrs().Name)
+	}
 	var all []Finding
 	if has4(behind) {
-		all = append(all, checkForwarding4(c)...)
+		all = append(all, checkForwarding4(c, lans)...)
 	}
 	if has6(behind) {
-		all = append(all, checkForwarding6()...)
+		all = append(all, checkForwarding6(c, lans)...)
 	}
 	return all
 }
@@ -46,29 +59,30 @@ func hostsBehind(c CheckConfig) ([]netip.Prefix, error) {
 	return behind, nil
 }
 
-// checkForwarding4 looks at what counts for IPv4: the interface at which a packet comes
-// in. An interface that does not exist yet begins with the host's setting.
-func checkForwarding4(c CheckConfig) []Finding {
-	const all = "net/ipv4/ip_forward"
-	if v, err := readSysctl(all); err != nil {
-		return notChecked("IPv4 forwarding", err)
-	} else if v == "0" {
-		return []Finding{{Warning, "IPv4 forwarding is off: the hosts behind this one reach no other site", sysctlCommand("1", all)}}
-	}
-	var found []Finding
-	for _, name := range []string{c.LAN, c.Device} {
-		path := "net/ipv4/conf/" + name + "/forwarding"
-		if v, err := readSysctl(path); name != "" && err == nil && v == "0" {
-			found = append(found, Finding{Warning,
-				fmt.Sprintf("IPv4 forwarding is off on %q: what comes in there goes no further", name), sysctlCommand("1", path)})
+// noForwarding is what comes of an interface that does not forward.
+const noForwarding = "what comes in there goes no further"
+
+// checkForwarding4 looks at what counts for IPv4: the interface at which a packet comes in.
+// The TUN's own setting is Apply's.
+func checkForwarding4(c CheckConfig, lans []string) (found []Finding) {
+	for _, name := range append(slices.Clone(lans), c.Device) {
+		path := forwarding4(name)
+		v, err := readSysctl(path)
+		switch {
+		case os.IsNotExist(err): // the TUN, before the start
+		case err != nil:
+			found = append(found, notChecked("IPv4 forwarding", err)...)
+		case v == "0":
+			found = append(found, Finding{Warning, fmt.Sprintf("IPv4 forwarding is off on %q: %s", name, noForwarding), sysctlCommand("1", path)})
 		}
 	}
 	return found
 }
 
-func checkForwarding6() []Finding {
-	const all = "net/ipv6/conf/all/forwarding"
-	v, err := readSysctl(all)
+// checkForwarding6 accepts the host's setting, or those of the interfaces where the kernel has
+// such.
+func checkForwarding6(c CheckConfig, lans []string) []Finding {
+	v, err := readSysctl(forwarding6)
 	switch {
 	case os.IsNotExist(err):
 		return []Finding{{Warning, "the kernel has no IPv6, but the site has IPv6 subnets", "boot without ipv6.disable=1"}}
@@ -77,16 +91,33 @@ func checkForwarding6() []Finding {
 	case v != "0":
 		return nil
 	}
-	// A host that forwards ignores router advertisements from then on, and loses
-	// the default route that it got by one, unless accept_ra is 2.
+	var off, paths []string
+	for _, name := range append(slices.Clone(lans), c.Device) {
+		path := forceForwarding6(name)
+		if v, err := readSysctl(path); err == nil && v == "0" {
+			off, paths = append(off, name), append(paths, path)
+		} else if os.IsNotExist(err) && name != c.Device {
+			return []Finding{{Warning, "IPv6 forwarding is off: the hosts behind this one reach no other site", mendForwarding6(raInterfaces())}}
+		}
+	}
+	if len(off) == 0 {
+		return nil
+	}
+	return []Finding{{Warning, fmt.Sprintf("IPv6 forwarding is off on %s: %s", quoted(off), noForwarding), sysctlCommand("1", paths...)}}
+}
+
+// mendForwarding6 turns IPv6 forwarding on for the whole host, which is all that kernels before
+// Linux 6.17 offer. A host that forwards ignores router advertisements from then on, and loses
+// the default route that it learned from one, unless accept_ra of that interface is 2.
+func mendForwarding6(learned []string) string {
 	mend := ""
-	for _, name := range raInterfaces() {
+	for _, name := range learned {
 		path := "net/ipv6/conf/" + name + "/accept_ra"
 		if v, err := readSysctl(path); err == nil && v == "1" {
 			mend += sysctlCommand("2", path) + " && "
 		}
 	}
-	return []Finding{{Warning, "IPv6 forwarding is off: the hosts behind this one reach no other site", mend + sysctlCommand("1", all)}}
+	return mend + sysctlCommand("1", forwarding6)
 }
 
 // raInterfaces names the interfaces by which a route was learned from a router

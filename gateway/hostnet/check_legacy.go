@@ -22,13 +22,14 @@ type legacyTables struct {
 	domain, level     int    // of the socket to ask
 	iniface, outiface int    // offsets in an entry
 	proto             int    // the same, of the protocol
+	inverts           int    // the same, of the flags that invert comparisons
 	targetOffset      int    // the same, of the field target_offset; next_offset follows
 	matches           int    // the same, of the first match
 }
 
 var (
-	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", "ip_tables", "iptable_filter", unix.AF_INET, unix.SOL_IP, 16, 32, 80, 88, 112}
-	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", "ip6_tables", "ip6table_filter", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 140, 168}
+	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", "ip_tables", "iptable_filter", unix.AF_INET, unix.SOL_IP, 16, 32, 80, 83, 88, 112}
+	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", "ip6_tables", "ip6table_filter", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 132, 140, 168}
 )
 
 // among says whether these are the tables of one of the IP versions.
@@ -153,7 +154,8 @@ func (t legacyTables) judge(info legacyInfo, entries []byte, device string) []st
 // A legacyEntry is what matters here of struct ipt_entry or ip6t_entry.
 type legacyEntry struct {
 	in, out string
-	verdict int32 // 0 if the target is something else
+	verdict int32  // 0 if the target is something else
+	target  string // its name; empty for a verdict
 }
 
 // entry reads the entry at an offset, and where the next one begins.
@@ -168,7 +170,8 @@ func (t legacyTables) entry(entries []byte, at int) (e legacyEntry, next int, ok
 		return e, 0, false
 	}
 	e.in, e.out = text(b[t.iniface:][:unix.IFNAMSIZ]), text(b[t.outiface:][:unix.IFNAMSIZ])
-	if target+legacyVerdictAt+4 <= size && b[target+legacyTargetName] == 0 {
+	e.target = text(b[target+legacyTargetName : target+legacyVerdictAt-1])
+	if target+legacyVerdictAt+4 <= size && e.target == "" {
 		e.verdict = int32(binary.NativeEndian.Uint32(b[target+legacyVerdictAt:]))
 	}
 	return e, at + size, true

@@ -26,7 +26,10 @@ func fit(t *testing.T) (*space, CheckConfig) {
 		s.up("lan", "10.77.1.30/24", "fd77:1::30/64")
 		s.up("wan", "192.0.2.1/24", "2001:db8::1/64")
 		s.sh("ip route add default via 192.0.2.254", "ip -6 route add default via 2001:db8::fe",
-			"sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+			// As the guide has it: per interface for IPv4, for IPv6 with a filter.
+			"sysctl -w net.ipv4.conf.lan.forwarding=1 net.ipv6.conf.all.forwarding=1",
+			"nft add table ip6 fit", "nft add chain ip6 fit forward '{ type filter hook forward priority filter; }'",
+			"nft add rule ip6 fit forward 'iifname != { lan, gw0 } drop'",
 			"sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.lan.rp_filter=0")
 	})
 	return s, CheckConfig{
@@ -62,16 +65,25 @@ func TestCheck(t *testing.T) {
 		want   []string // a piece of each finding, in order
 	}{
 		{name: "fit"},
-		{name: "IPv4 forwarding", broken: []string{"sysctl -w net.ipv4.ip_forward=0"},
-			want: []string{"IPv4 forwarding is off: the hosts behind"}},
-		{name: "IPv4 forwarding of the lan", broken: []string{"sysctl -w net.ipv4.conf.lan.forwarding=0"},
+		{name: "IPv4 forwarding", broken: []string{"sysctl -w net.ipv4.conf.lan.forwarding=0"},
+			want: []string{`IPv4 forwarding is off on "lan"`}},
+		{name: "IPv4 forwarding, lan not configured", with: func(c *CheckConfig) { c.LAN = "" }, broken: []string{"sysctl -w net.ipv4.conf.lan.forwarding=0"},
 			want: []string{`IPv4 forwarding is off on "lan"`}},
 		{name: "IPv6 forwarding", broken: []string{"sysctl -w net.ipv6.conf.all.forwarding=0"},
-			want: []string{"IPv6 forwarding is off: the hosts behind"}},
-		{name: "IPv6 forwarding with a route by RA",
-			broken: []string{"ip -6 route add 2001:db8:9::/64 dev wan proto ra", "sysctl -w net.ipv6.conf.all.forwarding=0 net.ipv6.conf.wan.accept_ra=1"},
-			want:   []string{"sysctl -w net.ipv6.conf.wan.accept_ra=2 && sysctl -w net.ipv6.conf.all.forwarding=1"}},
-		{name: "nobody behind", broken: []string{"sysctl -w net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0", nftDrop("inet", "f")},
+			want: []string{"IPv6 forwarding is off"}},
+		{name: "forwarding everywhere", broken: []string{"sysctl -w net.ipv4.ip_forward=1"},
+			want: []string{`packets from "lan-far", "wan-far", "wan" reach the LAN past gw: this host forwards what comes in there to 10.77.1.0/24, and no`}},
+		{name: "forwarding everywhere, lan not configured", with: func(c *CheckConfig) { c.LAN = "" }, broken: []string{"sysctl -w net.ipv4.ip_forward=1", "nft flush ruleset"},
+			want: []string{`reach the LAN past gw: this host forwards what comes in there to 10.77.1.0/24, fd77:1::/64, and no`}},
+		{name: "IPv6 forwarding without a filter", broken: []string{"nft flush ruleset"},
+			want: []string{`packets from "lan-far", "wan-far", "wan" reach the LAN past gw: this host forwards what comes in there to fd77:1::/64, and no`}},
+		{name: "forwarding on the wan", broken: []string{"sysctl -w net.ipv4.conf.wan.forwarding=1"},
+			want: []string{`packets from "wan" reach the LAN past gw`}},
+		{name: "forwarding on the wan, some of it dropped", broken: []string{"sysctl -w net.ipv4.conf.wan.forwarding=1",
+			"nft add table ip f", "nft add chain ip f forward '{ type filter hook forward priority filter; }'", "nft add rule ip f forward tcp dport 5432 drop"},
+			want: []string{`packets from "wan" may reach the LAN past gw: this host forwards what comes in there to 10.77.1.0/24, and gw can't tell`}},
+		{name: "forwarding on the wan, which is down", broken: []string{"sysctl -w net.ipv4.conf.wan.forwarding=1", "ip link set wan down"}},
+		{name: "nobody behind", broken: []string{"sysctl -w net.ipv4.conf.lan.forwarding=0 net.ipv6.conf.all.forwarding=0", nftDrop("inet", "f")},
 			with: func(c *CheckConfig) { c.LAN, c.Site = "", prefixes("10.77.1.30/32", "fd77:1::30/128") }},
 		{name: "strict rp_filter", broken: []string{"sysctl -w net.ipv4.conf.all.rp_filter=1"},
 			want: []string{`strict rp_filter on "lan"`, `strict rp_filter on "gw0"`}},
@@ -179,6 +191,48 @@ func TestCheckRunning(t *testing.T) {
 	if found := s.check(config); len(found) != 0 {
 		t.Errorf("mended, but: %v", found)
 	}
+}
+
+// The gateway turns forwarding on at its own device; where that is undone, Check finds it.
+func TestCheckForwardingOfTheDevice(t *testing.T) {
+	s, config := fit(t)
+	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
+	s.apply(red())
+	s.do(func() {
+		for _, path := range []string{forwarding4("gw0"), forceForwarding6("gw0")} {
+			if v, err := readSysctl(path); err == nil && v != "1" {
+				t.Errorf("%s is %s", path, v)
+			}
+		}
+		s.sh("sysctl -w net.ipv4.conf.gw0.forwarding=0")
+	})
+	if found := s.check(config); len(found) != 1 || found[0].Mend != "sysctl -w net.ipv4.conf.gw0.forwarding=1" {
+		t.Errorf("found %v", found)
+	}
+
+	alone := newSpace(t, "alone")
+	alone.open(TUNConfig{Name: "gw0", MTU: testMTU})
+	c := red()
+	c.Site = prefixes("10.77.1.1/32", "fd77:1::1/128") // the host itself
+	alone.do(func() { alone.sh("ip addr add 10.77.1.1/32 dev lo", "ip addr add fd77:1::1/128 dev lo") })
+	alone.apply(c)
+	alone.do(func() {
+		if v, err := readSysctl(forwarding4("gw0")); err != nil || v != "0" {
+			t.Errorf("nobody is behind, and the device forwards: %s, %v", v, err)
+		}
+	})
+}
+
+// A host that learned its default route from a router advertisement keeps it.
+func TestMendForwarding6(t *testing.T) {
+	s, _ := fit(t)
+	s.do(func() {
+		s.sh("ip -6 route add 2001:db8:9::/64 dev wan proto ra", "sysctl -w net.ipv6.conf.wan.accept_ra=1")
+		want := "sysctl -w net.ipv6.conf.wan.accept_ra=2 && sysctl -w net.ipv6.conf.all.forwarding=1"
+		if got := mendForwarding6(raInterfaces()); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
 }
 
 func TestCheckLANMissing(t *testing.T) {

@@ -173,7 +173,7 @@ func newHoldLab(t *testing.T, lan, host string, persist bool) *holdLab {
 				t.Fatal(err)
 			}
 		}
-		for _, path := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
+		for _, path := range []string{"net/ipv4/conf/lan/forwarding", "net/ipv6/conf/all/forwarding"} {
 			if err := writeSysctl(path, "1"); err != nil {
 				t.Fatal(err)
 			}
