@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -301,7 +303,7 @@ func (l *Lab) site(p plan, wan *Namespace, wanIf string) (*Site, error) {
 	var lan []port
 	up := []port{{wan, wanIf, []netip.Prefix{nth(p.wan4, 1), nth(p.wan6, 1)}}}
 	for i, name := range hostNames(p.name, "gw", p.gateways) {
-		ns, err := l.router(name)
+		ns, err := l.namespace(name)
 		if err != nil {
 			return nil, err
 		}
@@ -336,6 +338,9 @@ func (l *Lab) site(p plan, wan *Namespace, wanIf string) (*Site, error) {
 		return nil, err
 	}
 	for _, h := range s.Gateways {
+		if err := h.forwardFromLAN(); err != nil {
+			return nil, err
+		}
 		for i, all := range []string{"0.0.0.0/0", "::/0"} {
 			if err := h.Route(netip.MustParsePrefix(all), s.uplinks[i], "wan0"); err != nil {
 				return nil, err
@@ -343,6 +348,29 @@ func (l *Lab) site(p plan, wan *Namespace, wanIf string) (*Site, error) {
 		}
 	}
 	return s, nil
+}
+
+// forwardFromLAN lets a gateway's host forward as the guide has it: what comes in by the LAN, and
+// nothing that comes in by the WAN to the LAN. IPv6 forwarding is the whole host's, so a filter
+// has to see to that.
+func (n *Namespace) forwardFromLAN() error {
+	if err := errors.Join(n.Sysctl("ipv4/conf/lan0/forwarding", "1"), n.Sysctl("ipv6/conf/all/forwarding", "1")); err != nil {
+		return err
+	}
+	c, err := nftables.New(nftables.WithNetNSFd(int(n.handle)))
+	if err != nil {
+		return fmt.Errorf("%s: nftables: %w", n.name, err)
+	}
+	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv6, Name: "gwlab-past"})
+	chain := c.AddChain(&nftables.Chain{
+		Table: t, Name: "forward", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+	})
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(cameBy("wan0"), leavesBy("lan0"), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("%s: load the filter of forwarded packets: %w", n.name, err)
+	}
+	return nil
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

@@ -112,7 +112,7 @@ func StartWG(ctx context.Context, n *Namespace, c WGConfig) (*Proc, error) {
 	}
 	err = p.Saw(ctx, "ready")
 	if err == nil {
-		err = n.configure(c.TUN, c.Addresses...)
+		err = errors.Join(n.configure(c.TUN, c.Addresses...), n.Sysctl("ipv4/conf/"+c.TUN+"/forwarding", "1"))
 	}
 	for _, r := range c.Routes {
 		if err == nil {
