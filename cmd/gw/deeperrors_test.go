@@ -64,6 +64,8 @@ var unreached = map[string]string{
 	"gateway/hold.go":                            "it is logged, with what to do",
 	"gateway/hostnet/check_forward.go":           "a finding says so",
 	"gateway/hostnet/check_legacy.go":            "a finding says so",
+	"gateway/hostnet/check_past.go":              "a finding says so",
+	"gateway/hostnet/forwardpath.go":             "a finding says so",
 	"gateway/hostnet/check_route.go":             "a finding says so",
 	"gateway/hostnet/lease.go":                   "it is logged: the address can't be pinged",
 	"gateway/hostnet/offload.go":                 "a packet that can't be written is counted",
