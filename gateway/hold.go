@@ -34,14 +34,16 @@ const holdsFile = "holds"
 // what the configuration still tells. It returns none and no error if that is nothing.
 func Hold(cfg configs.Config, sound bool) ([]netip.Prefix, error) {
 	prefixes := toHold(cfg, sound, configs.StateRoot, hostnet.Networks)
-	if len(prefixes) == 0 {
-		return nil, nil
-	}
-	if dir := cfg.Local.StateDir; dir != "" {
-		// Failing is no reason to fail: New does it again and reports it.
+	return prefixes, hostnet.Hold(prefixes)
+}
+
+// RecordHeld adds prefixes to those that the node's next start knows as its own to remove. It
+// is for a start that may fail before New records what it holds, and fails silently: New reports
+// a directory that can't be written.
+func RecordHeld(cfg configs.Config, prefixes []netip.Prefix) {
+	if dir := cfg.Local.StateDir; dir != "" && len(prefixes) > 0 {
 		_ = storeHeld(dir, merge(held(dir), prefixes))
 	}
-	return prefixes, hostnet.Hold(prefixes)
 }
 
 // toHold lists what Hold holds. root is where state directories are by default, and networks
@@ -139,10 +141,9 @@ func storeHeld(dir string, prefixes []netip.Prefix) error {
 }
 
 // replaceSynced replaces a file such that a power failure leaves the old or the new text.
-// Another user, root, may run `gw hold`: the file is for all to read, the directory is not.
 func replaceSynced(path, text string) error {
 	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

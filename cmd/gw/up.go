@@ -43,6 +43,7 @@ func (c *upCmd) Run(env *env) error {
 	}
 	cfg, diags := configs.Load(c.Config, c.options())
 	held, holdErr := gateway.Hold(cfg, !diags.HasErrors()) // before a mistake can end this
+	gateway.RecordHeld(cfg, held)
 	if len(held) > 0 && holdErr == nil {
 		say("held until the gateway carries it: "+prefixText(held), time.Since(start))
 	}
