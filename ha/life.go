@@ -6,6 +6,8 @@ const (
 	// lifeSpan is how long the least delay of the sibling's heartbeats is kept. Its
 	// clock may stop, as that of a virtual machine does which is paused.
 	lifeSpan = 10 * time.Second
+	// lifeDrift is how long the two clocks are taken to agree after the sibling was heard.
+	lifeDrift = time.Minute
 	// maxWay bounds the allowance for the way by a witness, which the witness itself
 	// may make longer.
 	maxWay = 500 * time.Millisecond
@@ -65,16 +67,20 @@ func (l *life) made(o *proof) (time.Duration, bool) {
 }
 
 // provedAt returns the latest time at which the sibling was certainly alive by its
-// proof o, which p has carried, less what the way by p explains. Two clocks bear
-// witness: the sibling's own, as mapped by life, and this node's, which the
-// sibling's proof echoes. The latter holds where the siblings' tunnel was never up,
-// and over any time; but the echo has gone all the way to the sibling before.
+// proof o, which p has carried, less what the way by p explains; false where nothing
+// tells how old the proof is.
+//
+// The sibling's own clock tells, as mapped by life. Where the siblings' tunnel was never
+// up, or for so long not that the clocks may have drifted apart, this node's clock does:
+// the sibling's proof echoes the time of this node's proof that reached it last. That
+// allows for more, since the echo has gone all the way to the sibling before.
 func (m *Machine) provedAt(p *peer, o *proof) (at time.Duration, ok bool) {
 	way := min(p.way, maxWay)
-	if made, known := m.life.made(o); known {
+	made, known := m.life.made(o)
+	if known {
 		at, ok = min(m.now, made+m.cfg.DeadAfter+way), true
 	}
-	if o.echoBoot == m.cfg.Boot {
+	if o.echoBoot == m.cfg.Boot && (!known || m.now-m.sibling().heard > lifeDrift) {
 		echoed := m.started + uptimeOf(o.echo) + m.window(Standby, elsewhere) - m.window(o.role, elsewhere) + 2*way
 		at, ok = max(at, min(m.now, echoed)), true
 	}

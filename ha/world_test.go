@@ -8,7 +8,10 @@ import (
 	"time"
 )
 
-// world is two sites on a virtual network, in virtual time.
+// maxNodes is how many nodes a world may have.
+const maxNodes = 5
+
+// world is two sites, or three, on a virtual network, in virtual time.
 type world struct {
 	seed  uint64
 	rng   *rand.Rand
@@ -19,7 +22,8 @@ type world struct {
 	order uint64
 	nodes []*node
 	sites []Site
-	path  [4][4]path
+	path  [maxNodes][maxNodes]path
+	rough bool      // packets get lost
 	bad   []float64 // loss of each spell of bad network that lasts
 	pool  [][]byte
 
@@ -27,9 +31,9 @@ type world struct {
 	tells    bool // hosts say when a process is gone: no firewall drops the word
 	version  uint64
 	removed  map[string]uint64 // version at which a record was removed
-	holds    [4]promise        // what each standby has acknowledged
+	holds    [maxNodes]promise // what each standby has acknowledged
 	claimed  map[Claim]bool
-	turns    [2]int // activations by site
+	turns    [3]int // activations by site
 	trace    *strings.Builder
 	failures []string
 }
@@ -137,13 +141,16 @@ type node struct {
 	gone     bool // while it was frozen, it was told that its sibling's process is gone
 	queue    []simEvent
 
-	seen      uint64 // survives
-	skew      int64  // of the wall clock, ms
+	hostile *hostile // nil on an honest node
+
+	seen      uint64  // survives
+	skew      int64   // of the wall clock, ms
+	drift     float64 // of the monotonic clock
 	active    bool
 	suspended bool
 	epoch     uint64 // of the last activation, ever
 	fallen    uint64 // the epoch at the last deactivation
-	assign    [2]NodeID
+	assign    [3]NodeID
 	health    Health
 }
 
@@ -218,7 +225,7 @@ func (n *node) start() {
 	n.zero = w.now - w.between(0, time.Hour)
 	n.up, n.frozen, n.active, n.suspended = true, false, false, false
 	n.queue = n.queue[:0]
-	n.assign = [2]NodeID{}
+	n.assign = [3]NodeID{}
 	n.store = map[string]uint64{}
 	n.health = Health{LAN: true, Plane: true}
 	m, err := New(n.mono(), Config{
@@ -242,7 +249,11 @@ func (n *node) kill() {
 	n.up, n.active, n.suspended = false, false, false
 }
 
-func (n *node) mono() time.Duration { return n.w.now - n.zero }
+// mono is the node's own clock, which may run fast or slow.
+func (n *node) mono() time.Duration {
+	d := n.w.now - n.zero
+	return d + time.Duration(float64(d)*n.drift)
+}
 
 func (n *node) tick() {
 	n.do(n.m.Tick(n.mono()))
@@ -257,7 +268,7 @@ func (n *node) plan() {
 	if n.r != nil {
 		next = min(next, n.r.Next())
 	}
-	at := max(n.zero+next, n.w.now+100*time.Microsecond)
+	at := max(n.zero+time.Duration(float64(next)/(1+n.drift)), n.w.now+100*time.Microsecond)
 	if n.tickAt <= n.w.now || at < n.tickAt {
 		n.tickAt = at
 		n.w.push(at, simEvent{kind: evTick, node: n.index})
@@ -313,6 +324,10 @@ func (n *node) do(out []Output) {
 				w.failf("%s persists epoch %d after %d", n.name(), o.Epoch, n.seen)
 			}
 			n.seen = o.Epoch
+			ahead := len(w.sites) == 3 && n.site == 1 // its sibling is hostile
+			if wall := n.m.wall(); !ahead && n.seen > wall+uint64(8*time.Hour/time.Millisecond) {
+				w.failf("%s persists epoch %d, which is %d ms ahead of its clock", n.name(), n.seen, n.seen-wall)
+			}
 		case Activate:
 			c := Claim{o.Epoch, n.id}
 			if o.Epoch != n.seen || o.Epoch <= n.epoch || w.claimed[c] {
@@ -478,11 +493,13 @@ func (w *world) run(until time.Duration) {
 		case evCall:
 			ev.call()
 		case evTick:
-			if n.up && !n.frozen && n.tickAt == at {
+			if n.up && !n.frozen && n.hostile == nil && n.tickAt == at {
 				n.tick()
 			}
 		case evDeliver:
 			switch {
+			case n.hostile != nil:
+				n.hostile.hear(&ev)
 			case n.up && n.frozen && len(n.queue) < 100:
 				n.queue = append(n.queue, ev)
 				continue
