@@ -137,45 +137,6 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzMachine: another node may say anything; it costs bounded replies, and no
-// node of another site makes this one active or deposes it while its sibling is
-// heard.
-func FuzzMachine(f *testing.F) {
-	for _, m := range sampleMessages() {
-		b := appendMessage(nil, &m)
-		f.Add(append([]byte{byte(len(b))}, b...))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		w := newWorld(1, false)
-		w.records = false
-		for _, n := range w.nodes {
-			n.start()
-		}
-		w.run(settled)
-		n := w.nodes[0]
-		for calls := 0; len(b) > 0 && calls < 100; calls++ {
-			size := min(int(b[0]), len(b)-1)
-			out, _ := n.m.Handle(n.mono(), w.nodes[2].id, b[1:1+size])
-			b = b[1+size:]
-			sends := 0
-			for _, o := range out {
-				if o.Kind == Send {
-					sends++
-				}
-				if o.Kind == Deactivate || o.Kind == Suspend {
-					t.Fatalf("deposed: %v", o)
-				}
-			}
-			if sends > 3+len(w.nodes) {
-				t.Fatalf("%d messages for one", sends)
-			}
-			n.do(out)
-			w.run(w.now + time.Millisecond)
-		}
-		n.m.Status(n.mono())
-	})
-}
-
 // FuzzReplicator: a sibling that says anything is no reason to crash or to grow.
 func FuzzReplicator(f *testing.F) {
 	for _, m := range sampleFrames() {
