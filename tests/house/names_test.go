@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -69,5 +70,28 @@ func TestFuzzListIsTrue(t *testing.T) {
 	}
 	if listed < 5 {
 		t.Errorf("%d targets are listed", listed)
+	}
+}
+
+// TestThreatModelNamesRealTests: docs/security.md says by which test each statement is shown.
+func TestThreatModelNamesRealTests(t *testing.T) {
+	b, err := os.ReadFile(path.Join(root, "docs/security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, names := range testFunctions(t) {
+		for name := range names {
+			known[name] = true
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`").FindAllStringSubmatch(string(b), -1)
+	for _, m := range named {
+		if !known[m[1]] {
+			t.Errorf("docs/security.md names %s, which is no test", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("docs/security.md names %d tests", len(named))
 	}
 }
