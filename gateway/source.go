@@ -8,6 +8,7 @@ import (
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -55,6 +56,8 @@ func (s *source) Status() status.Status {
 		Relay:   g.relaying.status(st.Relayed),
 		Drops:   status.NewDrops(drops),
 		Denials: g.denialStatus(),
+		Sites:   g.siteStatus(st.Foreign),
+		Streams: streamStatus(g.streams.Stats()),
 		Memory:  status.ReadMemory(),
 	}
 	if g.pair != nil && g.cfg.SelfSite().Pair != nil {
@@ -73,6 +76,35 @@ func (s *source) Status() status.Status {
 		out.Links = append(out.Links, l)
 	}
 	return out
+}
+
+// siteStatus is what the linked sites have given and asked.
+func (g *Gateway) siteStatus(list []flow.ForeignStats) []status.Site {
+	out := make([]status.Site, 0, len(list))
+	for i := range list {
+		f := &list[i]
+		s := status.Site{
+			Site: f.Site, Unconfirmed: f.Unconfirmed,
+			RecordRequests: requests(g.restorer.quota.Stats(f.Site)), Questions: requests(g.tracing.quota.Stats(f.Site)),
+		}
+		for r, n := range f.Given {
+			s.Records = append(s.Records, status.RecordResult{Result: flow.Given(r).String(), Count: n})
+		}
+		s.Records = append(s.Records,
+			status.RecordResult{Result: "confirmed", Count: f.Confirmed},
+			status.RecordResult{Result: "refuted", Count: f.Refuted},
+			status.RecordResult{Result: "expired", Count: f.Expired})
+		out = append(out, s)
+	}
+	return out
+}
+
+func requests(s quota.Stats) status.Requests {
+	return status.Requests{Answered: s.Answered, Refused: s.Busy + s.Frequent}
+}
+
+func streamStatus(s netstack.Stats) status.Streams {
+	return status.Streams{Received: s.Received, Dropped: s.Dropped, Limited: s.Limited}
 }
 
 func linkStatus(p link.PeerStatus) status.Link {

@@ -150,6 +150,12 @@ func troubled() status.Status {
 	s.Drops = nil
 	s.Memory = status.Memory{}
 	s.Audit = &status.Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true}
+	s.Sites = []status.Site{
+		{Site: "gray", Unconfirmed: 1, Records: []status.RecordResult{
+			{Result: "taken", Count: 32768}, {Result: "other-site", Count: 3}, {Result: "quota", Count: 65536}, {Result: "refuted", Count: 12},
+		}, Questions: status.Requests{Answered: 20, Refused: 1980}},
+		{Site: "quiet"},
+	}
 	s.Denials.Top = []status.Denial{
 		{Site: "gray", Packets: 18446744073709551615, Last: now.Add(-time.Second)},
 		{

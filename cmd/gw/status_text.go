@@ -36,6 +36,7 @@ func statusText(s status.Status, colour bool) string {
 	flowsText(p, s.Flows)
 	relayText(p, s.Relay)
 	dropsText(p, s.Drops)
+	sitesText(p, s.Sites)
 	denialsText(p, s.Denials.Top, s.Time)
 	return p.out.String()
 }
@@ -203,6 +204,38 @@ func flowsText(p *printer, f status.Flows) {
 		records += fmt.Sprintf("; %d not kept: raise local.limits.records", f.RecordsRefused)
 	}
 	p.field("records for a restart", records)
+}
+
+// wanting are the results of records that say that the peer's gateway is wrong, or that many wait.
+var wanting = map[string]string{
+	"other-site": "about connections of other sites", "malformed": "malformed",
+	"quota": "beyond the site's share of the table", "refuted": "that the local host does not know",
+}
+
+// sitesText shows what other sites have given or asked beyond what is good.
+func sitesText(p *printer, sites []status.Site) {
+	for i := range sites {
+		s := &sites[i]
+		var lines [][2]string
+		if s.Unconfirmed > 0 {
+			lines = append(lines, [2]string{"unconfirmed", plural(s.Unconfirmed, "connection") + " known only from there"})
+		}
+		for _, r := range s.Records {
+			if what := wanting[r.Result]; what != "" && r.Count > 0 {
+				lines = append(lines, [2]string{"records refused", fmt.Sprintf("%d %s", r.Count, what)})
+			}
+		}
+		if n := s.RecordRequests.Refused + s.Questions.Refused; n > 0 {
+			lines = append(lines, [2]string{"requests refused", fmt.Sprintf("%d, beyond the site's rate", n)})
+		}
+		if len(lines) == 0 {
+			continue
+		}
+		p.title(yellow, "site "+s.Site, "what its gateways gave and asked")
+		for _, l := range lines {
+			p.field(l[0], l[1])
+		}
+	}
 }
 
 // relayText shows what is relayed, and the anomalies that ended relays.

@@ -64,6 +64,10 @@ var (
 	descAuditLost = desc("audit_lines_lost_total", "Lines missing in the audit log: they came faster than they could be written, could not be, or found the file full.")
 	descAuditSize = desc("audit_file_bytes", "Size of the audit log's file.")
 	descAuditMax  = desc("audit_file_limit_bytes", "Size that the audit log's file may have; beyond it lines are lost.")
+	descUnconf    = desc("unconfirmed_flows", "Flows known only from the site's records, which the local host has not confirmed.", "site")
+	descGiven     = desc("site_records_total", "Flow records that the site has given, by result.", "site", "result")
+	descAsked     = desc("site_requests_total", "Requests of the site, by kind and result.", "site", "kind", "result")
+	descStreams   = desc("control_packets_refused_total", "Packets and connections of other nodes to this node's own ports that were dropped, by reason.", "reason")
 	descDenials   = desc("denied_packets_total", "Packets dropped because their sender must not send them, by the site that they came from and reason.", "site", "reason")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
 	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
@@ -124,6 +128,11 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 			m.gauge(descAuditMax, float64(s.Audit.Limit))
 		}
 	}
+	for i := range s.Sites {
+		m.site(&s.Sites[i])
+	}
+	m.counter(descStreams, s.Streams.Dropped, "no-room")
+	m.counter(descStreams, s.Streams.Limited, "share")
 	for _, d := range s.Denials.Totals {
 		m.counter(descDenials, d.Packets, d.Site, d.Reason)
 	}
@@ -140,6 +149,17 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 
 // sink is where metrics go.
 type sink chan<- prometheus.Metric
+
+func (m sink) site(s *Site) {
+	m.gauge(descUnconf, float64(s.Unconfirmed), s.Site)
+	for _, r := range s.Records {
+		m.counter(descGiven, r.Count, s.Site, r.Result)
+	}
+	m.counter(descAsked, s.RecordRequests.Answered, s.Site, "records", "answered")
+	m.counter(descAsked, s.RecordRequests.Refused, s.Site, "records", "refused")
+	m.counter(descAsked, s.Questions.Answered, s.Site, "question", "answered")
+	m.counter(descAsked, s.Questions.Refused, s.Site, "question", "refused")
+}
 
 // link leaves out what was not measured, as the JSON does.
 func (m sink) link(l *Link) {

@@ -39,6 +39,9 @@ type Status struct {
 	Drops []Drop `json:"drops"`
 	// Denials are the attempts among them.
 	Denials Denials `json:"denials"`
+	// Sites are the linked sites.
+	Sites   []Site  `json:"sites"`
+	Streams Streams `json:"control_streams"`
 	Memory  Memory  `json:"memory"`
 	// HA is nil for a node without a sibling.
 	HA *HA `json:"ha,omitempty"`
@@ -65,6 +68,10 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	s.Links = notNil(s.Links)
 	s.Drops = notNil(s.Drops)
 	s.Denials.Top = notNil(s.Denials.Top)
+	s.Sites = notNil(s.Sites)
+	for i := range s.Sites {
+		s.Sites[i].Records = notNil(s.Sites[i].Records)
+	}
 	s.Denials.Totals = notNil(s.Denials.Totals)
 	s.Relay.Ends = notNil(s.Relay.Ends)
 	s.Relay.Ways = notNil(s.Relay.Ways)

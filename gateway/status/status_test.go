@@ -83,6 +83,14 @@ func sample() Status {
 		Memory: Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		HA:     sampleHA(now),
 		Audit:  &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
+		Sites: []Site{
+			{
+				Site: "gray", Unconfirmed: 2, Records: []RecordResult{{"taken", 41}, {"other-site", 0}, {"quota", 7}, {"confirmed", 39}},
+				RecordRequests: Requests{Answered: 3, Refused: 1}, Questions: Requests{Answered: 12},
+			},
+			{Site: "blue"},
+		},
+		Streams: Streams{Received: 4000, Dropped: 1, Limited: 5},
 		Denials: Denials{
 			Top: []Denial{
 				{

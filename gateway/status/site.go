@@ -1,0 +1,34 @@
+package status
+
+// Site counts what the gateways of one other site have given to this node and asked of it.
+type Site struct {
+	Site string `json:"site"`
+	// Unconfirmed is the number of flows that only the site's records tell of: the local host has not
+	// confirmed them yet.
+	Unconfirmed int `json:"unconfirmed_flows"`
+	// Records are the records that the site has given, by result, in a fixed order.
+	Records []RecordResult `json:"records"`
+	// RecordRequests and Questions are what the site has asked for.
+	RecordRequests Requests `json:"record_requests"`
+	Questions      Requests `json:"questions"`
+}
+
+// RecordResult is how many records of a site had one result.
+type RecordResult struct {
+	Result string `json:"result"`
+	Count  uint64 `json:"count_total"`
+}
+
+// Requests counts requests. Refused ones exceeded the site's limits.
+type Requests struct {
+	Answered uint64 `json:"answered_total"`
+	Refused  uint64 `json:"refused_total"`
+}
+
+// Streams counts the packets that other nodes have sent to this node's own TCP ports inside the tunnel.
+type Streams struct {
+	Received uint64 `json:"received_total"`
+	// Dropped found no room; Limited ones, and connections, exceeded the share of their node.
+	Dropped uint64 `json:"dropped_total"`
+	Limited uint64 `json:"limited_total"`
+}
