@@ -240,9 +240,10 @@ local {
   }
 
   # What the node holds at most. Reaching a limit is counted and shown by
-  # `gw status`, and ends nothing that is there. Lower them on small machines, with
-  # GOMEMLIMIT in the environment; raise them where that is counted and memory is
-  # left.
+  # `gw status`, and ends nothing that is there. The process's memory limit follows
+  # from them; `gw up` logs it. Lower them on small machines. Raise them where drops
+  # are counted and memory is left, and MemoryHigh and MemoryMax of gw.service with
+  # them.
   limits {
     # Connections, UDP and ICMP flows. Default 131072, which take 64 MB; one site
     # may fill three quarters. Beyond: drop reasons table-full, site-full.
