@@ -42,10 +42,11 @@ type adapter struct {
 	site    string               // this node's
 	nodes   map[netip.Addr]*peer // by the nodes' own addresses
 
-	outbound, inbound *bind.Gate
-	queue             chan []byte // control packets for peers
-	pulled            int         // Read's: so often in a row the packets were trunks'
-	inbox             chan control
+	outbound *bind.Gate
+	inbound  *bind.Intake
+	queue    chan []byte // control packets for peers
+	pulled   int         // Read's: so often in a row the packets were trunks'
+	inbox    chan control
 
 	events    chan tun.Event
 	closed    atomic.Bool
@@ -72,7 +73,7 @@ type control struct {
 // controlDrops counts control packets that went no further.
 type controlDrops struct{ queueFull, inboxFull, badChecksum, noStreams atomic.Uint64 }
 
-func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound, inbound *bind.Gate) *adapter {
+func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound *bind.Gate, inbound *bind.Intake) *adapter {
 	a := &adapter{
 		path: c.Path, streams: c.Streams, trunks: c.Trunks, grams: c.Datagrams, mtu: c.TUNMTU, site: c.Self.Site,
 		own: map[netip.Addr]bool{}, nodes: nodes,
@@ -172,7 +173,7 @@ func (a *adapter) Write(bufs [][]byte, offset int) (int, error) {
 	if a.trunks != nil {
 		a.trunks.Flush()
 	}
-	a.inbound.Leave(len(bufs))
+	a.inbound.Leave(bufs)
 	if err != nil {
 		return 0, err
 	}

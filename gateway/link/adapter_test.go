@@ -20,7 +20,7 @@ func testAdapter(path Path, s Streams) *adapter {
 	c := Config{Path: path, Streams: s, TUNMTU: 1420, Self: Self{Site: "gray", Addresses: []netip.Addr{grayAddr, netip.MustParseAddr("fd77:2::1")}}}
 	red := &peer{Peer: Peer{Site: "red"}}
 	sibling := &peer{Peer: Peer{Site: "gray"}}
-	return newAdapter(&c, map[netip.Addr]*peer{redAddr: red, netip.MustParseAddr("fd77:1::1"): red, netip.MustParseAddr("10.77.2.2"): sibling}, bind.NewGate(1024), bind.NewGate(1024))
+	return newAdapter(&c, map[netip.Addr]*peer{redAddr: red, netip.MustParseAddr("fd77:1::1"): red, netip.MustParseAddr("10.77.2.2"): sibling}, bind.NewGate(1024), nil)
 }
 
 // tcp is a bare TCP segment.

@@ -66,7 +66,7 @@ func TestBulkStaysBounded(t *testing.T) {
 			if n := red.outbound.Inside(); n > outboundLimit+4*tunBatch {
 				t.Errorf("%d packets inside on their way out", n)
 			}
-			if n := gray.inbound.Inside(); n > inboundLimit+4*tunBatch {
+			if n := gray.bind.Intake().Inside(); n > inboundLimit+4*tunBatch {
 				t.Errorf("%d packets inside on their way in", n)
 			}
 		case <-timeout:

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/ecdh"
 	crand "crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -39,7 +40,6 @@ type Link struct {
 	bind     *bind.Bind
 	tun      *adapter
 	outbound *bind.Gate
-	inbound  *bind.Gate
 	start    time.Time
 	wall     func() time.Time
 
@@ -70,15 +70,19 @@ func New(c Config) (*Link, error) {
 	c.Peers = slices.Clone(c.Peers) // MoveSubnets may change them
 	l := &Link{
 		cfg: c, log: c.Logger, quiet: quiet.New(quiet.Config{Logger: c.Logger.Named("wireguard")}), start: time.Now(), wall: time.Now,
-		outbound: bind.NewGate(outboundLimit), inbound: bind.NewGate(inboundLimit),
-		tooBig: make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
+		outbound: bind.NewGate(outboundLimit),
+		tooBig:   make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
 		renewed: make(chan struct{}, 1),
 	}
 	var boot [8]byte
 	crand.Read(boot[:]) // never fails
 	nodes := map[netip.Addr]*peer{}
 	l.byName = map[string]*peer{}
-	bc := bind.Config{Outbound: l.outbound, Inbound: l.inbound, OnTooBig: l.onTooBig, OnNudge: l.onNudge, Alive: c.Alive}
+	own, err := ecdh.X25519().NewPrivateKey(c.PrivateKey[:])
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	bc := bind.Config{PublicKey: [32]byte(own.PublicKey().Bytes()), Outbound: l.outbound, InboundLimit: inboundLimit, OnTooBig: l.onTooBig, OnNudge: l.onNudge, Alive: c.Alive}
 	for _, p := range c.Peers {
 		pr, err := newPeer(&c, p, binary.BigEndian.Uint64(boot[:])|1, l.wall)
 		if err != nil {
@@ -89,11 +93,10 @@ func New(c Config) (*Link, error) {
 		for _, a := range p.Addresses {
 			nodes[a] = pr
 		}
-		bc.Peers = append(bc.Peers, bind.Peer{PublicKey: p.PublicKey, MayDial: p.Dial})
-		bc.AcceptInitiations = bc.AcceptInitiations || !p.Dial
+		bc.Peers = append(bc.Peers, bind.Peer{PublicKey: p.PublicKey, MayDial: p.Dial, DialsIn: !p.Dial})
 	}
 	l.bind = bind.New(bc)
-	l.tun = newAdapter(&l.cfg, nodes, l.outbound, l.inbound)
+	l.tun = newAdapter(&l.cfg, nodes, l.outbound, l.bind.Intake())
 	return l, nil
 }
 
@@ -123,7 +126,7 @@ func (l *Link) SendPacket(pkt []byte) { l.tun.send(append([]byte(nil), pkt...)) 
 // Pending reports whether packets wait to be received or are on their way
 // through wireguard-go.
 func (l *Link) Pending() bool {
-	return l.bind.Pending() || l.inbound.Inside() > 0 || l.outbound.Inside() > 0
+	return l.bind.Pending() || l.bind.Intake().Inside() > 0 || l.outbound.Inside() > 0
 }
 
 // ListenPort is the UDP port; 0 before Run has opened it.
@@ -160,7 +163,7 @@ func (l *Link) Run(ctx context.Context) error {
 	// closes the device by itself, in a goroutine of its own: wait for that.
 	defer func() {
 		l.outbound.Close()
-		l.inbound.Close()
+		l.bind.Intake().Close()
 		dev.Close()
 		<-dev.Wait()
 		for _, p := range l.peers {

@@ -130,6 +130,6 @@ func (l *Link) Stats() Stats {
 		Bind:             l.bind.Stats(),
 		ControlQueueFull: d.queueFull.Load(), ControlInboxFull: d.inboxFull.Load(),
 		ControlDamaged: d.badChecksum.Load(), ControlUnwanted: d.noStreams.Load(),
-		OutboundWaits: l.outbound.Waits(), InboundWaits: l.inbound.Waits(),
+		OutboundWaits: l.outbound.Waits(), InboundWaits: l.bind.Intake().Waits(),
 	}
 }

@@ -23,7 +23,8 @@ type bulkTUN struct {
 	start         chan struct{}
 	closed        chan struct{}
 	events        chan tun.Event
-	out, in       *bind.Gate
+	out           *bind.Gate
+	in            *bind.Intake
 	window        *bind.Gate // end to end, as TCP has
 	sent          atomic.Int64
 	received      atomic.Int64
@@ -31,9 +32,9 @@ type bulkTUN struct {
 	progress      chan struct{} // a token when more was received
 }
 
-func newBulkTUN(packet []byte, out, in, window *bind.Gate) *bulkTUN {
+func newBulkTUN(packet []byte, out, window *bind.Gate) *bulkTUN {
 	return &bulkTUN{
-		packet: packet, out: out, in: in, window: window,
+		packet: packet, out: out, window: window,
 		start: make(chan struct{}), closed: make(chan struct{}),
 		events: make(chan tun.Event, 1), progress: make(chan struct{}, 1),
 	}
@@ -61,7 +62,7 @@ func (b *bulkTUN) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 }
 
 func (b *bulkTUN) Write(bufs [][]byte, offset int) (int, error) {
-	b.in.Leave(len(bufs))
+	b.in.Leave(bufs)
 	b.window.Leave(len(bufs))
 	b.received.Add(int64(len(bufs)))
 	for _, p := range bufs {
@@ -137,13 +138,14 @@ func BenchmarkDevices(b *testing.B) {
 			p[0] = 0x45
 			binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
 			copy(p[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-			out, in := gate(c.limit), gate(c.limit)
+			out := gate(c.limit)
 			window := bind.NewGate(4096)
-			redTUN, grayTUN := newBulkTUN(p, out, nil, window), newBulkTUN(nil, nil, in, window)
+			redTUN, grayTUN := newBulkTUN(p, out, window), newBulkTUN(nil, nil, window)
 			redBind, grayBind := conn.NewStdNetBind(), conn.NewStdNetBind()
 			if !c.theirs {
-				redBind = bind.New(bind.Config{Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, Outbound: out})
-				grayBind = bind.New(bind.Config{Peers: []bind.Peer{{PublicKey: redKey}}, AcceptInitiations: true, Inbound: in})
+				redBind = bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, Outbound: out})
+				gray := bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}, InboundLimit: c.limit})
+				grayBind, grayTUN.in = gray, gray.Intake()
 			}
 			logger := device.NewLogger(device.LogLevelError, c.name+": ")
 			red := startOn(b, redTUN, redBind, 1, 0, logger)
@@ -167,7 +169,7 @@ func BenchmarkDevices(b *testing.B) {
 			b.ReportMetric(cpu.Seconds()/float64(received*int64(len(p)))*1e9, "cpu-s/GB")
 			b.ReportMetric(peakRSS(b), "peak-MB")
 			b.ReportMetric(100*float64(redTUN.sent.Load()-sent-received)/float64(received), "lost-%")
-			b.ReportMetric(float64(out.Resets()+in.Resets()), "resets")
+			b.ReportMetric(float64(out.Resets()), "resets")
 			red.device.Close()
 			gray.device.Close()
 		})

@@ -50,7 +50,7 @@ func BenchmarkLoopback(b *testing.B) {
 		make func() conn.Bind
 	}{
 		{"std", conn.NewStdNetBind},
-		{"gw", func() conn.Bind { return bind.New(bind.Config{AcceptInitiations: true}) }},
+		{"gw", func() conn.Bind { return bind.New(bind.Config{Peers: []bind.Peer{{DialsIn: true}}}) }},
 	}
 	for _, batch := range []int{1, 16, 44, 128} {
 		for _, k := range kinds {

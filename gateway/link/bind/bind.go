@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,24 +20,32 @@ var _ conn.Bind = (*Bind)(nil)
 type Peer struct {
 	// PublicKey is the peer's WireGuard public key.
 	PublicKey [32]byte
-	// MayDial says that this side dials: it may send handshake initiations.
+	// MayDial allows this node to send handshake initiations to the peer.
 	MayDial bool
+	// DialsIn allows the peer to send handshake initiations to this node. Whose
+	// initiation one is, only its decryption shows: the Bind lets it pass to
+	// wireguard-go and drops the response to a peer that may not dial.
+	DialsIn bool
 }
 
 // Config is what a Bind is made from.
 type Config struct {
-	// Peers are all peers of the device. An initiation to a peer that is not
-	// among them, or that may not be dialled, is dropped.
+	// PublicKey is this node's own. Handshake messages that arrive without a MAC
+	// keyed by it are dropped.
+	PublicKey [32]byte
+
+	// Peers are all peers of the device. An initiation or a response to a peer that
+	// is not among them is dropped. Where no peer dials in, all initiations that
+	// arrive are dropped.
 	Peers []Peer
 
-	// AcceptInitiations says that a peer may dial this node. If not, handshake
-	// initiations that arrive are dropped.
-	AcceptInitiations bool
+	// Outbound bounds the packets inside wireguard-go on their way out; nil for no
+	// bound. The device's tun.Device enters it with what it returns from Read.
+	Outbound *Gate
 
-	// Outbound and Inbound bound the packets inside wireguard-go; nil for no
-	// bound. The device's tun.Device enters Outbound with what it hands over
-	// in Read, and leaves Inbound with what it is given in Write.
-	Outbound, Inbound *Gate
+	// InboundLimit bounds the datagrams inside wireguard-go on their way in; 0 for
+	// no bound. See Bind.Intake.
+	InboundLimit int
 
 	// Alive reports whether the process has been running. While it says no,
 	// data packets are dropped both ways: they may be of a past that another
@@ -67,10 +76,12 @@ type Bind struct {
 	config    Config
 	counters  counters
 	dialler   *dialler
-	responder responder
+	responder *responder
 	own       ownIndices
 	nudger    *nudger
 	nudged    nudged
+	intake    *Intake       // nil without InboundLimit
+	dialsIn   bool          // a peer does
 	kick      chan struct{} // a new initiation for Run to watch
 
 	moment atomic.Int64 // what Moderate has set; a time.Duration
@@ -83,13 +94,26 @@ type Bind struct {
 
 // New makes a Bind, which is closed until wireguard-go opens it.
 func New(config Config) *Bind {
-	return &Bind{
-		config:  config,
-		dialler: newDialler(config.Peers, rand.Float64),
-		nudger:  newNudger(),
-		kick:    make(chan struct{}, 1),
+	b := &Bind{
+		config:    config,
+		dialler:   newDialler(config.Peers, rand.Float64),
+		responder: newResponder(len(config.Peers)),
+		nudger:    newNudger(),
+		kick:      make(chan struct{}, 1),
+		dialsIn:   slices.ContainsFunc(config.Peers, func(p Peer) bool { return p.DialsIn }),
 	}
+	if config.InboundLimit > 0 {
+		b.intake = newIntake(config.InboundLimit, b.lanes())
+	}
+	return b
 }
+
+// Intake returns the bound on datagrams on their way in. The device's tun.Device calls its
+// Leave with what it is given in Write. It is nil without InboundLimit.
+func (b *Bind) Intake() *Intake { return b.intake }
+
+// lanes is the number of lanes: one for each peer and socket.
+func (b *Bind) lanes() int { return 2 * max(1, len(b.config.Peers)) }
 
 // Moderate has datagrams that come in great numbers wait up to a moment for more to
 // be received with them, which takes less of the processor for each; 0 is none. What
@@ -125,7 +149,7 @@ func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 
 // Close closes the sockets: every ReceiveFunc returns net.ErrClosed, and
 // initiations without answer are forgotten. The gates stay as they are; they
-// hold nobody for longer than 16 ms without progress. Close of a closed Bind
+// hold a caller for 32 ms at most without progress. Close of a closed Bind
 // does nothing.
 func (b *Bind) Close() error {
 	b.mu.Lock()
@@ -228,23 +252,36 @@ func (b *Bind) mayGo(m []byte, to *Endpoint) bool {
 		index := receiverIndex(m)
 		if to.session.Load() != uint64(index)+1 {
 			b.nudged.sent(to.dst, index, time.Now())
+			b.dialler.established(index)
 			to.session.Store(uint64(index) + 1)
 		}
 	case typeInitiation:
-		if len(m) != sizeInitiation || !b.dialler.initiate(m, to, time.Now()) {
+		if len(m) != sizeInitiation {
 			b.counters.drop(SendMayNotDial)
 			return false
 		}
-		b.own.add(senderIndex(m))
+		peer, ok := b.dialler.initiate(m, to, time.Now())
+		if !ok {
+			b.counters.drop(SendMayNotDial)
+			return false
+		}
+		b.own.add(senderIndex(m), peer)
 		select {
 		case b.kick <- struct{}{}:
 		default:
 		}
 	case typeResponse:
-		if len(m) == sizeResponse {
-			b.own.add(senderIndex(m))
-			b.responder.responds(m, to.dst)
+		if len(m) != sizeResponse {
+			b.counters.drop(SendMayNotAnswer)
+			return false
 		}
+		peer, ok := b.dialler.respond(m)
+		if !ok {
+			b.counters.drop(SendMayNotAnswer)
+			return false
+		}
+		b.own.add(senderIndex(m), peer)
+		b.responder.responds(m, peer, to.dst)
 	}
 	return true
 }
@@ -292,7 +329,7 @@ func (b *Bind) sendOne(m []byte, to *Endpoint) {
 // sendNudge tells a dialler that its session is unknown here, within limits.
 func (b *Bind) sendNudge(index uint32, to *Endpoint) {
 	// A node that is not dialled dials: it will come by itself.
-	if !b.config.AcceptInitiations || !b.nudger.allow(to.dst.Addr(), time.Now()) {
+	if !b.dialsIn || !b.nudger.allow(to.dst, index, time.Now()) {
 		return
 	}
 	b.counters.nudgesSent.Add(1)

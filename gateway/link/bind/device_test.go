@@ -3,6 +3,7 @@ package bind_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -152,13 +153,12 @@ func TestDevices(t *testing.T) {
 			_, redKey := newKey(t, 1)
 			_, grayKey := newKey(t, 2)
 			redBind := bind.New(bind.Config{
-				Peers:    []bind.Peer{{PublicKey: grayKey, MayDial: true}},
-				Outbound: bind.NewGate(64), Inbound: bind.NewGate(64),
+				PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}},
+				Outbound: bind.NewGate(64), InboundLimit: 64,
 			})
 			grayBind := bind.New(bind.Config{
-				Peers:             []bind.Peer{{PublicKey: redKey}},
-				AcceptInitiations: true,
-				Outbound:          bind.NewGate(64), Inbound: bind.NewGate(64),
+				PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}},
+				Outbound: bind.NewGate(64), InboundLimit: 64,
 			})
 			run(t, redBind)
 			run(t, grayBind)
@@ -197,8 +197,8 @@ func eventually(t testing.TB, what string, condition func() bool) {
 func pair(t testing.TB, onNudge func(netip.AddrPort)) (red, gray *bind.Bind) {
 	_, redKey := newKey(t, 1)
 	_, grayKey := newKey(t, 2)
-	red = bind.New(bind.Config{Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, OnNudge: onNudge})
-	gray = bind.New(bind.Config{Peers: []bind.Peer{{PublicKey: redKey}}, AcceptInitiations: true})
+	red = bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, OnNudge: onNudge})
+	gray = bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}})
 	run(t, red)
 	run(t, gray)
 	return red, gray
@@ -313,5 +313,109 @@ func TestNudge(t *testing.T) {
 	exchange(t, gray, red)
 	if s := grayBind.Stats(); s.NudgesSent != 1 || s.UnknownSessions != 1 {
 		t.Errorf("gray sent %d nudges for %d packets, want 1 for 1", s.NudgesSent, s.UnknownSessions)
+	}
+}
+
+// forging is a Bind that sends forged datagrams before each packet: copies with the session's
+// index and plausible counters, but another content.
+type forging struct {
+	*bind.Bind
+	each int
+}
+
+func (f *forging) Send(bufs [][]byte, to conn.Endpoint) error {
+	for _, m := range bufs {
+		if m[0] != 4 || len(m) == device.MessageKeepaliveSize {
+			continue
+		}
+		forged := bytes.Clone(m)
+		for i := range f.each {
+			forged[len(forged)-1]++
+			binary.LittleEndian.PutUint64(forged[8:], binary.LittleEndian.Uint64(m[8:])+uint64(i%3))
+			if err := f.Bind.Send([][]byte{forged}, to); err != nil {
+				return err
+			}
+		}
+	}
+	return f.Bind.Send(bufs, to)
+}
+
+// leaving is a tun.Device that tells the Intake what is delivered.
+type leaving struct {
+	tun.Device
+	intake *bind.Intake
+}
+
+func (l *leaving) Write(bufs [][]byte, offset int) (int, error) {
+	l.intake.Leave(bufs)
+	return l.Device.Write(bufs, offset)
+}
+
+// TestForgedDatagramsLeaveTheIntake: wireguard-go keeps the stamps in its buffers and the
+// order of datagrams up to Write, so each packet that is delivered counts out the forged
+// ones before it, and no receiver ever waits.
+func TestForgedDatagramsLeaveTheIntake(t *testing.T) {
+	_, redKey := newKey(t, 1)
+	_, grayKey := newKey(t, 2)
+	const each, packets, limit = 50, 100, 128
+	redBind := &forging{bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}}), each}
+	grayBind := bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}, InboundLimit: limit})
+	red := start(t, 1, redBind, 0)
+	channel := tuntest.NewChannelTUN()
+	gray := startOn(t, &leaving{channel.TUN(), grayBind.Intake()}, grayBind, 2, 0, device.NewLogger(device.LogLevelError, "gray: "))
+	gray.tun = channel
+	gray.peer(t, red, "")
+	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
+	exchange(t, red, gray)
+	for range packets {
+		exchange(t, red, gray)
+		if n := grayBind.Intake().Inside(); n > each {
+			t.Fatalf("%d datagrams count as inside after a packet was delivered", n)
+		}
+	}
+	if n := grayBind.Intake().Undelivered(); n < each*packets {
+		t.Errorf("%d datagrams were not delivered, want %d at least", n, each*packets)
+	}
+	if n := grayBind.Intake().Waits(); n != 0 {
+		t.Errorf("the receiver waited %d times", n)
+	}
+}
+
+// TestOnlyDiallersAreAnswered: gray, which has valid keys but may not dial red, gets no
+// response from red, whom another peer may dial.
+func TestOnlyDiallersAreAnswered(t *testing.T) {
+	_, redKey := newKey(t, 1)
+	_, grayKey := newKey(t, 2)
+	_, siblingKey := newKey(t, 3)
+	redBind := bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{
+		{PublicKey: grayKey, MayDial: true}, {PublicKey: siblingKey, DialsIn: true}}})
+	red := start(t, 1, redBind, 0)
+	gray := start(t, 2, conn.NewStdNetBind(), 0)
+	sibling := start(t, 3, conn.NewStdNetBind(), 0)
+	for _, n := range []*node{gray, sibling} {
+		n.peer(t, red, fmt.Sprintf("127.0.0.1:%d", red.port))
+		red.peer(t, n, "")
+	}
+	gray.tun.Outbound <- tuntest.Ping(red.addr, gray.addr)
+	eventually(t, "red drops a response", func() bool { return redBind.Stats().Drops[bind.SendMayNotAnswer] > 0 })
+	if n := redBind.Stats().SentDatagrams; n != 0 {
+		t.Errorf("red has answered with %d datagrams", n)
+	}
+	exchange(t, sibling, red)
+}
+
+// TestBadMACIsDropped: handshake messages for another node's key go no further.
+func TestBadMACIsDropped(t *testing.T) {
+	_, redKey := newKey(t, 1)
+	_, grayKey := newKey(t, 2)
+	grayBind := bind.New(bind.Config{PublicKey: redKey /* not gray's */, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}})
+	redBind := bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}})
+	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+	gray.peer(t, red, "")
+	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
+	red.tun.Outbound <- tuntest.Ping(gray.addr, red.addr)
+	eventually(t, "gray drops an initiation", func() bool { return grayBind.Stats().Drops[bind.ReceiveBadMAC] > 0 })
+	if n := grayBind.Stats().SentDatagrams; n != 0 {
+		t.Errorf("gray has answered with %d datagrams", n)
 	}
 }

@@ -14,7 +14,8 @@
 //     and the quick repetition of the ones that got lost.
 //   - nudge.go: how a restarted responder that may not dial tells the dialler
 //     that it has lost its keys.
-//   - gate.go: the bound on the packets inside wireguard-go.
+//   - gate.go, intake.go: the bounds on the packets inside wireguard-go, on their
+//     way out and in.
 //   - stats.go: counters, and the reason for each datagram that was dropped.
 //
 // handshake.go, echo.go and nudge.go do no I/O and read no clock.

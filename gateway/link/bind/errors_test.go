@@ -179,7 +179,7 @@ func TestReceiveErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	b.own.add(testSession)
+	b.own.add(testSession, 0)
 	errnos := []syscall.Errno{unix.ECONNREFUSED, unix.ENOMEM, unix.EINTR, unix.ENETDOWN}
 	b.v4.Load().recvmmsg = func(fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
 		if len(errnos) > 0 {

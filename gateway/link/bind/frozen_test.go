@@ -13,7 +13,7 @@ import (
 // dropped in both directions, and handshakes are not.
 func TestFrozen(t *testing.T) {
 	var alive atomic.Bool
-	b := New(Config{Alive: alive.Load, AcceptInitiations: true})
+	b := New(Config{Alive: alive.Load, Peers: []Peer{{DialsIn: true}}})
 	fns, port, err := b.Open(0)
 	if err != nil {
 		t.Fatal(err)
@@ -26,8 +26,7 @@ func TestFrozen(t *testing.T) {
 	defer other.Close()
 	data := make([]byte, 100)
 	data[0] = typeTransport
-	initiation := make([]byte, sizeInitiation)
-	initiation[0] = typeInitiation
+	initiation := makeInitiation(t, [32]byte{}, 1)
 	for _, m := range [][]byte{data, initiation} {
 		if _, err := other.Write(m); err != nil {
 			t.Fatal(err)
@@ -40,7 +39,7 @@ func TestFrozen(t *testing.T) {
 		}
 	}
 	// An unknown session is passed on outside the gate, so make it a known one.
-	b.own.add(0)
+	b.own.add(0, 0)
 	bufs, sizes, eps := [][]byte{make([]byte, 2048)}, make([]int, 1), make([]conn.Endpoint, 1)
 	n, err := fns[0](bufs, sizes, eps)
 	if err != nil || n != 1 || messageType(bufs[0]) != typeInitiation {

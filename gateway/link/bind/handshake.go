@@ -1,10 +1,9 @@
 package bind
 
 import (
+	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/crypto/blake2s"
 )
 
 // repeatAfter is how long to wait for an answer to a handshake initiation
@@ -20,6 +19,10 @@ var repeatAfter = func() (waits [32]time.Duration) {
 	return waits
 }()
 
+// maxCandidates is how many responses to an initiation are remembered. If forged ones push
+// the real one out before wireguard-go has used it, the repetitions go on for no use.
+const maxCandidates = 16
+
 // repeatJitter is the part of the wait by which it is varied either way.
 const repeatJitter = 0.2
 
@@ -33,54 +36,87 @@ type dialler struct {
 }
 
 type dialledPeer struct {
-	mac1Key [blake2s.Size]byte
+	mac     macChecker
 	mayDial bool
+	dialsIn bool
 
 	// The last initiation, while it is worth repeating.
 	pending bool
-	repeats int
-	due     time.Time
-	to      *Endpoint
-	message [sizeInitiation]byte
+	// candidates are the sender indices of the latest responses to it. Anyone who sees
+	// the initiation can forge a response; see established.
+	candidates [maxCandidates]uint32
+	responses  int
+	repeats    int
+	due        time.Time
+	to         *Endpoint
+	message    [sizeInitiation]byte
 }
 
 func newDialler(peers []Peer, random func() float64) *dialler {
 	d := &dialler{random: random, peers: make([]dialledPeer, len(peers))}
 	for i, p := range peers {
-		d.peers[i] = dialledPeer{mac1Key: mac1Key(p.PublicKey), mayDial: p.MayDial}
+		d.peers[i] = dialledPeer{mac: newMACChecker(p.PublicKey), mayDial: p.MayDial, dialsIn: p.DialsIn}
 	}
 	return d
 }
 
-// initiate says whether an initiation may be sent, and if so remembers it in
-// place of an earlier one to the same peer.
-func (d *dialler) initiate(message []byte, to *Endpoint, now time.Time) bool {
+// initiate returns the peer that an initiation is for, and whether it may be sent. If so,
+// initiate remembers it in place of an earlier one to the same peer.
+func (d *dialler) initiate(message []byte, to *Endpoint, now time.Time) (peer int, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.peers {
 		p := &d.peers[i]
-		if !isFor(message, &p.mac1Key) {
+		if !p.mac.check(message) {
 			continue
 		}
 		if !p.mayDial {
-			return false
+			return i, false
 		}
 		copy(p.message[:], message)
 		p.to = to
 		p.pending = true
+		p.responses = 0
 		p.repeats = 0
 		p.due = now.Add(d.wait(0))
-		return true
+		return i, true
 	}
-	return false
+	return -1, false
 }
 
-// answered takes note of a response: the initiation needs no repetition.
-func (d *dialler) answered(index uint32) {
+// respond returns the peer that a response is for, and whether that peer may dial this node.
+func (d *dialler) respond(response []byte) (peer int, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.peers {
-		if p := &d.peers[i]; p.pending && senderIndex(p.message[:]) == index {
+		if p := &d.peers[i]; p.mac.check(response) {
+			return i, p.dialsIn
+		}
+	}
+	return -1, false
+}
+
+// answered takes note of a response that has arrived, which may be forged.
+func (d *dialler) answered(response []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.peers {
+		if p := &d.peers[i]; p.pending && senderIndex(p.message[:]) == answeredIndex(response) {
+			p.candidates[p.responses%maxCandidates] = senderIndex(response)
+			p.responses++
+		}
+	}
+}
+
+// established takes note that this node sends transport messages of a session, which the
+// peer knows by index. wireguard-go does so at once when it has authenticated a response,
+// and for no other: the initiation that was answered needs no further repetition.
+func (d *dialler) established(index uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.peers {
+		p := &d.peers[i]
+		if p.pending && slices.Contains(p.candidates[:min(p.responses, maxCandidates)], index) {
 			p.pending = false
 		}
 	}

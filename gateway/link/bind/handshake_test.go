@@ -15,13 +15,20 @@ func makeInitiation(t testing.TB, to [32]byte, sender uint32) []byte {
 	m := make([]byte, sizeInitiation)
 	m[0] = typeInitiation
 	binary.LittleEndian.PutUint32(m[4:], sender)
+	return addMAC1(t, m, to)
+}
+
+// addMAC1 completes a handshake message to the holder of a public key.
+func addMAC1(t testing.TB, m []byte, to [32]byte) []byte {
+	t.Helper()
 	key := blake2s.Sum256(append([]byte("mac1----"), to[:]...))
 	h, err := blake2s.New128(key[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Write(m[:mac1Offset])
-	copy(m[mac1Offset:], h.Sum(nil))
+	at := len(m) - 32
+	h.Write(m[:at])
+	copy(m[at:], h.Sum(nil))
 	return m
 }
 
@@ -45,7 +52,7 @@ func TestInitiatePolicy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return 0.5 })
 			now := time.Unix(1000, 0)
-			if got := d.initiate(makeInitiation(t, c.to, 7), &Endpoint{}, now); got != c.want {
+			if _, got := d.initiate(makeInitiation(t, c.to, 7), &Endpoint{}, now); got != c.want {
 				t.Errorf("initiate = %v, want %v", got, c.want)
 			}
 			if _, wake := d.next(now, nil); wake.IsZero() == c.want {
@@ -114,13 +121,23 @@ func TestRepetition(t *testing.T) {
 
 func TestRepetitionEnds(t *testing.T) {
 	start := time.Unix(1000, 0)
+	answer := func(d *dialler, sender, receiver uint32) { d.answered(makeResponse(t, [32]byte{}, sender, receiver)) }
 	for _, c := range []struct {
 		name string
 		do   func(d *dialler)
 		want int
 	}{
-		{"by the answer", func(d *dialler) { d.answered(7) }, 0},
-		{"not by an answer to another", func(d *dialler) { d.answered(8) }, len(repeatAfter)},
+		{"by a session that the answer began", func(d *dialler) { answer(d, 70, 7); d.established(70) }, 0},
+		{"not by an answer alone, which may be forged", func(d *dialler) { answer(d, 70, 7) }, len(repeatAfter)},
+		{"by the real answer among forged ones", func(d *dialler) {
+			answer(d, 70, 7)
+			for i := range uint32(maxCandidates - 1) {
+				answer(d, 100+i, 7)
+			}
+			d.established(70)
+		}, 0},
+		{"not by a session that another began", func(d *dialler) { answer(d, 70, 7); d.established(71) }, len(repeatAfter)},
+		{"not by an answer to another", func(d *dialler) { answer(d, 70, 8); d.established(70) }, len(repeatAfter)},
 		{"by closing", func(d *dialler) { d.forget() }, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -141,7 +158,8 @@ func TestNewerInitiationReplaces(t *testing.T) {
 	later := start.Add(400 * time.Millisecond)
 	d.next(later, nil)
 	d.initiate(makeInitiation(t, mayKey, 8), &Endpoint{}, later)
-	d.answered(7) // too late: 8 counts
+	d.answered(makeResponse(t, [32]byte{}, 70, 7)) // too late: 8 counts
+	d.established(70)
 	at, messages := repeatTimes(d, later)
 	if len(at) != len(repeatAfter) || at[0] != repeatAfter[0] {
 		t.Errorf("repeated at %v", at)

@@ -2,6 +2,7 @@ package bind
 
 import (
 	"encoding/binary"
+	"hash"
 
 	"golang.org/x/crypto/blake2s"
 )
@@ -21,8 +22,7 @@ const (
 	// longer carries a packet.
 	sizeKeepalive = 32
 
-	mac1Offset = 116
-	mac1Size   = blake2s.Size128
+	mac1Size = blake2s.Size128
 )
 
 func messageType(m []byte) uint32 { return binary.LittleEndian.Uint32(m) }
@@ -44,12 +44,9 @@ func carriesPacket(m []byte) bool {
 	return len(m) > sizeKeepalive && messageType(m) == typeTransport
 }
 
-// initiationMAC1 returns the first MAC of an initiation, which is keyed by the
-// public key of the message's receiver.
-func initiationMAC1(m []byte) (mac [mac1Size]byte) {
-	copy(mac[:], m[mac1Offset:])
-	return mac
-}
+// mac1Offset is where mac1 stands in an initiation or a response: before mac2, at the end.
+// It is keyed by the public key of the message's receiver.
+func mac1Offset(m []byte) int { return len(m) - 2*mac1Size }
 
 // mac1Key returns the key of mac1 in messages to the holder of a public key.
 func mac1Key(publicKey [32]byte) [blake2s.Size]byte {
@@ -57,15 +54,27 @@ func mac1Key(publicKey [32]byte) [blake2s.Size]byte {
 	return blake2s.Sum256(append([]byte(label), publicKey[:]...))
 }
 
-// isFor reports whether the initiation is meant for the peer that the key of
-// mac1Key belongs to.
-func isFor(initiation []byte, key *[blake2s.Size]byte) bool {
+// macChecker verifies mac1 in messages to the holder of one public key. It allocates
+// nothing after it was made. Not safe for concurrent use.
+type macChecker struct {
+	h   hash.Hash
+	sum [mac1Size]byte
+}
+
+func newMACChecker(publicKey [32]byte) macChecker {
+	key := mac1Key(publicKey)
 	h, err := blake2s.New128(key[:])
 	if err != nil {
 		panic(err) // the key's length is a constant
 	}
-	h.Write(initiation[:mac1Offset])
-	var mac [mac1Size]byte
-	h.Sum(mac[:0])
-	return mac == initiationMAC1(initiation)
+	return macChecker{h: h}
+}
+
+// check reports whether an initiation or a response is meant for the holder of the key.
+func (c *macChecker) check(m []byte) bool {
+	at := mac1Offset(m)
+	c.h.Reset()
+	c.h.Write(m[:at])
+	c.h.Sum(c.sum[:0])
+	return c.sum == [mac1Size]byte(m[at:])
 }

@@ -52,46 +52,50 @@ func parseNudge(m []byte) (index uint32, ok bool) {
 const maxOwnIndices = 1024
 
 // ownIndices remembers the session indices that this process has told its
-// peers. Safe for concurrent use.
+// peers, and which peer each is for. Safe for concurrent use.
 type ownIndices struct {
 	mu   sync.RWMutex
-	set  map[uint32]struct{}
+	set  map[uint32]int // the peer, by the order of Config.Peers
 	ring [maxOwnIndices]uint32
 	n    int
 }
 
-func (o *ownIndices) add(index uint32) {
+func (o *ownIndices) add(index uint32, peer int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if _, ok := o.set[index]; ok {
 		return
 	}
 	if o.set == nil {
-		o.set = make(map[uint32]struct{}, 16)
+		o.set = make(map[uint32]int, 16)
 	}
 	at := o.n % maxOwnIndices
 	if o.n >= maxOwnIndices {
 		delete(o.set, o.ring[at])
 	}
 	o.ring[at] = index
-	o.set[index] = struct{}{}
+	o.set[index] = peer
 	o.n++
 }
 
-func (o *ownIndices) has(index uint32) bool {
+// peer returns the peer that an index is for, and whether it is one of this process.
+func (o *ownIndices) peer(index uint32) (peer int, ok bool) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	_, ok := o.set[index]
-	return ok
+	peer, ok = o.set[index]
+	return peer, ok
 }
 
-// Limits of nudging. The map of sources is bounded because anyone can make up
-// source addresses; when it is full it starts anew, and the limit on all
-// nudges together still holds.
+// Limits of nudging. A responder without keys can't tell a dialler from a stranger that
+// makes up sources and sessions: they share the limit on all nudges together. It leaves a
+// dialler that sends ten times a second about one nudge a second amid 5,000 forged
+// datagrams a second. A nudge is shorter than what it answers, so nobody gains by that. The
+// map of sessions is bounded; when it is full it starts anew.
 const (
-	nudgesPerSecond   = 10
-	nudgeSourceEvery  = time.Second
-	maxNudgedSources  = 256
+	nudgesPerSecond   = 1000
+	nudgeSessionEvery = time.Second
+	maxNudgedSessions = 1024
+	nudgeTargetEvery  = time.Second
 	maxNudgeTargets   = 256
 	nudgeSessionValid = 3 * time.Minute // REJECT_AFTER_TIME: no session outlives it
 )
@@ -100,30 +104,38 @@ const (
 type nudger struct {
 	mu    sync.Mutex
 	total *rate.Limiter
-	last  map[netip.Addr]time.Time
+	last  map[nudgedSession]time.Time
+}
+
+// nudgedSession is where a nudge goes and what it quotes. A datagram with a forged source
+// and another index uses up nothing of the dialler's at that source.
+type nudgedSession struct {
+	to    netip.AddrPort
+	index uint32
 }
 
 func newNudger() *nudger {
 	return &nudger{
 		total: rate.NewLimiter(nudgesPerSecond, nudgesPerSecond),
-		last:  make(map[netip.Addr]time.Time),
+		last:  make(map[nudgedSession]time.Time),
 	}
 }
 
-// allow says whether a nudge may be sent to an address now, and counts it.
-func (n *nudger) allow(to netip.Addr, now time.Time) bool {
+// allow reports whether a nudge about a session may be sent to an address now, and counts it.
+func (n *nudger) allow(to netip.AddrPort, index uint32, now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last, ok := n.last[to]; ok && now.Sub(last) < nudgeSourceEvery {
+	s := nudgedSession{to, index}
+	if last, ok := n.last[s]; ok && now.Sub(last) < nudgeSessionEvery {
 		return false
 	}
 	if !n.total.AllowN(now, 1) {
 		return false
 	}
-	if len(n.last) >= maxNudgedSources {
+	if len(n.last) >= maxNudgedSessions {
 		clear(n.last)
 	}
-	n.last[to] = now
+	n.last[s] = now
 	return true
 }
 
@@ -175,7 +187,7 @@ func (n *nudged) accept(from netip.AddrPort, index uint32, now time.Time) bool {
 		return false
 	case now.Sub(t.since) > nudgeSessionValid:
 		return false
-	case !t.last.IsZero() && now.Sub(t.last) < nudgeSourceEvery:
+	case !t.last.IsZero() && now.Sub(t.last) < nudgeTargetEvery:
 		return false
 	}
 	t.last = now

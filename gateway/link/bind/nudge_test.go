@@ -2,6 +2,7 @@ package bind
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -47,18 +48,19 @@ func FuzzNudge(f *testing.F) {
 
 func TestOwnIndicesForgetsTheOldest(t *testing.T) {
 	var o ownIndices
-	if o.has(0) {
+	has := func(index uint32) bool { _, ok := o.peer(index); return ok }
+	if has(0) {
 		t.Error("knows an index that was never told")
 	}
 	for i := range uint32(maxOwnIndices) {
-		o.add(i)
-		o.add(i) // a repetition takes no room
+		o.add(i, 0)
+		o.add(i, 0) // a repetition takes no room
 	}
-	if !o.has(0) {
+	if !has(0) {
 		t.Error("has forgotten too early")
 	}
-	o.add(maxOwnIndices)
-	if o.has(0) || !o.has(1) || !o.has(maxOwnIndices) {
+	o.add(maxOwnIndices, 0)
+	if has(0) || !has(1) || !has(maxOwnIndices) {
 		t.Error("should have forgotten the oldest, and only it")
 	}
 	if len(o.set) != maxOwnIndices {
@@ -66,36 +68,67 @@ func TestOwnIndicesForgetsTheOldest(t *testing.T) {
 	}
 }
 
-func testAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}) }
+func testSource(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 51820)
+}
 
 func TestNudgerLimits(t *testing.T) {
 	n := newNudger()
 	now := time.Unix(1000, 0)
-	if !n.allow(testAddr(0), now) {
+	if !n.allow(testSource(0), 7, now) {
 		t.Fatal("refused the first")
 	}
-	if n.allow(testAddr(0), now.Add(999*time.Millisecond)) {
-		t.Error("allowed two to one address within a second")
+	if n.allow(testSource(0), 7, now.Add(999*time.Millisecond)) {
+		t.Error("allowed two about one session within a second")
 	}
-	if !n.allow(testAddr(0), now.Add(time.Second)) {
-		t.Error("refused one to the same address after a second")
+	if !n.allow(testSource(0), 8, now) || !n.allow(testSource(1), 7, now) {
+		t.Error("a nudge used up that of another session")
+	}
+	if !n.allow(testSource(0), 7, now.Add(time.Second)) {
+		t.Error("refused one about the same session after a second")
 	}
 
 	n = newNudger()
 	allowed := 0
 	for i := range 10_000 { // a flood from made-up addresses for two seconds
-		if n.allow(testAddr(i), now.Add(time.Duration(i)*200*time.Microsecond)) {
+		if n.allow(testSource(i), 7, now.Add(time.Duration(i)*200*time.Microsecond)) {
 			allowed++
 		}
 	}
 	if allowed < 2*nudgesPerSecond || allowed > 3*nudgesPerSecond {
 		t.Errorf("allowed %d in two seconds, want %d and a burst of %d at most", allowed, 2*nudgesPerSecond, nudgesPerSecond)
 	}
-	for i := range 10 * maxNudgedSources { // slowly: bounded all the same
-		n.allow(testAddr(i), now.Add(time.Duration(i)*time.Second))
+	for i := range 10 * maxNudgedSessions { // slowly: bounded all the same
+		n.allow(testSource(i), 7, now.Add(time.Duration(i)*time.Second))
 	}
-	if len(n.last) > maxNudgedSources {
-		t.Errorf("remembers %d addresses", len(n.last))
+	if len(n.last) > maxNudgedSessions {
+		t.Errorf("remembers %d sessions", len(n.last))
+	}
+}
+
+// TestNudgerServesADialler: amid 5,000 forged datagrams a second, from made-up sources and
+// from its own, a dialler that sends ten times a second gets a nudge within seconds.
+func TestNudgerServesADialler(t *testing.T) {
+	dialler, now := testSource(0), time.Unix(1000, 0)
+	random := rand.New(rand.NewPCG(1, 2))
+	n := newNudger()
+	nudged, due := 0, 0
+	for i := range 50_000 { // 10 s
+		at := now.Add(time.Duration(i)*200*time.Microsecond + time.Duration(random.IntN(200))*time.Microsecond)
+		source := testSource(random.IntN(1 << 16))
+		if i%2 == 0 {
+			source = dialler
+		}
+		n.allow(source, random.Uint32(), at)
+		if i%500 == 0 {
+			due = i + random.IntN(500)
+		}
+		if i == due && n.allow(dialler, 7, at.Add(time.Duration(random.IntN(100))*time.Microsecond)) {
+			nudged++
+		}
+	}
+	if nudged < 3 {
+		t.Errorf("%d nudges in 10 s", nudged)
 	}
 }
 
@@ -144,7 +177,7 @@ func TestNudgedAccepts(t *testing.T) {
 func TestNudgedIsBounded(t *testing.T) {
 	var n nudged
 	for i := range 10 * maxNudgeTargets {
-		n.sent(netip.AddrPortFrom(testAddr(i), 1), 1, time.Unix(1000, 0))
+		n.sent(testSource(i), 1, time.Unix(1000, 0))
 	}
 	if len(n.targets) > maxNudgeTargets {
 		t.Errorf("remembers %d addresses", len(n.targets))

@@ -33,9 +33,13 @@ type receiver struct {
 	closed <-chan struct{}
 	eps    endpointCache
 
-	// lastOwn is a session index known to be ours, plus one: a cache in front
-	// of ownIndices.
-	lastOwn uint64
+	// lastOwn is a session index known to be ours, plus one, and lastPeer the peer
+	// that it is for: a cache in front of ownIndices.
+	lastOwn  uint64
+	lastPeer int
+
+	batch batch      // numbers datagrams for the Intake
+	mac   macChecker // of messages to this node
 
 	msgs  [receiveMessages]mmsghdr
 	names [receiveMessages]unix.RawSockaddrInet6
@@ -60,7 +64,7 @@ type receiver struct {
 }
 
 func newReceiver(b *Bind, s *socket, closed <-chan struct{}) *receiver {
-	r := &receiver{b: b, s: s, closed: closed, bufs: make([]byte, receiveMessages*receiveBuffer)}
+	r := &receiver{b: b, s: s, closed: closed, bufs: make([]byte, receiveMessages*receiveBuffer), batch: newBatch(b.lanes()), mac: newMACChecker(b.config.PublicKey)}
 	r.try, r.call = r.tryRead, r.receiveNow
 	for i := range r.msgs {
 		buf := r.buffer(i)
@@ -88,33 +92,33 @@ func (r *receiver) receiveIPv6(bufs [][]byte, sizes []int, eps []conn.Endpoint) 
 // so it returns one only when the socket is closed.
 func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 	for {
-		n, packets := r.unpack(bufs, sizes, eps)
+		n := r.unpack(bufs, sizes, eps)
 		if n == 0 {
 			if err := r.fill(bufs); err != nil {
 				return 0, err
 			}
-			n, packets = r.scattered(bufs, sizes, eps)
+			n = r.scattered(bufs, sizes, eps)
 		}
 		if n > 0 {
-			r.b.config.Inbound.Enter(packets)
+			r.b.intake.enter(&r.batch)
 			return n, nil
 		}
 	}
 }
 
 // unpack copies datagrams out of the receiver's own buffers.
-func (r *receiver) unpack(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n, packets int) {
+func (r *receiver) unpack(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int) {
 	frozen := r.b.frozen()
 	for n < len(bufs) {
 		m := r.next()
 		if m == nil {
 			break
 		}
-		pass, packet := r.judge(m)
+		pass, peer := r.judge(m)
 		if !pass {
 			continue
 		}
-		if frozen && packet {
+		if frozen && peer >= 0 && carriesPacket(m) {
 			r.b.counters.drop(Frozen)
 			continue
 		}
@@ -122,14 +126,27 @@ func (r *receiver) unpack(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n, p
 			r.b.counters.drop(ReceiveMalformed)
 			continue
 		}
-		if packet {
-			packets++
-		}
 		sizes[n] = copy(bufs[n], m)
 		eps[n] = r.from
+		r.number(bufs[n], sizes[n], peer)
 		n++
 	}
-	return n, packets
+	return n
+}
+
+// number stamps a buffer with a datagram of size bytes for a peer, below 0 for none.
+func (r *receiver) number(buf []byte, size, peer int) {
+	if r.b.intake == nil {
+		return
+	}
+	lane := -1
+	if peer >= 0 {
+		lane = 2 * peer
+		if r.s.v6 {
+			lane++
+		}
+	}
+	r.batch.add(buf, size, lane)
 }
 
 // next returns the next datagram that was read, nil if there is none.
@@ -242,9 +259,9 @@ func (r *receiver) tryRead() bool {
 
 func (r *receiver) receiveNow(fd uintptr) { r.got, r.errno = r.s.recvmmsg(fd, r.msgs[:r.asked]) }
 
-// judge says whether a datagram goes on to wireguard-go, and whether it then
-// is a packet that the inbound gate counts.
-func (r *receiver) judge(m []byte) (pass, packet bool) {
+// judge reports whether a datagram goes on to wireguard-go, and of which peer's session it
+// claims to be; -1 if it names no session of this process.
+func (r *receiver) judge(m []byte) (pass bool, peer int) {
 	c := &r.b.counters
 	if len(m) < sizeKeepalive {
 		if looksLikeNudge(m) {
@@ -252,50 +269,59 @@ func (r *receiver) judge(m []byte) (pass, packet bool) {
 		} else {
 			c.drop(ReceiveMalformed)
 		}
-		return false, false
+		return false, -1
 	}
 	switch messageType(m) {
 	case typeTransport:
 		index := receiverIndex(m)
 		if r.lastOwn != uint64(index)+1 {
-			if !r.b.own.has(index) {
+			peer, ok := r.b.own.peer(index)
+			if !ok {
 				// It still goes on: own is bounded and may have forgotten.
 				c.unknownSessions.Add(1)
 				r.b.sendNudge(index, r.from)
-				return true, false
+				return true, -1
 			}
-			r.lastOwn = uint64(index) + 1
+			r.lastOwn, r.lastPeer = uint64(index)+1, peer
 		}
-		return true, len(m) > sizeKeepalive
+		return true, r.lastPeer
 	case typeInitiation:
 		if len(m) != sizeInitiation {
 			break
 		}
-		if !r.b.config.AcceptInitiations {
+		if !r.b.dialsIn {
 			c.drop(ReceiveInitiation)
-			return false, false
+			return false, -1
+		}
+		if !r.mac.check(m) {
+			c.drop(ReceiveBadMAC)
+			return false, -1
 		}
 		if response, again := r.b.responder.arrived(m, r.from.dst); again {
 			c.repeats.Add(1)
 			r.b.sendOne(response[:], r.from)
-			return false, false
+			return false, -1
 		}
-		return true, false
+		return true, -1
 	case typeResponse:
 		if len(m) != sizeResponse {
 			break
 		}
-		r.b.dialler.answered(answeredIndex(m))
-		return true, false
+		if !r.mac.check(m) {
+			c.drop(ReceiveBadMAC)
+			return false, -1
+		}
+		r.b.dialler.answered(m)
+		return true, -1
 	case typeCookie:
 		if len(m) != sizeCookie {
 			break
 		}
-		return true, false
+		return true, -1
 	default:
 		c.drop(ReceiveUnknownType)
-		return false, false
+		return false, -1
 	}
 	c.drop(ReceiveMalformed)
-	return false, false
+	return false, -1
 }

@@ -78,10 +78,10 @@ func (s *scatter) gather(to []byte, bufs [][]byte, i, size int) {
 // scattered hands on the datagrams that were read into bufs. A message that
 // lies otherwise than it was aimed, and all behind it, it moves into the
 // receiver's own buffers for unpack.
-func (r *receiver) scattered(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n, packets int) {
+func (r *receiver) scattered(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int) {
 	s := &r.scatter
 	if s.size == 0 {
-		return 0, 0
+		return 0
 	}
 	frozen := r.b.frozen()
 	clear(sizes[:r.got*s.count]) // wireguard-go passes over these
@@ -95,23 +95,21 @@ func (r *receiver) scattered(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n
 		for i := r.at * s.count; rest > 0; i++ {
 			size := min(rest, s.size)
 			rest -= size
-			pass, packet := r.judge(bufs[i][:size])
+			pass, peer := r.judge(bufs[i][:size])
 			if !pass {
 				continue
 			}
-			if frozen && packet {
+			if frozen && peer >= 0 && carriesPacket(bufs[i][:size]) {
 				r.b.counters.drop(Frozen)
 				continue
 			}
-			if packet {
-				packets++
-			}
 			sizes[i], eps[i] = size, r.from
+			r.number(bufs[i], size, peer)
 			n = i + 1
 		}
 	}
 	for i := r.at; i < r.got; i++ {
 		s.gather(r.buffer(i), bufs, i, int(r.msgs[i].n))
 	}
-	return n, packets
+	return n
 }

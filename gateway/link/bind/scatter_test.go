@@ -19,7 +19,7 @@ func TestTrains(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer to.Close()
-			to.own.add(testSession)
+			to.own.add(testSession, 0)
 			s := family.socket(to)
 			r := newReceiver(to, s, to.closed)
 			from := openTap(t, Config{})

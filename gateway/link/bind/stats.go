@@ -21,9 +21,15 @@ const (
 	// SendMayNotDial: a handshake initiation to a peer that this side may not
 	// dial, or that it doesn't know.
 	SendMayNotDial
+	// SendMayNotAnswer: a handshake response to a peer that may not dial this node, or
+	// that it doesn't know.
+	SendMayNotAnswer
 	// ReceiveInitiation: a handshake initiation arrived, and no peer may dial
 	// this node.
 	ReceiveInitiation
+	// ReceiveBadMAC: a handshake message whose mac1 is not keyed by this node's public
+	// key: from a peer that has another key for this node, or from a stranger.
+	ReceiveBadMAC
 	// ReceiveMalformed: too short or too long to be a WireGuard message.
 	ReceiveMalformed
 	// ReceiveUnknownType: neither a WireGuard message nor a nudge.
@@ -45,7 +51,9 @@ var reasonNames = [NumReasons]string{
 	SendForbidden:       "send_forbidden",
 	SendFailed:          "send_failed",
 	SendMayNotDial:      "send_may_not_dial",
+	SendMayNotAnswer:    "send_may_not_answer",
 	ReceiveInitiation:   "receive_initiation",
+	ReceiveBadMAC:       "receive_bad_mac",
 	ReceiveMalformed:    "receive_malformed",
 	ReceiveUnknownType:  "receive_unknown_type",
 	ReceiveNudgeRefused: "receive_nudge_refused",
