@@ -28,6 +28,9 @@ func haStatusText(p *printer, h *status.HA) {
 	p.field("since", fmt.Sprintf("%s (%s)", agoText(h.Time, h.Since), h.Since.UTC().Format(time.DateTime+" UTC")))
 	p.field("why", h.Why)
 	p.field("epoch", epochText(h.Epoch))
+	if h.EpochUnsaved != "" {
+		p.alarm("not stored", h.EpochUnsaved)
+	}
 	p.field("health", healthText(&h.Health))
 	vipText(p, h)
 	if o := h.Handover; o != nil {
@@ -56,6 +59,9 @@ func haStatusText(p *printer, h *status.HA) {
 	p.title(green, "witnesses", fmt.Sprint(len(h.Witnesses)))
 	for _, w := range h.Witnesses {
 		p.field(w.Node, fmt.Sprintf("site %s, %s", w.Site, heardText(w)))
+		if w.Unauthentic > 0 {
+			p.alarm(w.Node, fmt.Sprintf("%s in the sibling's name that it did not make; see gw doctor", plural(w.Unauthentic, "statement")))
+		}
 	}
 
 	if len(h.Carriers) > 0 {

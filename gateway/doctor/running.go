@@ -179,6 +179,14 @@ func pair(h *status.HA) []Check {
 	if h.Role == status.RoleWaiting || h.Role == status.RoleSuspended {
 		out = append(out, Check{"pair", "role", Warning, string(h.Role) + ": " + h.Why, "see gw ha status in a few seconds"})
 	}
+	if h.EpochUnsaved != "" {
+		out = append(out, Check{"pair", "epoch", Warning, "not stored: " + h.EpochUnsaved, "make room on the disk of local.state_dir: df -h"})
+	}
+	for _, w := range h.Witnesses {
+		if w.Unauthentic > 0 {
+			out = append(out, Check{"pair", w.Node, Warning, fmt.Sprintf("carried %d statements that %s did not make", w.Unauthentic, h.Sibling.Node), "examine that gateway: it is broken, or an intruder has its key"})
+		}
+	}
 	if !h.Health.LAN {
 		out = append(out, Check{"address", "lan", Failure, "the interface toward the hosts is down", "ip link set up the interface of local.lan; see its cable and switch"})
 	}

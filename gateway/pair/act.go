@@ -7,9 +7,8 @@ import (
 	"github.com/onewaylink/gw/ha"
 )
 
-// act carries out what the Machine wants, in its order. An error ends the
-// gateway: only an epoch that can't be stored is one.
-func (p *Pair) act(out []ha.Output) error {
+// act carries out what the Machine wants, in its order.
+func (p *Pair) act(out []ha.Output) {
 	for i := range out {
 		o := &out[i]
 		switch o.Kind {
@@ -18,9 +17,7 @@ func (p *Pair) act(out []ha.Output) error {
 		case ha.Knock:
 			p.gone = p.cfg.Tunnels.Knock(p.names[o.Node]) || p.gone
 		case ha.Persist:
-			if err := storeEpoch(p.cfg.StateDir, o.Epoch); err != nil {
-				return err
-			}
+			p.storeEpoch(o.Epoch)
 		case ha.Prepare:
 			p.prepare()
 		case ha.Activate:
@@ -37,7 +34,6 @@ func (p *Pair) act(out []ha.Output) error {
 			p.report(o.Event)
 		}
 	}
-	return nil
 }
 
 const (

@@ -11,7 +11,7 @@
 //	auth.go     how siblings recognize each other's statements that others carry
 //	records.go  the flow table's records, to and from the sibling
 //	command.go  on_active and on_standby
-//	epoch.go    the highest epoch, kept over restarts
+//	unsaved.go  an epoch that could not be stored
 //	view.go     snapshots, and what operators ask for
 //
 // A node without a sibling has a Pair too when another site has one: it is a

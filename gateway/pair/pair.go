@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/onewaylink/gw/gateway/epoch"
 	"github.com/onewaylink/gw/ha"
 )
 
@@ -125,11 +126,13 @@ type Pair struct {
 
 	changes changes
 
-	mu   sync.Mutex // the machines, what view.go shows, and the pause
-	m    *ha.Machine
-	r    *ha.Replicator
-	seen view
-	gone bool // the sibling's host has said so, for the Machine to hear
+	mu      sync.Mutex // the machines, what view.go shows, and the pause
+	m       *ha.Machine
+	r       *ha.Replicator
+	seen    view
+	gone    bool // the sibling's host has said so, for the Machine to hear
+	epochs  *epoch.File
+	unsaved unsaved
 	// versionAt is when the log last named a node of another version.
 	versionAt map[ha.NodeID]time.Duration
 	// pausedUntil is the latest end of a pause; 0: there is none.
@@ -190,9 +193,10 @@ func New(cfg Config, boot uint64) (*Pair, error) {
 		}
 	}
 	var err error
-	if mc.Seen, err = loadEpoch(cfg.StateDir); err != nil {
+	if p.epochs, err = epoch.Open(cfg.StateDir); err != nil {
 		return nil, err
 	}
+	mc.Seen = p.epochs.Epoch()
 	if p.m, err = ha.New(0, mc); err != nil {
 		return nil, fmt.Errorf("set up the election: %w; this is a mistake of gw: report it", err)
 	}
@@ -252,7 +256,10 @@ func (p *Pair) wake(site string) {
 // Settle returns when the machines have taken notice of the present time: what
 // they decide about a freeze of this process has been carried out then.
 func (p *Pair) Settle(ctx context.Context) error {
-	return p.ask(ctx, func() error { return p.act(p.m.Tick(p.now())) })
+	return p.ask(ctx, func() error {
+		p.act(p.m.Tick(p.now()))
+		return nil
+	})
 }
 
 // Run takes part until ctx ends. Then it gives the address back, but not the
@@ -266,7 +273,7 @@ func (p *Pair) Run(ctx context.Context) error {
 	if p.cfg.Address != nil {
 		p.cfg.Address.Drop()
 	}
-	return err
+	return errors.Join(err, p.epochs.Close())
 }
 
 // examine looks at the health of this node until ctx ends.
@@ -293,12 +300,17 @@ func (p *Pair) examine(ctx context.Context) error {
 func (p *Pair) loop(ctx context.Context) error {
 	p.mu.Lock()
 	p.knowRecords()
+	if err := p.epochs.Prepare(); err != nil {
+		p.log.Warn("no room for the epoch's file", "error", err) // storing tries again
+	}
+	if ahead := p.epochs.Epoch(); ahead > uint64(time.Now().Add(ha.MaxAhead).UnixMilli()) {
+		p.log.Error("the stored epoch is too far ahead of the clock: other nodes refuse this node's claims; see that the clock is right, then run gw ha reset", "epoch", ahead)
+	}
 	p.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	fit := fitness{lan: true, plane: true}
 	for {
-		var err error
 		select {
 		case <-ctx.Done():
 			return nil
@@ -306,7 +318,7 @@ func (p *Pair) loop(ctx context.Context) error {
 			p.mu.Lock()
 		case d := <-p.inbox:
 			p.mu.Lock()
-			err = p.take(d)
+			p.take(d)
 		case o := <-p.orders:
 			p.mu.Lock()
 			o.done <- o.do()
@@ -316,16 +328,14 @@ func (p *Pair) loop(ctx context.Context) error {
 			p.mu.Lock()
 		}
 		p.sendChanges()
-		if err == nil {
-			// Lets time pass, too.
-			err = p.act(p.m.SetHealth(p.now(), ha.Health{LAN: fit.lan, Plane: fit.plane, Records: p.sib == "" || p.r.InSync()}))
-		}
-		if err == nil && p.gone {
+		// Lets time pass, too.
+		p.act(p.m.SetHealth(p.now(), ha.Health{LAN: fit.lan, Plane: fit.plane, Records: p.sib == "" || p.r.InSync()}))
+		if p.gone {
 			p.gone = false
-			err = p.act(p.m.Gone(p.now(), p.keys[p.sib]))
+			p.act(p.m.Gone(p.now(), p.keys[p.sib]))
 		}
 		p.send(p.r.Tick(p.now()))
-		next := min(p.m.Next(), p.r.Next())
+		next := p.storeAgain(min(p.m.Next(), p.r.Next()))
 		if p.pausedUntil != 0 {
 			if p.now() >= p.pausedUntil {
 				p.resume()
@@ -334,27 +344,24 @@ func (p *Pair) loop(ctx context.Context) error {
 			}
 		}
 		p.mu.Unlock()
-		if err != nil {
-			return err
-		}
 		timer.Reset(max(0, next-p.now()))
 	}
 }
 
 // take hands a datagram to the machine that it is for.
-func (p *Pair) take(d datagram) error {
+func (p *Pair) take(d datagram) {
 	if bytes.HasPrefix(d.payload, []byte(ha.ReplicaMagic)) {
 		if d.from != p.keys[p.sib] || p.sib == "" {
-			return nil
+			return
 		}
 		out, err := p.r.Handle(p.now(), d.payload)
 		p.dropped(d.from, "replication message dropped", err)
 		p.send(out)
-		return nil
+		return
 	}
 	out, err := p.m.Handle(p.now(), d.from, d.payload)
 	p.dropped(d.from, "election message dropped", err)
-	return p.act(out)
+	p.act(out)
 }
 
 // versionEvery spaces the log lines about a node of another version.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/onewaylink/gw/gateway/epoch"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/ha"
 )
@@ -240,7 +241,7 @@ func TestTakeover(t *testing.T) {
 	w.cut[active.name] = false
 	w.mu.Unlock()
 	active.await(t, "is deposed", active.see(func() bool { return !active.held && active.passing && active.standby }))
-	if b, err := os.ReadFile(filepath.Join(standby.cfg.StateDir, epochFile)); err != nil || len(b) < 2 {
+	if b, err := os.ReadFile(epoch.Path(standby.cfg.StateDir)); err != nil || len(b) < 2 {
 		t.Errorf("epoch file: %q, %v", b, err)
 	}
 }
@@ -353,27 +354,28 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-func TestEpochFile(t *testing.T) {
-	dir := t.TempDir()
-	if n, err := loadEpoch(dir); n != 0 || err != nil {
-		t.Errorf("none: %d, %v", n, err)
+// TestEpochNotStored: a disk that takes no epoch ends nothing, and is shown.
+func TestEpochNotStored(t *testing.T) {
+	w := newNet(t, func(c *Config) { c.StateDir = filepath.Join(c.StateDir, "missing") })
+	w.run(t, "red-1", "red-2", "gray-1")
+	active, standby := w.both(t)
+	if why := active.Status().EpochUnsaved; !strings.Contains(why, "make room") {
+		t.Errorf("unsaved: %q", why)
 	}
-	for _, want := range []uint64{1, 1 << 60} {
-		if err := storeEpoch(dir, want); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := loadEpoch(dir); n != want || err != nil {
-			t.Errorf("%d, %v, want %d", n, err, want)
-		}
+	active.stop(t)
+	standby.await(t, "takes over without a disk", func() bool { return standby.Status().Role == status.RoleActive })
+	if standby.Status().EpochUnsaved == "" {
+		t.Error("the standby that took over does not show it")
 	}
-	if err := os.WriteFile(filepath.Join(dir, epochFile), []byte("rubbish"), 0o600); err != nil {
+	if err := os.MkdirAll(standby.cfg.StateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadEpoch(dir); err == nil || !strings.Contains(err.Error(), "remove it") {
-		t.Errorf("rubbish: %v", err)
-	}
-	if err := storeEpoch(filepath.Join(dir, "nowhere"), 1); err == nil {
-		t.Error("stored in a directory that is not there")
+	standby.Pair.mu.Lock()
+	standby.unsaved.nextAt = standby.now()
+	standby.Pair.mu.Unlock()
+	standby.await(t, "stores it when there is room", func() bool { return standby.Status().EpochUnsaved == "" })
+	if e, err := epoch.Open(standby.cfg.StateDir); err != nil || e.Epoch() != standby.Status().Epoch {
+		t.Errorf("stored %v, %v", e, err)
 	}
 }
 

@@ -83,6 +83,9 @@ func (p *Pair) status() status.HA {
 		VIP:     status.VIP{Addresses: p.cfg.Addresses, Held: p.cfg.Address != nil && p.cfg.Address.Held()},
 		Planned: p.seen.planned, Unplanned: p.seen.unplanned, LastFailover: p.failover(s.Failover),
 	}
+	if err := p.unsaved.why; err != nil {
+		out.EpochUnsaved = err.Error()
+	}
 	if r.Checked >= 0 {
 		out.Records.DigestEqual = &r.Equal
 	}
@@ -91,7 +94,7 @@ func (p *Pair) status() status.HA {
 			out.Sibling = p.sibling(n, wall)
 			continue
 		}
-		w := status.Witness{Node: p.names[n.Node], Site: n.Site, HearsUs: n.HearsUs}
+		w := status.Witness{Node: p.names[n.Node], Site: n.Site, HearsUs: n.HearsUs, Unauthentic: n.Unauthentic}
 		if n.Heard >= 0 {
 			ago := status.Seconds(n.Heard)
 			w.HeardAgo = &ago
@@ -180,10 +183,12 @@ func (p *Pair) change(ctx context.Context, do func() ([]ha.Output, error)) error
 	err := p.ask(ctx, func() error {
 		out, err := do()
 		if err != nil {
-			return errors.Join(err, p.act(out))
+			p.act(out)
+			return err
 		}
 		p.seen.ended = append(p.seen.ended, ended)
-		return p.act(out)
+		p.act(out)
+		return nil
 	})
 	if err != nil {
 		return err

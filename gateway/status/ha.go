@@ -36,7 +36,9 @@ type HA struct {
 	// Active is the node of the site's highest claim, empty while none is known, and Epoch the number of that claim.
 	Active string `json:"active,omitempty"`
 	Epoch  uint64 `json:"epoch,omitzero"`
-	Health Health `json:"health"`
+	// EpochUnsaved says why the epoch could not be stored, empty when it is. After a restart the clock makes up for it.
+	EpochUnsaved string `json:"epoch_unsaved,omitempty"`
+	Health       Health `json:"health"`
 	// Sibling is the other node of the pair, Witnesses are the nodes of other sites, which are asked whether they hear it.
 	Sibling   Sibling   `json:"sibling"`
 	Witnesses []Witness `json:"witnesses"`
@@ -107,6 +109,9 @@ type Witness struct {
 	HeardAgo *Seconds `json:"heard_ago_seconds,omitempty"`
 	// HearsUs is true when it says that it hears this node.
 	HearsUs bool `json:"hears_us"`
+	// Unauthentic counts the statements in the sibling's name that it has carried and that the sibling did not make. Other than zero,
+	// the node is broken or hostile.
+	Unauthentic uint64 `json:"unauthenticated_total"`
 }
 
 // Records is how far the records of connections are the same on both nodes.

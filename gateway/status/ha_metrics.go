@@ -12,6 +12,8 @@ var (
 	descHAInSync    = desc("ha_records_in_sync", "1 when a takeover would lose no record older than the lag.")
 	descHADigest    = desc("ha_records_digest_equal", "1 when the last comparison found the same records on both nodes.")
 	descHAVIP       = desc("ha_vip_held", "1 while this node answers for the pair's LAN address.")
+	descHAUnsaved   = desc("ha_epoch_unsaved", "1 while the epoch of this site's highest claim could not be stored.")
+	descHAForged    = desc("ha_unauthenticated_total", "Statements in the sibling's name that the sibling did not make, by the node that carried them.", "node")
 	descHACarrier   = desc("ha_carrier", "1 for the node to which packets for the site go.", "site", "node")
 	descHAFailovers = desc("ha_failovers_total", "Takeovers by this node; planned ones were asked for by an operator.", "planned")
 	descHALast      = desc("ha_last_failover_timestamp_seconds", "When the site's active node last changed, in seconds since 1970.")
@@ -37,6 +39,10 @@ func (m sink) ha(h *HA) {
 	}
 	if len(h.VIP.Addresses) > 0 {
 		m.gauge(descHAVIP, truth(h.VIP.Held))
+	}
+	m.gauge(descHAUnsaved, truth(h.EpochUnsaved != ""))
+	for _, w := range h.Witnesses {
+		m.counter(descHAForged, w.Unauthentic, w.Node)
 	}
 	for _, c := range h.Carriers {
 		if c.Node != "" {

@@ -78,7 +78,7 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/ask", "gateway/audit", "gateway/capture", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/flow", "gateway/hostnet", "gateway/link",
+		"configs", "gateway/ask", "gateway/audit", "gateway/capture", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/epoch", "gateway/flow", "gateway/hostnet", "gateway/link",
 		"gateway/link/hello", "gateway/pair", "gateway/pulse", "gateway/quiet", "gateway/quota", "gateway/records", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 		"policy",
 	},
@@ -90,7 +90,7 @@ var below = map[string][]string{
 	"gateway/flow":    {"gateway/capture", "gateway/denials", "netstack/wire"},
 	"gateway/hostnet": {"netstack/wire"},
 	"gateway/link":    {"gateway/link/bind", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
-	"gateway/pair":    {"gateway/control", "gateway/status", "ha"},
+	"gateway/pair":    {"gateway/control", "gateway/epoch", "gateway/status", "ha"},
 	"gateway/records": {"gateway/quiet", "gateway/quota"},
 	"gateway/trunk":   {"netstack/wire"},
 	"gateway/web":     {"gateway/status"},
