@@ -291,6 +291,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		})
 	}
 	run("link", g.link.Run)
+	run("holds", func(ctx context.Context) error {
+		return hostnet.KeepHolds(ctx, linkedPrefixes(g.cfg), g.log)
+	})
 	run("pulse", g.pulse.Run)
 	if g.audit != nil {
 		run("audit log", g.audit.Run)
