@@ -28,7 +28,8 @@ set -e
 for to; do :; done
 host=${to%%:*} path=${to#*:}
 while [ $# -gt 1 ]; do
-	"$DESK/bin/ssh" "$host" "umask 077; cat >${path:-./}$(basename "$1")" <"$1"
+	file=${path:-./}$(basename "$1") # as scp: a new file has the mode of the one that is sent
+	"$DESK/bin/ssh" "$host" "umask 077; test -e $file || install -m $(stat -c %a "$1") /dev/null $file; cat >$file" <"$1"
 	shift
 done
 `
