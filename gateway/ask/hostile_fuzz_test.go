@@ -1,0 +1,92 @@
+package ask
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// conns is a listener that gives what a test hands it.
+type conns chan net.Conn
+
+func (c conns) Accept() (net.Conn, error) {
+	conn, ok := <-c
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+func (c conns) Close() error { return nil }
+func (conns) Addr() net.Addr { return &net.TCPAddr{} }
+
+// from is a pipe that seems to come from an address.
+type from struct {
+	net.Conn
+	addr netip.Addr
+}
+
+func (f from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.addr, 1)) }
+
+// FuzzServer: a hostile node of one site begins conversations with a running server and reads as much of
+// the answers as it likes. Only whole questions within the limits are answered, no more of them than the
+// site may ask, and in the end an honest node of another site is answered.
+func FuzzServer(f *testing.F) {
+	whole := append(appendHead(nil, question, 5, 3), "tracexyz"...)
+	f.Add(append([]byte{byte(len(whole)), 255}, whole...))
+	f.Add(append([]byte{4, 0}, whole...))
+	f.Add([]byte("\x0b\x01gwqu\x00\x01\xff\xff\xff\xff\xff\x0b\x20gwqu\x00\x01\x00\x00\x03\xff\xff"))
+	f.Add([]byte("\x0b\xffgwqu\x00\x02\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, script []byte) {
+		honest := netip.AddrFrom4([4]byte{10, 0, 0, 9})
+		s := &Server{
+			Site: func(a netip.Addr) (string, bool) {
+				if a == honest {
+					return "blue", true
+				}
+				return "gray", true
+			},
+			Answer: func(_ context.Context, _, kind string, body []byte) ([]byte, error) {
+				if len(kind) > MaxKind || len(body) > MaxBody {
+					t.Errorf("a kind of %d bytes, a body of %d", len(kind), len(body))
+				}
+				return body, nil
+			},
+			Quota: NewQuota(), Logger: hclog.NewNullLogger(),
+		}
+		l := make(conns)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx, l) }()
+		for try := 0; try < 8 && len(script) > 2; try++ {
+			here, there := net.Pipe()
+			l <- from{there, netip.AddrFrom4([4]byte{10, 0, 0, 1})}
+			size, take := int(script[0]), int64(script[1])
+			part := script[2:min(len(script), 2+size)]
+			script = script[2+len(part):]
+			go func() {
+				defer here.Close()
+				if _, err := here.Write(part); err == nil {
+					_, _ = io.CopyN(io.Discard, here, take)
+				}
+			}()
+		}
+		here, there := net.Pipe()
+		l <- from{there, honest}
+		if got, err := Ask(t.Context(), here, "trace", []byte("x")); err != nil || !bytes.Equal(got, []byte("x")) {
+			t.Errorf("the honest node is told %q, %v", got, err)
+		}
+		cancel()
+		close(l)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if st := s.Quota.Stats("gray"); st.Answered > burst {
+			t.Errorf("%+v", st)
+		}
+	})
+}
