@@ -87,6 +87,12 @@ func TestServiceUser(t *testing.T) {
 			t.Errorf("the process has no %q:\n%s", want, status)
 		}
 	}
+	const idle = 40 << 20
+	if s, err := n.red.status(); err != nil || s.Memory.Resident == 0 || s.Memory.Resident > idle {
+		t.Errorf("an idle gateway holds %d MiB resident, want at most %d: %v", s.Memory.Resident>>20, idle>>20, err)
+	} else {
+		t.Logf("idle: %d MiB resident", s.Memory.Resident>>20)
+	}
 	for _, w := range n.ways() {
 		carriesBulk(t, w, 1<<20)
 	}
