@@ -127,7 +127,6 @@ var partial = map[string]string{
 	"control socket %s: %w":                                                       "of InUseError, which says it",
 	"close flow records: %w":                                                      "at the end of gw up, which adds it",
 	"state directory is in use":                                                   "is wrapped",
-	"store the epoch: %w":                                                         "while it runs; gw up adds it",
 	"filter neighbour solicitations: %w":                                          "is wrapped at the start; gw up adds it later",
 	"join %v on %q: %w":                                                           "is wrapped at the start; gw up adds it later",
 	"listen for ARP on %q: %w":                                                    "while it runs; gw up adds it",
