@@ -40,7 +40,7 @@ func TestBashCompletion(t *testing.T) {
 	}{
 		{[]string{"gw", "v"}, []string{"validate", "version"}},
 		{[]string{"gw", "--h"}, []string{"--help"}},
-		{[]string{"gw", "ha", ""}, []string{"drain", "failover", "status", "test"}},
+		{[]string{"gw", "ha", ""}, []string{"drain", "failover", "reset", "status", "test"}},
 		{[]string{"gw", "ha", "drain", "--f"}, []string{"--force"}},
 		{[]string{"gw", "init", "--re"}, []string{"--red-name", "--red-subnet"}},
 		{[]string{"gw", "conns", "--sort", ""}, []string{"age", "bytes"}},

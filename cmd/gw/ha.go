@@ -18,6 +18,7 @@ type haCmd struct {
 	Status   haStatusCmd   `cmd:"" help:"Show who is active, why and since when, and whether the other one could take over."`
 	Drain    haDrainCmd    `cmd:"" help:"Hand over from this node, the active one, to its sibling."`
 	Failover haFailoverCmd `cmd:"" help:"Make this node, the standby, the active one."`
+	Reset    haResetCmd    `cmd:"" help:"Clear the stored epoch of a node that is stopped, when others refuse its claims."`
 	Test     haTestCmd     `cmd:"" help:"Prove that the standby's records are complete; nothing is sent to hosts."`
 }
 

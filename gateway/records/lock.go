@@ -3,6 +3,7 @@ package records
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +14,16 @@ import (
 
 // ErrInUse says that another process has the state directory.
 var ErrInUse = errors.New("state directory is in use")
+
+// Lock takes a state directory for this process until the returned lock is closed, for
+// what must not happen while a gateway runs on it.
+func Lock(dir string) (io.Closer, error) {
+	f, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
 
 // lockDir takes dir for this process, for as long as the file is open. The lock
 // dies with the process, so nothing has to be cleaned up after a kill.
