@@ -60,6 +60,7 @@ func (s *source) Status() status.Status {
 		Streams: streamStatus(g.streams.Stats()),
 		Memory:  status.ReadMemory(),
 	}
+	out.Datagrams = datagrams(g.link.Stats())
 	if g.pair != nil && g.cfg.SelfSite().Pair != nil {
 		h := g.pair.Status()
 		out.HA = &h
@@ -200,4 +201,13 @@ func protoName(p uint8) string {
 		return "icmp6"
 	}
 	return strconv.Itoa(int(p))
+}
+
+func datagrams(s link.Stats) status.Datagrams {
+	return status.Datagrams{
+		Sent: s.Bind.SentDatagrams, Received: s.Bind.ReceivedDatagrams,
+		Undelivered: s.Undelivered, UnknownSessions: s.Bind.UnknownSessions,
+		SendWaits: s.OutboundWaits, ReceiveWaits: s.InboundWaits,
+		Drops: status.NewDrops(s.Bind.DropsByName()),
+	}
 }

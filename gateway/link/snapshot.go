@@ -54,6 +54,8 @@ type Stats struct {
 	// OutboundWaits and InboundWaits count how often packets had to wait
 	// because too many were in flight inside wireguard-go.
 	OutboundWaits, InboundWaits uint64
+	// Undelivered counts datagrams of known sessions that WireGuard dropped.
+	Undelivered uint64
 }
 
 // Snapshot describes all peers, in the order of the configuration.
@@ -131,5 +133,6 @@ func (l *Link) Stats() Stats {
 		ControlQueueFull: d.queueFull.Load(), ControlInboxFull: d.inboxFull.Load(),
 		ControlDamaged: d.badChecksum.Load(), ControlUnwanted: d.noStreams.Load(),
 		OutboundWaits: l.outbound.Waits(), InboundWaits: l.bind.Intake().Waits(),
+		Undelivered: l.bind.Intake().Undelivered(),
 	}
 }

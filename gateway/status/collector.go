@@ -70,6 +70,12 @@ var (
 	descStreams   = desc("control_packets_refused_total", "Packets and connections of other nodes to this node's own ports that were dropped, by reason.", "reason")
 	descDenials   = desc("denied_packets_total", "Packets dropped because their sender must not send them, by the site that they came from and reason.", "site", "reason")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
+	descSent      = desc("datagrams_sent_total", "UDP datagrams of the tunnels sent.")
+	descReceived  = desc("datagrams_received_total", "UDP datagrams received on the tunnels' port.")
+	descForged    = desc("datagrams_undelivered_total", "Datagrams with the index of a session that WireGuard dropped: forged or replayed ones, and keepalives.")
+	descUnknown   = desc("datagrams_unknown_session_total", "Datagrams with the index of no session of this process.")
+	descWaits     = desc("datagram_waits_total", "Times that packets waited since too many were inside WireGuard, by direction.", "direction")
+	descDatagrams = desc("datagrams_dropped_total", "Datagrams of the tunnels that went no further, by reason.", "reason")
 	descResident  = desc("memory_resident_bytes", "Memory that the kernel holds for the process.")
 	descPeak      = desc("memory_resident_peak_bytes", "Most memory that the kernel ever held for the process.")
 	descHeap      = desc("memory_heap_bytes", "Memory of Go objects, live or not yet collected.")
@@ -138,6 +144,15 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, d := range s.Drops {
 		m.counter(descDrops, d.Packets, d.Reason)
+	}
+	m.counter(descSent, s.Datagrams.Sent)
+	m.counter(descReceived, s.Datagrams.Received)
+	m.counter(descForged, s.Datagrams.Undelivered)
+	m.counter(descUnknown, s.Datagrams.UnknownSessions)
+	m.counter(descWaits, s.Datagrams.SendWaits, "send")
+	m.counter(descWaits, s.Datagrams.ReceiveWaits, "receive")
+	for _, d := range s.Datagrams.Drops {
+		m.counter(descDatagrams, d.Packets, d.Reason)
 	}
 	if s.Memory.Resident > 0 {
 		m.gauge(descResident, float64(s.Memory.Resident))

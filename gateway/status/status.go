@@ -33,8 +33,10 @@ type Status struct {
 	ConfigFiles []string `json:"config_files"`
 	TUN         TUN      `json:"tun"`
 	Links       []Link   `json:"links"`
-	Flows       Flows    `json:"flows"`
-	Relay       Relay    `json:"relay"`
+	// Datagrams are those of the tunnels.
+	Datagrams Datagrams `json:"datagrams"`
+	Flows     Flows     `json:"flows"`
+	Relay     Relay     `json:"relay"`
 	// Drops are the packets that this node dropped, by reason. NewDrops puts them in order.
 	Drops []Drop `json:"drops"`
 	// Denials are the attempts among them.
@@ -47,6 +49,21 @@ type Status struct {
 	HA *HA `json:"ha,omitempty"`
 	// Audit is nil where nothing is audited.
 	Audit *Audit `json:"audit,omitempty"`
+}
+
+// Datagrams counts the UDP datagrams that carry the tunnels, since the start.
+type Datagrams struct {
+	Sent     uint64 `json:"sent_total"`
+	Received uint64 `json:"received_total"`
+	// Undelivered had the index of a session, and WireGuard dropped them: forged or replayed ones, and keepalives.
+	Undelivered uint64 `json:"undelivered_total"`
+	// UnknownSessions had the index of no session of this process.
+	UnknownSessions uint64 `json:"unknown_sessions_total"`
+	// SendWaits and ReceiveWaits are how often packets waited since too many were inside WireGuard.
+	SendWaits    uint64 `json:"send_waits_total"`
+	ReceiveWaits uint64 `json:"receive_waits_total"`
+	// Drops are those that went no further, by reason. NewDrops puts them in order.
+	Drops []Drop `json:"drops"`
 }
 
 // Audit counts lines of the audit log since the start. Lost ones came faster than they could be written, could not be, or found the
@@ -66,6 +83,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	s.ConfigFiles = notNil(s.ConfigFiles)
 	s.TUN.Addresses = notNil(s.TUN.Addresses)
 	s.Links = notNil(s.Links)
+	s.Datagrams.Drops = notNil(s.Datagrams.Drops)
 	s.Drops = notNil(s.Drops)
 	s.Denials.Top = notNil(s.Denials.Top)
 	s.Sites = notNil(s.Sites)

@@ -78,11 +78,12 @@ func sample() Status {
 				},
 			},
 		},
-		Flows:  Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
-		Drops:  NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
-		Memory: Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
-		HA:     sampleHA(now),
-		Audit:  &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
+		Flows:     Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
+		Drops:     NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
+		Datagrams: Datagrams{Sent: 9, Received: 8, Undelivered: 1, Drops: NewDrops(map[string]uint64{"receive_bad_mac": 2})},
+		Memory:    Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
+		HA:        sampleHA(now),
+		Audit:     &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
 		Sites: []Site{
 			{
 				Site: "gray", Unconfirmed: 2, Records: []RecordResult{{"taken", 41}, {"other-site", 0}, {"quota", 7}, {"confirmed", 39}},

@@ -94,6 +94,15 @@ type Stats struct {
 	NudgesReceived uint64
 }
 
+// DropsByName returns Drops by the names of the reasons.
+func (s *Stats) DropsByName() map[string]uint64 {
+	byName := make(map[string]uint64, NumReasons)
+	for r, n := range s.Drops {
+		byName[Reason(r).String()] = n
+	}
+	return byName
+}
+
 type counters struct {
 	sentDatagrams, sentBytes         atomic.Uint64
 	receivedDatagrams, receivedBytes atomic.Uint64
