@@ -239,6 +239,7 @@ func (b *builder) whole() {
 			b.warnAt(b.ruleAt[i], "Add a link between its sites.", "rule %q never matches: its sites have no link", r.Name)
 		}
 	}
+	b.leftOut()
 }
 
 // linked tells whether any traffic of a rule has a link to cross.

@@ -70,16 +70,17 @@ func (b *builder) ruleEndpoints(list []text) ([]Endpoint, []hcl.Range) {
 func (b *builder) ruleEndpoint(t text) (Endpoint, bool) {
 	if _, ok := b.siteAt[t.s]; ok {
 		i := slices.IndexFunc(b.cfg.Sites, func(s Site) bool { return s.Name == t.s })
-		return Endpoint{Site: t.s, Whole: true, Prefixes: b.cfg.Sites[i].Subnets}, true
+		return wholeSite(b.cfg.Sites[i]), true
+	}
+	if e, ok := b.named(t.s); ok {
+		return e, true
 	}
 	p, err := parsePrefixOrAddr(t.s)
 	if err != nil {
 		if strings.ContainsAny(t.s, ".:/") {
-			b.errorAt(t.at, "Name a site, a prefix (\"10.77.1.0/28\") or an address (\"10.77.1.10\").", "%q is neither a site, a prefix nor an address", t.s)
-		} else if node, ok := b.nodeAddr(t.s); ok {
-			b.errorAt(t.at, fmt.Sprintf("Name its site, or its address %q.", node), "%q is a node, and rules are about sites and addresses", t.s)
+			b.errorAt(t.at, "Name a site, a node, a prefix (\"10.77.1.0/28\") or an address (\"10.77.1.10\").", "%q is neither a site, a node, a prefix nor an address", t.s)
 		} else {
-			b.errorAt(t.at, unknownHint(t.s, b.siteNames(), "sites"), "there is no site %q", t.s)
+			b.errorAt(t.at, unknownHint(t.s, slices.Concat(b.siteNames(), b.nodeNames()), "sites and nodes"), "there is no site or node %q", t.s)
 		}
 		return Endpoint{}, false
 	}
@@ -95,16 +96,13 @@ func (b *builder) ruleEndpoint(t text) (Endpoint, bool) {
 	return Endpoint{Site: site, Prefixes: []netip.Prefix{p}}, true
 }
 
-// nodeAddr returns the first address of the node of that name.
-func (b *builder) nodeAddr(name string) (netip.Addr, bool) {
+func (b *builder) nodeNames() (out []string) {
 	for _, s := range b.cfg.Sites {
 		for _, n := range s.Nodes {
-			if n.Name == name && len(n.Addresses) > 0 {
-				return n.Addresses[0], true
-			}
+			out = append(out, n.Name)
 		}
 	}
-	return netip.Addr{}, false
+	return out
 }
 
 func parsePrefixOrAddr(s string) (netip.Prefix, error) {

@@ -104,33 +104,31 @@ type Rule struct {
 	Pos   Pos
 }
 
-// Endpoint is one entry of a rule's from or to: a whole site, or a prefix or
-// address inside one.
+// Endpoint is one entry of a rule's from or to: a whole site, a node, or a prefix or
+// address inside a site.
 type Endpoint struct {
 	Site     string         // the site it is or lies in
 	Whole    bool           // the site itself was named
-	Prefixes []netip.Prefix // the site's subnets, or the one prefix (an address is a /32 or /128)
+	Node     string         // the node that was named, "" for none
+	Prefixes []netip.Prefix // the site's subnets, the node's addresses, or the one prefix (an address is a /32 or /128)
+	// Except holds the own addresses of a whole site's nodes, which its name does not cover. It
+	// is empty for a site that consists of nothing but its nodes.
+	Except []netip.Addr
 }
 
 // String returns the entry as it is written in a file.
 func (e Endpoint) String() string {
-	if e.Whole {
+	switch {
+	case e.Whole:
 		return e.Site
+	case e.Node != "":
+		return e.Node
 	}
 	p := e.Prefixes[0]
 	if p.IsSingleIP() {
 		return p.Addr().String()
 	}
 	return p.String()
-}
-
-// Prefixes returns all prefixes of a rule's from or to.
-func Prefixes(list []Endpoint) []netip.Prefix {
-	var out []netip.Prefix
-	for _, e := range list {
-		out = append(out, e.Prefixes...)
-	}
-	return out
 }
 
 // IP protocol numbers (IANA) as they stand in PortRange.Proto.

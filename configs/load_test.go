@@ -96,8 +96,11 @@ func TestLoadTyped(t *testing.T) {
 		Links: []Link{{A: "red", B: "gray", Initiator: "red", Keepalive: 20 * time.Second, Pos: Pos{File: "site.hcl", Line: 28, Column: 1}}},
 		Rules: []Rule{{
 			Name: "replication",
-			From: []Endpoint{{Site: "gray", Whole: true, Prefixes: gray}},
-			To:   []Endpoint{{Site: "red", Prefixes: []netip.Prefix{prefix("10.77.1.10/32")}}, {Site: "red", Prefixes: []netip.Prefix{prefix("fd77:1::/80")}}},
+			From: []Endpoint{
+				{Site: "gray", Whole: true, Prefixes: gray, Except: []netip.Addr{netip.MustParseAddr("10.77.2.1")}},
+				{Site: "gray", Node: "gray-1", Prefixes: []netip.Prefix{prefix("10.77.2.1/32")}},
+			},
+			To: []Endpoint{{Site: "red", Prefixes: []netip.Prefix{prefix("10.77.1.10/32")}}, {Site: "red", Prefixes: []netip.Prefix{prefix("fd77:1::/80")}}},
 			Ports: []PortRange{
 				{Proto: ProtoTCP, Lo: 5432, Hi: 5432}, {Proto: ProtoTCP, Lo: 5000, Hi: 5010}, {Proto: ProtoUDP, Lo: 53, Hi: 53},
 				{Proto: ProtoICMP, Hi: 65535}, {Proto: ProtoTCP, Hi: 65535}, {Proto: ProtoUDP, Hi: 65535}, {Proto: ProtoAny, Hi: 65535},

@@ -36,14 +36,14 @@ func TestMistakes(t *testing.T) {
 		{"second site", "site \"gray\"", "site \"red\"", []string{
 			`site.hcl:20,6: a second site "red"`,
 			`site.hcl:28,12: there is no site "gray"`,
-			`site.hcl:35,14: there is no site "gray"`,
+			`site.hcl:35,14: there is no site or node "gray"`, `site.hcl:35,22: there is no site or node "gray-1"`,
 		}},
 		{"second node", "node \"red-2\"", "node \"red-1\"", []string{`site.hcl:8,8: a second node "red-1"`}},
 		{"link to unknown site", "link \"red\" \"gray\"", "link \"red\" \"grey\"", []string{`site.hcl:28,12: there is no site "grey"`}},
 		{"link to itself", "link \"red\" \"gray\"", "link \"red\" \"red\"", []string{`site.hcl:28,12: site "red" is linked with itself`}},
 		{"second link", "policy {", "link \"gray\" \"red\" {\n  initiator = \"red\"\n}\npolicy {", []string{`site.hcl:33,1: a second link between "gray" and "red"`}},
 		{"second rule", "    mode  = \"relay\"\n  }", "  }\n  rule \"replication\" {\n    from  = [\"red\"]\n    to    = [\"gray\"]\n    ports = [\"tcp\"]\n  }", []string{`site.hcl:39,8: a second rule "replication"`}},
-		{"rule with a node", "from  = [\"gray\"]", "from  = [\"gray-1\"]", []string{`site.hcl:35,14: "gray-1" is a node, and rules are about sites and addresses`}},
+		{"rule with an unknown node", "from  = [\"gray\", \"gray-1\"]", "from  = [\"gray\", \"gray-2\"]", []string{`site.hcl:35,22: there is no site or node "gray-2"`}},
 
 		// Types.
 		{"no quotes", "mode  = \"relay\"", "mode  = relay", []string{`site.hcl:38,13: mode: text without quotes`}},
@@ -52,8 +52,8 @@ func TestMistakes(t *testing.T) {
 		{"fraction", "listen_port = 4500", "listen_port = 4500.5", []string{`site.hcl:46,17: listen_port must be a whole number`}},
 		{"huge number", "listen_port = 4500", "listen_port = 1e99", []string{`site.hcl:46,17: listen_port must be a whole number`}},
 		{"text for bool", "persist = true", "persist = \"yes\"", []string{`site.hcl:51,15: persist must be true or false`}},
-		{"text for list", "from  = [\"gray\"]", "from  = \"gray\"", []string{`site.hcl:35,13: from must be a list`}},
-		{"empty list", "from  = [\"gray\"]", "from  = []", []string{`site.hcl:35,13: from is empty`}},
+		{"text for list", "from  = [\"gray\", \"gray-1\"]", "from  = \"gray\"", []string{`site.hcl:35,13: from must be a list`}},
+		{"empty list", "from  = [\"gray\", \"gray-1\"]", "from  = []", []string{`site.hcl:35,13: from is empty`}},
 		{"null", "lan         = \"eth0\"", "lan         = null", []string{`site.hcl:45,17: lan must be text in quotes`}},
 		{"no time", "keepalive = \"20s\"", "keepalive = \"20\"", []string{`site.hcl:30,15: keepalive: "20" is not a time`}},
 		{"setting missing", "  initiator = \"red\"\n", "", []string{`site.hcl:28,1: link "red" "gray" has no initiator`}},
@@ -62,7 +62,6 @@ func TestMistakes(t *testing.T) {
 		{"no subnet", "\"10.77.2.0/24\"", "\"10.77.2.0\"", []string{
 			`site.hcl:21,14: "10.77.2.0" is not a subnet`,
 			`site.hcl:24,18: address 10.77.2.1 of a node of site "gray" lies in no site's subnets`,
-			`site.hcl:36,14: 10.77.1.10 never matches: from of rule "replication" has no address of its family`,
 		}},
 		{"host bits", "\"fd77:2::/64\"", "\"fd77:2::1/64\"", []string{
 			`site.hcl:21,30: fd77:2::1/64 has bits set behind its length`,
@@ -86,7 +85,7 @@ func TestMistakes(t *testing.T) {
 		{"endpoint inside", "\"[2001:db8::10]:51820\"", "\"10.77.2.1:51820\"", []string{`site.hcl:25,18: endpoint 10.77.2.1:51820 lies in the subnets of site "gray": packets to it would enter the tunnel that they carry`}},
 		{"same endpoint", "    address    = \"10.77.1.2\"\n", "    address    = \"10.77.1.2\"\n    endpoint = \"[2001:db8::10]:51820\"\n", []string{`site.hcl:26,18: endpoint [2001:db8::10]:51820 belongs to another node`}},
 		{"whole internet", "\"fd77:2::/64\"", "\"fd77:2::/64\", \"0.0.0.0/0\"", []string{`site.hcl:21,45: 0.0.0.0/0 can't be routed between sites`}},
-		{"no node", "  node \"gray-1\" {\n    public_key = \"" + testKeys[2] + "\"\n    address    = \"10.77.2.1\"\n    endpoint   = \"[2001:db8::10]:51820\"\n  }\n", "", []string{`site.hcl:20,1: site "gray" has no node`}},
+		{"no node", "  node \"gray-1\" {\n    public_key = \"" + testKeys[2] + "\"\n    address    = \"10.77.2.1\"\n    endpoint   = \"[2001:db8::10]:51820\"\n  }\n", "", []string{`site.hcl:20,1: site "gray" has no node`, `site.hcl:30,22: there is no site or node "gray-1"`}},
 
 		// Pairs.
 		{"dead too soon", "dead_after = \"300ms\"", "dead_after = \"150ms\"", []string{`site.hcl:16,18: dead_after of 150ms with a heartbeat of 100ms`}},
@@ -141,8 +140,8 @@ func TestMistakes(t *testing.T) {
 		{"prefix outside", "\"10.77.1.10\"", "\"10.78.0.0/16\"", []string{`site.hcl:36,14: 10.78.0.0/16 lies in no site's subnets`}},
 		{"prefix too wide", "\"10.77.1.10\"", "\"10.77.0.0/16\"", []string{`site.hcl:36,14: 10.77.0.0/16 lies in no site's subnets`}},
 		{"prefix host bits", "\"10.77.1.10\"", "\"10.77.1.10/28\"", []string{`site.hcl:36,14: 10.77.1.10/28 has bits set behind its length`}},
-		{"families", "from  = [\"gray\"]", "from  = [\"10.77.2.0/24\"]", []string{`site.hcl:36,28: fd77:1::/80 never matches: from of rule "replication" has no address of its family`}},
-		{"one site", "from  = [\"gray\"]", "from  = [\"red\"]", []string{`site.hcl:34,3: rule "replication" begins and ends in site "red"`}},
+		{"families", "from  = [\"gray\", \"gray-1\"]", "from  = [\"10.77.2.0/24\"]", []string{`site.hcl:36,28: fd77:1::/80 never matches: from of rule "replication" has no address of its family`}},
+		{"one site", "from  = [\"gray\", \"gray-1\"]", "from  = [\"red\"]", []string{`site.hcl:34,3: rule "replication" begins and ends in site "red"`}},
 
 		// Local.
 		{"mtu of ipv6", "mtu     = 1280", "mtu     = 1279", []string{`site.hcl:49,15: mtu of 1279 with IPv6 (fd77:1::/64)`}},
@@ -198,11 +197,11 @@ func TestWarnings(t *testing.T) {
 		{"no rule", full[:strings.Index(full, "policy {")], []string{`warning: there is no rule: no connection is allowed`}},
 		{"site without link", green + full, []string{`warning: site.hcl:1,6: site "green" has no link: it reaches nobody`}},
 		{"site alone", green, []string{`warning: site.hcl:1,6: site "green" is alone: there is nobody to link it with`}},
-		{"rule without link", green + strings.Replace(full, "from  = [\"gray\"]", "from  = [\"green\"]", 1), []string{
+		{"rule without link", green + strings.Replace(full, "from  = [\"gray\", \"gray-1\"]", "from  = [\"green\"]", 1), []string{
 			`site.hcl:43,28: fd77:1::/80 never matches: from of rule "replication" has no address of its family`,
 		}},
-		{"entry without partner", strings.Replace(full, "from  = [\"gray\"]", "from  = [\"gray\", \"red\"]", 1), []string{
-			`warning: site.hcl:35,22: red never matches: rule "replication" names no other site in to`,
+		{"entry without partner", strings.Replace(full, "from  = [\"gray\", \"gray-1\"]", "from  = [\"gray\", \"gray-1\", \"red\"]", 1), []string{
+			`warning: site.hcl:35,32: red never matches: rule "replication" names no other site in to`,
 		}},
 		{"standby not dialled", strings.NewReplacer(`address    = ["10.77.1.1", "fd77:1::1"]`, "address = \"10.77.1.1\"\n endpoint = \"198.51.100.1:1\"", `initiator = "red"`, `initiator = "gray"`).Replace(full), []string{
 			`warning: site.hcl:9,3: node "red-2" has no endpoint, but site "gray" dials site "red"`,

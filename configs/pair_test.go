@@ -45,8 +45,8 @@ link "red" "gray" {
 }
 policy {
   rule "all" {
-    from  = ["red"]
-    to    = ["gray"]
+    from  = ["red", "red-1", "red-2"]
+    to    = ["gray", "gray-1", "gray-2"]
     ports = ["any"]
   }
 }

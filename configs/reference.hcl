@@ -118,9 +118,10 @@ link "red" "gray" {
 # that matches counts. Several policy blocks add up.
 policy {
   rule "replication" {
-    # Who opens: sites, prefixes or addresses, all inside the sites above.
-    # Required.
-    from = ["gray"]
+    # Who opens: sites, nodes, prefixes or addresses, all inside the sites above.
+    # Required. A site's name does not cover its gateways' own addresses, unless
+    # the site consists of nothing else. A node's name covers the gateway itself.
+    from = ["gray", "gray-1"]
 
     # Who is called. Required.
     to = ["10.77.1.10"]

@@ -57,7 +57,7 @@ func TestSectionNames(t *testing.T) {
 		"  link.gray.red.keepalive = 20s",
 		"policy.gray.red",
 		"  policy.order = replication",
-		"  policy.rule.replication.from = gray",
+		"  policy.rule.replication.from = gray, gray-1",
 		"  policy.rule.replication.mode = relay",
 		"  policy.rule.replication.ports = any, icmp, tcp, tcp/5000-5010, tcp/5432, udp, udp/53",
 		"  policy.rule.replication.to = 10.77.1.10, fd77:1::/80",

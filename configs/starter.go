@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
@@ -51,8 +52,12 @@ func Starter(opt StarterOptions) ([]byte, []StarterKey, error) {
 	both := []Endpoint{{Site: opt.RedName, Whole: true}, {Site: opt.GrayName, Whole: true}}
 	b.WriteString("# What no rule allows is denied. Replies always pass.\npolicy {\n# PostgreSQL, dialled from either side.\n")
 	writeRule(&b, Rule{Name: "replication", From: both, To: both, Ports: []PortRange{{Proto: ProtoTCP, Lo: 5432, Hi: 5432}}, Mode: ModeAuto})
-	b.WriteString("\n# ping, to see that the other side is there\n")
-	writeRule(&b, Rule{Name: "ping", From: both, To: both, Ports: []PortRange{{Proto: ProtoICMP, Hi: 65535}}, Mode: ModeAuto})
+	b.WriteString("\n# ping, also of the gateways themselves, which a site's name does not cover\n")
+	all := slices.Clone(both)
+	for _, k := range keys {
+		all = append(all, Endpoint{Site: k.Site, Node: k.Node})
+	}
+	writeRule(&b, Rule{Name: "ping", From: all, To: all, Ports: []PortRange{{Proto: ProtoICMP, Hi: 65535}}, Mode: ModeAuto})
 	b.WriteString("}\n\n" + localTemplate)
 	text := hclwrite.Format([]byte(b.String()))
 

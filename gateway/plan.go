@@ -31,7 +31,7 @@ func newJudge(c configs.Config) (*judge, error) {
 		}
 		pr := policy.Rule{
 			Name: r.Name, Pos: r.Pos.String(), Mode: mode,
-			From: configs.Prefixes(r.From), To: configs.Prefixes(r.To),
+			From: hosts(r.From), To: hosts(r.To),
 		}
 		for _, p := range r.Ports {
 			pr.Ports = append(pr.Ports, policy.Ports{Proto: p.Proto, Lo: p.Lo, Hi: p.Hi})
@@ -42,6 +42,15 @@ func newJudge(c configs.Config) (*judge, error) {
 	var err error
 	j.policy, err = policy.New(list)
 	return j, err
+}
+
+// hosts are the addresses that a rule's from or to covers.
+func hosts(list []configs.Endpoint) []policy.Hosts {
+	out := make([]policy.Hosts, 0, len(list))
+	for _, e := range list {
+		out = append(out, policy.Hosts{Prefixes: e.Prefixes, Except: e.Except})
+	}
+	return out
 }
 
 // flowMode is a rule's mode as the flow table knows it.

@@ -101,6 +101,30 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestJudgeLeavesGatewaysOut: what the configuration excepts of a site, its rules do not allow.
+func TestJudgeLeavesGatewaysOut(t *testing.T) {
+	c := network()
+	own := addrs("10.77.1.1", "fd77:1::1")
+	c.Rules = []configs.Rule{{
+		Name: "any", Mode: configs.ModeAuto, Ports: []configs.PortRange{{Proto: configs.ProtoAny, Hi: 65535}},
+		From: []configs.Endpoint{{Site: "gray", Prefixes: prefixes("10.77.2.0/24", "fd77:2::/64")}},
+		To:   []configs.Endpoint{{Site: "red", Whole: true, Prefixes: prefixes("10.77.1.0/24", "fd77:1::/64"), Except: own}},
+	}}
+	j, err := newJudge(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dst, want := range map[string]bool{"10.77.1.10": true, "10.77.1.1": false} {
+		src, dst := netip.MustParseAddr("10.77.2.10"), netip.MustParseAddr(dst)
+		if got := j.Judge(src, dst, wire.ProtoTCP, 22) != nil; got != want {
+			t.Errorf("%v allowed: %v", dst, got)
+		}
+	}
+	if j.Judge(netip.MustParseAddr("fd77:2::10"), own[1], wire.ProtoTCP, 22) != nil {
+		t.Error("the gateway is reached over IPv6")
+	}
+}
+
 func TestHostConfig(t *testing.T) {
 	got := hostConfig(network())
 	want := hostnet.Config{

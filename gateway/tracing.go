@@ -214,8 +214,28 @@ func (t *tracing) here(packets [][]byte, fromHost bool) (s status.TraceStep, out
 	if got.Known {
 		s.State, s.OpenedFrom = got.State, got.Opener.Addr().String()
 	}
+	if got.Reason == wire.Denied {
+		s.LeftOut = t.gw.leftOut(packets[0])
+	}
 	t.describe(&s, &got, packets[0], fromHost)
 	return s, got.Out, got.Reason, nil
+}
+
+// leftOut returns the rule that would allow the packet's flow if a site's name covered the own
+// addresses of its gateways, or "".
+func (g *Gateway) leftOut(b []byte) string {
+	var p wire.Packet
+	if wire.Parse(&p, b) != wire.OK {
+		return ""
+	}
+	j, err := newJudge(*g.running.Load())
+	if err != nil {
+		return ""
+	}
+	if r := j.policy.Excepted(p.Src(), p.Dst(), p.Proto, p.DstPort); r != nil {
+		return r.Name
+	}
+	return ""
 }
 
 // describe says how a flow is carried, and what has become of the packets.

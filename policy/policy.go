@@ -22,11 +22,17 @@ const (
 type Rule struct {
 	// Name is the rule's label in the configuration, and Pos the file:line where it stands; both are shown to operators.
 	Name, Pos string
-	// From holds the opener's addresses, To those of the one who is called. A prefix covers addresses of its own family only.
-	From, To []netip.Prefix
+	// From holds the opener's addresses, To those of the called end.
+	From, To []Hosts
 	Ports    []Ports
 	// Mode says how TCP flows of this rule travel.
 	Mode Mode
+}
+
+// Hosts is a set of addresses: those in Prefixes and not in Except. A prefix covers addresses of its own family only.
+type Hosts struct {
+	Prefixes []netip.Prefix
+	Except   []netip.Addr
 }
 
 // Ports is a protocol with a range of destination ports, both ends included.
@@ -81,15 +87,21 @@ type Verdict struct {
 // Policy is an ordered list of rules. It never changes once made, so any number of goroutines may ask it; a new configuration is a
 // new Policy, which the owner swaps in atomically. The nil Policy denies everything.
 type Policy struct {
-	rules []Rule
+	rules []compiled
+}
+
+// compiled is a rule with all prefixes of a side in one list, since most packets that are judged fit none.
+type compiled struct {
+	Rule
+	from, to []netip.Prefix
 }
 
 // New makes a Policy of the rules in their order. It keeps copies. A rule that could never fit, or that leaves its ports in doubt,
 // is an error: a mistake has to be seen when it is loaded, not when a connection is refused.
 func New(rules []Rule) (*Policy, error) {
-	p := &Policy{rules: make([]Rule, 0, len(rules))}
+	p := &Policy{rules: make([]compiled, 0, len(rules))}
 	for _, r := range rules {
-		if len(r.From) == 0 || len(r.To) == 0 || len(r.Ports) == 0 {
+		if !slices.ContainsFunc(r.From, Hosts.any) || !slices.ContainsFunc(r.To, Hosts.any) || len(r.Ports) == 0 {
 			return nil, fmt.Errorf("rule %q (%s) can never fit: from, to and ports each need an entry", r.Name, r.Pos)
 		}
 		for _, ports := range r.Ports {
@@ -108,7 +120,7 @@ func New(rules []Rule) (*Policy, error) {
 			return nil, fmt.Errorf("rule %q (%s): to: %w", r.Name, r.Pos, err)
 		}
 		r.Ports = slices.Clone(r.Ports)
-		p.rules = append(p.rules, r)
+		p.rules = append(p.rules, compiled{Rule: r, from: flat(r.From), to: flat(r.To)})
 	}
 	return p, nil
 }
@@ -122,10 +134,10 @@ func (p *Policy) Judge(src, dst netip.Addr, proto uint8, dport uint16) Verdict {
 	}
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.coversPorts(proto, dport) || !contains(r.From, src) || !contains(r.To, dst) {
+		if !r.coversPorts(proto, dport) || !contains(r.from, src) || !contains(r.to, dst) || !covers(r.From, src) || !covers(r.To, dst) {
 			continue
 		}
-		v := Verdict{Allowed: true, Rule: r, Mode: ModeRoute}
+		v := Verdict{Allowed: true, Rule: &r.Rule, Mode: ModeRoute}
 		if proto == ProtoTCP {
 			v.Mode = r.Mode
 		}
@@ -143,6 +155,26 @@ func (r *Rule) coversPorts(proto uint8, dport uint16) bool {
 	return false
 }
 
+// Excepted returns the first rule that would allow a flow which Judge denies if the exceptions in From and To were not. It is nil if
+// there is none. It explains a denial.
+func (p *Policy) Excepted(src, dst netip.Addr, proto uint8, dport uint16) *Rule {
+	if p == nil || p.Judge(src, dst, proto, dport).Allowed {
+		return nil
+	}
+	for i := range p.rules {
+		r := &p.rules[i]
+		if r.coversPorts(proto, dport) && contains(r.from, src) && contains(r.to, dst) {
+			return &r.Rule
+		}
+	}
+	return nil
+}
+
+// covers reports whether a set of the list holds an address.
+func covers(list []Hosts, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(h Hosts) bool { return contains(h.Prefixes, a) && !slices.Contains(h.Except, a) })
+}
+
 func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	for _, p := range prefixes {
 		if p.Contains(a) {
@@ -152,13 +184,27 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-func masked(prefixes []netip.Prefix) ([]netip.Prefix, error) {
-	out := make([]netip.Prefix, 0, len(prefixes))
-	for _, p := range prefixes {
-		if !p.IsValid() {
-			return nil, fmt.Errorf("prefix %v is not valid", p)
+func flat(list []Hosts) (out []netip.Prefix) {
+	for _, h := range list {
+		out = append(out, h.Prefixes...)
+	}
+	return out
+}
+
+func (h Hosts) any() bool { return len(h.Prefixes) > 0 }
+
+// masked copies a list, with the host bits of its prefixes cleared.
+func masked(list []Hosts) ([]Hosts, error) {
+	out := make([]Hosts, 0, len(list))
+	for _, h := range list {
+		c := Hosts{Except: slices.Clone(h.Except)}
+		for _, p := range h.Prefixes {
+			if !p.IsValid() {
+				return nil, fmt.Errorf("prefix %v is not valid", p)
+			}
+			c.Prefixes = append(c.Prefixes, p.Masked())
 		}
-		out = append(out, p.Masked())
+		out = append(out, c)
 	}
 	return out, nil
 }

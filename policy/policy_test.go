@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-func prefixes(s ...string) []netip.Prefix {
-	var out []netip.Prefix
+// prefixes is a set of hosts without exceptions.
+func prefixes(s ...string) []Hosts {
+	var h Hosts
 	for _, p := range s {
-		out = append(out, netip.MustParsePrefix(p))
+		h.Prefixes = append(h.Prefixes, netip.MustParsePrefix(p))
 	}
-	return out
+	return []Hosts{h}
 }
 
 var all = Ports{Lo: 0, Hi: 65535}
@@ -89,6 +90,43 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// An exception holds for its entry alone: another entry may name the address.
+func TestExceptions(t *testing.T) {
+	addr := netip.MustParseAddr
+	site := Hosts{Prefixes: prefixes("10.77.1.0/24", "fd77:1::/64")[0].Prefixes, Except: []netip.Addr{addr("10.77.1.1"), addr("fd77:1::1")}}
+	other := prefixes("10.77.2.0/24", "fd77:2::/64")
+	p := mustNew(t,
+		Rule{Name: "to", From: other, To: []Hosts{site}, Ports: []Ports{{ProtoTCP, 5432, 5432}}},
+		Rule{Name: "from", From: []Hosts{site}, To: other, Ports: []Ports{{ProtoTCP, 5432, 5432}}},
+		Rule{Name: "ping", From: other, To: []Hosts{site, prefixes("10.77.1.1/32")[0]}, Ports: []Ports{{Proto: ProtoICMP}}},
+	)
+	for _, tt := range []struct {
+		src, dst       string
+		proto          uint8
+		rule, excepted string
+	}{
+		{"10.77.2.10", "10.77.1.10", ProtoTCP, "to", ""},
+		{"10.77.2.10", "10.77.1.1", ProtoTCP, "", "to"},
+		{"fd77:2::10", "fd77:1::1", ProtoTCP, "", "to"},
+		{"10.77.1.1", "10.77.2.10", ProtoTCP, "", "from"},
+		{"10.77.1.2", "10.77.2.10", ProtoTCP, "from", ""},
+		{"10.77.2.10", "10.77.1.1", ProtoICMP, "ping", ""},
+		{"fd77:2::10", "fd77:1::1", ProtoICMPv6, "", "ping"},
+		{"10.77.2.10", "10.77.1.1", ProtoUDP, "", ""},
+	} {
+		name := func(r *Rule) string {
+			if r == nil {
+				return ""
+			}
+			return r.Name
+		}
+		v, x := p.Judge(addr(tt.src), addr(tt.dst), tt.proto, 5432), p.Excepted(addr(tt.src), addr(tt.dst), tt.proto, 5432)
+		if name(v.Rule) != tt.rule || name(x) != tt.excepted {
+			t.Errorf("%s to %s, protocol %d: rule %q, excepted by %q, want %q and %q", tt.src, tt.dst, tt.proto, name(v.Rule), name(x), tt.rule, tt.excepted)
+		}
+	}
+}
+
 func TestNothingIsAllowedByDefault(t *testing.T) {
 	for name, p := range map[string]*Policy{"nil": nil, "empty": mustNew(t)} {
 		v := p.Judge(netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("10.77.2.1"), ProtoTCP, 5432)
@@ -103,7 +141,7 @@ func TestNewCopies(t *testing.T) {
 	from, to, ports := prefixes("10.77.2.0/24"), prefixes("10.77.1.0/24"), []Ports{{ProtoTCP, 1, 2}}
 	rules := []Rule{{Name: "a", From: from, To: to, Ports: ports}}
 	p := mustNew(t, rules...)
-	from[0], to[0], ports[0], rules[0].Name = netip.Prefix{}, netip.Prefix{}, Ports{}, "b"
+	from[0].Prefixes[0], to[0].Prefixes[0], ports[0], rules[0].Name = netip.Prefix{}, netip.Prefix{}, Ports{}, "b"
 	v := p.Judge(netip.MustParseAddr("10.77.2.1"), netip.MustParseAddr("10.77.1.1"), ProtoTCP, 2)
 	if !v.Allowed || v.Rule.Name != "a" {
 		t.Errorf("the policy changed with its source: %+v", v)
@@ -123,7 +161,7 @@ func TestNewRefuses(t *testing.T) {
 		{"a range upside down", "is empty", Rule{From: ok, To: ok, Ports: []Ports{{ProtoUDP, 2, 1}}}},
 		{"ports of no protocol", "name tcp or udp", Rule{From: ok, To: ok, Ports: []Ports{{ProtoAny, 53, 53}}}},
 		{"a low port of no protocol", "name tcp or udp", Rule{From: ok, To: ok, Ports: []Ports{{ProtoAny, 53, 0}}}},
-		{"an unset prefix", "from: prefix", Rule{From: make([]netip.Prefix, 1), To: ok, Ports: []Ports{all}}},
+		{"an unset prefix", "from: prefix", Rule{From: []Hosts{{Prefixes: make([]netip.Prefix, 1)}}, To: ok, Ports: []Ports{all}}},
 		{"an unknown mode", "unknown mode mode(9)", Rule{From: ok, To: ok, Ports: []Ports{all}, Mode: 9}},
 	}
 	for _, tt := range tests {
@@ -157,7 +195,7 @@ func BenchmarkJudge(b *testing.B) {
 			for i := range rules {
 				host := netip.AddrFrom4([4]byte{10, 77, byte(r.Uint32()), byte(r.Uint32())})
 				rules[i] = Rule{
-					Name: fmt.Sprint(i), From: prefixes("10.88.0.0/16", "fd77:2::/64"), To: []netip.Prefix{netip.PrefixFrom(host, 32)},
+					Name: fmt.Sprint(i), From: prefixes("10.88.0.0/16", "fd77:2::/64"), To: []Hosts{{Prefixes: []netip.Prefix{netip.PrefixFrom(host, 32)}}},
 					Ports: []Ports{{ProtoTCP, 5432, 5432}},
 				}
 			}

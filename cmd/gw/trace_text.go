@@ -105,6 +105,8 @@ func traceStepText(p *printer, s *status.TraceStep, dropped bool) {
 		p.alarm("what to do", fmt.Sprintf("%s at %s: ask %s's operator, or run gw trace on %s", what, s.Site, s.Site, s.Node))
 	case s.VerdictOnly:
 		p.field("details", fmt.Sprintf("only %s's operator sees them, by gw trace on %s", s.Site, s.Node))
+	case s.LeftOut != "":
+		p.alarm("what to do", fmt.Sprintf("rule %s names the site, which does not cover its gateways' own addresses: name the node in the rule, too, on the nodes of both sites", s.LeftOut))
 	case mend != "" && s.Verdict == status.TraceDropped:
 		p.alarm("what to do", mend)
 	}

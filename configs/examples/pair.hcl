@@ -45,6 +45,13 @@ policy {
     to    = ["red", "gray"]
     ports = ["tcp/5432"]
   }
+
+  # A site's name does not cover its gateways' own addresses, so these are named.
+  rule "ping" {
+    from  = ["red", "gray", "red-1", "red-2", "gray-1"]
+    to    = ["red", "gray", "red-1", "red-2", "gray-1"]
+    ports = ["icmp"]
+  }
 }
 
 local {

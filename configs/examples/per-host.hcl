@@ -1,6 +1,7 @@
 # Two database hosts that each run their own gateway: no other host is involved,
 # so a site is the one host and its one address. The database binds to the
-# node's address, or to all.
+# node's address, or to all. Since there is nothing else in the site, a rule that
+# names it covers the gateway's own address, which it does not elsewhere.
 #
 # Over a lossy WAN the congestion control of the routes matters most: bbr.
 

@@ -36,9 +36,10 @@ policy {
     ports = ["tcp/5432"]
   }
 
+  # A site's name does not cover its gateways' own addresses, so these are named.
   rule "ping" {
-    from  = ["red", "gray"]
-    to    = ["red", "gray"]
+    from  = ["red", "gray", "red-1", "gray-1"]
+    to    = ["red", "gray", "red-1", "gray-1"]
     ports = ["icmp"]
   }
 }

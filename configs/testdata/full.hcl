@@ -32,7 +32,7 @@ link "red" "gray" {
 
 policy {
   rule "replication" {
-    from  = ["gray"]
+    from  = ["gray", "gray-1"]
     to    = ["10.77.1.10", "fd77:1::/80"]
     ports = ["tcp/5432", "tcp/5000-5010", "udp/53", "icmp", "tcp", "udp", "any"]
     mode  = "relay"

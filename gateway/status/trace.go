@@ -62,6 +62,8 @@ type TraceStep struct {
 	// Mode is how a TCP connection is carried or would be: raw or relayed; Why says why. Only the node of the one who opens it knows.
 	Mode string `json:"mode,omitempty"`
 	Why  string `json:"why,omitempty"`
+	// LeftOut is a rule that would allow the flow if its site's name covered the gateways' own addresses; empty if there is none.
+	LeftOut string `json:"left_out,omitempty"`
 	// MTU is the largest packet that the way takes, in bytes, and PathMTU what was measured of it; 0 while nothing was.
 	MTU     int `json:"mtu_bytes,omitzero"`
 	PathMTU int `json:"path_mtu_bytes,omitzero"`

@@ -126,8 +126,8 @@ link "red" "gray" {
 }
 policy {
   rule "all" {
-    from  = ["red", "gray"]
-    to    = ["red", "gray"]
+    from  = ["red", "gray", "red-1", "gray-1"]
+    to    = ["red", "gray", "red-1", "gray-1"]
     ports = ["any"]
     mode  = "%s"
   }

@@ -129,6 +129,8 @@ func (d *demo) addPair(file, public string) error {
     vip = "%s/%d"
   }
 `, one.LAN4, public, two.Node4, two.LAN4, d.red.Routers[0], d.red.Subnets[0].Bits())
+	// The rule for ping names the gateways.
+	after = strings.ReplaceAll(after, `"red-1", "gray-1"]`, `"red-1", "red-2", "gray-1"]`)
 	return os.WriteFile(file, []byte(before+address+pair+after), 0o644)
 }
 

@@ -149,6 +149,16 @@ func TestTraceAndCapture(t *testing.T) {
 		t.Errorf("no route: %q", got)
 	}
 
+	// The rule names the site, and that leaves its gateway out.
+	gateway := netip.AddrPortFrom(n.Red.GW().Node4, 5432)
+	leftOut := n.gray.trace(from.LAN4.String(), gateway.String())
+	if got := said(leftOut); !slices.Equal(got, []string{"gray-1 denied", "red-1 denied"}) || leftOut.Steps[0].LeftOut != "replication" {
+		t.Errorf("to red's gateway: %q, left out by %q", got, leftOut.Steps[0].LeftOut)
+	}
+	if _, err := lab.PingPong(t.Context(), from.Namespace, "tcp", gateway, 1, 1); !prohibited(err, gateway.Addr()) {
+		t.Errorf("red's gateway: %v, want administratively prohibited", err)
+	}
+
 	echo, err := lab.EchoTCP(t.Context(), to.Namespace, port(5432))
 	if err != nil {
 		t.Fatal(err)
