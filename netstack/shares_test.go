@@ -1,13 +1,13 @@
 package netstack
 
 import (
+	"encoding/binary"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -162,27 +162,77 @@ func TestConnectionsOfOneNodeAreBounded(t *testing.T) {
 	<-accepted
 }
 
-// FuzzInject: whatever a peer sends, the host keeps to its shares and goes on.
+// FuzzInject lets another node send a running host a sequence of TCP segments, eight bytes each, and
+// what is no segment. The host keeps to that node's shares, and in the end an honest node connects and
+// is answered.
 func FuzzInject(f *testing.F) {
-	f.Add(syn(red4, gray4, 1))
-	f.Add(wiretest.TCP{Src: netip.AddrPortFrom(red4, 1), Dst: netip.AddrPortFrom(gray4, 9771), Flags: wiretest.ACK}.Packet())
-	f.Add(syn(red6, gray6, 1))
-	f.Add([]byte{0x45})
-	f.Add([]byte{0x6f, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := New(Config{Addresses: []netip.Addr{gray4, gray6}, MTU: 1400, Output: &cable{}, Logger: hclog.NewNullLogger()})
+	f.Add([]byte("\x02\x01\x00\x00\x00\x00\x00\x00\x10\x01\x00\x01\x00\x00\x00\x01")) // SYN, ACK
+	f.Add([]byte("\x82\x01\x00\x00\x00\x00\x00\x00\x84\x01\xff\xff\xff\xff\x00\x00")) // SYN, RST over IPv6
+	f.Add([]byte("\x40\x45\x00\x00\xff\xff\x00\x00\x40\x6f\xff\xff\x00\x00\x00\x00"))
+	flood := []byte{}
+	for i := range byte(60) {
+		flood = append(flood, 2, i, 0, 0, 0, 0, 0, 0)
+	}
+	f.Add(flood)
+	f.Fuzz(func(t *testing.T, script []byte) {
+		red, gray, _, _ := connect(t, 0)
+		l, err := gray.Listen(9771)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer h.Close()
-		for range inQueue + 1 {
-			h.Inject(b)
+		defer l.Close()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					_ = c.SetDeadline(time.Now().Add(time.Minute))
+					_, _ = io.CopyN(c, c, 1)
+				}()
+			}
+		}()
+		blue4, blue6 := netip.MustParseAddr("10.77.3.1"), netip.MustParseAddr("fd77:3::1")
+		for ; len(script) >= 8; script = script[8:] {
+			x := script[:8]
+			if x[0]&0x40 != 0 {
+				gray.Inject(x[1:])
+				continue
+			}
+			from, to := blue4, gray4
+			if x[0]&0x80 != 0 {
+				from, to = blue6, gray6
+			}
+			gray.Inject(wiretest.TCP{
+				Src: netip.AddrPortFrom(from, uint16(x[1])), Dst: netip.AddrPortFrom(to, 9771),
+				Seq: binary.BigEndian.Uint32(x[2:]), Ack: binary.BigEndian.Uint32(x[4:]), Flags: x[0] & 0x37, Window: uint16(x[7]), Payload: x[6:7],
+			}.Packet())
 		}
-		if n := len(h.in); n > sourceQueue {
-			t.Fatalf("%d packets of one node wait", n)
+		c, err := red.Dial(t.Context(), netip.AddrPortFrom(gray4, 9771))
+		if err != nil {
+			t.Fatalf("the honest node: %v", err)
 		}
-		if st := h.Stats(); st.Received != inQueue+1 || st.Dropped+st.Limited+uint64(len(h.in)) != st.Received {
-			t.Fatalf("%+v", st)
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := c.Write([]byte{7}); err != nil {
+			t.Fatal(err)
 		}
+		var b [1]byte
+		if _, err := io.ReadFull(c, b[:]); err != nil || b[0] != 7 {
+			t.Fatalf("the honest node reads %d, %v", b[0], err)
+		}
+		gray.shares.mu.Lock()
+		defer gray.shares.mu.Unlock()
+		for a, x := range gray.shares.source {
+			if x.queued < 0 || x.queued > sourceQueue || x.conns < 0 || x.conns > sourceConns || x.syns > sourceSYNs {
+				t.Errorf("%v uses %+v", a, *x)
+			}
+		}
+		l.Close()
+		<-served
 	})
 }
