@@ -12,63 +12,83 @@ import (
 )
 
 // checkPast looks for ways around gw: interfaces other than the LAN's and the TUN at which the
-// kernel forwards what comes in to the site's subnets. On the WAN's, whoever has a route by
-// this host reaches the site's hosts, and no rule of gw's policy sees the packets.
+// kernel forwards what comes in. Toward the site's hosts no rule of gw's policy sees it. Toward
+// the TUN the policy takes it for what its source says, and a sender on the WAN may say that it
+// is a host of the site.
 func checkPast(c CheckConfig) []Finding {
 	behind, err := hostsBehind(c)
-	if err != nil || len(behind) == 0 {
+	if err != nil {
 		return nil // checkForwarding has told
 	}
 	lans, others, err := sides(c, behind)
 	if err != nil {
 		return notChecked("what is forwarded to the LAN", err)
 	}
-	if len(lans) == 0 {
-		return nil // no way to the site's hosts
-	}
 	path, err := readForwardPath()
 	if err != nil {
 		return notChecked("what is forwarded to the LAN", err)
 	}
-	var open, unclear []string
-	var reached, maybe []netip.Prefix
-	for _, in := range others {
-		worst := dropped
-		for _, p := range behind {
-			if !forwardsFrom(in.Attrs().Name, p.Addr()) {
-				continue
-			}
-			for _, out := range lans {
-				v := path.verdict(in, out, p)
-				switch {
-				case v == passed && !slices.Contains(reached, p):
-					reached = append(reached, p)
-				case v == undecided && !slices.Contains(maybe, p):
-					maybe = append(maybe, p)
-				}
-				worst = max(worst, v)
-			}
-		}
-		switch worst {
-		case passed:
-			open = append(open, in.Attrs().Name)
-		case undecided:
-			unclear = append(unclear, in.Attrs().Name)
-		}
+	var tun []netlink.Link
+	if l, err := netlink.LinkByName(c.Device); err == nil {
+		tun = append(tun, l)
 	}
 	var found []Finding
-	if len(open) > 0 {
-		found = append(found, Finding{Warning,
-			fmt.Sprintf("packets from %s reach the LAN past gw: this host forwards what comes in there to %s, and no firewall rule drops it",
-				quoted(open), joined(reached)),
-			mendPast(c, lans, behind)})
-	} else if len(unclear) > 0 {
-		found = append(found, Finding{Warning,
-			fmt.Sprintf("packets from %s may reach the LAN past gw: this host forwards what comes in there to %s, and gw can't tell which of it the firewall drops",
-				quoted(unclear), joined(maybe)),
-			mendPast(c, lans, behind)})
+	for _, way := range []struct {
+		out       []netlink.Link
+		to        []netip.Prefix
+		is, maybe string
+	}{
+		{lans, behind, "reach the LAN past gw", "may reach the LAN past gw"},
+		{tun, c.Remote, "enter the tunnel as the site's own", "may enter the tunnel as the site's own"},
+	} {
+		open, unclear := path.passages(others, way.out, way.to)
+		mend := mendPast(c, lans)
+		switch {
+		case len(open.from) > 0:
+			found = append(found, Finding{Warning, fmt.Sprintf("packets from %s %s: this host forwards what comes in there to %s, and no firewall rule drops it",
+				quoted(open.from), way.is, joined(open.to)), mend})
+		case len(unclear.from) > 0:
+			found = append(found, Finding{Warning, fmt.Sprintf("packets from %s %s: this host forwards what comes in there to %s, and gw can't tell which of it the firewall drops",
+				quoted(unclear.from), way.maybe, joined(unclear.to)), mend})
+		}
 	}
 	return found
+}
+
+// A passage is what gets through: from which interfaces, and to which prefixes.
+type passage struct {
+	from []string
+	to   []netip.Prefix
+}
+
+func (p *passage) add(from string, to netip.Prefix) {
+	if !slices.Contains(p.from, from) {
+		p.from = append(p.from, from)
+	}
+	if !slices.Contains(p.to, to) {
+		p.to = append(p.to, to)
+	}
+}
+
+// passages lists what the kernel forwards and the firewall lets through, and what it may let
+// through.
+func (f *forwardPath) passages(in, out []netlink.Link, to []netip.Prefix) (open, unclear passage) {
+	for _, i := range in {
+		for _, p := range to {
+			if !forwardsFrom(i.Attrs().Name, p.Addr()) {
+				continue
+			}
+			for _, o := range out {
+				switch f.verdict(i, o, p) {
+				case passed:
+					open.add(i.Attrs().Name, p)
+				case undecided:
+					unclear.add(i.Attrs().Name, p)
+				}
+			}
+		}
+	}
+	return open, unclear
 }
 
 // sides divides the host's interfaces: those that lead to the site's hosts, and the others at
@@ -128,21 +148,15 @@ func forwarding4(name string) string      { return "net/ipv4/conf/" + name + "/f
 func forceForwarding6(name string) string { return "net/ipv6/conf/" + name + "/force_forwarding" }
 
 // mendPast drops by nftables what comes in elsewhere than at the LAN's interfaces and the TUN
-// and is addressed to the site.
-func mendPast(c CheckConfig, lans []netlink.Link, behind []netip.Prefix) string {
-	names := []string{`"` + c.Device + `"`}
+// and goes out by one of these. Without connection tracking, which would limit and slow down
+// what gw carries.
+func mendPast(c CheckConfig, lans []netlink.Link) string {
+	names := []string{c.Device}
 	for _, l := range lans {
-		names = append(names, `"`+l.Attrs().Name+`"`)
+		names = append(names, l.Attrs().Name)
 	}
-	cmds := []string{"nft add table inet gw", "nft add chain inet gw forward '{ type filter hook forward priority filter; }'"}
-	for _, p := range behind {
-		family := "ip"
-		if p.Addr().Is6() {
-			family = "ip6"
-		}
-		cmds = append(cmds, fmt.Sprintf("nft add rule inet gw forward 'iifname != { %s } %s daddr %v drop'", strings.Join(names, ", "), family, p))
-	}
-	return strings.Join(cmds, " && ")
+	return "nft add table inet gw && nft add chain inet gw forward '{ type filter hook forward priority filter; }' && " +
+		fmt.Sprintf("nft add rule inet gw forward 'iifname != { %[1]s } oifname { %[1]s } drop'", quoted(names))
 }
 
 func quoted(names []string) string { return `"` + strings.Join(names, `", "`) + `"` }

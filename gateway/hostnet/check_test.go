@@ -235,6 +235,25 @@ func TestMendForwarding6(t *testing.T) {
 	})
 }
 
+// With the device there, what comes in by the WAN may also go into the tunnel.
+func TestCheckIntoTheTunnel(t *testing.T) {
+	s, config := fit(t)
+	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
+	s.apply(red())
+	s.do(func() {
+		s.sh("sysctl -w net.ipv4.conf.wan.forwarding=1", "nft add table ip f", "nft add chain ip f forward '{ type filter hook forward priority filter; }'",
+			"nft add rule ip f forward iifname wan oifname lan drop")
+	})
+	found := s.check(config)
+	if len(found) != 1 || !strings.Contains(found[0].What, `packets from "wan" enter the tunnel as the site's own: this host forwards what comes in there to 10.77.2.0/24, and no`) {
+		t.Fatalf("found %v", found)
+	}
+	s.do(func() { s.sh(found[0].Mend) })
+	if found := s.check(config); len(found) != 0 {
+		t.Errorf("mended, but: %v", found)
+	}
+}
+
 func TestCheckLANMissing(t *testing.T) {
 	s, config := fit(t)
 	config.LAN = "eth9"

@@ -351,7 +351,7 @@ func (l *Lab) site(p plan, wan *Namespace, wanIf string) (*Site, error) {
 }
 
 // forwardFromLAN lets a gateway's host forward as the guide has it: what comes in by the LAN, and
-// nothing that comes in by the WAN to the LAN. IPv6 forwarding is the whole host's, so a filter
+// nothing that comes in by the WAN. IPv6 forwarding is the whole host's, so a filter
 // has to see to that.
 func (n *Namespace) forwardFromLAN() error {
 	if err := errors.Join(n.Sysctl("ipv4/conf/lan0/forwarding", "1"), n.Sysctl("ipv6/conf/all/forwarding", "1")); err != nil {
@@ -366,7 +366,7 @@ func (n *Namespace) forwardFromLAN() error {
 		Table: t, Name: "forward", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 	})
-	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(cameBy("wan0"), leavesBy("lan0"), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(cameBy("wan0"), &expr.Verdict{Kind: expr.VerdictDrop})})
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("%s: load the filter of forwarded packets: %w", n.name, err)
 	}
