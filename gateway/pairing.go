@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -182,7 +183,10 @@ type lanAddress struct {
 
 var _ pair.Address = (*lanAddress)(nil)
 
-func (a *lanAddress) Held() bool { return a.keeper.Held() }
+func (a *lanAddress) Held() bool                  { return a.keeper.Held() }
+func (a *lanAddress) MAC() net.HardwareAddr       { return a.keeper.MAC() }
+func (a *lanAddress) Expect(mac net.HardwareAddr) { a.keeper.SetSibling(mac) }
+func (a *lanAddress) Conflict() pair.Conflict     { return pair.Conflict(a.keeper.Conflict()) }
 
 func (a *lanAddress) Hold() {
 	a.keeper.Hold()

@@ -127,6 +127,7 @@ var partial = map[string]string{
 	"control socket %s: %w":                                                       "of InUseError, which says it",
 	"close flow records: %w":                                                      "at the end of gw up, which adds it",
 	"state directory is in use":                                                   "is wrapped",
+	"ask for hop limits: %w":                                                      "is wrapped at the start; gw up adds it later",
 	"filter neighbour solicitations: %w":                                          "is wrapped at the start; gw up adds it later",
 	"join %v on %q: %w":                                                           "is wrapped at the start; gw up adds it later",
 	"listen for ARP on %q: %w":                                                    "while it runs; gw up adds it",

@@ -177,6 +177,9 @@ func vipText(p *printer, h *status.HA) {
 		list[i] = a.String()
 	}
 	addresses := strings.Join(list, ", ")
+	if c := h.VIP.Conflict; c != nil && h.Time.Sub(c.At) < status.ConflictLasts {
+		p.alarm("conflict", fmt.Sprintf("%s is claimed by another host, %s, %s; see gw doctor", c.Address, c.MAC, agoText(h.Time, c.At)))
+	}
 	switch active := h.Role == status.RoleActive; {
 	case active && !h.VIP.Held:
 		p.alarm("address", addresses+": this node is active and does not answer for it; see its log")

@@ -190,6 +190,9 @@ func pair(h *status.HA) []Check {
 	if !h.Health.LAN {
 		out = append(out, Check{"address", "lan", Failure, "the interface toward the hosts is down", "ip link set up the interface of local.lan; see its cable and switch"})
 	}
+	if c := h.VIP.Conflict; c != nil && h.Time.Sub(c.At) < status.ConflictLasts {
+		out = append(out, Check{"address", "vip conflict", Failure, fmt.Sprintf("%s is claimed by another host, %s", c.Address, c.MAC), "find the host by its link address and give it another address: bridge fdb show, or the switch's table"})
+	}
 	if len(h.VIP.Addresses) > 0 {
 		switch active := h.Role == status.RoleActive; {
 		case active && !h.VIP.Held:

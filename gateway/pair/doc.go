@@ -12,6 +12,7 @@
 //	records.go  the flow table's records, to and from the sibling
 //	command.go  on_active and on_standby
 //	unsaved.go  an epoch that could not be stored
+//	lanmac.go   the siblings' link addresses on the LAN
 //	view.go     snapshots, and what operators ask for
 //
 // A node without a sibling has a Pair too when another site has one: it is a

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,20 @@ type Address interface {
 	Hold()
 	Drop()
 	Held() bool
+	// MAC is this node's link address on the LAN, and Expect is told the sibling's, which
+	// may claim the address as well.
+	MAC() net.HardwareAddr
+	Expect(mac net.HardwareAddr)
+	// Conflict is what was seen of other hosts that claim it.
+	Conflict() Conflict
+}
+
+// Conflict is what was seen of hosts other than the pair's that claim the LAN's address.
+type Conflict struct {
+	Claims  uint64           // ARP messages and neighbor advertisements
+	MAC     net.HardwareAddr // of the last one; nil when there was none
+	Address netip.Addr
+	At      time.Time
 }
 
 // Node is a node of the network.
@@ -135,6 +150,7 @@ type Pair struct {
 	unsaved unsaved
 	// versionAt is when the log last named a node of another version.
 	versionAt map[ha.NodeID]time.Duration
+	macAt     time.Duration // when the sibling is sent this node's link address again
 	// pausedUntil is the latest end of a pause; 0: there is none.
 	pausedUntil time.Duration
 }
@@ -335,7 +351,7 @@ func (p *Pair) loop(ctx context.Context) error {
 			p.act(p.m.Gone(p.now(), p.keys[p.sib]))
 		}
 		p.send(p.r.Tick(p.now()))
-		next := p.storeAgain(min(p.m.Next(), p.r.Next()))
+		next := p.tellMAC(p.storeAgain(min(p.m.Next(), p.r.Next())))
 		if p.pausedUntil != 0 {
 			if p.now() >= p.pausedUntil {
 				p.resume()
@@ -350,6 +366,10 @@ func (p *Pair) loop(ctx context.Context) error {
 
 // take hands a datagram to the machine that it is for.
 func (p *Pair) take(d datagram) {
+	if bytes.HasPrefix(d.payload, []byte(macMagic)) {
+		p.takeMAC(d)
+		return
+	}
 	if bytes.HasPrefix(d.payload, []byte(ha.ReplicaMagic)) {
 		if d.from != p.keys[p.sib] || p.sib == "" {
 			return

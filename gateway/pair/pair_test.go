@@ -3,6 +3,7 @@ package pair
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,8 +21,8 @@ import (
 
 const limit = 10 * time.Second
 
-// net joins nodes in memory.
-type net struct {
+// network joins nodes in memory.
+type network struct {
 	mu    sync.Mutex
 	nodes map[string]*node
 	cut   map[string]bool // nodes that nobody hears
@@ -31,7 +32,7 @@ type net struct {
 type node struct {
 	*Pair
 	name string
-	net  *net
+	net  *network
 
 	mu      sync.Mutex
 	records map[string]string
@@ -40,6 +41,7 @@ type node struct {
 	passing bool
 	standby bool
 	held    bool
+	sibling string        // its link address
 	changed chan struct{} // a token after each change of the above
 	cancel  context.CancelFunc
 	ended   chan error
@@ -84,9 +86,14 @@ func (n *node) Pause(bool)                {}
 func (n *node) Stray(b []byte)            { n.set(func() { n.strays = append(n.strays, string(b)) }) }
 func (n *node) Hold()                     { n.set(func() { n.held = true }) }
 func (n *node) Drop()                     { n.set(func() { n.held = false }) }
-func (n *node) Held() bool                { n.mu.Lock(); defer n.mu.Unlock(); return n.held }
-func (n *node) Replace(k, v []byte)       { n.set(func() { n.records[string(k)] = string(v) }) }
-func (n *node) Remove(k []byte)           { n.set(func() { delete(n.records, string(k)) }) }
+func (n *node) MAC() net.HardwareAddr {
+	return net.HardwareAddr{2, 0, 0, 0, 0, n.name[len(n.name)-1]}
+}
+func (n *node) Expect(mac net.HardwareAddr) { n.set(func() { n.sibling = mac.String() }) }
+func (n *node) Conflict() Conflict          { return Conflict{Claims: 7, MAC: n.MAC()} }
+func (n *node) Held() bool                  { n.mu.Lock(); defer n.mu.Unlock(); return n.held }
+func (n *node) Replace(k, v []byte)         { n.set(func() { n.records[string(k)] = string(v) }) }
+func (n *node) Remove(k []byte)             { n.set(func() { delete(n.records, string(k)) }) }
 
 func (n *node) Record(b, k []byte) ([]byte, bool) {
 	n.mu.Lock()
@@ -114,9 +121,9 @@ func (n *node) put(k, v string) {
 }
 
 // newNet makes red-1 and red-2, and gray-1 as the witness. They don't run yet.
-func newNet(t *testing.T, change func(*Config)) *net {
+func newNet(t *testing.T, change func(*Config)) *network {
 	t.Helper()
-	w := &net{nodes: map[string]*node{}, cut: map[string]bool{}}
+	w := &network{nodes: map[string]*node{}, cut: map[string]bool{}}
 	sites := []Site{
 		{Name: "red", Nodes: []Node{{"red-1", ha.NodeID{1}}, {"red-2", ha.NodeID{2}}}, Subnets: []netip.Prefix{netip.MustParsePrefix("10.77.1.0/24")}},
 		{Name: "gray", Nodes: []Node{{"gray-1", ha.NodeID{3}}}, Subnets: []netip.Prefix{netip.MustParsePrefix("10.77.2.0/24")}},
@@ -145,7 +152,7 @@ func newNet(t *testing.T, change func(*Config)) *net {
 }
 
 // run starts a node until the test's end, or until stop.
-func (w *net) run(t *testing.T, names ...string) {
+func (w *network) run(t *testing.T, names ...string) {
 	for _, name := range names {
 		n := w.nodes[name]
 		ctx, cancel := context.WithCancel(context.Background())
@@ -193,7 +200,7 @@ func (n *node) await(t *testing.T, what string, cond func() bool) {
 }
 
 // both returns the active node of red and the standby, when both are ready.
-func (w *net) both(t *testing.T) (active, standby *node) {
+func (w *network) both(t *testing.T) (active, standby *node) {
 	t.Helper()
 	a, b := w.nodes["red-1"], w.nodes["red-2"]
 	a.await(t, "the pair is complete", func() bool {
@@ -376,6 +383,26 @@ func TestEpochNotStored(t *testing.T) {
 	standby.await(t, "stores it when there is room", func() bool { return standby.Status().EpochUnsaved == "" })
 	if e, err := epoch.Open(standby.cfg.StateDir); err != nil || e.Epoch() != standby.Status().Epoch {
 		t.Errorf("stored %v, %v", e, err)
+	}
+}
+
+// TestLinkAddresses: the siblings know each other's link address, and nobody else's.
+func TestLinkAddresses(t *testing.T) {
+	w := newNet(t, nil)
+	w.run(t, "red-1", "red-2", "gray-1")
+	active, standby := w.both(t)
+	mac := func(n *node) string { return n.MAC().String() }
+	active.await(t, "knows the standby's", active.see(func() bool { return active.sibling == mac(standby) }))
+	standby.await(t, "knows the active node's", standby.see(func() bool { return standby.sibling == mac(active) }))
+	forged := append([]byte(macMagic), macVersion, 9, 9, 9, 9, 9, 9)
+	active.Pair.mu.Lock()
+	active.take(datagram{w.nodes["gray-1"].keys["gray-1"], forged})
+	active.Pair.mu.Unlock()
+	if active.see(func() bool { return active.sibling != mac(standby) })() {
+		t.Error("another site's node sets the sibling's link address")
+	}
+	if v := active.Status().VIP; v.Claims != 7 || v.Conflict == nil || v.Conflict.MAC != mac(active) {
+		t.Errorf("%+v", v)
 	}
 }
 

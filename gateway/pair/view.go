@@ -83,6 +83,12 @@ func (p *Pair) status() status.HA {
 		VIP:     status.VIP{Addresses: p.cfg.Addresses, Held: p.cfg.Address != nil && p.cfg.Address.Held()},
 		Planned: p.seen.planned, Unplanned: p.seen.unplanned, LastFailover: p.failover(s.Failover),
 	}
+	if p.cfg.Address != nil {
+		if c := p.cfg.Address.Conflict(); c.Claims > 0 {
+			out.VIP.Claims = c.Claims
+			out.VIP.Conflict = &status.VIPConflict{MAC: c.MAC.String(), Address: c.Address, At: c.At}
+		}
+	}
 	if err := p.unsaved.why; err != nil {
 		out.EpochUnsaved = err.Error()
 	}

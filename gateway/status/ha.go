@@ -135,6 +135,19 @@ type VIP struct {
 	Addresses []netip.Addr `json:"addresses"`
 	// Held is true while this node answers for them.
 	Held bool `json:"held"`
+	// Claims is how often a host other than the sibling claimed one of them meanwhile, and Conflict the last time.
+	Claims   uint64       `json:"foreign_claims_total"`
+	Conflict *VIPConflict `json:"conflict,omitempty"`
+}
+
+// ConflictLasts is how long a claim counts as a present conflict: this node probes for one each 30 s.
+const ConflictLasts = 2 * time.Minute
+
+// VIPConflict is a claim of the LAN's address by a host that is no node of the pair.
+type VIPConflict struct {
+	MAC     string     `json:"mac"`
+	Address netip.Addr `json:"address"`
+	At      time.Time  `json:"at"`
 }
 
 // Carrier is the node to which the packets for a site go. Node is empty while nobody is known, Epoch zero while only the

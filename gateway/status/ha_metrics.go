@@ -12,6 +12,7 @@ var (
 	descHAInSync    = desc("ha_records_in_sync", "1 when a takeover would lose no record older than the lag.")
 	descHADigest    = desc("ha_records_digest_equal", "1 when the last comparison found the same records on both nodes.")
 	descHAVIP       = desc("ha_vip_held", "1 while this node answers for the pair's LAN address.")
+	descHAClaims    = desc("ha_vip_foreign_claims_total", "Claims of the pair's LAN address by hosts other than its nodes.")
 	descHAUnsaved   = desc("ha_epoch_unsaved", "1 while the epoch of this site's highest claim could not be stored.")
 	descHAForged    = desc("ha_unauthenticated_total", "Statements in the sibling's name that the sibling did not make, by the node that carried them.", "node")
 	descHACarrier   = desc("ha_carrier", "1 for the node to which packets for the site go.", "site", "node")
@@ -39,6 +40,7 @@ func (m sink) ha(h *HA) {
 	}
 	if len(h.VIP.Addresses) > 0 {
 		m.gauge(descHAVIP, truth(h.VIP.Held))
+		m.counter(descHAClaims, h.VIP.Claims)
 	}
 	m.gauge(descHAUnsaved, truth(h.EpochUnsaved != ""))
 	for _, w := range h.Witnesses {

@@ -33,27 +33,28 @@ func appendARP(b []byte, to net.HardwareAddr, op uint16, senderHW net.HardwareAd
 	return append(b, target.AsSlice()...)
 }
 
-// question is an ARP request.
-type question struct {
+// arp is an ARP request or reply.
+type arp struct {
+	op     uint16
 	hw     net.HardwareAddr
 	sender netip.Addr
 	target netip.Addr
 }
 
-// parseRequest reads an Ethernet frame that holds an ARP request for IPv4. The
+// parseARP reads an Ethernet frame that holds an ARP request or reply for IPv4. The
 // result refers to the frame.
-func parseRequest(b []byte) (q question, ok bool) {
+func parseARP(b []byte) (m arp, ok bool) {
 	if len(b) < frameHeader+arpSize || binary.BigEndian.Uint16(b[12:]) != etherTypeARP {
-		return q, false
+		return m, false
 	}
 	a := b[frameHeader:]
+	m.op = binary.BigEndian.Uint16(a[6:])
 	if binary.BigEndian.Uint16(a) != 1 || binary.BigEndian.Uint16(a[2:]) != etherTypeIP4 || a[4] != 6 || a[5] != 4 ||
-		binary.BigEndian.Uint16(a[6:]) != opRequest {
-		return q, false
+		m.op != opRequest && m.op != opReply {
+		return m, false
 	}
-	return question{
-		hw:     net.HardwareAddr(a[8:14]),
-		sender: netip.AddrFrom4([4]byte(a[14:18])),
-		target: netip.AddrFrom4([4]byte(a[24:28])),
-	}, true
+	m.hw = net.HardwareAddr(a[8:14])
+	m.sender = netip.AddrFrom4([4]byte(a[14:18]))
+	m.target = netip.AddrFrom4([4]byte(a[24:28]))
+	return m, true
 }

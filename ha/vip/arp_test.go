@@ -28,7 +28,7 @@ func TestAppendARP(t *testing.T) {
 	}
 }
 
-func TestParseRequest(t *testing.T) {
+func TestParseARP(t *testing.T) {
 	request := func() []byte { return appendARP(nil, broadcast, opRequest, macA, ipA, make(net.HardwareAddr, 6), ipB) }
 	put := func(at int, v uint16) func([]byte) []byte {
 		return func(b []byte) []byte { binary.BigEndian.PutUint16(b[at:], v); return b }
@@ -40,7 +40,7 @@ func TestParseRequest(t *testing.T) {
 	}{
 		{"a request", func(b []byte) []byte { return b }, true},
 		{"padded to Ethernet's least", func(b []byte) []byte { return append(b, make([]byte, 18)...) }, true},
-		{"a reply", put(20, opReply), false},
+		{"a reply", put(20, opReply), true},
 		{"another operation", put(20, 3), false},
 		{"not ARP", put(12, 0x0800), false},
 		{"not for Ethernet", put(14, 6), false},
@@ -50,7 +50,7 @@ func TestParseRequest(t *testing.T) {
 		{"empty", func([]byte) []byte { return nil }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			q, ok := parseRequest(tt.do(request()))
+			q, ok := parseARP(tt.do(request()))
 			if ok != tt.ok {
 				t.Fatalf("parsed %v, want %v", ok, tt.ok)
 			}
@@ -61,16 +61,16 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
-// FuzzParseRequest: what is taken for a request is one, and says what was read.
-func FuzzParseRequest(f *testing.F) {
+// FuzzParseARP: what is parsed is what was read.
+func FuzzParseARP(f *testing.F) {
 	f.Add(appendARP(nil, broadcast, opRequest, macA, ipA, make(net.HardwareAddr, 6), ipB))
 	f.Add(appendARP(nil, macB, opReply, macA, ipA, macB, ipB))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		q, ok := parseRequest(b)
+		q, ok := parseARP(b)
 		if !ok {
 			return
 		}
-		again := appendARP(nil, b[0:6], opRequest, q.hw, q.sender, b[32:38], q.target)
+		again := appendARP(nil, b[0:6], q.op, q.hw, q.sender, b[32:38], q.target)
 		copy(again[6:12], b[6:12]) // the frame's sender need not be the message's
 		if !bytes.Equal(again, b[:frameHeader+arpSize]) {
 			t.Errorf("read %+v from\n%x, which would be\n%x", q, b, again)

@@ -91,10 +91,16 @@ func wire(t *testing.T) (gateway, host space) {
 }
 
 // run makes a Keeper in the namespace and runs it until the test ends.
-func run(t *testing.T, s space, addrs ...netip.Addr) (k *Keeper) {
+func run(t *testing.T, s space, addrs ...netip.Addr) *Keeper {
 	t.Helper()
+	return runWith(t, s, Config{Addresses: addrs, Logger: hclog.NewNullLogger()})
+}
+
+func runWith(t *testing.T, s space, cfg Config) (k *Keeper) {
+	t.Helper()
+	cfg.Interface = "lan0"
 	s.do(t, func() (err error) {
-		k, err = New(Config{Interface: "lan0", Addresses: addrs, Logger: hclog.NewNullLogger()})
+		k, err = New(cfg)
 		return err
 	})
 	ctx, cancel := context.WithCancel(context.Background())

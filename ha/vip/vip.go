@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,10 @@ type Config struct {
 	Interface string
 	// Addresses are the next hops, at most a few, of both families.
 	Addresses []netip.Addr
-	Logger    hclog.Logger
+	// ProbeEvery is how often another owner of a held address is looked for; 30 s by
+	// default.
+	ProbeEvery time.Duration
+	Logger     hclog.Logger
 }
 
 // Keeper answers for the addresses while it holds them. Hold and Drop may be
@@ -43,6 +47,8 @@ type Keeper struct {
 	nd   *ndp.Conn // nil without an IPv6 address
 	held atomic.Bool
 	tell chan struct{} // holds a token after Hold
+
+	conflicts conflicts
 }
 
 // seeIt is where to look when the kernel gives no socket.
@@ -59,7 +65,7 @@ func New(cfg Config) (*Keeper, error) {
 		return nil, fmt.Errorf("interface %q has no Ethernet address, and a pair's vip needs one; name another one with local { lan = … }, or have on_active move the traffic in place of a vip", cfg.Interface)
 	}
 	k := &Keeper{cfg: cfg, log: cfg.Logger.Named("vip"), ifi: ifi, tell: make(chan struct{}, 1)}
-	if k.arp, err = packet.Listen(ifi, packet.Raw, etherTypeARP, &packet.Config{Filter: requestsOnly()}); err != nil {
+	if k.arp, err = packet.Listen(ifi, packet.Raw, etherTypeARP, &packet.Config{Filter: requestsAndReplies()}); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; run gw as root, or with CAP_NET_RAW, which a pair's vip needs", err)
 		}
@@ -71,11 +77,12 @@ func New(cfg Config) (*Keeper, error) {
 	return k, nil
 }
 
-// requestsOnly lets ARP requests through and nothing else.
-func requestsOnly() []bpf.RawInstruction {
+// requestsAndReplies lets these two kinds of ARP through and nothing else.
+func requestsAndReplies() []bpf.RawInstruction {
 	raw, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: frameHeader + 6, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: opRequest, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: opRequest, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: opReply, SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
 		bpf.RetConstant{Val: frameHeader + arpSize},
 	})
@@ -99,8 +106,12 @@ func (k *Keeper) openND() error {
 			var f ipv6.ICMPFilter
 			f.SetAll(true)
 			f.Accept(ipv6.ICMPTypeNeighborSolicitation)
+			f.Accept(ipv6.ICMPTypeNeighborAdvertisement)
 			if err := c.SetICMPFilter(&f); err != nil {
 				return errors.Join(fmt.Errorf("filter neighbour solicitations: %w", err), c.Close())
+			}
+			if err := c.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagDst, true); err != nil {
+				return errors.Join(fmt.Errorf("ask for hop limits: %w", err), c.Close())
 			}
 			k.nd = c
 		}
@@ -117,6 +128,9 @@ func (k *Keeper) openND() error {
 
 // Hold begins to answer for the addresses and announces them.
 func (k *Keeper) Hold() {
+	k.conflicts.mu.Lock()
+	k.conflicts.since = time.Now()
+	k.conflicts.mu.Unlock()
 	k.held.Store(true)
 	select {
 	case k.tell <- struct{}{}:
@@ -146,6 +160,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		g.Go(func() error { return k.answerND(ctx) })
 	}
 	g.Go(func() error { return k.announce(ctx) })
+	g.Go(func() error { return k.look(ctx) })
 	return g.Wait()
 }
 
@@ -175,8 +190,12 @@ func (k *Keeper) answerARP(ctx context.Context) error {
 			}
 			continue
 		}
-		q, ok := parseRequest(in[:n])
-		if !ok || !k.owns(q.target) || !k.held.Load() {
+		q, ok := parseARP(in[:n])
+		if !ok {
+			continue
+		}
+		k.claimed(q.sender, q.hw, time.Now())
+		if q.op != opRequest || !k.owns(q.target) || !k.held.Load() || bytes.Equal(q.hw, k.ifi.HardwareAddr) {
 			continue
 		}
 		out = appendARP(out[:0], q.hw, opReply, k.ifi.HardwareAddr, q.target, q.hw, q.sender)
@@ -205,8 +224,9 @@ func (k *Keeper) send(frame []byte, to net.HardwareAddr) {
 var allNodes = netip.MustParseAddr("ff02::1")
 
 func (k *Keeper) answerND(ctx context.Context) error {
+	b := make([]byte, k.ifi.MTU)
 	for {
-		m, _, from, err := k.nd.ReadFrom()
+		n, cm, from, err := k.nd.ReadRaw(b)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -219,14 +239,25 @@ func (k *Keeper) answerND(ctx context.Context) error {
 			}
 			continue
 		}
-		ns, ok := m.(*ndp.NeighborSolicitation)
-		if !ok || !k.owns(ns.TargetAddress) || !k.held.Load() {
+		m, err := ndp.ParseMessage(b[:n])
+		if err != nil || !validND(m, b[1], cm, from) {
 			continue
 		}
-		if from.IsUnspecified() { // RFC 4861 section 7.2.4: somebody probes for a duplicate
-			k.advertise(ns.TargetAddress, allNodes, false)
-			continue
+		switch m := m.(type) {
+		case *ndp.NeighborAdvertisement:
+			k.claimed(m.TargetAddress, linkAddress(m.Options, ndp.Target), time.Now())
+		case *ndp.NeighborSolicitation:
+			k.answerSolicitation(m, from)
 		}
+	}
+}
+
+func (k *Keeper) answerSolicitation(ns *ndp.NeighborSolicitation, from netip.Addr) {
+	switch {
+	case !k.owns(ns.TargetAddress) || !k.held.Load() || bytes.Equal(linkAddress(ns.Options, ndp.Source), k.ifi.HardwareAddr):
+	case from.WithZone("").IsUnspecified(): // RFC 4861 section 7.2.4: a host probes for a duplicate
+		k.advertise(ns.TargetAddress, allNodes, false)
+	default:
 		k.advertise(ns.TargetAddress, from, true)
 	}
 }

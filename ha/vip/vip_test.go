@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/mdlayher/ndp"
 	"github.com/mdlayher/packet"
+	"golang.org/x/net/ipv6"
 )
 
 var (
@@ -209,6 +210,14 @@ func TestND(t *testing.T) {
 	}
 	ask()
 	check(next(patience, true))
+	// A solicitation that a router may have forwarded is not answered.
+	forwarded := &ndp.NeighborSolicitation{TargetAddress: vip6}
+	if err := c.WriteTo(forwarded, &ipv6.ControlMessage{HopLimit: ndp.HopLimit - 1, IfIndex: ifi.Index}, group); err != nil {
+		t.Fatal(err)
+	}
+	if na := next(silence, true); na != nil {
+		t.Errorf("a solicitation with hop limit %d is answered by %+v", ndp.HopLimit-1, na)
+	}
 	k.Drop()
 	ask()
 	if na := next(silence, true); na != nil {
