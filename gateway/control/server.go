@@ -56,7 +56,7 @@ func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, 
 // Run answers until ctx ends, which is no error, and takes the socket away.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Debug("control socket open", "path", s.listener.Addr())
-	return status.Serve(ctx, s.listener, s.mux)
+	return status.Serve(ctx, s.listener, s.mux, s.log)
 }
 
 // Close takes the socket away when Run was never called; Run does it by itself.

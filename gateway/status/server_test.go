@@ -110,7 +110,7 @@ func TestServeEnds(t *testing.T) {
 			close(entered)
 			<-r.Context().Done()
 			close(left)
-		}))
+		}), hclog.NewNullLogger())
 	})
 	mute, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -140,7 +140,7 @@ func TestServeTellsABrokenListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := Serve(t.Context(), l, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
+	if err := Serve(t.Context(), l, http.NotFoundHandler(), hclog.NewNullLogger()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 }

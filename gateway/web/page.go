@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -43,11 +45,12 @@ type now struct {
 // Page is the page and its past. Safe for concurrent use.
 type Page struct {
 	cfg Config
-	log hclog.Logger
+	log *quiet.Logger // each viewer can cause a line
 
 	mu        sync.Mutex
 	history   *history
-	viewers   map[chan []byte]struct{}
+	viewers   map[chan []byte]viewer
+	joined    uint64    // how many viewers there have been
 	hello     []byte    // the history as an event, until the next sample makes it stale
 	flows     []byte    // the last event with flows, for those who come
 	flowsNext time.Time // not before then the flow table is looked through again
@@ -55,7 +58,13 @@ type Page struct {
 
 // New makes a page that knows nothing yet. It starts no goroutine.
 func New(cfg Config) *Page {
-	return &Page{cfg: cfg, log: cfg.Logger.Named("web"), history: newHistory(), viewers: make(map[chan []byte]struct{})}
+	return &Page{cfg: cfg, log: quiet.New(quiet.Config{Logger: cfg.Logger.Named("web")}), history: newHistory(), viewers: make(map[chan []byte]viewer)}
+}
+
+// viewer is one stream of events: where it goes, and its number in the order of joining.
+type viewer struct {
+	from netip.Prefix
+	nth  uint64
 }
 
 // Run samples the state until ctx ends, which is no error.
@@ -66,6 +75,7 @@ func (p *Page) Run(ctx context.Context) error {
 		if err := p.sample(); err != nil {
 			return err
 		}
+		p.log.Flush()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -116,11 +126,11 @@ func (p *Page) event(s status.Status, changed bool) ([]byte, error) {
 	return event, err
 }
 
-// join adds a viewer and returns what it is to see at once; nil when there are too many.
-func (p *Page) join() (events chan []byte, first [][]byte, err error) {
+// join adds a viewer from an origin and returns what it is to see at once; nil when there are too many.
+func (p *Page) join(from netip.Prefix) (events chan []byte, first [][]byte, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.viewers) >= MaxViewers {
+	if len(p.viewers) >= MaxViewers && !p.makeRoom(from) {
 		return nil, nil, nil
 	}
 	if p.hello == nil {
@@ -138,8 +148,31 @@ func (p *Page) join() (events chan []byte, first [][]byte, err error) {
 		first = append(first, p.flows)
 	}
 	events = make(chan []byte, 1)
-	p.viewers[events] = struct{}{}
+	p.joined++
+	p.viewers[events] = viewer{from, p.joined}
 	return events, first, nil
+}
+
+// makeRoom ends the oldest stream of the origin with the most, unless that is the newcomer's own: one
+// address cannot keep the others out.
+func (p *Page) makeRoom(from netip.Prefix) bool {
+	count := map[netip.Prefix]int{}
+	for _, v := range p.viewers {
+		count[v.from]++
+	}
+	var crowded chan []byte
+	for events, v := range p.viewers {
+		old := p.viewers[crowded]
+		if more := count[v.from] - count[old.from]; crowded == nil || more > 0 || more == 0 && v.nth < old.nth {
+			crowded = events
+		}
+	}
+	if count[p.viewers[crowded].from] <= count[from] {
+		return false
+	}
+	delete(p.viewers, crowded)
+	close(crowded)
+	return true
 }
 
 func (p *Page) leave(events chan []byte) {

@@ -2,10 +2,10 @@ package web
 
 import (
 	"embed"
-	"net"
 	"net/http"
-	"net/netip"
 	"time"
+
+	"github.com/onewaylink/gw/gateway/status"
 )
 
 //go:embed assets
@@ -40,8 +40,6 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
 		http.Error(w, "this page only shows; use gw on the command line", http.StatusMethodNotAllowed)
-	case !honest(r):
-		http.Error(w, "open this page by its address, or as localhost", http.StatusMisdirectedRequest)
 	case r.URL.Path == "/events":
 		p.stream(w, r)
 	case !ok:
@@ -57,37 +55,12 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// honest refuses a foreign name for a loopback address: a web site whose name is made to lead there (DNS rebinding) could else read
-// this page through the operator's browser.
-func honest(r *http.Request) bool {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !ok || !local.IP.IsLoopback() {
-		return true
-	}
-	host := r.Host
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	if host == "localhost" {
-		return true
-	}
-	_, err := netip.ParseAddr(trimBrackets(host))
-	return err == nil
-}
-
-func trimBrackets(host string) string {
-	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
-		return host[1 : n-1]
-	}
-	return host
-}
-
 // stream sends events until the viewer goes or the gateway ends.
 func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
-	events, first, err := p.join()
+	events, first, err := p.join(status.Origin(r.RemoteAddr))
 	switch {
 	case err != nil:
-		p.log.Error("web page's stream failed", "error", err)
+		p.log.Error("stream", "web page's stream failed", "error", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	case events == nil:
@@ -119,8 +92,8 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 			return
-		case event := <-events:
-			if !send(event) {
+		case event, ok := <-events:
+			if !ok || !send(event) { // not ok: it made room
 				return
 			}
 		}

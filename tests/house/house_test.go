@@ -93,7 +93,8 @@ var below = map[string][]string{
 	"gateway/pair":    {"gateway/control", "gateway/epoch", "gateway/status", "ha"},
 	"gateway/records": {"gateway/quiet", "gateway/quota"},
 	"gateway/trunk":   {"netstack/wire"},
-	"gateway/web":     {"gateway/status"},
+	"gateway/status":  {"gateway/quiet"},
+	"gateway/web":     {"gateway/quiet", "gateway/status"},
 	"netstack":        {"netstack/wire"},
 }
 
