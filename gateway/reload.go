@@ -54,7 +54,7 @@ func (g *Gateway) endings(next configs.Config, j flow.Judge, out *status.Plan) {
 	would := flow.New(flow.Config{Self: next.Self.Site, Sites: flowSites(next), Judge: j, Now: g.now})
 	var conns []flow.Conn
 	for c := range g.table.Conns() {
-		if !c.Over && !c.Revoked {
+		if !c.Over && !c.Revoked && !c.Unconfirmed {
 			conns = append(conns, c)
 		}
 	}

@@ -107,7 +107,7 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 		if out.few() {
 			t.tellOpened(f, f.last)
 		}
-	case f.over() || f.unconfirmed != nil: // nobody has it any more or vouches for it yet, nor does a plan count it
+	case f.over() || f.unconfirmed != nil: // no end has confirmed that it has it; a plan doesn't count it either
 	default:
 		out.Kept++
 		if rule.Name != f.rule.Name {

@@ -22,6 +22,8 @@ type Conn struct {
 	Over bool
 	// Revoked says that policy no longer allows it, and that its packets are refused.
 	Revoked bool
+	// Unconfirmed says that only another site's record tells of it.
+	Unconfirmed bool
 	// Relayed says that it is carried by a relay, and Why explains that, or why not.
 	Relayed bool
 	Why     string
@@ -63,7 +65,7 @@ func (t *Table) conn(f *flow, now time.Duration) Conn {
 	src, dst := f.key.ends(f.openerB)
 	relayed, why := f.how()
 	return Conn{
-		Relayed: relayed, Why: why, WasRelayed: f.carriage.was, Revoked: f.revoked, Over: f.over(),
+		Relayed: relayed, Why: why, WasRelayed: f.carriage.was, Revoked: f.revoked, Over: f.over(), Unconfirmed: f.unconfirmed != nil,
 		Proto: f.key.proto, Source: src, Destination: dst,
 		Local: f.openerB == f.localB, Site: t.cfg.Sites[f.site].Name,
 		State: f.state(), Rule: *f.rule,
