@@ -155,11 +155,12 @@ func (b *builder) tun(raw rawLocal, tun *TUN) {
 // The limits' defaults, and what they may be. Fewer flows than the least are not
 // worth a gateway; the most of all together is what 32 GB hold.
 const (
-	defaultFlows, minFlows, maxFlows  = 131072, 256, 1 << 24
-	defaultRelays, maxRelays          = 4096, 1 << 16
-	defaultFragments, maxFragmentsMiB = 4, 1024
-	defaultRecords, maxRecordsMiB     = 32, 4096
-	defaultAudit, maxAuditMiB         = 1024, 1 << 20
+	defaultFlows, minFlows, maxFlows       = 131072, 256, 1 << 24
+	defaultRelays, maxRelays               = 4096, 1 << 16
+	defaultTrunks, minTrunks, maxTrunksMiB = 64, 4, 1 << 16
+	defaultFragments, maxFragmentsMiB      = 4, 1024
+	defaultRecords, maxRecordsMiB          = 32, 4096
+	defaultAudit, maxAuditMiB              = 1024, 1 << 20
 )
 
 func (b *builder) limits(raw rawLocal, l *Limits) {
@@ -175,6 +176,7 @@ func (b *builder) limits(raw rawLocal, l *Limits) {
 	}
 	l.Flows = int(pick(raw.maxFlows, "flows", defaultFlows, minFlows, maxFlows))
 	l.Relays = int(pick(raw.maxRelays, "relays", defaultRelays, 1, maxRelays))
+	l.Trunks = pick(raw.maxTrunks, "trunks", defaultTrunks, minTrunks, maxTrunksMiB) << 20
 	l.Fragments = int(pick(raw.maxFragments, "fragments", defaultFragments, 1, maxFragmentsMiB)) << 20
 	l.Audit = pick(raw.maxAudit, "audit", defaultAudit, 1, maxAuditMiB) << 20
 	l.Records = pick(raw.maxRecords, "records", defaultRecords, 1, maxRecordsMiB) << 20

@@ -241,6 +241,7 @@ type Capture struct {
 type Limits struct {
 	Flows     int   // in the table
 	Relays    int   // connections that are relayed at a time; the others are raw
+	Trunks    int64 // bytes that trunks to other nodes hold; beyond, connections are raw
 	Fragments int   // bytes of fragments that wait for the rest, each way
 	Records   int64 // bytes of the file of records
 	Audit     int64 // bytes of the audit log's file

@@ -154,9 +154,10 @@ func TestMistakes(t *testing.T) {
 		{"status", "\"127.0.0.1:9770\"", "\"9770\"", []string{`site.hcl:54,21: status listen: "9770" is not an address with a port`}},
 		{"capture memory", "memory = 16", "memory = 1025", []string{`site.hcl:60,22: capture memory of 1025`}},
 		{"limit too low", "flows     = 1000", "flows = 5", []string{`site.hcl:62,13: limits flows of 5`}},
+		{"too little for trunks", "trunks    = 8", "trunks = 3", []string{`site.hcl:64,14: limits trunks of 3`}},
 		{"no limit", "relays    = 20", "relays = 0", []string{`site.hcl:63,14: limits relays of 0`}},
 		{"log level", "\"debug\"", "\"debugg\"", []string{`site.hcl:56,13: unknown log level "debugg"`}},
-		{"answers", "\"full\"", "\"all\"", []string{`site.hcl:68,13: unknown answers "all"`}},
+		{"answers", "\"full\"", "\"all\"", []string{`site.hcl:69,13: unknown answers "all"`}},
 		{"empty path", "\"/srv/gw\"", "\"\"", []string{`site.hcl:43,17: state_dir is empty`}},
 
 		// The parser's own, and its limits.

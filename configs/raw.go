@@ -81,6 +81,7 @@ type rawLocal struct {
 	captureMemory  *number
 	maxFlows       *number
 	maxRelays      *number
+	maxTrunks      *number
 	maxFragments   *number // MiB
 	maxRecords     *number // MiB
 	maxAudit       *number // MiB
@@ -224,6 +225,7 @@ func (d *decoder) readLocal(m *merged) rawLocal {
 		captureMemory:  d.number(m.sub("capture"), "memory", "4"),
 		maxFlows:       d.number(limits, "flows", "131072"),
 		maxRelays:      d.number(limits, "relays", "4096"),
+		maxTrunks:      d.number(limits, "trunks", "64"),
 		maxFragments:   d.number(limits, "fragments", "4"),
 		maxRecords:     d.number(limits, "records", "32"),
 		maxAudit:       d.number(limits, "audit", "1024"),

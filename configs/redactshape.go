@@ -54,6 +54,7 @@ var shapes = map[string]func(cty.Value) bool{
 	"local.capture.memory":   isNumber,
 	"local.limits.flows":     isNumber,
 	"local.limits.relays":    isNumber,
+	"local.limits.trunks":    isNumber,
 	"local.limits.fragments": isNumber,
 	"local.limits.records":   isNumber,
 	"local.limits.audit":     isNumber,

@@ -254,6 +254,12 @@ local {
     # what is under way. Beyond: the connection is carried packet by packet.
     relays = 4096
 
+    # MiB for what trunks, which carry relayed connections, have sent and the other
+    # gateway has not acknowledged, or have received too early. Default 64; one other
+    # gateway may fill half. A path of 1 Gbit/s with a round trip of 250 ms takes 32.
+    # Beyond: the sender waits, or the connection is carried packet by packet.
+    trunks = 64
+
     # MiB for fragments that wait for the rest of their packet, each way. Default 4;
     # one source may fill a quarter. Beyond: the oldest go, drop reason
     # fragment-limit.

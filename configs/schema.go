@@ -81,7 +81,7 @@ var rootSchema = &bodySchema{
 				}},
 				{name: "limits", body: &bodySchema{
 					where: "the limits block",
-					attrs: []string{"flows", "relays", "fragments", "records", "audit"},
+					attrs: []string{"flows", "relays", "trunks", "fragments", "records", "audit"},
 				}},
 			},
 		}},

@@ -66,7 +66,7 @@ func (g *Gateway) newRelaying() error {
 			peers = append(peers, p.Addresses...)
 		}
 	}
-	r.pool = trunk.New(trunk.Config{Self: node.Addresses[0], Peers: peers, Wake: g.path.Wake, Accept: r.accept})
+	r.pool = trunk.New(trunk.Config{Self: node.Addresses[0], Peers: peers, Memory: g.cfg.Local.Limits.Trunks, Wake: g.path.Wake, Accept: r.accept})
 	g.relaying = r
 	g.path.SetRelayer(r)
 	return nil
@@ -117,7 +117,9 @@ func (r *relaying) accept(c *trunk.Conn) {
 		c.Close()
 		return
 	}
-	if err = r.takePart(t, &open); err != nil {
+	if err = r.takePart(t, &open); err == nil {
+		c.Admit()
+	} else {
 		netstack.Refuse(t, err.Error())
 		r.quiet.Debug("refused", "refused to relay a connection for another gateway", "error", err)
 	}
@@ -288,6 +290,8 @@ func (r *relaying) status(begun uint64) status.Relay {
 		Violations: status.NewViolations(legs.Violations),
 		Relayed:    legs.Relayed, Begun: begun, Full: legs.Full, Ends: status.NewRelayEnds(legs.Ends),
 		TrunksInUse: pool.InUse, TrunksRefused: pool.Refused, TrunkPacketsBad: pool.Strange,
+		TrunksAbandoned: pool.Abandoned, TrunksExhausted: pool.Exhausted,
+		TrunkMemory: uint64(pool.Memory), TrunkMemoryLimit: uint64(pool.MaxMemory),
 		Ways: waysStatus(r.gw.cfg.Sites, pool.Ways),
 	}
 }

@@ -332,7 +332,7 @@ func TestRelayReach(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const far = 64 << 20
-			s := asked(t, func(s *soloist, _ *LegsConfig) { 
+			s := asked(t, func(s *soloist, _ *LegsConfig) {
 				s.conn.FarSaid.Scale, s.conn.FarSaid.Edge, s.conn.NearSaid.Edge = 14, n(0), f(2*pumpBytes)
 			})
 			s.mine.quality.Store(&c.q)

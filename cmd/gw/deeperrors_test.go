@@ -85,7 +85,6 @@ var unreached = map[string]string{
 	"gateway/status/seconds.go":                  "only a command of another version reads such an answer",
 	"gateway/trunk/conn.go":                      "the trunk ends, and the connection is raw",
 	"gateway/trunk/packet.go":                    "a packet that is bad is counted",
-	"gateway/trunk/pool.go":                      "the other gateway is told, and the connection is raw",
 	"ha/codec.go":                                "a message that is bad is counted",
 	"ha/frame.go":                                "a message that is bad is counted",
 	"ha/sink.go":                                 "a message that is bad is counted",

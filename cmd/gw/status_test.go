@@ -124,7 +124,7 @@ func healthy() status.Status {
 			LossOut: 0.0125, MTUOut: 1420, MTUIn: 1420, TxBytes: 123456789, RxBytes: 987654321, Version: "v0.2.0",
 		}},
 		Relay: status.Relay{
-			Relayed: 3, Begun: 42, TrunksInUse: 3, Violations: []status.Violation{{Kind: "bytes", Count: 1}},
+			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunkMemory: 5 << 20, TrunkMemoryLimit: 64 << 20, Violations: []status.Violation{{Kind: "bytes", Count: 1}},
 			Ends: status.NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
 			Ways: []status.Way{{
 				Site: "gray", Node: "gray-1", RTT: seconds(41200 * time.Microsecond), LeastRTT: seconds(40100 * time.Microsecond),

@@ -241,7 +241,13 @@ func sitesText(p *printer, sites []status.Site) {
 // relayText shows what is relayed, and the anomalies that ended relays.
 func relayText(p *printer, r status.Relay) {
 	p.title(green, "relayed", fmt.Sprintf("%d connections, %d times since the start", r.Relayed, r.Begun))
-	p.field("trunks", fmt.Sprintf("%d in use", r.TrunksInUse))
+	p.field("trunks", fmt.Sprintf("%d in use, %d of %d MiB", r.TrunksInUse, r.TrunkMemory>>20, r.TrunkMemoryLimit>>20))
+	if r.TrunksExhausted > 0 {
+		p.field("trunks ended", fmt.Sprintf("%d since the memory was used up: raise local.limits.trunks", r.TrunksExhausted))
+	}
+	if r.TrunksAbandoned > 0 || r.TrunksRefused > 0 {
+		p.field("trunks given up", fmt.Sprintf("%d the other gateway did not keep up, %d were too many", r.TrunksAbandoned, r.TrunksRefused))
+	}
 	for _, w := range r.Ways {
 		if w.Sent > 0 {
 			p.field("to "+w.Node, wayText(w))

@@ -61,6 +61,7 @@ local {
   limits {
     flows     = 1000
     relays    = 20
+    trunks    = 8
     fragments = 1
     records   = 2
     audit     = 3

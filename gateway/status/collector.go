@@ -56,6 +56,10 @@ var (
 	descFull      = desc("relays_refused_total", "Times that a connection stayed raw because as many are relayed as may be.")
 	descRefused   = desc("flow_records_refused_total", "Records not kept since the file of records is as large as it may be.")
 	descTooMany   = desc("trunks_refused_total", "Trunks begun by other nodes that were refused, since there were too many.")
+	descLate      = desc("trunks_abandoned_total", "Trunks that ended because the other node did not open, acknowledge or end them in time.")
+	descExhausted = desc("trunks_exhausted_total", "Trunks that ended because the memory for trunks was used up.")
+	descTrunkMem  = desc("trunk_memory_bytes", "Memory of trunks: bytes that were sent and not acknowledged, or received and not consumed.")
+	descTrunkMax  = desc("trunk_memory_limit_bytes", "What the trunks may hold: local.limits.trunks.")
 	descBad       = desc("trunk_packets_bad_total", "Packets of trunks that made no sense, or came from a node that none lead to.")
 	descWayRTT    = desc("trunk_round_trip_seconds", "Smoothed round trip of the packets of trunks to the peer, queues included.", "peer", "site")
 	descWayRate   = desc("trunk_bandwidth_bytes_per_second", "What the way to the peer is taken to carry for trunks.", "peer", "site")
@@ -122,6 +126,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.gauge(descTrunks, float64(s.Relay.TrunksInUse))
 	m.counter(descTooMany, s.Relay.TrunksRefused)
 	m.counter(descBad, s.Relay.TrunkPacketsBad)
+	m.counter(descLate, s.Relay.TrunksAbandoned)
+	m.counter(descExhausted, s.Relay.TrunksExhausted)
+	m.gauge(descTrunkMem, float64(s.Relay.TrunkMemory))
+	m.gauge(descTrunkMax, float64(s.Relay.TrunkMemoryLimit))
 	for i := range s.Relay.Ways {
 		m.way(&s.Relay.Ways[i])
 	}

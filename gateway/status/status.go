@@ -160,6 +160,13 @@ type Relay struct {
 	// the packets that made no sense, or came from a node that no trunks lead to.
 	TrunksRefused   uint64 `json:"trunks_refused_total"`
 	TrunkPacketsBad uint64 `json:"trunk_packets_bad_total"`
+	// TrunksAbandoned are those that ended because the other node did not open, acknowledge or end them in time, TrunksExhausted
+	// those that ended because the memory for trunks was used up.
+	TrunksAbandoned uint64 `json:"trunks_abandoned_total"`
+	TrunksExhausted uint64 `json:"trunks_exhausted_total"`
+	// TrunkMemory is what trunks hold, and TrunkMemoryLimit what they may hold: local.limits.trunks.
+	TrunkMemory      uint64 `json:"trunk_memory_bytes"`
+	TrunkMemoryLimit uint64 `json:"trunk_memory_limit_bytes"`
 	// Ways is what trunks have found out about the way to each node that they lead to, by site and node.
 	Ways []Way `json:"ways"`
 }

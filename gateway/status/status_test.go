@@ -68,7 +68,7 @@ func sample() Status {
 			},
 		},
 		Relay: Relay{
-			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunksRefused: 1, TrunkPacketsBad: 2, Violations: []Violation{{Kind: "bytes", Count: 1}},
+			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunksRefused: 1, TrunkPacketsBad: 2, TrunksAbandoned: 4, TrunksExhausted: 5, TrunkMemory: 6 << 20, TrunkMemoryLimit: 64 << 20, Violations: []Violation{{Kind: "bytes", Count: 1}},
 			Ends: NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
 			Ways: []Way{
 				{Site: "blue", Node: "blue-1"},

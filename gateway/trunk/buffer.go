@@ -5,34 +5,85 @@ import (
 	"sync"
 )
 
-// blockSize is how much memory a buffer takes at a time, in bytes.
+// blockSize is how many bytes of a stream share a block of memory.
 const blockSize = 32 << 10
+
+// firstSizes are the sizes of a stream's first block while it holds less: a stream that has
+// carried only a few bytes must not cost a whole block, since its peer may begin many.
+var firstSizes = [...]int{1 << 10, 8 << 10}
 
 type block [blockSize]byte
 
 var blocks = sync.Pool{New: func() any { return new(block) }}
 
-// buffer holds bytes of a stream by their offset. The zero value is empty.
+// buffer holds bytes of a stream by their offset, and charges an account for its blocks. The
+// zero value is empty, and has no bound.
+
 type buffer struct {
+	mem    *account
+	bytes  int      // of all blocks
 	first  uint64   // the number of blocks[0]: its bytes begin at first*blockSize
-	blocks []*block // nil where nothing was put
+	blocks [][]byte // nil where nothing was put
 }
 
-// put copies p to offset at, which is not below what was dropped.
+// sizeFor is the size of the block with a number that holds up to end bytes.
+func sizeFor(number uint64, end int) int {
+	if number == 0 {
+		for _, size := range firstSizes {
+			if end <= size {
+				return size
+			}
+		}
+	}
+	return blockSize
+}
+
+// cost is how many bytes of memory it takes to put size bytes at offset at.
+func (b *buffer) cost(at uint64, size int) (n int) {
+	for size > 0 {
+		number, start := at/blockSize, int(at%blockSize)
+		part := min(size, blockSize-start)
+		want := sizeFor(number, start+part)
+		if i := number - b.first; number >= b.first && i < uint64(len(b.blocks)) {
+			want -= len(b.blocks[i])
+		}
+		n += max(want, 0)
+		at, size = at+uint64(part), size-part
+	}
+	return n
+}
+
+// fit makes room for size bytes at offset at, which is not below what was dropped, so that put
+// and reserve find it. It reports false if the account has too little left.
+
+func (b *buffer) fit(at uint64, size int) bool {
+	for size > 0 {
+		part := min(size, blockSize-int(at%blockSize))
+		if b.block(at, part) == nil {
+			return false
+		}
+		at, size = at+uint64(part), size-part
+	}
+	return true
+}
+
+// put copies p to offset at. There has to be room: see fit.
 func (b *buffer) put(at uint64, p []byte) {
 	for len(p) > 0 {
-		n := copy(b.block(at)[at%blockSize:], p)
-		at, p = at+uint64(n), p[n:]
+		part := min(len(p), blockSize-int(at%blockSize))
+		copy(b.block(at, part)[at%blockSize:], p[:part])
+		at, p = at+uint64(part), p[part:]
 	}
 }
 
-// reserve makes room for size bytes at offset at, and appends to pieces where it is.
+// reserve appends to pieces where size bytes at offset at will lie. There has to be room: see
+// fit.
 func (b *buffer) reserve(pieces [][]byte, at uint64, size int) [][]byte {
 	for size > 0 {
-		p := b.block(at)[at%blockSize:]
-		p = p[:min(size, len(p))]
-		pieces = append(pieces, p)
-		at, size = at+uint64(len(p)), size-len(p)
+		part := min(size, blockSize-int(at%blockSize))
+		p := b.block(at, part)[at%blockSize:]
+		pieces = append(pieces, p[:part])
+		at, size = at+uint64(part), size-part
 	}
 	return pieces
 }
@@ -41,32 +92,55 @@ func (b *buffer) reserve(pieces [][]byte, at uint64, size int) [][]byte {
 func (b *buffer) cut(end uint64) {
 	number := (end + blockSize - 1) / blockSize
 	for n := len(b.blocks); n > 0 && b.first+uint64(n) > number; n-- {
-		if p := b.blocks[n-1]; p != nil {
-			blocks.Put(p)
-		}
-		b.blocks[n-1] = nil
+		b.free(n - 1)
 		b.blocks = b.blocks[:n-1]
 	}
 }
 
-// block is the one with the byte at an offset; it is made if it isn't there.
-func (b *buffer) block(at uint64) *block {
-	number := at / blockSize
+// block is the one with size bytes from an offset on. It is made or replaced by a larger one if
+// need be; nil is that the account has too little left.
+func (b *buffer) block(at uint64, size int) []byte {
+	number, end := at/blockSize, int(at%blockSize)+size
+	if i := number - b.first; number >= b.first && i < uint64(len(b.blocks)) && len(b.blocks[i]) >= end {
+		return b.blocks[i]
+	}
 	switch {
 	case len(b.blocks) == 0:
 		b.first = number
 	case number < b.first:
-		b.blocks = slices.Insert(b.blocks, 0, make([]*block, b.first-number)...)
+		b.blocks = slices.Insert(b.blocks, 0, make([][]byte, b.first-number)...)
 		b.first = number
 	}
 	i := int(number - b.first)
 	for len(b.blocks) <= i {
 		b.blocks = append(b.blocks, nil)
 	}
-	if b.blocks[i] == nil {
-		b.blocks[i] = blocks.Get().(*block)
+	old, want := b.blocks[i], sizeFor(number, end)
+	if !b.mem.take(want - len(old)) {
+		return nil
 	}
+	b.bytes += want - len(old)
+	if want == blockSize {
+		b.blocks[i] = blocks.Get().(*block)[:]
+	} else {
+		b.blocks[i] = make([]byte, want)
+	}
+	copy(b.blocks[i], old) // pieces of the old one stay valid, and are left to the garbage collector
 	return b.blocks[i]
+}
+
+// free gives a block's memory back.
+func (b *buffer) free(i int) {
+	p := b.blocks[i]
+	if p == nil {
+		return
+	}
+	b.blocks[i] = nil
+	b.bytes -= len(p)
+	b.mem.give(len(p))
+	if len(p) == blockSize {
+		blocks.Put((*block)(p))
+	}
 }
 
 // get copies what was put at offset at to p.
@@ -79,8 +153,9 @@ func (b *buffer) get(at uint64, p []byte) {
 
 // piece is what was put at offset at, up to size bytes, as far as it lies in one piece.
 func (b *buffer) piece(at uint64, size int) []byte {
+	p := b.blocks[at/blockSize-b.first]
 	start := int(at % blockSize)
-	return b.blocks[at/blockSize-b.first][start:min(start+size, blockSize):blockSize]
+	return p[start:min(start+size, len(p)):len(p)]
 }
 
 // drop gives back the memory of what lies below an offset; end is that of the last byte
@@ -92,9 +167,7 @@ func (b *buffer) drop(below, end uint64) {
 	}
 	n := 0
 	for n < len(b.blocks) && b.first+uint64(n) < number {
-		if b.blocks[n] != nil {
-			blocks.Put(b.blocks[n])
-		}
+		b.free(n)
 		n++
 	}
 	if n == 0 {
@@ -108,10 +181,15 @@ func (b *buffer) drop(below, end uint64) {
 
 // clear gives all memory back.
 func (b *buffer) clear() {
-	for _, p := range b.blocks {
-		if p != nil {
-			blocks.Put(p)
-		}
+	for i := range b.blocks {
+		b.free(i)
 	}
-	*b = buffer{}
+	*b = buffer{mem: b.mem}
+}
+
+// abandon empties the buffer while somebody may still use a piece of it, so that the memory is
+// left to the garbage collector.
+func (b *buffer) abandon() {
+	b.mem.give(b.bytes)
+	*b = buffer{mem: b.mem}
 }

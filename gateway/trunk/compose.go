@@ -22,14 +22,15 @@ func (c *Conn) Begin(size int) (room bool, err error) {
 	c.sendMu.Lock()
 	w := c.way
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if c.err != nil || !c.hasRoom() {
+	defer w.unlock()
+	size = wire.FrameHeaderSize + min(size, wire.MaxFramePayload)
+	if c.err != nil || !c.makeRoom(size) {
 		c.short = c.err == nil
 		c.sendMu.Unlock()
 		return false, c.err
 	}
 	d := &c.draft
-	d.size, d.written = wire.FrameHeaderSize+min(size, wire.MaxFramePayload), 0
+	d.size, d.written = size, 0
 	d.pieces = c.out.reserve(d.pieces[:0], c.wrote, d.size)
 	d.free = d.pieces
 	var header [wire.FrameHeaderSize]byte // comes last

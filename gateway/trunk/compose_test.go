@@ -138,10 +138,10 @@ func TestComposeEnds(t *testing.T) {
 			if err := c.Send(&wire.Frame{Kind: wire.FrameOpen}); err != nil {
 				t.Fatal(err)
 			}
-			if room, err := c.Begin(1000); !room {
+			if room, err := c.Begin(blockSize); !room {
 				t.Fatalf("no room: %v", err)
 			}
-			mine := c.out.block(c.wrote)
+			mine := (*block)(c.out.block(c.wrote, blockSize-int(c.wrote%blockSize)))
 			end(c)
 			lent := blocks.Get().(*block)
 			if lent == mine {

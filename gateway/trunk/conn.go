@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
 )
@@ -18,6 +19,14 @@ const (
 	// only bounds memory: what is in order is received at once, and a database sends no
 	// more than the other one has room for.
 	inWindow = 16 << 20
+	// openWindow is how much of a stream is kept before this node has admitted it: what the
+	// other end sends before it can know of that, and no more.
+	openWindow = firstWindow
+	// maxGaps is how many ranges behind a gap are kept. sparse bounds the memory of bytes behind
+	// a gap: so many times their number, and spareBlocks blocks.
+	maxGaps     = 1024
+	sparse      = 4
+	spareBlocks = 3
 	// noLimit is beyond all that is ever sent.
 	noLimit = 1 << 62
 	// gatherSize is how much payload Receive returns at most: not more than a leg writes
@@ -30,6 +39,9 @@ var (
 	errReset   = errors.New("the other node has given the trunk up")
 	errUnheard = errors.New("the other node has not been heard of for too long")
 	errAnew    = errors.New("the other node has begun anew")
+	errLate    = errors.New("the other node has neither opened nor ended the trunk in time")
+	errStuck   = errors.New("the other node does not acknowledge the first bytes")
+	errMemory  = errors.New("the memory for trunks is used up: see local.limits.trunks")
 )
 
 // Conn is a stream of frames to another node, in both directions. Whoever uses it waits in
@@ -64,17 +76,23 @@ type Conn struct {
 	closed    bool  // by Close
 	forgotten bool  // the way does not know it any more
 
+	due      place
+	admitted bool // this end wants it: before that, the other end may send only a little
+
 	next   *Conn // among those that have something to send
+	bulk   bool  // it has more to send than a packet, and is counted
 	queued bool
 	eager  bool // source is to be called
-	short  bool // Begin has found no room
+	short  bool // Begin has found no room,
+	waits  bool // or Send
 
 	// una is the first byte that was not acknowledged, sent the next that is new, wrote
 	// the end of what there is, and limit how far the other end lets it go.
 	out                    buffer
 	una, sent, wrote       uint64
 	limit                  uint64
-	acked, lost            ranges // beyond una
+	unaAt                  time.Duration // when una moved, or the byte there was sent
+	acked, lost            ranges        // beyond una
 	fin, finSent, finAcked bool
 	known                  bool // the other end knows the stream
 	resetDue, windowDue    bool
@@ -84,6 +102,7 @@ type Conn struct {
 	// without a gap, end that of all, and told how far the other end may send.
 	in              buffer
 	got             ranges
+	ahead           int // bytes that have come behind a gap, about
 	read, whole     uint64
 	end, told       uint64
 	eof             bool
@@ -92,9 +111,26 @@ type Conn struct {
 }
 
 func newConn(w *way, id uint32) *Conn {
-	return &Conn{
+	c := &Conn{
 		way: w, id: id, room: make(chan struct{}, 1), data: make(chan struct{}, 1), limit: inWindow, told: inWindow,
 	}
+	c.in.mem, c.out.mem = &w.memory, &w.memory
+	c.admitted = !c.far()
+	return c
+}
+
+// Admit accepts a connection that another node has begun. Until then little of what it sends is
+// kept, and that only for a short time.
+func (c *Conn) Admit() {
+	w := c.way
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.admitted || c.err != nil || c.forgotten {
+		return
+	}
+	c.admitted = true
+	c.unlist()
+	w.guests--
 }
 
 // Remote is the node at the other end.
@@ -110,8 +146,8 @@ func (c *Conn) Send(f *wire.Frame) error {
 	defer c.sendMu.Unlock()
 	w := c.way
 	w.mu.Lock()
-	if err := c.waitRoom(); err != nil {
-		w.mu.Unlock()
+	if err := c.waitRoom(wire.FrameHeaderSize + len(f.Payload)); err != nil {
+		w.unlock()
 		return err
 	}
 	header := wire.AppendFrameHeader(c.header[:0], f, len(f.Payload))
@@ -123,19 +159,64 @@ func (c *Conn) Send(f *wire.Frame) error {
 	return nil
 }
 
-// waitRoom waits until a frame may be queued. It is called with the way's lock, which it
-// gives up meanwhile.
-func (c *Conn) waitRoom() error {
-	for c.err == nil && !c.hasRoom() {
-		c.way.mu.Unlock()
+// waitRoom waits until a frame of size bytes may be queued, and makes room for it. It is called
+// with the way's lock, which it gives up meanwhile.
+func (c *Conn) waitRoom(size int) error {
+	for c.err == nil && !c.makeRoom(size) && c.err == nil {
+		c.waits = true
+		c.way.unlock()
 		<-c.room
 		c.way.mu.Lock()
 	}
+	c.waits = false
 	return c.err
 }
 
-// hasRoom reports whether a frame may be queued.
+// hasRoom reports whether a frame may be queued, as far as memory allows.
 func (c *Conn) hasRoom() bool { return c.wrote-c.sent < Backlog }
+
+// makeRoom makes room for a frame of size bytes, and reports whether there is. If the memory is
+// used up, a stream that holds some waits for an acknowledgement. One that holds none would wait
+// for others, and ends.
+func (c *Conn) makeRoom(size int) bool {
+	if !c.hasRoom() {
+		return false
+	}
+	if c.out.fit(c.wrote, size) {
+		return true
+	}
+	c.out.cut(c.wrote)
+	if c.una == c.wrote {
+		c.exhaust()
+	}
+	return false
+}
+
+// exhaust ends the stream since the memory is used up.
+func (c *Conn) exhaust() {
+	c.way.memory.budget.refused.Add(1)
+	if c.asking {
+		c.asking = false
+		c.fail(errMemory)
+		c.way.forget(c)
+		c.way.refuse(c.id)
+		return
+	}
+	c.giveUp(errMemory)
+}
+
+// roomy wakes those that wait for room.
+func (c *Conn) roomy() {
+	signal(c.room)
+	if c.short {
+		c.short = false
+		c.ready()
+	}
+}
+
+// reach is how far the stream may be sent: as far as the other end lets it, and no further beyond
+// what that has acknowledged than any window.
+func (c *Conn) reach() uint64 { return min(c.wrote, c.limit, c.una+inWindow) }
 
 // Close ends the connection at once: what is queued is discarded, and the other end
 // is told. It may be called again.
@@ -160,6 +241,9 @@ func (c *Conn) Close() {
 func (c *Conn) giveUp(err error) {
 	c.fail(err)
 	c.closed, c.resetDue = true, true
+	if !c.forgotten && c.due.list != &c.way.ending {
+		c.way.ending.add(c, 0)
+	}
 	c.way.push(c)
 }
 
@@ -173,7 +257,7 @@ func (c *Conn) fail(err error) {
 	}
 	c.fin = false
 	if c.draft.size > 0 {
-		c.out = buffer{} // somebody writes to it, so that it is left to the garbage collector
+		c.out.abandon() // somebody writes to it
 	} else {
 		c.out.clear()
 	}
@@ -204,6 +288,7 @@ func (c *Conn) Finish() {
 		w.forget(c)
 	} else {
 		c.fin = true
+		w.ending.add(c, 0)
 		w.push(c)
 	}
 	w.unlock()
@@ -219,7 +304,7 @@ func signal(c chan struct{}) {
 
 // hasWork reports whether there is anything to send.
 func (c *Conn) hasWork() bool {
-	return c.resetDue || c.windowDue || len(c.lost) > 0 || c.sent < min(c.wrote, c.limit) || c.finDue()
+	return c.resetDue || c.windowDue || len(c.lost) > 0 || c.sent < c.reach() || c.finDue()
 }
 
 func (c *Conn) finDue() bool { return c.fin && !c.finSent && c.sent == c.wrote }
@@ -239,8 +324,11 @@ func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 		s.to = min(s.to, s.from+uint64(room))
 		c.lost.remove(s)
 		c.again++
-	case c.sent < min(c.wrote, c.limit):
-		s = span{c.sent, min(c.wrote, c.limit, c.sent+uint64(room))}
+	case c.sent < c.reach():
+		s = span{c.sent, min(c.reach(), c.sent+uint64(room))}
+		if c.sent == c.una {
+			c.unaAt = c.way.now
+		}
 		c.sent = s.to
 	case c.finDue():
 		s = span{c.wrote, c.wrote}
@@ -258,11 +346,7 @@ func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 		flags |= flagOpen
 	}
 	if c.hasRoom() {
-		signal(c.room)
-		if c.short {
-			c.short = false
-			c.ready()
-		}
+		c.roomy()
 	}
 	return s, flags, true
 }
@@ -284,6 +368,10 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 				c.lost.add(span{from, k.span.to})
 			}
 			c.finSent = c.finSent && (k.flags&flagFin == 0 || c.finAcked)
+			if c.una < c.sent && k.span.from <= c.una && w.now-c.unaAt > stuckAfter {
+				c.giveUp(errStuck)
+				w.pool.abandoned.Add(1)
+			}
 		}
 		w.push(c)
 		return
@@ -301,6 +389,7 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 	c.finAcked = c.finAcked || k.flags&flagFin != 0
 	if k.span.to > c.una && k.span.len() > 0 {
 		c.lost.remove(k.span)
+		before := c.una
 		if k.span.from <= c.una {
 			c.una = k.span.to
 		} else {
@@ -309,6 +398,13 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 		c.una = c.acked.pop(c.una)
 		c.lost.remove(span{0, c.una}) // a part of what was lost may have come in another chunk
 		c.out.drop(c.una, c.wrote+uint64(c.draft.size))
+		if c.una > before {
+			c.unaAt = w.now
+			w.push(c) // it may reach further
+			if (c.short || c.waits) && c.hasRoom() {
+				c.roomy()
+			}
+		}
 	}
 	if c.finAcked && c.una == c.wrote {
 		w.forget(c)

@@ -28,6 +28,7 @@ func TestChunksInAnyOrder(t *testing.T) {
 		l := newLink()
 		c, far := l.ways[0].open(), newConn(l.ways[1], 0)
 		say := script(r, 20000)
+		far.admitted = true
 		h := hearer{want: say}
 		var fly []*fate
 		var f wire.Frame
@@ -68,8 +69,8 @@ func TestChunksInAnyOrder(t *testing.T) {
 					break
 				}
 				if fly = append(fly[:i], fly[i+1:]...); !k.lost || r.IntN(2) == 0 {
-					far.deliver(&k.p)
-					c.settle(&k.chunk, true)
+					_, kept := far.deliver(&k.p)
+					c.settle(&k.chunk, kept)
 				}
 			}
 			if !c.forgotten {

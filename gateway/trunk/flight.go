@@ -74,6 +74,7 @@ type flight struct {
 	emptied  time.Duration // when one of them took the last packet for lost
 
 	sent, lostAll, late uint64
+	cleared             uint64 // what was sent when it was abandoned
 }
 
 func (f *flight) at(n uint64) *packet { return &f.ring[n&uint64(len(f.ring)-1)] }
@@ -112,6 +113,13 @@ func (f *flight) grow() {
 		*f.at(n) = old[n&uint64(len(old)-1)]
 	}
 }
+
+// maxPackets bounds the packets that a flight remembers, and maxGone those of them that were
+// taken for lost: full packets fill the largest window, and small ones cannot fill the memory.
+const maxPackets, maxGone = 1 << 16, 1 << 12
+
+// hasRoom reports whether another packet may be sent while so many bytes may be under way.
+func (f *flight) hasRoom(window int) bool { return f.inside < window && f.next-f.oldest < maxPackets }
 
 // limit notes that there is no more to send, though there could be more under way.
 func (f *flight) limit() { f.limitedUntil = max(1, f.delivered+uint64(f.inside)) }
@@ -251,6 +259,9 @@ func (f *flight) lose(n uint64, done settle) {
 	p.state = lost
 	f.inside -= p.size
 	f.lostAll++
+	if len(f.gone) == maxGone {
+		f.gone = append(f.gone[:0], f.gone[maxGone/2:]...)
+	}
 	f.gone = append(f.gone, n)
 	done(p, false)
 }
@@ -264,7 +275,11 @@ func (f *flight) wasLost(n uint64) bool {
 // forgets those that were lost long ago.
 func (f *flight) forgive(now time.Duration, spans []span, done settle) {
 	kept := f.gone[:0]
+	at := len(spans) - 1 // the lowest range that may have n, which ascends
 	for _, n := range f.gone {
+		for at > 0 && spans[at].to <= n {
+			at--
+		}
 		if !f.wasLost(n) {
 			continue // its place has been taken
 		}
@@ -272,7 +287,7 @@ func (f *flight) forgive(now time.Duration, spans []span, done settle) {
 		if now-p.at > lateWithin*max(f.rtt, f.last) {
 			continue
 		}
-		if !among(spans, n) {
+		if s := spans[at]; n < s.from || s.to <= n {
 			kept = append(kept, n)
 			continue
 		}
@@ -284,15 +299,6 @@ func (f *flight) forgive(now time.Duration, spans []span, done settle) {
 		done(p, true)
 	}
 	f.gone = kept
-}
-
-func among(spans []span, n uint64) bool {
-	for _, s := range spans {
-		if s.from <= n && n < s.to {
-			return true
-		}
-	}
-	return false
 }
 
 // due is when a probe has to be sent if nothing is acknowledged before; 0 is never.
@@ -324,8 +330,17 @@ func (f *flight) probe(now time.Duration, done settle) {
 	}
 }
 
+// maxKept is how many packets' memory abandon keeps.
+const maxKept = 1 << 10
+
 // abandon forgets what is under way, and what was lost.
 func (f *flight) abandon() {
+	if f.sent == f.cleared {
+		return // a node that restarts with each packet does not make it work
+	}
+	if f.cleared = f.sent; len(f.ring) > maxKept {
+		f.ring = nil
+	}
 	clear(f.ring) // it keeps no stream
 	f.oldest, f.inside, f.gone, f.probes = f.next, 0, f.gone[:0], 0
 }

@@ -306,7 +306,17 @@ func check(t testing.TB, w *way) {
 			t.Fatal("the streams that have something to send are not in line")
 		}
 	}
+	held, guests, bulk := 0, 0, 0
+	for c := w.front; c != nil; c = c.next {
+		if c.bulk {
+			bulk++
+		}
+	}
 	for id, c := range w.streams {
+		held += c.in.bytes + c.out.bytes
+		if !c.admitted {
+			guests++
+		}
 		if c.id != id || c.forgotten {
 			t.Fatalf("stream %d is %d, forgotten %v", id, c.id, c.forgotten)
 		}
@@ -315,6 +325,13 @@ func check(t testing.TB, w *way) {
 		}
 		checkConn(t, c)
 	}
+	if int64(held) != w.memory.used || w.memory.used > w.memory.budget.limit/2 {
+		t.Fatalf("%d bytes are held, and %d of %d counted", held, w.memory.used, w.memory.budget.limit)
+	}
+	if guests != w.guests || guests > maxGuests || bulk != w.bulk || len(w.begun) > maxBegun || len(w.flight.gone) > maxGone {
+		t.Fatalf("%d streams are not admitted, counted %d; %d are bulk, counted %d; %d ranges of streams, %d lost packets",
+			guests, w.guests, bulk, w.bulk, len(w.begun), len(w.flight.gone))
+	}
 }
 
 func checkConn(t testing.TB, c *Conn) {
@@ -322,6 +339,9 @@ func checkConn(t testing.TB, c *Conn) {
 	checkRanges(t, "acknowledged", c.acked)
 	checkRanges(t, "lost", c.lost)
 	checkRanges(t, "came", c.got)
+	if len(c.got) > maxGaps || c.wrote-c.una > inWindow+Backlog+wire.MaxFramePayload+wire.FrameHeaderSize {
+		t.Fatalf("%d ranges behind a gap, %d bytes not acknowledged", len(c.got), c.wrote-c.una)
+	}
 	last := func(r ranges) uint64 { return r[len(r)-1].to }
 	switch {
 	case c.una > c.sent || c.sent > c.wrote || c.err == nil && c.sent > c.limit:
@@ -395,5 +415,8 @@ func (l *link) pass(t testing.TB) {
 		f := other.flush(l.now)
 		other.call(f.sinks)
 		l.begun[1-i] = append(l.begun[1-i], f.begun...)
+		for _, c := range f.begun {
+			c.Admit()
+		}
 	}
 }

@@ -2,7 +2,6 @@ package trunk
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -11,9 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 )
-
-// errTooMany is why a stream that another node begins is refused.
-var errTooMany = errors.New("there are too many trunks")
 
 // Pool holds the ways to other nodes, and what goes by them. Its methods are safe for
 // concurrent use.
@@ -30,7 +26,9 @@ type Pool struct {
 	mu    sync.Mutex
 	group *errgroup.Group // nil unless Run runs
 
-	opened, accepted, refused, restarted, strange atomic.Uint64
+	budget budget
+
+	opened, accepted, refused, restarted, strange, abandoned atomic.Uint64
 
 	// changed is called after what Stats tells may have changed, without a lock held.
 	// Tests wait by it.
@@ -40,6 +38,9 @@ type Pool struct {
 // New makes a Pool. It starts nothing.
 func New(cfg Config) *Pool {
 	p := &Pool{cfg: cfg, began: time.Now(), changed: func() {}}
+	if p.budget.limit = cfg.Memory; p.budget.limit <= 0 {
+		p.budget.limit = DefaultMemory
+	}
 	p.ways.Store(new([]*way))
 	p.timer = time.AfterFunc(time.Hour, p.fire)
 	p.timer.Stop()
@@ -236,6 +237,11 @@ type Stats struct {
 	// were refused since there were too many, nodes that have begun anew meanwhile, and
 	// packets that made no sense or came from no peer.
 	Opened, Accepted, Refused, Restarted, Strange uint64
+	// Abandoned counts connections that ended since the other node did not open, acknowledge
+	// or end them in time, Exhausted those that ended since the memory was used up.
+	Abandoned, Exhausted uint64
+	// Memory is what the connections hold, in bytes, of MaxMemory.
+	Memory, MaxMemory int64
 	// Ways is what is known of the way to each peer.
 	Ways map[netip.Addr]Way
 }
@@ -244,7 +250,9 @@ type Stats struct {
 func (p *Pool) Stats() Stats {
 	st := Stats{
 		Opened: p.opened.Load(), Accepted: p.accepted.Load(), Refused: p.refused.Load(),
-		Restarted: p.restarted.Load(), Strange: p.strange.Load(), Ways: make(map[netip.Addr]Way),
+		Restarted: p.restarted.Load(), Strange: p.strange.Load(),
+		Abandoned: p.abandoned.Load(), Exhausted: p.budget.refused.Load(),
+		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Ways: make(map[netip.Addr]Way),
 	}
 	for _, w := range *p.ways.Load() {
 		streams, way := w.stats()

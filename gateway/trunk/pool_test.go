@@ -40,7 +40,7 @@ func newNode(tb testing.TB, self netip.Addr, peers ...netip.Addr) *node {
 	n := &node{
 		tb: tb, kick: make(chan struct{}, 1), accepted: make(chan *Conn, 100), change: make(chan struct{}, 1), done: make(chan error, 1),
 	}
-	n.Pool = New(Config{Self: self, Wake: func() { signal(n.kick) }, Accept: func(c *Conn) { n.accepted <- c }})
+	n.Pool = New(Config{Self: self, Wake: func() { signal(n.kick) }, Accept: func(c *Conn) { c.Admit(); n.accepted <- c }})
 	n.changed = func() { signal(n.change) }
 	n.SetPeers(peers)
 	return n

@@ -60,9 +60,9 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 		// Something to acknowledge, too.
-		b := make([]byte, longSize+numSize+chunkSize)
+		b := make([]byte, longSize+numSize+chunkSize+1)
 		putHead(b, &head{kind: kindData, count: 1, long: true, from: 77})
-		putPiece(b[longSize+numSize:], &piece{stream: 1 - k.id&1, flags: flagOpen})
+		putPiece(b[longSize+numSize:], &piece{stream: 1 - k.id&1, flags: flagOpen, data: noise[:1]})
 		for number := range uint32(ackBytes/len(b) + 1) {
 			binary.BigEndian.PutUint32(b[longSize:], number)
 			n.Deliver(to, b)

@@ -76,6 +76,12 @@ func (r ranges) has(s span) bool {
 	return i < len(r) && r[i].from <= s.from && s.to <= r[i].to
 }
 
+// touches reports whether a span of the set overlaps or touches s.
+func (r ranges) touches(s span) bool {
+	i := r.find(s.from)
+	return i < len(r) && r[i].from <= s.to
+}
+
 // pop takes out what lies below n or goes on from there, and returns where that ends.
 func (r *ranges) pop(n uint64) uint64 {
 	i := 0

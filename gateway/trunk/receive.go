@@ -135,8 +135,10 @@ func (c *Conn) consume(n int) {
 	}
 }
 
-// deliver takes what has come of the stream. It reports whether whoever receives has to look.
-func (c *Conn) deliver(p *piece) (news bool) {
+// deliver takes what has come of the stream. It reports whether whoever receives has to look, and
+// whether the piece was kept: if not, the packet is not acknowledged, and its sender sends the
+// bytes again later.
+func (c *Conn) deliver(p *piece) (news, kept bool) {
 	offset := expand(p.offset, c.whole)
 	end := offset + uint64(len(p.data))
 	if p.flags&flagFin != 0 {
@@ -144,31 +146,69 @@ func (c *Conn) deliver(p *piece) (news bool) {
 		c.limit = max(c.limit, noLimit)
 		c.way.push(c)
 	}
-	if c.discards || end > c.told {
-		return false
+	if c.discards {
+		return false, true
+	}
+	s := span{max(offset, c.whole), end}
+	if end > c.told || !c.admitted && end > openWindow || s.from > c.whole && s.from < s.to && !c.mayLeap(s) {
+		return false, false
 	}
 	if p.flags&flagFin != 0 {
 		c.eof, c.eofAt = true, end
 		news = true
 	}
-	s := span{max(offset, c.whole), end}
 	if s.from >= s.to {
-		return news
+		return news, true
+	}
+	if !c.in.fit(s.from, int(s.len())) {
+		c.exhaust()
+		return true, true
 	}
 	c.in.put(s.from, p.data[s.from-offset:])
 	c.end = max(c.end, end)
 	if s.from > c.whole {
 		c.got.add(s)
-		return news
+		c.ahead += int(s.len())
+		return news, true
 	}
 	c.whole = c.got.pop(s.to)
-	return true
+	c.ahead = max(0, c.ahead-int(c.whole-s.to))
+	if len(c.got) == 0 {
+		c.ahead = 0
+	}
+	return true, true
+}
+
+// mayLeap reports whether bytes behind a gap are kept. They take whole blocks, so that a few
+// bytes here and there would cost many times their size: the memory is bounded by what has
+// really come.
+func (c *Conn) mayLeap(s span) bool {
+	if !c.admitted || len(c.got) >= maxGaps && !c.got.touches(s) {
+		return false
+	}
+	most := int(c.whole-c.read) + sparse*(c.ahead+int(s.len())) + spareBlocks*blockSize
+	return c.in.bytes+c.in.cost(s.from, int(s.len())) <= most
+}
+
+// begins reports whether what has come is enough for Receive to return something, or to fail.
+func (c *Conn) begins() bool {
+	there := c.whole - c.read
+	if there < wire.FrameHeaderSize {
+		return c.eof && c.whole == c.eofAt
+	}
+	f, payload, err := c.headerAt(c.read)
+	need := uint64(wire.FrameHeaderSize + payload)
+	if f.Kind == wire.FrameData {
+		need = uint64(wire.FrameHeaderSize + min(payload, 1))
+	}
+	return err != nil || there >= need || c.eof && c.whole == c.eofAt
 }
 
 // stopReading gives up what has come. Whoever receives may have a piece of it still, so
 // that its memory is left to the garbage collector.
 func (c *Conn) stopReading() {
 	c.discards = true
-	c.in, c.got = buffer{}, nil
+	c.in.abandon()
+	c.got, c.ahead = nil, 0
 	signal(c.data)
 }

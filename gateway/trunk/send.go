@@ -30,13 +30,14 @@ func (w *way) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 		w.flight.probe(now, w.settle)
 		w.probing = 2
 	}
+	expiry := w.expire(now)
 	m, again := w.send(now, bufs[n:], sizes[n:], offset)
 	n += m
 	if m > 0 && n < len(bufs) && w.acks.rides(now, w.flight.rtt) {
 		sizes[n] = w.ack(now, bufs[n][offset:])
 		n++
 	}
-	return n, earliest(again, earliest(w.acks.due(w.flight.rtt), w.flight.due(ackDelay)))
+	return n, earliest(earliest(again, expiry), earliest(w.acks.due(w.flight.rtt), w.flight.due(ackDelay)))
 }
 
 // ack writes an acknowledgement into b, and returns its size.
@@ -74,11 +75,11 @@ func (w *way) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 	w.credited = now
 	ready := w.credit >= quantum
 	left := int(2 * quantum)
-	w.busy = w.waiting()
+	w.busy = w.bulk
 	w.held, w.rested = false, false
-	for n < len(bufs) && (w.front != nil || w.feed()) {
+	for n < len(bufs) && (w.front != nil || w.refusals.n > 0 || w.feed()) {
 		if w.probing == 0 {
-			if w.flight.inside >= window {
+			if !w.flight.hasRoom(window) {
 				w.held, w.rested = true, true
 				return n, 0
 			}
@@ -101,25 +102,15 @@ func (w *way) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 		w.used = now
 		n++
 	}
-	if w.front != nil || len(w.eager) > 0 {
+	if w.front != nil || w.refusals.n > 0 || len(w.eager) > 0 {
 		return n, now // bufs are full
 	}
 	w.probing = 0
 	w.idle, w.rested = true, true
-	if w.flight.inside < window {
+	if w.flight.hasRoom(window) {
 		w.flight.limit()
 	}
 	return n, 0
-}
-
-// waiting counts the streams that have more to send than a packet.
-func (w *way) waiting() (n int) {
-	for c := w.front; c != nil; c = c.next {
-		if c.wrote-c.sent >= uint64(w.mtu) {
-			n++
-		}
-	}
-	return n
 }
 
 // build writes one packet with what is to be sent next, and returns its size; 0 if it is
@@ -130,6 +121,12 @@ func (w *way) build(now time.Duration, b []byte) int {
 	at := start + numSize
 	p := w.flight.slot()
 	n := 0
+	for n < maxChunks && w.refusals.n > 0 && len(body)-at > chunkSize {
+		p.chunk[n] = chunk{flags: flagReset}
+		putPiece(body[at:], &piece{stream: w.refusals.pop(), flags: flagReset})
+		at += chunkSize
+		n++
+	}
 	for n < maxChunks && w.front != nil && len(body)-at > chunkSize {
 		c := w.front
 		s, flags, ok := c.fill(min(len(body)-at-chunkSize, maxChunk))
@@ -143,6 +140,7 @@ func (w *way) build(now time.Duration, b []byte) int {
 		putPiece(body[at:], &out)
 		c.out.get(s.from, out.data)
 		at += chunkSize + len(out.data)
+		w.count(c)
 		if w.turn -= len(out.data); w.turn <= 0 || !c.hasWork() {
 			w.shift()
 		}

@@ -41,7 +41,7 @@ func TestLongUntilKnown(t *testing.T) {
 	a, b := l.ways[0], l.ways[1]
 	near := l.ways[0].open()
 	for range 3 {
-		say(t, near)
+		say(t, a.open())
 		for _, h := range l.heads(t, 0) {
 			if h != (head{kind: kindData, count: 1, long: true, from: a.local, tag: a.local & tagMask}) {
 				t.Errorf("before anything is known: %+v", h)
@@ -57,7 +57,9 @@ func TestLongUntilKnown(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l.ways[1-from].flush(l.now)
+		for _, c := range l.ways[1-from].flush(l.now).begun {
+			c.Admit()
+		}
 		for i := range l.bufs {
 			l.bufs[i] = l.bufs[i][:cap(l.bufs[i])]
 		}
@@ -368,18 +370,18 @@ func TestStreamsWithGaps(t *testing.T) {
 	w := l.ways[0]
 	for i := range uint32(3 * maxStreams) {
 		id := 4*i + 1 - w.parity
-		if c := w.stream(&piece{stream: id, flags: flagReset}); c != nil {
+		if c, _ := w.stream(&piece{stream: id, flags: flagReset}); c != nil {
 			t.Fatal("a reset begins a stream")
 		}
-		if c := w.stream(&piece{stream: id, flags: flagOpen}); c != nil {
+		if c, _ := w.stream(&piece{stream: id, flags: flagOpen, data: noise[:1]}); c != nil {
 			t.Fatal("a stream begins again")
 		}
 	}
-	if n := len(w.begun); n > maxStreams {
+	if n := len(w.begun); n > maxBegun {
 		t.Errorf("%d ranges are kept", n)
 	}
 	checkRanges(t, "begun", w.begun)
-	if c := w.stream(&piece{stream: 4*(3*maxStreams-1) - 1 - w.parity, flags: flagOpen}); c == nil {
+	if c, _ := w.stream(&piece{stream: 4*(3*maxStreams-1) - 1 - w.parity, flags: flagOpen, data: noise[:1]}); c == nil {
 		t.Error("one that was left out is refused")
 	}
 }

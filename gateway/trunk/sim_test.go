@@ -100,6 +100,9 @@ func (s *simNet) deliver(from, to *simEnd) {
 	if n > 0 {
 		f := to.way.flush(s.now)
 		to.begun = append(to.begun, f.begun...)
+		for _, c := range f.begun {
+			c.Admit()
+		}
 		to.wakes = to.wakes || f.wake
 		to.next = earliest(to.next, f.at)
 		to.way.call(f.sinks)

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// maxBegun is how many ranges of numbers of streams are kept that the other node has begun.
+const maxBegun = 512
+
 // came is the time at which the first packet of this batch has come: for the others it
 // does as well.
 func (w *way) came() time.Duration {
@@ -89,73 +92,95 @@ func (w *way) takeData(now time.Duration, rest []byte, count, size int) error {
 		return errPacket
 	}
 	number := expand(binary.BigEndian.Uint32(rest), w.acks.next())
-	if !w.acks.see(now, number, size) {
+	if w.acks.got.has(span{number, number + 1}) {
 		return nil
 	}
 	rest = rest[numSize:]
-	for range count {
-		var p piece
-		var err error
-		if p, rest, err = parsePiece(rest); err != nil {
+	var err error
+	for b, left := rest, count; left > 0; left-- {
+		if _, b, err = parsePiece(b); err != nil {
 			return err
 		}
-		if c := w.stream(&p); c != nil {
-			w.takePiece(c, &p)
+	}
+	kept := true
+	for range count {
+		var p piece
+		p, rest, _ = parsePiece(rest)
+		c, ok := w.stream(&p)
+		if c != nil {
+			ok = w.takePiece(c, &p)
 		}
+		kept = kept && ok
+	}
+	if kept {
+		// Otherwise the packet counts as lost, and its sender sends again what was in it.
+		w.acks.see(now, number, size)
 	}
 	return nil
 }
 
-// stream finds the stream of a chunk, or begins it. It returns nil for one that has ended.
-func (w *way) stream(p *piece) *Conn {
+// stream finds the stream of a chunk, or begins it. It returns nil for one that has ended or is
+// refused. ok says that the chunk does not come too early: a stream begins with its first bytes,
+// and what has overtaken them is to be sent again.
+func (w *way) stream(p *piece) (c *Conn, ok bool) {
 	if c := w.latest; c != nil && c.id == p.stream {
-		return c
+		return c, true
 	}
 	if c := w.streams[p.stream]; c != nil {
 		w.latest = c
-		return c
+		return c, true
 	}
 	id := span{uint64(p.stream), uint64(p.stream) + 2} // numbers of one node touch
 	if p.flags&(flagOpen|flagReset) == 0 || p.stream&1 == w.parity || w.begun.has(id) {
-		return nil
+		return nil, true
+	}
+	if p.flags&flagReset == 0 && (p.offset != 0 || len(p.data) == 0) {
+		return nil, false
 	}
 	w.begun.add(id)
-	if len(w.begun) > maxStreams {
+	if len(w.begun) > maxBegun {
 		w.begun.add(span{w.begun[0].from, w.begun[1].to}) // what is between was never used
 	}
 	if p.flags&flagReset != 0 {
-		return nil // what began it comes too late
+		return nil, true // what began it comes too late
 	}
-	c := newConn(w, p.stream)
+	if len(w.streams) >= maxStreams || w.guests >= maxGuests {
+		w.refuse(p.stream)
+		w.pool.refused.Add(1)
+		return nil, true
+	}
+	c = newConn(w, p.stream)
 	c.known, c.asking = true, true
 	w.streams[p.stream] = c
-	if len(w.streams) > maxStreams {
-		c.giveUp(errTooMany)
-		c.asking = false
-		w.pool.refused.Add(1)
-	}
-	return c
+	w.guests++
+	w.opening.add(c, w.now+openWithin)
+	return c, true
 }
 
-func (w *way) takePiece(c *Conn, p *piece) {
+// takePiece takes a chunk of a stream, and reports whether it was kept.
+func (w *way) takePiece(c *Conn, p *piece) (kept bool) {
 	news := false
+	kept = true
 	switch {
 	case p.flags&flagReset != 0:
 		c.fail(errReset)
 		w.forget(c)
-		news = true
+		news = !c.asking
 	case p.flags&flagWindow != 0:
 		if limit := expand(p.offset, c.limit); limit > c.limit {
 			c.limit = limit
 			w.push(c)
 		}
 	default:
-		news = c.deliver(p)
+		if news, kept = c.deliver(p); c.asking {
+			news = c.begins()
+		}
 	}
 	if news && !c.touched {
 		c.touched = true
 		w.touched = append(w.touched, c)
 	}
+	return kept
 }
 
 // flushed is what is to be done after a batch of packets.
@@ -193,7 +218,7 @@ func (w *way) flush(now time.Duration) (f flushed) {
 		w.touched, w.told = w.told, nil
 	}
 	f.at = w.acks.due(w.flight.rtt)
-	f.wake = w.wake || w.resetDue || f.at > 0 && f.at <= now || w.held && w.flight.inside < w.bbr.window(w.quantum)
+	f.wake = w.wake || w.resetDue || f.at > 0 && f.at <= now || w.held && w.flight.hasRoom(w.bbr.window(w.quantum))
 	w.wake = false
 	return f
 }

@@ -75,10 +75,16 @@ type way struct {
 	latest  *Conn  // the last one of which something has come
 	last    uint32 // the number of the last stream that this node has begun
 	begun   ranges // those that the other node has begun
+	guests  int    // those of them that this node has not admitted
+
+	memory          account
+	opening, ending deadlines // streams that are not admitted; that are finished or closed
+	refusals        refusals
 
 	front, back *Conn // have something to send
 	turn        int   // bytes that the first of them may send
-	busy        int   // how many there were when it was looked last
+	bulk        int   // how many of them have more than a packet,
+	busy        int   // and had when it was looked last
 
 	eager, fed []*Conn // whose source is to be called, and memory for the next ones
 	touched    []*Conn // since the last flush,
@@ -97,6 +103,7 @@ func newWay(p *Pool, self, node netip.Addr, now time.Duration) *way {
 		w.parity = 1
 	}
 	w.settle = w.settled
+	w.memory.budget = &p.budget
 	return w
 }
 
@@ -124,6 +131,10 @@ func (w *way) open() *Conn {
 func (w *way) forget(c *Conn) {
 	if !c.forgotten {
 		c.forgotten = true
+		c.unlist()
+		if !c.admitted {
+			w.guests--
+		}
 		delete(w.streams, c.id)
 		if w.latest == c {
 			w.latest = nil
@@ -134,6 +145,7 @@ func (w *way) forget(c *Conn) {
 // push puts a stream among those that have something to send.
 func (w *way) push(c *Conn) {
 	if c.queued || c.forgotten || !c.hasWork() {
+		w.count(c)
 		return
 	}
 	if w.front != nil && c.wrote-c.sent < uint64(w.mtu) {
@@ -144,9 +156,24 @@ func (w *way) push(c *Conn) {
 	} else {
 		w.enqueue(c)
 	}
+	w.count(c)
 	if w.idle {
 		w.idle, w.wake = false, true
 	}
+}
+
+// count keeps the number of streams in line that have more to send than a packet.
+func (w *way) count(c *Conn) {
+	bulk := c.queued && c.wrote-c.sent >= uint64(w.mtu)
+	switch {
+	case bulk == c.bulk:
+		return
+	case bulk:
+		w.bulk++
+	default:
+		w.bulk--
+	}
+	c.bulk = bulk
 }
 
 // enqueue puts a stream behind all others that have something to send.
@@ -183,13 +210,16 @@ func (w *way) shift() {
 	if c.hasWork() && !c.forgotten {
 		w.enqueue(c)
 	}
+	w.count(c)
 	w.turn = turnPackets * w.mtu
 }
 
 func (w *way) settled(p *packet, arrived bool) {
 	for i := range p.chunks {
 		k := &p.chunk[i]
-		k.conn.settle(k, arrived)
+		if k.conn != nil { // otherwise it has refused a stream
+			k.conn.settle(k, arrived)
+		}
 		if arrived {
 			*k = chunk{} // nothing keeps the stream
 		}
@@ -201,7 +231,11 @@ func (w *way) giveUp(err error) {
 	w.flight.abandon()
 	w.bbr.restart(w.now)
 	for _, c := range w.streams {
-		c.giveUp(err)
+		if c.admitted {
+			c.giveUp(err)
+		} else {
+			w.abandon(c)
+		}
 	}
 }
 
@@ -220,5 +254,7 @@ func (w *way) end() {
 	defer w.mu.Unlock()
 	w.gone = true
 	w.dropAll(net.ErrClosed)
-	w.front, w.back = nil, nil
+	for w.front != nil {
+		w.shift()
+	}
 }

@@ -195,6 +195,7 @@ func TestTooManyStreams(t *testing.T) {
 	for i := range uint32(maxStreams) {
 		id := 1<<30 + i
 		w.streams[id] = newConn(w, id)
+		w.streams[id].admitted = true
 	}
 	near, far := call(s, 0, []wire.Frame{{Kind: wire.FrameOpen}}, nil)
 	proceed(s, time.Second, "refusal", func() bool { return near.c.err != nil && len(w.streams) == maxStreams }, near, far)
