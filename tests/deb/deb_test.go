@@ -111,6 +111,10 @@ func TestPackage(t *testing.T) {
 		red.run("echo 'sight {}' > /etc/gw/wrong.hcl")
 		says(t, red.run("dpkg -i /run/share/1.0.0.deb"), "left as it is")
 		red.run("rm /etc/gw/wrong.hcl")
+		// As does a key that the service would not get: systemd follows no link.
+		red.run("mv /etc/gw/red-1.key /root/ && ln -s /root/red-1.key /etc/gw/")
+		says(t, red.run("dpkg -i /run/share/1.0.0.deb"), "left as it is")
+		red.run("mv /root/red-1.key /etc/gw/")
 		if now := red.run("systemctl show -P MainPID gw"); now != pid {
 			t.Errorf("process %s before, %s after a configuration with a mistake", pid, now)
 		}
