@@ -10,7 +10,7 @@ const blockSize = 32 << 10
 
 // firstSizes are the sizes of a stream's first block while it holds less: a stream that has
 // carried only a few bytes must not cost a whole block, since its peer may begin many.
-var firstSizes = [...]int{1 << 10, 8 << 10}
+var firstSizes = [...]int{128, 1 << 10, 8 << 10}
 
 type block [blockSize]byte
 
