@@ -105,6 +105,7 @@ func memorySizes(l configs.Local) process.Sizes {
 	return process.Sizes{
 		Flows: l.Limits.Flows, Relays: l.Limits.Relays,
 		Fragments: int64(l.Limits.Fragments), Capture: int64(l.Capture.Memory) << 20,
+		Trunks: l.Limits.Trunks,
 	}
 }
 
