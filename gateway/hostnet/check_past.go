@@ -155,8 +155,8 @@ func mendPast(c CheckConfig, lans []netlink.Link) string {
 	for _, l := range lans {
 		names = append(names, l.Attrs().Name)
 	}
-	return "nft add table inet gw && nft add chain inet gw forward '{ type filter hook forward priority filter; }' && " +
-		fmt.Sprintf("nft add rule inet gw forward 'iifname != { %[1]s } oifname { %[1]s } drop'", quoted(names))
+	return "nft add table inet gw_forward && nft add chain inet gw_forward forward '{ type filter hook forward priority filter; }' && " +
+		fmt.Sprintf("nft add rule inet gw_forward forward 'iifname != { %[1]s } oifname { %[1]s } drop'", quoted(names))
 }
 
 func quoted(names []string) string { return `"` + strings.Join(names, `", "`) + `"` }
