@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/onewaylink/gw/ha"
 )
 
@@ -157,7 +159,7 @@ func (p *Pair) assign(o *ha.Output) {
 
 // report logs an event and remembers what view.go shows.
 func (p *Pair) report(e *ha.Event) {
-	log := p.log.Info
+	level := hclog.Info
 	args := []any{}
 	add := func(k string, v any, set bool) {
 		if set {
@@ -172,9 +174,9 @@ func (p *Pair) report(e *ha.Event) {
 	add("count", e.Count, e.Count != 0)
 	switch e.Kind {
 	case ha.EventSuspect, ha.EventRefused, ha.EventTimeout, ha.EventUnauthentic:
-		log = p.log.Warn
+		level = hclog.Warn
 	case ha.EventImplausible:
-		log = p.log.Error
+		level = hclog.Error
 	case ha.EventFailover:
 		f := e.Failover
 		args = append(args, "detected", f.Detected.Round(time.Microsecond),
@@ -183,7 +185,12 @@ func (p *Pair) report(e *ha.Event) {
 	if e.Kind == ha.EventFailover && p.pausedUntil != 0 {
 		p.resume()
 	}
-	log(e.Kind.String(), args...)
+	switch e.Kind {
+	case ha.EventRole, ha.EventFailover: // every one counts
+		p.log.Log(level, e.Kind.String(), args...)
+	default: // another node may cause as many as it likes
+		p.quiet.Log(level, e.Kind.String()+e.Site+p.names[e.Node], e.Kind.String(), args...)
+	}
 	if p.cfg.OnEvent != nil {
 		p.cfg.OnEvent(e.Kind.String(), args)
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/onewaylink/gw/gateway/epoch"
+	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/ha"
 )
 
@@ -124,6 +125,7 @@ type Config struct {
 type Pair struct {
 	cfg   Config
 	log   hclog.Logger
+	quiet *quiet.Logger // for lines that other nodes can cause
 	start time.Time
 	names map[ha.NodeID]string
 	keys  map[string]ha.NodeID
@@ -148,9 +150,7 @@ type Pair struct {
 	gone    bool // the sibling's host has said so, for the Machine to hear
 	epochs  *epoch.File
 	unsaved unsaved
-	// versionAt is when the log last named a node of another version.
-	versionAt map[ha.NodeID]time.Duration
-	macAt     time.Duration // when the sibling is sent this node's link address again
+	macAt   time.Duration // when the sibling is sent this node's link address again
 	// pausedUntil is the latest end of a pause; 0: there is none.
 	pausedUntil time.Duration
 }
@@ -180,8 +180,8 @@ const fitEvery = 100 * time.Millisecond
 // New makes a Pair that does nothing until Run.
 func New(cfg Config, boot uint64) (*Pair, error) {
 	p := &Pair{
-		cfg: cfg, log: cfg.Logger.Named("ha"), start: time.Now(),
-		names: map[ha.NodeID]string{}, keys: map[string]ha.NodeID{}, versionAt: map[ha.NodeID]time.Duration{},
+		cfg: cfg, log: cfg.Logger.Named("ha"), quiet: quiet.New(quiet.Config{Logger: cfg.Logger.Named("ha")}), start: time.Now(),
+		names: map[ha.NodeID]string{}, keys: map[string]ha.NodeID{},
 		inbox: make(chan datagram, inboxSize), health: make(chan fitness), orders: make(chan order), commands: make(chan command, 8),
 	}
 	p.changes.wake = make(chan struct{}, 1)
@@ -284,6 +284,7 @@ func (p *Pair) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return runCommands(ctx, p.log, p.cfg.CommandTimeout, p.commands) })
 	g.Go(func() error { return p.loop(ctx) })
+	g.Go(func() error { p.quiet.Run(ctx); return nil })
 	g.Go(func() error { return p.examine(ctx) })
 	err := g.Wait()
 	if p.cfg.Address != nil {
@@ -384,19 +385,15 @@ func (p *Pair) take(d datagram) {
 	p.act(out)
 }
 
-// versionEvery spaces the log lines about a node of another version.
-const versionEvery = time.Minute
-
 // dropped logs why a message of a node was of no use: at level warn when the node has
 // another version, which an operator has to resolve.
 func (p *Pair) dropped(from ha.NodeID, what string, err error) {
 	switch {
 	case err == nil:
-	case !errors.Is(err, ha.ErrVersion):
-		p.log.Debug(what, "from", p.names[from], "error", err)
-	case p.versionAt[from] == 0 || p.now()-p.versionAt[from] >= versionEvery:
-		p.versionAt[from] = max(p.now(), 1)
-		p.log.Warn(what+": the node runs another version of gw", "from", p.names[from], "error", err)
+	case errors.Is(err, ha.ErrVersion):
+		p.quiet.Warn("version "+p.names[from], what+": the node runs another version of gw", "from", p.names[from], "error", err)
+	default:
+		p.quiet.Debug("dropped "+p.names[from], what, "from", p.names[from], "error", err)
 	}
 }
 

@@ -90,7 +90,7 @@ var below = map[string][]string{
 	"gateway/flow":    {"gateway/capture", "gateway/denials", "netstack/wire"},
 	"gateway/hostnet": {"netstack/wire"},
 	"gateway/link":    {"gateway/link/bind", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
-	"gateway/pair":    {"gateway/control", "gateway/epoch", "gateway/status", "ha"},
+	"gateway/pair":    {"gateway/control", "gateway/epoch", "gateway/quiet", "gateway/status", "ha"},
 	"gateway/records": {"gateway/quiet", "gateway/quota"},
 	"gateway/trunk":   {"netstack/wire"},
 	"gateway/status":  {"gateway/quiet"},
