@@ -57,6 +57,9 @@ func (b *buffer) cost(at uint64, size int) (n int) {
 // and reserve find it. It reports false if the account has too little left.
 
 func (b *buffer) fit(at uint64, size int) bool {
+	if i := at/blockSize - b.first; i < uint64(len(b.blocks)) && int(at%blockSize)+size <= len(b.blocks[i]) {
+		return true // as most of the time; a block below first has a number that wraps
+	}
 	for size > 0 {
 		part := min(size, blockSize-int(at%blockSize))
 		if b.block(at, part) == nil {

@@ -92,7 +92,7 @@ func (w *way) takeData(now time.Duration, rest []byte, count, size int) error {
 		return errPacket
 	}
 	number := expand(binary.BigEndian.Uint32(rest), w.acks.next())
-	if w.acks.got.has(span{number, number + 1}) {
+	if number < w.acks.next() && w.acks.got.has(span{number, number + 1}) {
 		return nil
 	}
 	rest = rest[numSize:]
