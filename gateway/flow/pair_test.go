@@ -280,8 +280,8 @@ func TestWakesArePaced(t *testing.T) {
 			g := newGW(t, allow)
 			g.sleeping(n)
 			start := time.Now()
-			for range 100 {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			for range 20 {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				g.path.WakeFlows(ctx, gray)
 				g.path.Retell(ctx, gray)
 				cancel()
