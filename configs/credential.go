@@ -21,7 +21,7 @@ func (b *builder) readKeyOrCopy(path string, opt Options) (PrivateKey, error) {
 	if inDir(path, opt.Credentials) {
 		return readCredential(path)
 	}
-	key, err := ReadKeyFile(path)
+	key, err := readPrivately(path, 0o077)
 	if !errors.Is(err, fs.ErrPermission) || opt.Credentials == "" {
 		return key, err
 	}
@@ -31,8 +31,8 @@ func (b *builder) readKeyOrCopy(path string, opt Options) (PrivateKey, error) {
 			continue
 		}
 		name := credentialID + "_" + strings.ReplaceAll(rel, "/", "_")
-		if copied, copyErr := readCredential(filepath.Join(opt.Credentials, name)); copyErr == nil {
-			return copied, nil
+		if copied, copyErr := readCredential(filepath.Join(opt.Credentials, name)); usable(copyErr) {
+			return copied, copyErr
 		}
 	}
 	return key, err
@@ -40,13 +40,14 @@ func (b *builder) readKeyOrCopy(path string, opt Options) (PrivateKey, error) {
 
 // readCredential reads a private key that systemd has put where root and the service's user alone
 // may look. Its mode is 0400, or 0440 where an access control list lets the user read: the
-// group's bits then hold the list's mask (acl(5)).
-func readCredential(path string) (PrivateKey, error) {
-	key, mode, err := readKey(path)
-	if err == nil && mode&0o037 != 0 {
-		return PrivateKey{}, &keyModeError{path: path, mode: mode}
-	}
-	return key, err
+// group's bits then hold the list's mask (acl(5)). It belongs to root or, without access control
+// lists, to that user.
+func readCredential(path string) (PrivateKey, error) { return readPrivately(path, 0o037) }
+
+// usable reports whether a key was read in spite of err.
+func usable(err error) bool {
+	var owner *keyOwnerError
+	return err == nil || errors.As(err, &owner)
 }
 
 // inDir reports whether path is a file in dir.

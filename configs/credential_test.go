@@ -18,6 +18,8 @@ func asUser(t *testing.T, f func()) {
 		f()
 		return
 	}
+	fileUser = func() int { return 65534 }
+	defer func() { fileUser = os.Geteuid }()
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine

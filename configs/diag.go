@@ -92,10 +92,11 @@ type collector struct {
 	list    []Diagnostic
 	sources map[string][]byte
 	order   map[string]int // of the files
+	paths   pathCheck
 }
 
 func newCollector() *collector {
-	return &collector{sources: map[string][]byte{}, order: map[string]int{}}
+	return &collector{sources: map[string][]byte{}, order: map[string]int{}, paths: pathCheck{seen: map[string]bool{}}}
 }
 
 func (c *collector) addSource(name string, src []byte) {

@@ -13,15 +13,43 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// ReadKeyFile reads a private key. It refuses a file that group or others may
-// read or write: whoever has the key is the node.
+// ReadKeyFile reads a private key. It refuses a file that its group or others can read or write,
+// and a file of another user than root or this process's: who has the key is the node.
 func ReadKeyFile(path string) (PrivateKey, error) {
-	key, mode, err := readKey(path)
-	if err == nil && mode&0o077 != 0 {
-		return PrivateKey{}, &keyModeError{path: path, mode: mode}
+	key, err := readPrivately(path, 0o077)
+	if err != nil {
+		return PrivateKey{}, err
 	}
-	return key, err
+	return key, nil
 }
+
+// readPrivately reads a private key from a file whose mode has none of the bits in forbidden. With
+// a *keyOwnerError, the key is valid.
+func readPrivately(path string, forbidden fs.FileMode) (PrivateKey, error) {
+	key, mode, uid, err := readKey(path)
+	switch {
+	case err != nil:
+		return PrivateKey{}, err
+	case mode&forbidden != 0:
+		return PrivateKey{}, &keyModeError{path: path, mode: mode}
+	case !trusted(uid):
+		return key, &keyOwnerError{path: path, uid: uid}
+	}
+	return key, nil
+}
+
+// keyOwnerError reports a key file of another user, who can read and replace the key.
+type keyOwnerError struct {
+	path string
+	uid  uint32
+}
+
+func (e *keyOwnerError) Error() string {
+	return fmt.Sprintf("%s belongs to %s, who can read and replace the key", e.path, userName(e.uid))
+}
+
+// mend returns the command after which the file belongs to root.
+func (e *keyOwnerError) mend() string { return "Run as root: chown root " + shellWord(e.path) }
 
 // keyModeError refuses a key file that others may read.
 type keyModeError struct {
@@ -33,31 +61,31 @@ func (e *keyModeError) Error() string {
 	return fmt.Sprintf("%s has mode %04o: others than its owner may read the key", e.path, e.mode)
 }
 
-// readKey reads a private key and tells the permissions of its file.
-func readKey(path string) (PrivateKey, fs.FileMode, error) {
+// readKey reads a private key, and the permissions and the owner of the file that it opened.
+func readKey(path string) (key PrivateKey, mode fs.FileMode, uid uint32, err error) {
 	// Without O_NONBLOCK, opening a named pipe would wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return PrivateKey{}, 0, err
+		return PrivateKey{}, 0, 0, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return PrivateKey{}, 0, err
+		return PrivateKey{}, 0, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return PrivateKey{}, 0, fmt.Errorf("%s is not a regular file", path)
+		return PrivateKey{}, 0, 0, fmt.Errorf("%s is not a regular file", path)
 	}
 	var buf [256]byte // a key is 44 characters and a newline
 	n, err := f.Read(buf[:])
 	if err != nil && n == 0 {
-		return PrivateKey{}, 0, fmt.Errorf("%s is empty or can't be read: %w", path, err)
+		return PrivateKey{}, 0, 0, fmt.Errorf("%s is empty or can't be read: %w", path, err)
 	}
 	k, err := ParsePrivateKey(string(buf[:n]))
 	if err != nil {
-		return PrivateKey{}, 0, fmt.Errorf("%s holds no private key: %w", path, err)
+		return PrivateKey{}, 0, 0, fmt.Errorf("%s holds no private key: %w", path, err)
 	}
-	return k, info.Mode().Perm(), nil
+	return k, info.Mode().Perm(), info.Sys().(*syscall.Stat_t).Uid, nil
 }
 
 // findKey reads this node's private key and finds the node that it belongs to.
@@ -83,10 +111,16 @@ func (b *builder) findKey(opt Options) {
 	}
 	key, err := b.readKeyOrCopy(path, opt)
 	var mode *keyModeError
+	var owner *keyOwnerError
 	switch {
 	case err == nil:
+	case errors.As(err, &owner):
+		b.exposed(opt, rng, exposure{summary: owner.Error(), mend: owner.mend()})
+		if abs, err := filepath.Abs(owner.path); err == nil {
+			b.paths.seen[abs] = true // its owner has been reported
+		}
 	case errors.As(err, &mode):
-		b.errorAt(rng, fmt.Sprintf("Run: chmod 600 %s", path), "%v", err)
+		b.errorAt(rng, "Run: chmod 600 "+shellWord(path), "%v", err)
 		return
 	case errors.Is(err, fs.ErrPermission):
 		b.errorAt(rng, keyUnreadable, "private key: %v", err)
@@ -98,6 +132,7 @@ func (b *builder) findKey(opt Options) {
 		b.errorAt(rng, "Make a key with `gw genkey > FILE` (umask 077), or name the right file with --key.", "private key: %v", err)
 		return
 	}
+	b.examine(opt, rng, path)
 	b.recognise(key, path, rng)
 }
 
@@ -203,7 +238,7 @@ func (b *builder) searchKeys(dir string, found *keySearch) {
 		}
 		path := filepath.Join(dir, e.Name())
 		found.seen = append(found.seen, path)
-		key, _, err := readKey(path)
+		key, _, _, err := readKey(path)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			found.unreadable = append(found.unreadable, path)

@@ -19,7 +19,7 @@ type KeyPolicy int
 // The key policies. A running gateway needs its key; a file may be checked or
 // rendered on a machine that has none.
 const (
-	KeyRequired KeyPolicy = iota // without a key that belongs to a node: an error
+	KeyRequired KeyPolicy = iota // an error without a key that belongs to a node, or if other users can change files
 	KeyOptional                  // checked when there is one
 	KeyIgnored                   // not looked for
 )
@@ -65,6 +65,7 @@ func Load(paths []string, opt Options) (Config, Diagnostics) {
 				c.errorAt(nowhere, todo, "read configuration: %v", err)
 				continue
 			}
+			c.examine(opt, nowhere, file) // an error ends load before the text has any effect
 			sources = append(sources, source{name: file, text: src})
 		}
 	}
