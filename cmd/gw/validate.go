@@ -9,7 +9,8 @@ import (
 
 type validateCmd struct {
 	configFlags
-	JSON bool `name:"json" help:"Print the findings as JSON; its names are stable."`
+	Strict bool `help:"Check as gw up does: the key must be here, and files that other users can change are mistakes."`
+	JSON   bool `name:"json" help:"Print the findings as JSON; its names are stable."`
 }
 
 // validation is the output of `gw validate --json`.
@@ -21,11 +22,13 @@ type validation struct {
 	Diagnostics []configs.Diagnostic `json:"diagnostics"`
 }
 
-// Run checks the configuration. It needs no private key, but checks one that is
-// here.
+// Run checks the configuration. Without --strict, it needs no private key, but checks one
+// that is here.
 func (c *validateCmd) Run(env *env) error {
 	opt := c.options()
-	opt.Key = configs.KeyOptional
+	if !c.Strict {
+		opt.Key = configs.KeyOptional
+	}
 	if c.JSON {
 		return c.runJSON(env, opt)
 	}
