@@ -115,7 +115,7 @@ func (b *builder) findKey(opt Options) {
 	switch {
 	case err == nil:
 	case errors.As(err, &owner):
-		b.exposed(opt, rng, exposure{summary: owner.Error(), mend: owner.mend()})
+		b.add(opt.exposure(), rng, owner.mend(), owner.Error())
 		if abs, err := filepath.Abs(owner.path); err == nil {
 			b.paths.seen[abs] = true // its owner has been reported
 		}
@@ -132,7 +132,7 @@ func (b *builder) findKey(opt Options) {
 		b.errorAt(rng, "Make a key with `gw genkey > FILE` (umask 077), or name the right file with --key.", "private key: %v", err)
 		return
 	}
-	b.examine(opt, rng, path)
+	b.examine(opt.exposure(), rng, path)
 	b.recognise(key, path, rng)
 }
 

@@ -65,7 +65,7 @@ func Load(paths []string, opt Options) (Config, Diagnostics) {
 				c.errorAt(nowhere, todo, "read configuration: %v", err)
 				continue
 			}
-			c.examine(opt, nowhere, file) // an error ends load before the text has any effect
+			c.examine(opt.exposure(), nowhere, file) // an error ends load before the text has any effect
 			sources = append(sources, source{name: file, text: src})
 		}
 	}
@@ -158,6 +158,7 @@ func (c *collector) load(sources []source, opt Options) Config {
 	b.links()
 	b.rules()
 	b.local(opt)
+	b.examinePrograms()
 	b.whole()
 	return cfg
 }

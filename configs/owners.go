@@ -181,25 +181,39 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// exposed records that another user can change what Load reads.
-func (c *collector) exposed(opt Options, rng hcl.Range, e exposure) {
-	severity := SeverityWarning
-	if opt.Key == KeyRequired {
-		severity = SeverityError
+// exposure is the severity of a file that another user can change.
+func (o Options) exposure() Severity {
+	if o.Key == KeyRequired {
+		return SeverityError
 	}
-	c.add(severity, rng, e.mend, e.summary)
+	return SeverityWarning
 }
 
-// examine records the unsafe components of the path to a file.
-func (c *collector) examine(opt Options, rng hcl.Range, file string) {
+// examine records the unsafe components of the path to a file, which rng names.
+func (c *collector) examine(s Severity, rng hcl.Range, file string) {
 	found, err := c.paths.examine(file)
 	for _, e := range found {
-		c.exposed(opt, rng, e)
+		c.add(s, rng, e.mend, e.summary)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.exposed(opt, rng, exposure{
-			summary: fmt.Sprintf("%s: cannot find out who can change it: %v", file, err),
-			mend:    "Check the permissions of its directories.",
-		})
+		c.add(s, rng, "Check the permissions of its directories.",
+			fmt.Sprintf("%s: cannot find out who can change it: %v", file, err))
+	}
+}
+
+// examinePrograms warns of the pair's programs on this machine that another user can change. It is
+// no error: many hosts let a group of administrators write to /usr/local/bin.
+func (b *builder) examinePrograms() {
+	if !b.cfg.Self.Known {
+		return
+	}
+	pair := b.built[b.cfg.Self.Site].pair
+	if pair == nil {
+		return
+	}
+	for _, command := range [][]text{pair.onActive, pair.onStandby} {
+		if len(command) > 0 && filepath.IsAbs(command[0].s) {
+			b.examine(SeverityWarning, command[0].at, command[0].s)
+		}
 	}
 }

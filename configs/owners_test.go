@@ -237,6 +237,32 @@ func TestUnsafeFileHasNoEffect(t *testing.T) {
 	}
 }
 
+// TestProgramsOfOthers: the pair's programs run with the gateway's rights. Those of this node's
+// site count; the other site's are not on this machine.
+func TestProgramsOfOthers(t *testing.T) {
+	dir := openTempDir(t)
+	program := filepath.Join(dir, "move")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(program, 0o757); err != nil {
+		t.Fatal(err)
+	}
+	text := replaceOnce(t, ownPairFile, [2]string{"pair {", "pair {\n on_standby = [\"" + program + "\"]"})
+	for node, want := range map[string]int{"red-1": 1, "gray-1": 0} {
+		_, diags := LoadFiles([]File{{Name: "site.hcl", Text: []byte(text)}}, Options{Node: node})
+		n := 0
+		for _, d := range diags.List {
+			if strings.Contains(d.Summary, program+" (mode 0757) can be changed by every user") && d.Severity == SeverityWarning && d.File == "site.hcl" {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%s: %d warnings of the program, want %d: %v", node, n, want, lines(diags))
+		}
+	}
+}
+
 // TestReadKeyFileOfAnotherUser: the owner decides whatever the mode is.
 func TestReadKeyFileOfAnotherUser(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.key")
