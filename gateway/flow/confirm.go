@@ -9,15 +9,19 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// The gateway asks the local end of each unconfirmed flow whether it knows the connection: with a
-// keepalive (RFC 1122 section 4.2.3.6), an acknowledgement without data whose sequence number the end
-// has received already. An end that has the connection answers with an acknowledgement (RFC 9293
-// section 3.10.7.4), any other with a RST. The question changes nothing at the end, and its answer
+// The gateway asks the local end of each unconfirmed flow whether it knows the connection: with an
+// acknowledgement without data whose sequence number and acknowledgement number are both far in the
+// past. An end that has the connection takes nothing from a segment outside its window, and answers
+// with an acknowledgement (RFC 9293 section 3.10.7.4); any other end answers with a RST. The answer
 // takes the same path as every packet of the host; see Table.followUnconfirmed.
 //
-// A packet that the far end has sent tells better than the record what the local end has received,
-// and which timestamps it accepts (RFC 7323 section 5): the next question about its flow uses them. An
-// end that requires timestamps ignores a question without them, and confirms when it sends by itself.
+// The numbers must be old, and not merely the record's: the record tells how far each end has sent,
+// so an acknowledgement of that would cover bytes that the far end has yet to receive. Their sender
+// would then discard them.
+//
+// A packet that the far end has sent tells which timestamps the local end accepts (RFC 7323 section 5):
+// the next question about its flow repeats them. An end that requires timestamps ignores a question
+// without them, and confirms when it sends by itself.
 
 const (
 	// askWindow is how many questions of one giver's flows may be without an answer. It bounds what
@@ -30,24 +34,10 @@ const (
 	askTries = 4
 	// askTick is how often ConfirmFlows looks for answers while it waits for some.
 	askTick = 10 * time.Millisecond
-	// askBytes is the window that a question offers where the far end's is not known, in bytes.
-	askBytes = 1024
+	// askBehind is how far behind the record's positions the numbers of a question are, in bytes: more
+	// than the record may be wrong by (lenient), and less than half of the sequence space.
+	askBehind = 1 << 30
 )
-
-// question is what a question about a flow says: what a packet of the far end has said.
-type question struct {
-	seq, ack uint32
-	window   uint16
-	options  [12]byte // timestamps, where stamped says so
-	stamped  bool
-}
-
-// questionOf makes a question from a packet of the far end.
-func questionOf(p *wire.Packet) question {
-	q := question{seq: p.Seq - 1, ack: p.Ack, window: p.Window}
-	q.options, q.stamped = p.TimestampOption()
-	return q
-}
 
 // askQueue holds the flows of one giver that wait to be asked about.
 type askQueue struct {
@@ -181,15 +171,11 @@ func (t *Table) question(k key) []byte {
 	u := f.unconfirmed
 	u.queued = false
 	u.tries++
-	q := u.far
-	if !u.heard {
-		local, far := &f.tcp.side[f.end(f.localB)], &f.tcp.side[f.end(!f.localB)]
-		q = question{seq: far.end - 1, ack: local.end, window: askBytes}
-	}
 	var options []byte
-	if q.stamped {
-		options = q.options[:]
+	if u.stamped {
+		options = u.stamps[:]
 	}
+	local, far := &f.tcp.side[f.end(f.localB)], &f.tcp.side[f.end(!f.localB)]
 	dst, src := f.key.ends(f.localB)
-	return wire.AppendSegment(nil, src, dst, q.seq, q.ack, wire.ACK, q.window, options, 0)
+	return wire.AppendSegment(nil, src, dst, far.end-askBehind, local.end-askBehind, wire.ACK, 0, options, 0)
 }

@@ -34,11 +34,12 @@ const (
 // unconfirmed is what the table knows of a flow that its local end has not confirmed.
 type unconfirmed struct {
 	giver int // index of the site that gave the record
-	// queued says that the flow waits to be asked about; tries is how often it was. far is what the far
-	// end has sent last, when heard says so.
-	queued, heard bool
-	tries         int
-	far           question
+	// queued says that the flow waits to be asked about; tries is how often it was.
+	queued bool
+	tries  int
+	// stamps is the timestamps option of the far end's latest packet, where stamped says so.
+	stamps  [12]byte
+	stamped bool
 }
 
 // Given is what became of a record that another site gave.
@@ -139,7 +140,7 @@ func (t *Table) followUnconfirmed(s *shard, now time.Duration, p *wire.Packet, f
 	}
 	reachable := t.farMayOpen(f)
 	if !fromHost && !reachable {
-		f.unconfirmed.far, f.unconfirmed.heard = questionOf(p), true
+		f.unconfirmed.stamps, f.unconfirmed.stamped = p.TimestampOption()
 		t.enqueue(f)
 		return nil, wire.Unconfirmed
 	}
