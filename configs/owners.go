@@ -78,7 +78,7 @@ func (p *pathCheck) examine(file string) ([]exposure, error) {
 		}
 		if !p.seen[next] {
 			p.seen[next] = true
-			if e, unsafe := examineOne(file, next, info); unsafe {
+			if e, unsafe := examineOne(file, next, next == filepath.Clean(path), info); unsafe {
 				found = append(found, e)
 			}
 		}
@@ -104,8 +104,9 @@ func (p *pathCheck) examine(file string) ([]exposure, error) {
 	return found, nil
 }
 
-// examineOne reports whether another user can change path, a component of the path to file.
-func examineOne(file, path string, info fs.FileInfo) (exposure, bool) {
+// examineOne reports whether another user can change path, a component of the path to file. With
+// named, it is what file names, and not the target of a link there.
+func examineOne(file, path string, named bool, info fs.FileInfo) (exposure, bool) {
 	st := info.Sys().(*syscall.Stat_t)
 	link := info.Mode()&fs.ModeSymlink != 0
 	var who, mend []string
@@ -137,7 +138,7 @@ func examineOne(file, path string, info fs.FileInfo) (exposure, bool) {
 		e.summary = fmt.Sprintf("%s can be replaced through the symbolic link %s by %s", file, path, by)
 	case info.IsDir():
 		e.summary = fmt.Sprintf("%s can be replaced in the directory %s (mode %s) by %s", file, path, octal(info.Mode()), by)
-	case path == file:
+	case named:
 		e.summary = fmt.Sprintf("%s (mode %s) can be changed by %s", file, octal(info.Mode()), by)
 	default:
 		e.summary = fmt.Sprintf("%s, which is %s (mode %s), can be changed by %s", file, path, octal(info.Mode()), by)

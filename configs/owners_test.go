@@ -83,12 +83,12 @@ func TestOwners(t *testing.T) {
 			want: []string{"etc/site.hcl (mode 0666) can be changed by user 54321, its owner; group 54321; every user" +
 				" | Run as root: chown -h root DIR/etc/site.hcl; chmod go-w DIR/etc/site.hcl"}},
 		{name: "directory that every user can write to",
-			change: func(t *testing.T) { chmod(t, "etc", 0o777) },
-			want: []string{"etc/site.hcl can be replaced in the directory DIR/etc (mode 0777) by every user" +
+			change: func(t *testing.T) { chmod(t, "etc", 0o757) },
+			want: []string{"etc/site.hcl can be replaced in the directory DIR/etc (mode 0757) by every user" +
 				" | Run as root: chmod o-w DIR/etc"}},
 		{name: "directory above that every user can write to",
-			change: func(t *testing.T) { chmod(t, ".", 0o777) },
-			want: []string{"etc/site.hcl can be replaced in the directory DIR (mode 0777) by every user" +
+			change: func(t *testing.T) { chmod(t, ".", 0o757) },
+			want: []string{"etc/site.hcl can be replaced in the directory DIR (mode 0757) by every user" +
 				" | Run as root: chmod o-w DIR"}},
 		{name: "directory with the sticky bit", change: func(t *testing.T) { chmod(t, "etc", 0o777|os.ModeSticky) }},
 		{name: "another user's configuration in a directory with the sticky bit", root: true,
@@ -260,6 +260,37 @@ func TestProgramsOfOthers(t *testing.T) {
 		if n != want {
 			t.Errorf("%s: %d warnings of the program, want %d: %v", node, n, want, lines(diags))
 		}
+	}
+}
+
+// TestRelativePath: a file that is named from the working directory is examined, with all
+// directories above it.
+func TestRelativePath(t *testing.T) {
+	dir := openTempDir(t)
+	t.Chdir(dir)
+	if err := os.WriteFile("site.hcl", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{".": 0o757, "site.hcl": 0o646} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := pathCheck{seen: map[string]bool{}}
+	found, err := p.examine("site.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range found {
+		got = append(got, strings.ReplaceAll(e.summary, dir, "DIR"))
+	}
+	want := []string{
+		"site.hcl can be replaced in the directory DIR (mode 0757) by every user",
+		"site.hcl (mode 0646) can be changed by every user",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
