@@ -48,6 +48,9 @@ func newReloadable(t *testing.T) *reloadable {
 		t.Fatal(err)
 	}
 	r := &reloadable{t: t, dir: t.TempDir(), text: string(text)}
+	if err := os.Chmod(r.dir, 0o755); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(r.dir, "red-1.key"), []byte(keys[0].Key.Reveal()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +103,27 @@ func (r *reloadable) dial(port uint16) {
 	before := r.table.Stats().Opened
 	if _, err := r.path.Write([][]byte{syn}, 16); err != nil || r.table.Stats().Opened != before+1 {
 		r.t.Fatalf("port %d: not opened (%v)", port, err)
+	}
+}
+
+// TestReloadRefusesUnsafeFile: a reload applies nothing of a file that other users can change.
+func TestReloadRefusesUnsafeFile(t *testing.T) {
+	r := newReloadable(t)
+	r.write(r.edited(`"tcp/5432"`, `"tcp/5433"`))
+	file := filepath.Join(r.dir, "site.hcl")
+	port := func() uint16 { return r.running.Load().Rules[0].Ports[0].Lo }
+	if err := os.Chmod(file, 0o646); err != nil {
+		t.Fatal(err)
+	}
+	got := r.Reload()
+	if got.Applied || len(got.Mistakes) != 1 || !strings.Contains(got.Mistakes[0].Summary, "can be changed by every user") || port() != 5432 {
+		t.Errorf("the policy allows port %d, and the answer is %+v", port(), got)
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got = r.Reload(); !got.Applied || port() != 5433 {
+		t.Errorf("once it is safe, the policy allows port %d, and the answer is %+v", port(), got)
 	}
 }
 
