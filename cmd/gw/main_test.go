@@ -8,12 +8,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/onewaylink/gw/configs"
 )
+
+// TestMain makes what tests write safe from the group, whatever the umask of who runs them.
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022)
+	os.Exit(m.Run())
+}
 
 // gwWith runs the command line with something on its standard input.
 func gwWith(stdin string, args ...string) (stdout, stderr string, code int) {
