@@ -18,7 +18,9 @@ const never = time.Duration(math.MaxInt64)
 const (
 	// lookSoon is how often the device is asked for a handshake while one is
 	// dialled, and lookOften otherwise. wireguard-go has no other way to tell.
-	lookSoon  = 10 * time.Millisecond
+	lookSoon = 10 * time.Millisecond
+	// lookHello is how old a look may be by which a hello is attributed to an endpoint.
+	lookHello = time.Millisecond
 	lookOften = time.Second
 
 	// gatherPart is the part of the round trip that a datagram may wait for others: gather,
@@ -195,7 +197,7 @@ func (l *Link) moment(now time.Duration) time.Duration {
 // received hands a hello to the peer's state machine.
 func (l *Link) received(c control) {
 	p := c.from
-	l.look(l.now()-l.lookedAt > lookSoon) // where the peer is seen, for duplicates
+	l.look(l.now()-l.lookedAt > lookHello) // where the peer is seen, for duplicates
 	out, err := p.hello.Handle(l.now(), p.endpoint, c.payload)
 	if err != nil {
 		p.log.Debug("dropped", "hello dropped", "error", err)

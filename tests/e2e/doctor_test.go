@@ -16,7 +16,8 @@ import (
 func TestOperator(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	audit := filepath.Join(t.TempDir(), "audit.log")
-	n := newNetwork(t, setup{rules: replication})
+	// A rule names the gateway itself where `gw ping ADDRESS --port` is to reach a database.
+	n := newNetwork(t, setup{rules: strings.Replace(replication, `["red"]`, `["red", "red-1"]`, 1)})
 	n.red.edit(`log { level`, "audit { to = "+strconv.Quote(audit)+" }\n  log { level")
 	n.start()
 	n.red.waitStatus("hellos have come back", func(s status.Status) bool { return s.Links[0].Measured() })

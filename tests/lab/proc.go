@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -212,8 +213,34 @@ func (p *Proc) Term(ctx context.Context) error {
 	return p.Wait(ctx)
 }
 
-// Stop freezes the process with SIGSTOP.
-func (p *Proc) Stop() error { return p.Signal(syscall.SIGSTOP) }
+// Stop freezes the process with SIGSTOP, and returns when none of its threads runs any more.
+func (p *Proc) Stop() error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	return Until(ctx, "a process that stands still", func() (bool, error) {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.PID))
+		if err != nil || len(stats) == 0 {
+			return false, fmt.Errorf("process %d has no threads: %w", p.PID, err)
+		}
+		for _, name := range stats {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				continue // the thread has ended
+			}
+			// The state follows the name in parentheses (proc_pid_stat(5)).
+			if i := bytes.LastIndexByte(b, ')'); i < 0 || i+2 >= len(b) || b[i+2] != 'T' {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+// stopWithin bounds how long a stopped process may still run.
+const stopWithin = 5 * time.Second
 
 // Cont thaws a frozen process with SIGCONT.
 func (p *Proc) Cont() error { return p.Signal(syscall.SIGCONT) }

@@ -59,10 +59,23 @@ func (p *processes) heard(now time.Duration, t turn, boot uint64, seq uint32, fr
 	case oldProcess, newProcess:
 		if t == oldProcess {
 			p.duplicate, p.seenAt = true, now
-			p.endpoints = [2]string{min(p.now.from, from), max(p.now.from, from)}
+			p.show(p.now.from, from)
 		}
 		p.now, p.before = process{boot: boot, seq: seq, since: now, from: from}, p.now
 	}
+}
+
+// show notes from where two processes send. The owner knows where the node was last seen, not where a
+// hello came from, so two that send at the same time may seem to be at one place. What was known of
+// them before is better then.
+func (p *processes) show(a, b string) {
+	if a == b && p.before.from != "" {
+		b = p.before.from
+	}
+	if a == b && p.endpoints[0] != p.endpoints[1] {
+		return
+	}
+	p.endpoints = [2]string{min(a, b), max(a, b)}
 }
 
 // expire forgets a duplicate that hasn't shown itself lately.
