@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,9 @@ link "red" "green" {
     mode  = "relay"
   }`, l.Red.Databases[1].LAN4.String()+"/32", l.Red.Databases[1].LAN6.String()+"/128")
 	}})
+	for _, nd := range n.red {
+		nd.edit("log { level", "audit { to = "+strconv.Quote(auditLog(nd))+" }\n  log { level")
+	}
 	for _, nd := range n.nodes() {
 		nd.up()
 	}
@@ -133,6 +137,9 @@ link "red" "green" {
 		}
 	}
 	advance(t, []*bank{b})
+	for _, nd := range n.red {
+		nd.noticed(t, "green")
+	}
 
 	// What the attacker left behind keeps nobody from taking over.
 	dead, _ := active(t, n.red)
@@ -142,6 +149,48 @@ link "red" "green" {
 	writing.Wait()
 	b.equal(t)
 	g.end(t, 1, 0)
+}
+
+// auditLog is where a node's audit log is.
+func auditLog(nd *node) string { return filepath.Join(nd.dir, "audit.log") }
+
+// noticedLines bounds the lines about denied packets after a minute: the first one and one a minute
+// for each of a few dozen destinations.
+const noticedLines = 150
+
+// noticed fails the test unless status, log and audit log name the site whose packets the node has
+// denied, in few lines.
+func (n *node) noticed(t *testing.T, site string) {
+	t.Helper()
+	s, err := n.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := uint64(0)
+	for _, d := range s.Denials.Totals {
+		if d.Site == site {
+			total += d.Packets
+		}
+	}
+	if total < 1000 {
+		t.Errorf("%s shows %d denied packets of %s, want thousands", n.name, total, site)
+	}
+	audit, err := os.ReadFile(auditLog(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"log": n.proc.Log.String(), "audit log": string(audit)} {
+		lines := 0
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "denied") && strings.Contains(line, site) {
+				lines++
+			}
+		}
+		if lines == 0 || lines > noticedLines {
+			t.Errorf("the %s of %s has %d lines about denied packets of %s, want 1 to %d", what, n.name, lines, site, noticedLines)
+		}
+		t.Logf("%s: %d denied packets of %s, %d lines in the %s", n.name, total, site, lines, what)
+	}
 }
 
 // replicates starts PostgreSQL at red and gray, gray following red.
