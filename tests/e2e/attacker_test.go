@@ -79,7 +79,7 @@ link "red" "green" {
 		})
 	}
 	n.settled(n.red)
-	b := n.replicates(t)
+	b := n.replicates(t, "bank")
 	g := n.watch(t)
 	b.replicates = b.connection(t)
 
@@ -191,28 +191,6 @@ func (n *node) noticed(t *testing.T, site string) {
 		}
 		t.Logf("%s: %d denied packets of %s, %d lines in the %s", n.name, total, site, lines, what)
 	}
-}
-
-// replicates starts PostgreSQL at red and gray, gray following red.
-func (n *pairNetwork) replicates(t *testing.T) *bank {
-	t.Helper()
-	plain := &network{Lab: n.Lab}
-	red, gray := n.Red.DB(), n.Gray.DB()
-	b := &bank{
-		name: "bank", primary: plain.pgServer(t, red), replica: plain.pgServer(t, gray),
-		writer: gray, writes: red.LAN6, follows: red.LAN4, subscriber: gray.LAN4,
-	}
-	for _, pg := range []*lab.Postgres{b.primary, b.replica} {
-		sql(t, pg, "postgres", "create database "+b.name)
-	}
-	b.pgbench(t, b.primary, red, "-i", "-q", "-s", "1")
-	b.pgbench(t, b.replica, gray, "-i", "-q", "-I", "dtp")
-	sql(t, b.primary, b.name, "create publication bank for all tables")
-	sql(t, b.replica, b.name, fmt.Sprintf("create subscription bank connection '%s' publication bank", lab.DSN(b.follows, b.name)))
-	if err := b.replica.Await(t.Context(), b.name, "not exists (select from pg_subscription_rel where srsubstate <> 'r')"); err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // stolen is the configuration as the node with the key has it.

@@ -19,21 +19,7 @@ func pairPostgres(t *testing.T, mode string, kills int, pause time.Duration) {
 	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, grayDatabases: 2, redDatabases: 2, mode: mode})
 	n.start()
 	plain := &network{Lab: n.Lab}
-	redHost, grayHost := n.Red.Databases[0], n.Gray.Databases[0]
-	logical := &bank{
-		name: "logical", primary: plain.pgServer(t, redHost), replica: plain.pgServer(t, grayHost),
-		writer: grayHost, writes: redHost.LAN6, follows: redHost.LAN4, subscriber: grayHost.LAN4,
-	}
-	for _, pg := range []*lab.Postgres{logical.primary, logical.replica} {
-		sql(t, pg, "postgres", "create database "+logical.name)
-	}
-	logical.pgbench(t, logical.primary, redHost, "-i", "-q", "-s", "1")
-	logical.pgbench(t, logical.replica, grayHost, "-i", "-q", "-I", "dtp")
-	sql(t, logical.primary, logical.name, "create publication bank for all tables")
-	sql(t, logical.replica, logical.name, fmt.Sprintf("create subscription bank connection '%s' publication bank", lab.DSN(logical.follows, logical.name)))
-	if err := logical.replica.Await(t.Context(), logical.name, "not exists (select from pg_subscription_rel where srsubstate <> 'r')"); err != nil {
-		t.Fatal(err)
-	}
+	logical := n.replicates(t, "logical")
 	from, to := n.Gray.Databases[1], n.Red.Databases[1]
 	physical := &bank{
 		name: "physical", primary: plain.pgServer(t, from), writer: to,
@@ -81,4 +67,26 @@ func pairPostgres(t *testing.T, mode string, kills int, pause time.Duration) {
 		w.noResets(t)
 	}
 	g.end(t, (kills+1)/2, kills/2)
+}
+
+// replicates starts PostgreSQL at red and gray, gray following red by logical replication.
+func (n *pairNetwork) replicates(t *testing.T, name string) *bank {
+	t.Helper()
+	plain := &network{Lab: n.Lab}
+	red, gray := n.Red.DB(), n.Gray.DB()
+	b := &bank{
+		name: name, primary: plain.pgServer(t, red), replica: plain.pgServer(t, gray),
+		writer: gray, writes: red.LAN6, follows: red.LAN4, subscriber: gray.LAN4,
+	}
+	for _, pg := range []*lab.Postgres{b.primary, b.replica} {
+		sql(t, pg, "postgres", "create database "+b.name)
+	}
+	b.pgbench(t, b.primary, red, "-i", "-q", "-s", "1")
+	b.pgbench(t, b.replica, gray, "-i", "-q", "-I", "dtp")
+	sql(t, b.primary, b.name, "create publication bank for all tables")
+	sql(t, b.replica, b.name, fmt.Sprintf("create subscription bank connection '%s' publication bank", lab.DSN(b.follows, b.name)))
+	if err := b.replica.Await(t.Context(), b.name, "not exists (select from pg_subscription_rel where srsubstate <> 'r')"); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
