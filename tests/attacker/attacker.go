@@ -19,7 +19,7 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// Config says which node was broken into, and how hard it attacks.
+// Config names the node that was broken into, and its targets.
 type Config struct {
 	// Site is the network as the node's own file describes it. Its links must be dialed by the
 	// other side.
@@ -65,7 +65,7 @@ type Attacker struct {
 	received [protocols]atomic.Uint64
 }
 
-// Report says what an attack consisted of.
+// Report counts the parts of an attack.
 type Report struct {
 	// Sent and Received count packets by protocol.
 	Sent, Received map[string]uint64

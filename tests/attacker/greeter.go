@@ -22,7 +22,7 @@ type greeter struct {
 	session bool
 }
 
-// helloEvery is how often the state machine is given the time.
+// helloEvery is how often the state machine's Tick is called.
 const helloEvery = 50 * time.Millisecond
 
 func newGreeter(a *Attacker, site string, v *victim) (*greeter, error) {

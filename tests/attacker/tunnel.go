@@ -15,7 +15,7 @@ import (
 // queueLen is how many packets wait for WireGuard.
 const queueLen = 1024
 
-// TunnelConfig says who a Tunnel is and with whom it has sessions.
+// TunnelConfig holds a Tunnel's identity and its peers.
 type TunnelConfig struct {
 	PrivateKey [32]byte
 	ListenPort uint16
