@@ -47,7 +47,7 @@ unit: ## formatting, vet, and the packages' own tests with the race detector
 	$(GO) mod verify
 	$(GO) vet ./... && $(GO) -C tools vet ./...
 	$(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v /tests/)
-	$(GO) test -count=1 -run TestSimulation ./ha # 100,000 seeds; with the race detector it runs a few
+	$(GO) test -count=1 -run 'TestSimulation|TestSiege' ./ha # 100,000 seeds each; with the race detector a few
 	$(GO) -C tools test ./...
 	$(GO) test -count=1 ./gateway/trunk # simulations of speed, which it would make minutes of
 

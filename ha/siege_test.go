@@ -136,8 +136,4 @@ func siege(seed uint64, trace bool) *world {
 // TestSiege runs the simulation's hostile worlds. A failing one is replayed by
 //
 //	go test ./ha -run TestSiege -seed N
-func TestSiege(t *testing.T) { runSeeds(t, *allSeeds/siegeShare, siege) }
-
-// siegeShare is how many worlds of the simulation there are for each hostile one, which
-// takes longer.
-const siegeShare = 5
+func TestSiege(t *testing.T) { runSeeds(t, *allSeeds, siege) }
