@@ -12,8 +12,9 @@ import (
 // The gateway asks the local end of each unconfirmed flow whether it knows the connection: with an
 // acknowledgement without data whose sequence number and acknowledgement number are both far in the
 // past. An end that has the connection takes nothing from a segment outside its window, and answers
-// with an acknowledgement (RFC 9293 section 3.10.7.4); any other end answers with a RST. The answer
-// takes the same path as every packet of the host; see Table.followUnconfirmed.
+// with an acknowledgement (RFC 9293 section 3.10.7.4), which takes the same path as every packet of
+// the host. Any other end answers with a RST, whose number is as old, so that it means nothing to the
+// far end; see Table.followUnconfirmed.
 //
 // The numbers must be old, and not merely the record's: the record tells how far each end has sent,
 // so an acknowledgement of that would cover bytes that the far end has yet to receive. Their sender
@@ -32,6 +33,10 @@ const (
 	askWait = time.Second
 	// askTries is how often one flow is asked about.
 	askTries = 4
+	// handshakeFor is how old a connection that the far end opened must be. A younger one may lack
+	// its third packet, which died with a gateway: the local end, in SYN-RECEIVED, would answer with
+	// a RST (RFC 9293 section 3.10.7.4), and resends its SYN-ACK by itself.
+	handshakeFor = 5 * time.Second
 	// askTick is how often ConfirmFlows looks for answers while it waits for some.
 	askTick = 10 * time.Millisecond
 	// askBehind is how far behind the record's positions the numbers of a question are, in bytes: more
@@ -49,8 +54,11 @@ type askQueue struct {
 // the queue is full. The lock of its shard is held.
 func (t *Table) enqueue(f *flow) {
 	u := f.unconfirmed
-	if u.queued || u.tries >= askTries || f.tcp.phase < phaseSynAck || f.tcp.phase.over() {
+	if u.queued || u.tries >= askTries || f.tcp.phase <= phaseSynAck || f.tcp.phase.over() {
 		return
+	}
+	if f.localB != f.openerB && t.cfg.Now()-f.opened < handshakeFor {
+		return // expireForeign asks later
 	}
 	q := &t.foreign[u.giver].queue
 	q.mu.Lock()
@@ -176,6 +184,7 @@ func (t *Table) question(k key) []byte {
 		options = u.stamps[:]
 	}
 	local, far := &f.tcp.side[f.end(f.localB)], &f.tcp.side[f.end(!f.localB)]
+	u.asked = local.end - askBehind
 	dst, src := f.key.ends(f.localB)
-	return wire.AppendSegment(nil, src, dst, far.end-askBehind, local.end-askBehind, wire.ACK, 0, options, 0)
+	return wire.AppendSegment(nil, src, dst, far.end-askBehind, u.asked, wire.ACK, 0, options, 0)
 }

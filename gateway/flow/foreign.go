@@ -40,6 +40,7 @@ type unconfirmed struct {
 	// stamps is the timestamps option of the far end's latest packet, where stamped says so.
 	stamps  [12]byte
 	stamped bool
+	asked   uint32 // the latest question's acknowledgement number, if tries is not 0
 }
 
 // Given is what became of a record that another site gave.
@@ -139,13 +140,21 @@ func (t *Table) followUnconfirmed(s *shard, now time.Duration, p *wire.Packet, f
 		return t.admit(s, now, p, f.key, fromB, fromHost) // as if there were no record
 	}
 	reachable := t.farMayOpen(f)
+	if fromHost && reachable && f.unconfirmed.answers(p) {
+		// The end does not know the connection, or is still opening it. What the far end sends next
+		// reaches it, and gets an answer that means something to the far end.
+		f.unconfirmed.tries = askTries
+		return nil, wire.Unconfirmed
+	}
 	if !fromHost && !reachable {
 		f.unconfirmed.stamps, f.unconfirmed.stamped = p.TimestampOption()
 		t.enqueue(f)
 		return nil, wire.Unconfirmed
 	}
-	if r := f.packet(now, p, fromB); r != wire.OK || !fromHost {
-		return f, r
+	if !f.unconfirmed.answers(p) {
+		if r := f.packet(now, p, fromB); r != wire.OK || !fromHost {
+			return f, r
+		}
 	}
 	if p.Flags&wire.RST == 0 {
 		t.confirm(s, f, now)
@@ -157,6 +166,12 @@ func (t *Table) followUnconfirmed(s *shard, now time.Duration, p *wire.Packet, f
 		return nil, wire.Unconfirmed // it would tell the other site that the host lives
 	}
 	return f, wire.OK
+}
+
+// answers reports whether p is the RST of an end without the connection to the latest question about
+// it: such a RST has the question's acknowledgement number (RFC 9293 section 3.10.7.1).
+func (u *unconfirmed) answers(p *wire.Packet) bool {
+	return u.tries > 0 && p.Flags&wire.RST != 0 && p.Seq == u.asked
 }
 
 // farMayOpen reports whether policy lets the far end of a flow open a connection to the local end.
@@ -188,6 +203,8 @@ func (t *Table) expireForeign(s *shard, f *flow, now time.Duration) bool {
 	if now-f.began > unconfirmedFor {
 		t.foreign[f.unconfirmed.giver].expired.Add(1)
 		t.forget(s, f)
+	} else if f.unconfirmed.tries == 0 {
+		t.enqueue(f)
 	}
 	return true
 }

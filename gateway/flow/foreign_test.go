@@ -20,7 +20,7 @@ func madeUp(src, dst netip.AddrPort) (k, v []byte) {
 		flags |= recOpenerB
 	}
 	v = []byte{recordVersion, flags, byte(phaseOpen)}
-	v = binary.BigEndian.AppendUint64(v, uint64(time.Now().UnixMilli()))
+	v = binary.BigEndian.AppendUint64(v, uint64(time.Now().Add(-time.Hour).UnixMilli()))
 	for range 2 {
 		v = append(v, 7)
 		v = binary.BigEndian.AppendUint32(v, 1000)
@@ -314,6 +314,8 @@ func TestForeignRecordIsConfirmed(t *testing.T) {
 				return c.call(wiretest.ACK|wiretest.PSH, 'x')
 			}
 			g.want("the far end first", g.in(first(whole)), want)
+			g.now += handshakeFor // before that, an end that was called may lack the third packet
+			g.table.sweep(g.now)
 			asked := g.questions()
 			next, received := again.a, again.b
 			if !here {
@@ -353,6 +355,34 @@ func TestQuestionsAreOld(t *testing.T) {
 			t.Errorf("the question's %s is %d bytes behind the record, which may be wrong by %d", c.what, behind, resumeWindow)
 		}
 	}
+}
+
+// TestQuestionWaitsForTheHandshake: a connection that the far end has just opened may lack its third
+// packet at the local end, which would answer a question with a RST. A RST to a question about a
+// connection that policy lets the far end open goes nowhere, and the flow stays: what the far end
+// sends next gets its own answer.
+func TestQuestionWaitsForTheHandshake(t *testing.T) {
+	g := newGW(t, databases)
+	opener, called := at("10.77.2.10:40000"), at("10.77.1.10:5432")
+	k, v := madeUp(opener, called)
+	binary.BigEndian.PutUint64(v[3:], uint64(time.Now().UnixMilli()))
+	if got := g.table.TakeForeign(gray, k, v); got != GivenTaken {
+		t.Fatal(got)
+	}
+	if asked := g.questions(); len(asked) != 0 {
+		t.Fatalf("%d questions about a connection that was opened now", len(asked))
+	}
+	g.now += handshakeFor
+	g.table.sweep(g.now)
+	asked := g.questions()
+	if len(asked) != 1 {
+		t.Fatalf("%d questions", len(asked))
+	}
+	g.want("the RST", g.out(reply(t, asked[0].b, false, 0, 0)), wire.Unconfirmed)
+	if st := g.gave(); st.Refuted != 0 || st.Unconfirmed != 1 {
+		t.Errorf("%+v", st)
+	}
+	g.want("the far end", g.in(wiretest.TCP{Src: opener, Dst: called, Seq: 1000, Ack: 1000, Flags: wire.ACK, Window: 100}.Packet()), wire.OK)
 }
 
 // TestQuestionFollowsTheFarEnd: a local end that requires timestamps ignores a question without them.
