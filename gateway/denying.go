@@ -128,7 +128,7 @@ func (g *Gateway) denialStatus() status.Denials {
 }
 
 // noteDeniedQuestion counts a question of another site about a packet that policy denies, as an
-// attempt of that site: whoever asks may scan the policy without a packet.
+// attempt of that site: a node can scan the policy by questions, without a packet.
 func (g *Gateway) noteDeniedQuestion(site int, proto uint8, source, destination netip.AddrPort) {
 	g.denials.Note(g.now(), &denials.Attempt{Site: site, Reason: reasonQuestion, Proto: proto, Source: source, Destination: destination})
 }

@@ -26,7 +26,7 @@ type file struct {
 	at    time.Time // when its size was read last
 }
 
-// openFile opens the path to append to, or standard output, which has no limit: whoever reads it has.
+// openFile opens the path to append to, or standard output, which has no limit: its reader has one.
 func openFile(path string, limit int64) (*file, error) {
 	if path == Stdout {
 		return &file{path: path, f: os.Stdout}, nil

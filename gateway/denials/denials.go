@@ -238,7 +238,7 @@ func (l *Ledger) Due(now time.Duration, all bool) []Report {
 	return out
 }
 
-// report makes a report of what is new, and begins anew.
+// report makes a report of what is new since the previous one.
 func (e *entry) report(site int, k key) Report {
 	r := Report{
 		Site: site, Reason: k.reason, Proto: k.proto, Destination: k.to,

@@ -10,7 +10,7 @@ import (
 const maxConns = 128
 
 // crowd is a listener with at most so many open connections. When there is no room, it closes the
-// oldest connection of the address that has the most: whoever opens many connections to keep others out
+// oldest connection of the address that has the most: a client that opens many connections to keep others out
 // loses its own.
 type crowd struct {
 	net.Listener

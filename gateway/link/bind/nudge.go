@@ -89,8 +89,8 @@ func (o *ownIndices) peer(index uint32) (peer int, ok bool) {
 // Limits of nudging. A responder without keys can't tell a dialler from a stranger that
 // makes up sources and sessions: they share the limit on all nudges together. It leaves a
 // dialler that sends ten times a second about one nudge a second amid 5,000 forged
-// datagrams a second. A nudge is shorter than what it answers, so nobody gains by that. The
-// map of sessions is bounded; when it is full it starts anew.
+// datagrams a second. A nudge is shorter than what it answers, so it amplifies nothing. The
+// map of sessions is bounded; a full one is cleared.
 const (
 	nudgesPerSecond   = 1000
 	nudgeSessionEvery = time.Second
