@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -88,6 +89,9 @@ func (e *File) replace(epoch uint64) error {
 		return e.failed(err)
 	}
 	if _, err = f.Write(b); err == nil {
+		err = own(f, filepath.Dir(e.path))
+	}
+	if err == nil {
 		err = os.Rename(tmp, e.path)
 	}
 	if err != nil {
@@ -98,6 +102,19 @@ func (e *File) replace(epoch uint64) error {
 	}
 	e.f, e.stored, e.next = f, epoch, 1
 	return nil
+}
+
+// own gives f to the owner of dir: root resets the epoch of a service that runs as another user.
+func own(f *os.File, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return nil
+	}
+	return f.Chown(int(st.Uid), int(st.Gid))
 }
 
 func (e *File) failed(err error) error {
