@@ -140,18 +140,18 @@ func (t *Table) followUnconfirmed(s *shard, now time.Duration, p *wire.Packet, f
 		return t.admit(s, now, p, f.key, fromB, fromHost) // as if there were no record
 	}
 	reachable := t.farMayOpen(f)
-	if fromHost && reachable && f.unconfirmed.answers(p) {
+	answer := fromHost && f.unconfirmed.answers(p)
+	switch {
+	case answer && reachable:
 		// The end does not know the connection, or is still opening it. What the far end sends next
 		// reaches it, and gets an answer that means something to the far end.
 		f.unconfirmed.tries = askTries
 		return nil, wire.Unconfirmed
-	}
-	if !fromHost && !reachable {
+	case !fromHost && !reachable:
 		f.unconfirmed.stamps, f.unconfirmed.stamped = p.TimestampOption()
 		t.enqueue(f)
 		return nil, wire.Unconfirmed
-	}
-	if !f.unconfirmed.answers(p) {
+	case !answer: // whose number no window holds
 		if r := f.packet(now, p, fromB); r != wire.OK || !fromHost {
 			return f, r
 		}

@@ -378,6 +378,11 @@ func TestQuestionWaitsForTheHandshake(t *testing.T) {
 	if len(asked) != 1 {
 		t.Fatalf("%d questions", len(asked))
 	}
+	var question wire.Packet
+	if r := wire.Parse(&question, asked[0].b); r != wire.OK {
+		t.Fatal(r)
+	}
+	g.in(wiretest.TCP{Src: opener, Dst: called, Seq: question.Ack, Flags: wire.RST}.Packet()) // no answer: it comes from the far end
 	g.want("the RST", g.out(reply(t, asked[0].b, false, 0, 0)), wire.Unconfirmed)
 	if st := g.gave(); st.Refuted != 0 || st.Unconfirmed != 1 {
 		t.Errorf("%+v", st)
