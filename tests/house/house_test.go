@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -15,11 +16,13 @@ type pkg struct {
 	ImportPath string
 	Doc        string
 	Imports    []string
+	// TestImports and XTestImports are what its tests import.
+	TestImports, XTestImports []string
 }
 
 func list(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Imports", module+"/...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Imports,TestImports,XTestImports", module+"/...")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
@@ -115,6 +118,59 @@ func TestImportsRunDownward(t *testing.T) {
 			}
 			if !allowed {
 				t.Errorf("%s imports %s: not in the table of docs/design.md", name, what)
+			}
+		}
+	}
+}
+
+// TestTableIsTrue: no row allows what no package uses, and only the command line stands above the wiring.
+func TestTableIsTrue(t *testing.T) {
+	imports := map[string][]string{}
+	for _, p := range list(t) {
+		imports[strings.TrimPrefix(p.ImportPath, module+"/")] = p.Imports
+	}
+	for name, allowed := range below {
+		if imports[name] == nil {
+			t.Errorf("there is no package %s", name)
+		}
+		for _, a := range allowed {
+			if !slices.Contains(imports[name], module+"/"+a) {
+				t.Errorf("%s does not import %s: remove it from the table", name, a)
+			}
+			if a == "cmd/gw" || a == "gateway" && name != "cmd/gw" {
+				t.Errorf("%s may not import %s, which is above it", name, a)
+			}
+		}
+	}
+}
+
+// TestNothingReachesUp: a package's tests import nothing that stands above the package, by the table.
+// A package of fakes (wiretest, linktest) stands beside the one that it serves.
+func TestNothingReachesUp(t *testing.T) {
+	above := map[string]map[string]bool{} // above[a][b]: b imports a, perhaps by way of others
+	var climb func(low, high string)
+	climb = func(low, high string) {
+		if above[low] == nil {
+			above[low] = map[string]bool{}
+		}
+		above[low][high] = true
+		for _, next := range below[low] {
+			climb(next, high)
+		}
+	}
+	for name, lower := range below {
+		for _, low := range lower {
+			climb(low, name)
+		}
+	}
+	for _, p := range list(t) {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		for _, i := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			if what := strings.TrimPrefix(i, module+"/"); above[name][what] {
+				t.Errorf("%s or its tests import %s, which stands above it", name, what)
+			}
+			if i == module+"/gateway" && !isTest(p.ImportPath) && name != "cmd/gw" && name != "gateway" {
+				t.Errorf("%s or its tests import gateway, which only cmd/gw may", name)
 			}
 		}
 	}
