@@ -42,13 +42,13 @@ func score(h Health, reach uint8) uint8 {
 	return reach
 }
 
-func (m *Machine) ownScore() uint8 { return score(m.health, m.reach) }
+func (m *Machine) ownScore() uint8 { return score(m.self.health, m.self.reach) }
 
 func (p *peer) score() uint8 { return score(p.health(), p.reach) }
 
 // look counts the sites whose active node hears this one and is heard.
 func (m *Machine) look() {
-	m.reach = 0
+	m.self.reach = 0
 	for i := range m.sites {
 		if i == m.home {
 			continue
@@ -56,7 +56,7 @@ func (m *Machine) look() {
 		for _, j := range m.sites[i].peers {
 			p := &m.peers[j]
 			if m.fresh(p) && p.role.leads() && p.flags&flagHearsYou != 0 {
-				m.reach++
+				m.self.reach++
 				break
 			}
 		}
@@ -65,19 +65,19 @@ func (m *Machine) look() {
 
 // beat sends the heartbeats that are due.
 func (m *Machine) beat() {
-	if m.now < m.beatAt {
+	if m.now < m.beats.at {
 		return
 	}
-	all := m.role != Standby || m.beats%slowBeats == 0
-	m.beats++
-	m.beatAt = m.now + m.cfg.Heartbeat
+	all := m.self.role != Standby || m.beats.count%slowBeats == 0
+	m.beats.count++
+	m.beats.at = m.now + m.cfg.Heartbeat
 	for i := range m.peers {
 		if all || i == m.sib {
 			m.beatTo(i)
 		}
 	}
-	if m.role == Standby && !m.doubt.on && m.now >= m.probeAt {
-		m.probeAt = m.now + probeEvery
+	if m.self.role == Standby && !m.doubt.on && m.now >= m.beats.probeAt {
+		m.beats.probeAt = m.now + probeEvery
 		m.askWitnesses()
 	}
 }
@@ -86,7 +86,7 @@ func (m *Machine) beatTo(i int) {
 	p := &m.peers[i]
 	own := m.sites[m.home].claim
 	msg := message{
-		kind: msgBeat, role: m.role, reach: m.reach, seen: m.seen, own: own, ownTag: m.sites[m.home].tag, proof: m.prove(p),
+		kind: msgBeat, role: m.self.role, reach: m.self.reach, seen: m.seen.epoch, own: own, ownTag: m.sites[m.home].tag, proof: m.prove(p),
 	}
 	if p.site != m.home {
 		msg.yours, msg.yoursTag = m.sites[p.site].known()
@@ -99,9 +99,9 @@ func (m *Machine) beatTo(i int) {
 			msg.flags |= f
 		}
 	}
-	set(m.health.LAN, flagLAN)
-	set(m.health.Plane, flagPlane)
-	set(m.health.Records, flagRecords)
+	set(m.self.health.LAN, flagLAN)
+	set(m.self.health.Plane, flagPlane)
+	set(m.self.health.Records, flagRecords)
 	set(p.ever && m.now-p.heard < m.window(p.role, p.site), flagHearsYou)
 	set(m.leading() && p.acked < own.Epoch, flagWantAck)
 	m.send(p, &msg)
@@ -129,9 +129,9 @@ func (m *Machine) siblingOf(p *peer) *peer {
 func (m *Machine) send(p *peer, msg *message) {
 	p.sent++
 	msg.boot, msg.seq = m.cfg.Boot, p.sent
-	at := len(m.buf)
-	m.buf = appendMessage(m.buf, msg)
-	m.emit(Output{Kind: Send, To: p.id, Payload: m.buf[at:len(m.buf):len(m.buf)]})
+	at := len(m.call.buf)
+	m.call.buf = appendMessage(m.call.buf, msg)
+	m.emit(Output{Kind: Send, To: p.id, Payload: m.call.buf[at:len(m.call.buf):len(m.call.buf)]})
 }
 
 // take handles one message of p.
@@ -182,7 +182,7 @@ func (m *Machine) takeBeat(p *peer, msg *message) {
 	home := p.site == m.home
 	if home {
 		m.life.direct(m.now, msg.boot, msg.proof.uptime)
-		m.flaps = 0
+		m.moves.flaps = 0
 		if m.plausible(msg.seen) {
 			m.raise(msg.seen)
 		}

@@ -45,7 +45,7 @@ func (m *Machine) wall() uint64 { return uint64(max(0, m.cfg.Wall())) }
 // clock is the wall clock as an epoch, for judging the epochs of others. A step
 // backwards while this node runs doesn't count: what was plausible stays so.
 func (m *Machine) clock() uint64 {
-	return max(m.wall(), m.startWall+uint64((m.now-m.started)/time.Millisecond))
+	return max(m.wall(), m.start.wall+uint64((m.now-m.start.at)/time.Millisecond))
 }
 
 // plausible judges an epoch by this node's clock alone, never by epochs that others
@@ -56,8 +56,8 @@ func (m *Machine) plausible(epoch uint64) bool {
 
 // raise takes note of an epoch of the own site that one of its nodes has claimed.
 func (m *Machine) raise(epoch uint64) {
-	if epoch > m.seen {
-		m.seen, m.seenAt = epoch, m.now
+	if epoch > m.seen.epoch {
+		m.seen.epoch, m.seen.at = epoch, m.now
 	}
 }
 
@@ -81,7 +81,7 @@ func (m *Machine) hearDirect(p *peer, c Claim, tag Tag) {
 	s.claim, s.direct, s.tag, s.ledAt = c, true, tag, m.now
 	if p.site == m.home {
 		m.raise(c.Epoch)
-		m.changed = m.now
+		m.moves.at = m.now
 		m.depose(ReasonHigherClaim)
 	}
 	m.emit(Output{Kind: Assign, Site: s.name, Node: c.Node, Epoch: c.Epoch})
@@ -115,7 +115,7 @@ func (m *Machine) lapsed(site int) bool {
 // sibling, or when the tag proves that a node of this site made it.
 func (m *Machine) hearsay(p *peer, c Claim, tag Tag) {
 	own := &m.sites[m.home]
-	if c.Epoch == 0 || !c.Above(own.claim) && c.Epoch <= m.seen {
+	if c.Epoch == 0 || !c.Above(own.claim) && c.Epoch <= m.seen.epoch {
 		return
 	}
 	if p.site != m.home && !m.authentic(c, tag) {
@@ -134,9 +134,9 @@ func (m *Machine) hearsay(p *peer, c Claim, tag Tag) {
 		return // the sibling itself says that it is not active
 	}
 	own.claim, own.direct, own.tag = c, false, tag
-	m.changed = m.now
+	m.moves.at = m.now
 	if m.leading() {
-		m.flaps++
+		m.moves.flaps++
 		m.depose(ReasonHearsay)
 	}
 }

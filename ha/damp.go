@@ -42,9 +42,9 @@ func (d *damping) wait(now time.Duration) time.Duration {
 func (m *Machine) mayMove(better, worse uint8, sure bool) bool {
 	wait := healthEvery
 	if !sure && better-worse < 2 {
-		wait = m.damp.wait(m.now)
+		wait = m.moves.damp.wait(m.now)
 	}
-	return m.now-m.changed >= wait
+	return m.now-m.moves.at >= wait
 }
 
 // flapping reports whether the sibling must be taken for alive although witnesses
@@ -52,8 +52,8 @@ func (m *Machine) mayMove(better, worse uint8, sure bool) bool {
 // claim that a witness carried. Each time makes the wait twice as long. Hearing the
 // sibling itself ends it.
 func (m *Machine) flapping() bool {
-	if m.flaps < 2 {
+	if m.moves.flaps < 2 {
 		return false
 	}
-	return m.now-m.changed < flapWait<<min(m.flaps-2, maxFlaps)
+	return m.now-m.moves.at < flapWait<<min(m.moves.flaps-2, maxFlaps)
 }

@@ -81,7 +81,7 @@ func (m *Machine) Gone(now time.Duration, node NodeID) []Output {
 		m.doubt.gone = true
 	}
 	m.step()
-	return m.out
+	return m.call.out
 }
 
 // ask asks every witness, and the sibling's host.
@@ -109,7 +109,7 @@ func (m *Machine) takeAsk(p *peer, msg *message) {
 	a := message{kind: msgAnswer, echoBoot: msg.echoBoot, echo: msg.echo, age: unknownAge, flags: flagSilent}
 	if p.site == m.home {
 		a.yours, a.yoursTag = m.sites[m.home].claim, m.sites[m.home].tag
-		a.role, a.flags, a.age = m.role, 0, 0
+		a.role, a.flags, a.age = m.self.role, 0, 0
 	} else {
 		a.yours, a.yoursTag = m.sites[p.site].known()
 		if q := m.siblingOf(p); q != nil && q.ever {
@@ -128,7 +128,7 @@ func (m *Machine) takeAnswer(p *peer, msg *message) {
 	if msg.echoBoot != m.cfg.Boot || asked > m.now || m.now-asked > echoLife || m.sib < 0 {
 		return
 	}
-	if m.role == Suspended && asked >= m.frozen {
+	if m.self.role == Suspended && asked >= m.spells.frozen {
 		m.confirm(p, msg)
 		return
 	}

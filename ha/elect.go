@@ -12,36 +12,36 @@ func (m *Machine) follow() {
 	}
 	m.inquire()
 	if m.besideOlder() {
-		m.vacant, m.better = 0, 0
+		m.spells.vacant, m.spells.better = 0, 0
 		return
 	}
 	v := m.view()
 	if v != viewIdle {
-		m.vacant = 0
+		m.spells.vacant = 0
 	}
 	if v != viewLeads {
-		m.better = 0
+		m.spells.better = 0
 	}
 	switch v {
 	case viewLeads:
-		if m.role == Waiting {
+		if m.self.role == Waiting {
 			m.become(Standby, ReasonActiveHeard)
 		}
 		m.outdo()
 	case viewIdle:
-		if m.vacant == 0 {
-			m.vacant = max(m.now, 1)
+		if m.spells.vacant == 0 {
+			m.spells.vacant = max(m.now, 1)
 		}
-		if m.now-m.vacant >= m.patience() {
+		if m.now-m.spells.vacant >= m.patience() {
 			m.claim(ReasonVacant)
 		}
 	case viewDead:
-		if m.role == Standby || m.heardFirst != 0 && m.now-m.heardFirst >= 2*m.cfg.DeadAfter {
+		if m.self.role == Standby || m.heardFirst != 0 && m.now-m.heardFirst >= 2*m.cfg.DeadAfter {
 			m.claim(ReasonDead)
 		}
 	case viewUnknown:
 		// A standby that nobody answers is cut off itself and stays what it is.
-		if m.role == Waiting && m.now-max(m.started, m.olderAt) >= loneStart {
+		if m.self.role == Waiting && m.now-max(m.start.at, m.olderAt) >= loneStart {
 			m.claim(ReasonNobody)
 		}
 	}
@@ -54,15 +54,15 @@ func (m *Machine) patience() time.Duration {
 	d, s := m.cfg.DeadAfter, m.sibling()
 	var wait time.Duration
 	switch {
-	case m.role == Standby && s.role == Waiting && m.fresh(s):
+	case m.self.role == Standby && s.role == Waiting && m.fresh(s):
 		// Not at once: a new tunnel first brings what the sibling said while it waited
 		// for the tunnel, in a burst, and it may have become active since.
 		wait = m.cfg.Heartbeat
-	case m.role == Standby && s.role == Waiting:
+	case m.self.role == Standby && s.role == Waiting:
 		wait = d // by hearsay
-	case m.role == Standby && m.first:
+	case m.self.role == Standby && m.first:
 		wait = d
-	case m.role == Standby:
+	case m.self.role == Standby:
 		wait = 2 * d
 	case s.role == Standby:
 		wait = 4 * d
@@ -87,42 +87,42 @@ const lossPatience = 2
 func (m *Machine) outdo() {
 	score, known := m.siblingScore()
 	sure := score == 0 && !(m.fresh(m.sibling()) && m.sibling().health().works())
-	if m.role != Standby || !known || score >= m.ownScore() || !m.mayMove(m.ownScore(), score, sure) {
-		m.better = 0
+	if m.self.role != Standby || !known || score >= m.ownScore() || !m.mayMove(m.ownScore(), score, sure) {
+		m.spells.better = 0
 		return
 	}
-	if m.better == 0 {
-		m.better = max(m.now, 1)
+	if m.spells.better == 0 {
+		m.spells.better = max(m.now, 1)
 	}
 	wait := 2 * m.cfg.DeadAfter // the sibling may hand over by itself before
 	if m.fresh(m.sibling()) && m.sibling().health().works() {
 		wait += lossPatience * m.cfg.DeadAfter
 	}
-	if m.now-m.better >= wait {
+	if m.now-m.spells.better >= wait {
 		m.claim(ReasonSiblingWorse)
 	}
 }
 
 // lead is what an active node of a pair does.
 func (m *Machine) lead() {
-	if m.role == Suspended {
+	if m.self.role == Suspended {
 		m.awaken()
 		return
 	}
 	s := m.sibling()
-	if m.fresh(s) && s.role == Standby && s.score() > m.ownScore() && m.mayMove(s.score(), m.ownScore(), !m.health.works()) {
-		if m.better == 0 {
-			m.better = max(m.now, 1)
+	if m.fresh(s) && s.role == Standby && s.score() > m.ownScore() && m.mayMove(s.score(), m.ownScore(), !m.self.health.works()) {
+		if m.spells.better == 0 {
+			m.spells.better = max(m.now, 1)
 		}
 		wait := m.cfg.DeadAfter
-		if m.health.works() {
+		if m.self.health.works() {
 			wait += lossPatience * m.cfg.DeadAfter
 		}
-		if m.now-m.better >= wait && !m.hand.on {
+		if m.now-m.spells.better >= wait && !m.hand.on {
 			m.begins(ReasonHealth, false)
 		}
 	} else {
-		m.better = 0
+		m.spells.better = 0
 	}
 	m.handing()
 }
@@ -130,32 +130,32 @@ func (m *Machine) lead() {
 // claim makes this node the active one.
 func (m *Machine) claim(why Reason) {
 	own := &m.sites[m.home]
-	m.raise(max(m.seen+1, m.wall()))
-	own.claim, own.direct = Claim{Epoch: m.seen, Node: m.cfg.Self}, true
+	m.raise(max(m.seen.epoch+1, m.wall()))
+	own.claim, own.direct = Claim{Epoch: m.seen.epoch, Node: m.cfg.Self}, true
 	own.tag = m.claimTag(own.claim)
 	if why == ReasonHealth || why == ReasonSiblingWorse {
-		m.damp.add(m.now)
+		m.moves.damp.add(m.now)
 	}
-	m.emit(Output{Kind: Persist, Epoch: m.seen})
+	m.emit(Output{Kind: Persist, Epoch: m.seen.epoch})
 	m.record(why)
-	m.doubt, m.vacant, m.better, m.hand, m.ready = doubt{}, 0, 0, handover{}, prepared{}
-	m.changed = m.now
-	if m.role != Active {
+	m.doubt, m.spells.vacant, m.spells.better, m.hand, m.ready = doubt{}, 0, 0, handover{}, prepared{}
+	m.moves.at = m.now
+	if m.self.role != Active {
 		m.become(Active, why)
 	}
 	for i := range m.peers {
 		m.peers[i].backoff, m.peers[i].retryAt = m.quick()/2, m.now+m.quick()/2
 		m.beatTo(i)
 	}
-	m.beatAt = m.now + m.cfg.Heartbeat
-	m.beats++
-	m.emit(Output{Kind: Activate, Site: own.name, Node: m.cfg.Self, Epoch: m.seen})
-	m.emit(Output{Kind: Assign, Site: own.name, Node: m.cfg.Self, Epoch: m.seen})
+	m.beats.at = m.now + m.cfg.Heartbeat
+	m.beats.count++
+	m.emit(Output{Kind: Activate, Site: own.name, Node: m.cfg.Self, Epoch: m.seen.epoch})
+	m.emit(Output{Kind: Assign, Site: own.name, Node: m.cfg.Self, Epoch: m.seen.epoch})
 }
 
 // record begins the account of a failover.
 func (m *Machine) record(why Reason) {
-	f := Failover{Reason: why, Epoch: m.seen, At: m.now}
+	f := Failover{Reason: why, Epoch: m.seen.epoch, At: m.now}
 	from := m.now
 	if m.sib >= 0 && m.sibling().ever && m.doubt.on {
 		from = m.sibling().heard
@@ -165,7 +165,7 @@ func (m *Machine) record(why Reason) {
 		from = m.ready.at - m.quick()
 	}
 	f.Detected, f.Claimed = m.now-from, m.now-from
-	m.last, m.pending = f, true
+	m.failover.last, m.failover.pending = f, true
 }
 
 func (m *Machine) takeAck(p *peer, epoch uint64) {
@@ -173,10 +173,10 @@ func (m *Machine) takeAck(p *peer, epoch uint64) {
 		return
 	}
 	p.acked = epoch
-	if m.pending && p.site != m.home && epoch == m.last.Epoch {
-		m.pending = false
-		m.last.Acknowledged = m.last.Claimed + m.now - m.last.At
-		last := m.last
+	if m.failover.pending && p.site != m.home && epoch == m.failover.last.Epoch {
+		m.failover.pending = false
+		m.failover.last.Acknowledged = m.failover.last.Claimed + m.now - m.failover.last.At
+		last := m.failover.last
 		m.event(Event{Kind: EventFailover, Node: p.id, Epoch: epoch, Reason: last.Reason, Failover: &last})
 	}
 }
@@ -208,7 +208,7 @@ const never = time.Duration(1<<63 - 1)
 // whose node doesn't lead: it forgot, or the site's state was lost. The wait lets
 // a claim that is on its way depose it instead.
 func (m *Machine) reclaim() {
-	if m.role == Active && m.seen > m.sites[m.home].claim.Epoch && m.now-max(m.seenAt, m.changed) >= m.cfg.DeadAfter {
+	if m.self.role == Active && m.seen.epoch > m.sites[m.home].claim.Epoch && m.now-max(m.seen.at, m.moves.at) >= m.cfg.DeadAfter {
 		m.claim(ReasonBehind)
 	}
 }
@@ -219,16 +219,16 @@ func (m *Machine) depose(why Reason) {
 		return
 	}
 	if why == ReasonHigherClaim && m.hand.reason != ReasonDrain {
-		m.damp.add(m.now)
+		m.moves.damp.add(m.now)
 	}
-	m.hand, m.better, m.pending = handover{}, 0, false
+	m.hand, m.spells.better, m.failover.pending = handover{}, 0, false
 	m.become(Standby, why)
 	own := &m.sites[m.home]
 	m.emit(Output{Kind: Deactivate, Site: own.name, Node: own.claim.Node, Epoch: own.claim.Epoch})
-	m.beatAt = m.now
+	m.beats.at = m.now
 }
 
 func (m *Machine) become(r Role, why Reason) {
-	m.role, m.why, m.since = r, why, m.now
+	m.self.role, m.self.why, m.self.since = r, why, m.now
 	m.event(Event{Kind: EventRole, Role: r, Reason: why, Site: m.sites[m.home].name, Node: m.cfg.Self, Epoch: m.sites[m.home].claim.Epoch})
 }

@@ -15,22 +15,22 @@ func (m *Machine) stalled(gap time.Duration) {
 	}
 	m.doubt = doubt{}
 	m.forget()
-	if m.better != 0 {
-		m.better = max(m.now, 1)
+	if m.spells.better != 0 {
+		m.spells.better = max(m.now, 1)
 	}
-	if gap > frozenGap && m.role == Active && m.sib >= 0 {
-		m.frozen = m.now
+	if gap > frozenGap && m.self.role == Active && m.sib >= 0 {
+		m.spells.frozen = m.now
 		m.hand = handover{}
 		m.become(Suspended, ReasonFrozen)
 		m.emit(Output{Kind: Suspend, Site: m.sites[m.home].name})
-		m.beatAt = m.now
+		m.beats.at = m.now
 	}
 }
 
 // awaken asks everybody whether this node is still the active one, for a
 // while; when nobody answers it goes on, since nobody can be harmed.
 func (m *Machine) awaken() {
-	if m.now-m.frozen >= confirmWait {
+	if m.now-m.spells.frozen >= confirmWait {
 		m.resume(ReasonUnconfirmed)
 		return
 	}
@@ -50,7 +50,7 @@ func (m *Machine) confirm(p *peer, msg *message) {
 		m.hearsay(p, msg.yours, msg.yoursTag)
 	}
 	// One who knows a lower claim, or none, can't tell.
-	if m.role == Suspended && msg.yours == own.claim {
+	if m.self.role == Suspended && msg.yours == own.claim {
 		m.resume(ReasonConfirmed)
 	}
 }
@@ -59,5 +59,5 @@ func (m *Machine) resume(why Reason) {
 	m.doubt = doubt{}
 	m.become(Active, why)
 	m.emit(Output{Kind: Resume, Site: m.sites[m.home].name})
-	m.beatAt = m.now
+	m.beats.at = m.now
 }

@@ -40,18 +40,18 @@ type prepared struct {
 func (m *Machine) Drain(now time.Duration, forced bool) ([]Output, error) {
 	m.begin(now)
 	if err := m.mayDrain(forced); err != nil {
-		return m.out, err
+		return m.call.out, err
 	}
 	m.begins(ReasonDrain, forced)
 	m.step()
-	return m.out, nil
+	return m.call.out, nil
 }
 
 func (m *Machine) mayDrain(forced bool) error {
 	switch {
 	case m.sib < 0:
 		return ErrNoSibling
-	case m.role != Active:
+	case m.self.role != Active:
 		return ErrNotActive
 	case m.hand.on:
 		return ErrInProgress
@@ -63,7 +63,7 @@ func (m *Machine) mayDrain(forced bool) error {
 		return nil
 	case m.sibling().score() < m.ownScore():
 		return ErrUnfit
-	case !m.health.Records || !m.sibling().health().Records:
+	case !m.self.health.Records || !m.sibling().health().Records:
 		return ErrRecords
 	}
 	return nil
@@ -75,20 +75,20 @@ func (m *Machine) Takeover(now time.Duration, forced bool) ([]Output, error) {
 	m.begin(now)
 	switch {
 	case m.sib < 0:
-		return m.out, ErrNoSibling
+		return m.call.out, ErrNoSibling
 	case m.leading():
-		return m.out, ErrActive
+		return m.call.out, ErrActive
 	case forced:
 	case m.mute():
-		return m.out, ErrUnheard
+		return m.call.out, ErrUnheard
 	case m.ownScore() < m.sibling().score():
-		return m.out, ErrUnfit
-	case !m.health.Records:
-		return m.out, ErrRecords
+		return m.call.out, ErrUnfit
+	case !m.self.health.Records:
+		return m.call.out, ErrRecords
 	}
 	m.claim(ReasonTakeover)
 	m.step()
-	return m.out, nil
+	return m.call.out, nil
 }
 
 func (m *Machine) begins(why Reason, forced bool) {
@@ -117,7 +117,7 @@ func (m *Machine) handing() {
 // ends gives a handover up. One for health's sake is tried again after a while.
 func (m *Machine) ends() {
 	if m.hand.reason == ReasonHealth {
-		m.changed = m.now
+		m.moves.at = m.now
 	}
 	m.hand = handover{}
 }
@@ -137,12 +137,12 @@ func (m *Machine) takeYield(p *peer, msg *message) {
 		return
 	case msg.epoch < m.sites[m.home].claim.Epoch:
 		no = ReasonStale
-	case m.role != Standby:
+	case m.self.role != Standby:
 		no = ReasonNotStandby
 	case forced:
 	case why == ReasonHealth && m.ownScore() == 0 || m.ownScore() < p.score():
 		no = ReasonUnfit
-	case why != ReasonHealth && !m.health.Records:
+	case why != ReasonHealth && !m.self.health.Records:
 		no = ReasonRecords
 	}
 	if no != "" {

@@ -81,7 +81,7 @@ func (m *Machine) provedAt(p *peer, o *proof) (at time.Duration, ok bool) {
 		at, ok = min(m.now, made+m.cfg.DeadAfter+way), true
 	}
 	if o.echoBoot == m.cfg.Boot && (!known || m.now-m.sibling().heard > lifeDrift) {
-		echoed := m.started + uptimeOf(o.echo) + m.window(Standby, elsewhere) - m.window(o.role, elsewhere) + 2*way
+		echoed := m.start.at + uptimeOf(o.echo) + m.window(Standby, elsewhere) - m.window(o.role, elsewhere) + 2*way
 		at, ok = max(at, min(m.now, echoed)), true
 	}
 	return at, ok

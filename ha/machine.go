@@ -133,46 +133,91 @@ type siteState struct {
 // midst of carrying them out. The owner calls Tick when Next says so, and asks Next
 // again after every call.
 type Machine struct {
+	// Constant after New.
 	cfg   Config
-	peers []peer
 	byID  map[NodeID]int
-	sites []siteState
-	home  int // the own site
-	sib   int // index of the sibling, -1 without
-	first bool
+	home  int  // the own site
+	sib   int  // index of the sibling, -1 without
+	first bool // the configuration names this node before its sibling
+	start start
 
-	now, started time.Duration
-	startWall    uint64
-	role         Role
-	why          Reason
-	since        time.Duration
-	changed      time.Duration // of the site's last change of roles that was seen
-	heardFirst   time.Duration // when anybody was first heard; 0 before
-	seen         uint64
-	seenAt       time.Duration
-	health       Health
-	reach        uint8
+	// What is known of others.
+	peers      []peer
+	sites      []siteState
+	heardFirst time.Duration // when the first message of any node arrived; 0 before
+	olderAt    time.Duration // when the sibling last sent a message of an older version; 0: never
+	life       life
+	seen       seen
 
-	beatAt  time.Duration
-	beats   uint64
-	doubt   doubt
-	vacant  time.Duration // since when nobody leads though all are alive; 0: somebody does
-	better  time.Duration // since when the better node is not the active one; 0: it is
-	frozen  time.Duration // when Suspended began
-	hand    handover
-	ready   prepared
+	// This node, as of the call in progress.
+	now   time.Duration
+	self  self
+	beats beats
+	call  call
+
+	// What is in progress, and what has happened.
+	doubt    doubt
+	hand     handover
+	ready    prepared
+	spells   spells
+	moves    moves
+	failover failover
+}
+
+// start is when the Machine was made.
+type start struct {
+	at   time.Duration
+	wall uint64 // the wall clock then, in milliseconds since 1970
+}
+
+// self is this node's state, of which its heartbeats tell the others.
+type self struct {
+	role   Role
+	why    Reason
+	since  time.Duration // when role began
+	health Health
+	reach  uint8 // how many other sites it reaches
+}
+
+// seen is the highest epoch of the own site.
+type seen struct {
+	epoch uint64
+	at    time.Duration // when it was first seen
+}
+
+// beats paces the heartbeats.
+type beats struct {
+	at      time.Duration // of the next one
+	count   uint64
+	probeAt time.Duration // when a standby asks the witnesses next
+}
+
+// spells are states that count only once they have lasted: each is the time at which
+// its state began, or 0.
+type spells struct {
+	vacant time.Duration // no node of the site leads, though all are alive
+	better time.Duration // the active node is not the better one
+	frozen time.Duration // this node is Suspended
+}
+
+// moves paces the site's role changes.
+type moves struct {
+	at    time.Duration // of the last one that this node noticed
+	damp  damping
+	flaps uint // depositions by carried claims since the sibling's last heartbeat
+}
+
+// failover is how this node last became active.
+type failover struct {
 	last    Failover
-	pending bool // last waits for its first acknowledgement
+	pending bool // it waits for its first acknowledgement
+}
 
-	life    life
-	damp    damping
-	flaps   uint          // depositions by carried claims since the sibling was last heard
-	olderAt time.Duration // when the sibling last sent a message of an older version; 0: never
-	probeAt time.Duration
-
-	ticked  bool
+// call is what one call of a method leaves for its caller, and its memory.
+type call struct {
+	before  bool // there was a call before this one
 	out     []Output
-	buf     []byte
+	buf     []byte // the payloads of out
 	scratch []byte // see statement
 }
 
@@ -193,8 +238,8 @@ func New(now time.Duration, cfg Config) (*Machine, error) {
 	}
 	m := &Machine{
 		cfg: cfg, byID: map[NodeID]int{}, home: -1, sib: -1,
-		now: now, started: now, since: now, changed: now, why: ReasonStart, beatAt: now, seen: cfg.Seen,
-		health: Health{LAN: true, Plane: true},
+		now: now, start: start{at: now}, seen: seen{epoch: cfg.Seen}, beats: beats{at: now}, moves: moves{at: now},
+		self: self{why: ReasonStart, since: now, health: Health{LAN: true, Plane: true}},
 	}
 	for i, s := range cfg.Sites {
 		if len(s.Nodes) < 1 || len(s.Nodes) > 2 {
@@ -225,7 +270,7 @@ func New(now time.Duration, cfg Config) (*Machine, error) {
 		m.sib = own.peers[0]
 		m.first = own.nodes[0] == cfg.Self
 	}
-	m.startWall = m.wall()
+	m.start.wall = m.wall()
 	return m, nil
 }
 
@@ -233,7 +278,7 @@ func New(now time.Duration, cfg Config) (*Machine, error) {
 func (m *Machine) Tick(now time.Duration) []Output {
 	m.begin(now)
 	m.step()
-	return m.out
+	return m.call.out
 }
 
 // Handle takes a payload that came through the tunnel of node from. It doesn't
@@ -243,42 +288,42 @@ func (m *Machine) Handle(now time.Duration, from NodeID, payload []byte) ([]Outp
 	m.begin(now)
 	i, ok := m.byID[from]
 	if !ok {
-		return m.out, ErrStranger
+		return m.call.out, ErrStranger
 	}
 	var msg message
 	if err := decode(payload, &msg); err != nil {
 		if v := (*VersionError)(nil); i == m.sib && errors.As(err, &v) && v.Theirs < Version {
 			m.olderAt = max(m.now, 1)
 		}
-		return m.out, err
+		return m.call.out, err
 	}
 	err := m.take(&m.peers[i], &msg)
 	m.step()
-	return m.out, err
+	return m.call.out, err
 }
 
 // SetHealth tells what the owner has found out about this node. A Machine starts
 // with a healthy node without records.
 func (m *Machine) SetHealth(now time.Duration, h Health) []Output {
 	m.begin(now)
-	if h != m.health {
-		m.health = h
-		m.beatAt = now // the sibling should know at once
+	if h != m.self.health {
+		m.self.health = h
+		m.beats.at = now // the sibling should know at once
 	}
 	m.step()
-	return m.out
+	return m.call.out
 }
 
 // Next is the time of the next Tick.
 func (m *Machine) Next() time.Duration {
-	next := m.beatAt
+	next := m.beats.at
 	until := func(t time.Duration) {
 		if t > m.now {
 			next = min(next, t)
 		}
 	}
 	if m.leading() {
-		if m.hand.on || m.role == Suspended {
+		if m.hand.on || m.self.role == Suspended {
 			until(m.now + m.quick())
 		}
 		for i := range m.peers {
@@ -291,7 +336,7 @@ func (m *Machine) Next() time.Duration {
 	if m.ready.on {
 		until(m.ready.at)
 	}
-	if m.doubt.on || m.vacant != 0 {
+	if m.doubt.on || m.spells.vacant != 0 {
 		until(m.now + m.quick())
 	}
 	if m.sib >= 0 {
@@ -309,19 +354,19 @@ func (m *Machine) quick() time.Duration { return m.cfg.Heartbeat / 5 }
 // their answers are there when it counts.
 func (m *Machine) suspectAfter() time.Duration { return m.cfg.DeadAfter * 2 / 3 }
 
-func (m *Machine) leading() bool  { return m.role.leads() }
+func (m *Machine) leading() bool  { return m.self.role.leads() }
 func (m *Machine) sibling() *peer { return &m.peers[m.sib] }
 
 // begin starts a call. Silence counts only while this process runs: had it
 // stopped, what was sent to it meanwhile may still wait to be read.
 func (m *Machine) begin(now time.Duration) {
-	m.out, m.buf = m.out[:0], m.buf[:0]
+	m.call.out, m.call.buf = m.call.out[:0], m.call.buf[:0]
 	gap := max(0, now-m.now)
 	m.now = max(m.now, now)
-	if gap > m.cfg.Heartbeat && m.ticked {
+	if gap > m.cfg.Heartbeat && m.call.before {
 		m.stalled(gap)
 	}
-	m.ticked = true
+	m.call.before = true
 }
 
 // besideOlder reports whether the sibling runs an older version. It ignores this
@@ -330,7 +375,7 @@ func (m *Machine) besideOlder() bool { return m.olderAt != 0 && m.now-m.olderAt 
 
 // step does all that is due.
 func (m *Machine) step() {
-	if m.beats == 0 {
+	if m.beats.count == 0 {
 		for i := range m.sites {
 			if s := &m.sites[i]; i != m.home && len(s.nodes) == 1 && s.claim.Epoch == 0 {
 				m.emit(Output{Kind: Assign, Site: s.name, Node: s.nodes[0]})

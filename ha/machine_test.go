@@ -102,7 +102,7 @@ func TestDeath(t *testing.T) {
 	if limit := 150*time.Millisecond + 40*time.Millisecond + 15*time.Millisecond; took > limit {
 		t.Errorf("took over after %v, more than %v", took, limit)
 	}
-	w.until(t, "acknowledgement", time.Second, func() bool { return w.nodes[1].m.last.Acknowledged != 0 })
+	w.until(t, "acknowledgement", time.Second, func() bool { return w.nodes[1].m.failover.last.Acknowledged != 0 })
 	f := w.nodes[1].m.Status(w.nodes[1].mono()).Failover
 	if f == nil || f.Reason != ReasonDead || f.Asked < 100*time.Millisecond || f.Asked > 115*time.Millisecond ||
 		f.Detected < 150*time.Millisecond || f.Claimed < f.Detected || f.Acknowledged-f.Claimed > 45*time.Millisecond {
@@ -148,14 +148,14 @@ func TestOldBeatsInABurst(t *testing.T) {
 	tag := m.claimTag(claim)
 	hear(3, message{kind: msgBeat, boot: 3, seq: 1, role: Active, own: Claim{Epoch: 1, Node: NodeID{3}}, yours: claim, yoursTag: tag})
 	hear(3, message{kind: msgAnswer, boot: 3, seq: 2, echoBoot: 1, echo: uint64(10 * time.Millisecond), yours: claim, yoursTag: tag, sibs: alive})
-	if m.role != Standby {
-		t.Fatalf("the witness knows an active node, and this one is %v", m.role)
+	if m.self.role != Standby {
+		t.Fatalf("the witness knows an active node, and this one is %v", m.self.role)
 	}
 	hear(2, message{kind: msgBeat, boot: 2, seq: 1, role: Waiting})
 	hear(2, message{kind: msgBeat, boot: 2, seq: 2, role: Waiting})
 	hear(2, message{kind: msgBeat, boot: 2, seq: 3, role: Active, own: claim})
-	if m.role != Standby {
-		t.Errorf("beside an active sibling this node is %v", m.role)
+	if m.self.role != Standby {
+		t.Errorf("beside an active sibling this node is %v", m.self.role)
 	}
 }
 
@@ -341,8 +341,8 @@ func TestFrozen(t *testing.T) {
 				t.Fatal("it isn't suspended")
 			}
 			w.until(t, "decision", 1100*time.Millisecond, func() bool { return !a.suspended })
-			if a.active == !tt.alone || a.m.why != tt.want {
-				t.Errorf("active %v because %q, want %q", a.active, a.m.why, tt.want)
+			if a.active == !tt.alone || a.m.self.why != tt.want {
+				t.Errorf("active %v because %q, want %q", a.active, a.m.self.why, tt.want)
 			}
 			w.check(t)
 		})
@@ -374,8 +374,8 @@ func TestImplausibleEpochs(t *testing.T) {
 		c := Claim{epoch, b.id}
 		return message{yours: c, yoursTag: b.m.claimTag(c)}
 	}
-	seen := a.m.seen
-	if out := say(w.nodes[3], yours(far)); !refused(out) || a.m.seen != seen {
+	seen := a.m.seen.epoch
+	if out := say(w.nodes[3], yours(far)); !refused(out) || a.m.seen.epoch != seen {
 		t.Error("an authentic claim of more than a day ahead that a witness carried is taken")
 	}
 	if out := say(w.nodes[2], message{role: Active, own: Claim{far, w.nodes[2].id}}); !refused(out) || a.m.sites[1].claim.Epoch == far {

@@ -144,6 +144,6 @@ type Failover struct {
 	Acknowledged time.Duration // the first node of another site confirmed it; 0 before
 }
 
-func (m *Machine) emit(o Output) { m.out = append(m.out, o) }
+func (m *Machine) emit(o Output) { m.call.out = append(m.call.out, o) }
 
 func (m *Machine) event(e Event) { m.emit(Output{Kind: Report, Event: &e}) }

@@ -44,7 +44,7 @@ const (
 
 // statement begins a statement of node about this node's site.
 func (m *Machine) statement(label byte, node NodeID) []byte {
-	b := append(m.scratch[:0], Magic...)
+	b := append(m.call.scratch[:0], Magic...)
 	b = append(b, Version, label)
 	b = append(b, node[:]...)
 	return append(b, m.sites[m.home].name...)
@@ -52,7 +52,7 @@ func (m *Machine) statement(label byte, node NodeID) []byte {
 
 // tag computes the tag of a statement, whose memory serves the next one again.
 func (m *Machine) tag(statement []byte) Tag {
-	m.scratch = statement[:0]
+	m.call.scratch = statement[:0]
 	return m.cfg.Auth.Tag(statement)
 }
 
@@ -84,11 +84,11 @@ func (m *Machine) prove(p *peer) proof {
 	if m.sib < 0 {
 		return proof{}
 	}
-	o := proof{boot: m.cfg.Boot, uptime: m.uptime(), role: m.role, echoBoot: p.carried.boot, echo: p.carried.uptime}
-	if m.health.LAN {
+	o := proof{boot: m.cfg.Boot, uptime: m.uptime(), role: m.self.role, echoBoot: p.carried.boot, echo: p.carried.uptime}
+	if m.self.health.LAN {
 		o.flags |= flagLAN
 	}
-	if m.health.Plane {
+	if m.self.health.Plane {
 		o.flags |= flagPlane
 	}
 	if p.site != m.home { // the tunnel authenticates what goes to the sibling itself
@@ -98,7 +98,7 @@ func (m *Machine) prove(p *peer) proof {
 }
 
 // uptime is this node's clock in its proofs.
-func (m *Machine) uptime() uint64 { return uint64((m.now - m.started).Microseconds()) }
+func (m *Machine) uptime() uint64 { return uint64((m.now - m.start.at).Microseconds()) }
 
 // works reports whether the node could carry packets when it made the proof.
 func (o *proof) works() bool { return o.flags&flagLAN != 0 && o.flags&flagPlane != 0 }

@@ -111,7 +111,7 @@ func (r *Replicator) Follow(now time.Duration) [][]byte {
 		for i := range r.src.flight {
 			r.emit(r.src.flight[i].payload)
 		}
-		for len(r.src.changed) > r.src.taken && len(r.src.flight) < 2*window {
+		for len(r.src.queue.keys) > r.src.queue.taken && len(r.src.flight) < 2*window {
 			r.batch()
 		}
 	}
@@ -185,7 +185,7 @@ func (r *Replicator) Next() time.Duration {
 // whether it was ever told all, and no digest has differed since.
 func (r *Replicator) InSync() bool {
 	if r.lead {
-		return r.src.open && r.src.synced && !r.src.repairing()
+		return r.src.open && r.src.all.acked && !r.src.repairing()
 	}
 	return r.dst.complete
 }
@@ -194,7 +194,7 @@ func (r *Replicator) InSync() bool {
 // far as the active node can tell: queued ones and those in flight. On the
 // standby it is 0.
 func (r *Replicator) Lag() int {
-	n := len(r.src.changed) - r.src.taken
+	n := len(r.src.queue.keys) - r.src.queue.taken
 	for i := range r.src.flight {
 		n += len(r.src.flight[i].keys)
 	}
@@ -212,7 +212,7 @@ func (r *Replicator) Unacknowledged() iter.Seq[string] {
 				}
 			}
 		}
-		for _, k := range r.src.changed[r.src.taken:] {
+		for _, k := range r.src.queue.keys[r.src.queue.taken:] {
 			if !yield(k) {
 				return
 			}
@@ -237,9 +237,9 @@ type ReplicatorStatus struct {
 func (r *Replicator) Status(now time.Duration) ReplicatorStatus {
 	s := ReplicatorStatus{
 		ReplicatorStats: r.stats, Leads: r.lead, Open: r.src.open, InSync: r.InSync(), Lag: r.Lag(), Digest: r.idx.digest(),
-		Equal: r.src.equal, Checked: -1,
+		Equal: r.src.digest.equal, Checked: -1,
 	}
-	at := r.src.equalAt
+	at := r.src.digest.equalAt
 	if !r.lead {
 		s.Open, s.Equal = r.dst.session.epoch != 0, r.dst.equal
 		at = r.dst.equalAt
@@ -247,7 +247,7 @@ func (r *Replicator) Status(now time.Duration) ReplicatorStatus {
 	if at != 0 {
 		s.Checked = now - at
 	}
-	for _, d := range r.src.dirty {
+	for _, d := range r.src.repair.dirty {
 		if d {
 			s.Repair++
 		}

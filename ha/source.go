@@ -11,40 +11,67 @@ type source struct {
 	number uint32
 	since  time.Duration // when this node began to lead
 
-	open     bool // the standby has told its sums
+	open     bool // the standby has sent its sums
 	peerBoot uint64
 	openAt   time.Duration
 
-	pos      uint64 // of the next batch
-	flight   []flying
+	pos    uint64 // of the next batch
+	flight []flying
+	loss   loss
+
+	queue  queue
+	repair repair
+	all    all
+	digest digest
+	ids    ids
+}
+
+// loss finds batches that got lost.
+type loss struct {
 	progress time.Duration // when the standby last acknowledged something new, or had nothing to
 	srtt     time.Duration
 	backoff  uint
 	rtoAt    time.Duration
 	dups     int
+}
 
-	changed []string // keys to say, from taken on
+// queue holds the keys whose change has yet to be sent: keys from taken on.
+type queue struct {
+	keys    []string
 	taken   int
-	queued  map[string]struct{}
+	set     map[string]struct{}
 	firstAt time.Duration // when the first of them changed
+}
 
-	dirty     [buckets]bool
-	dirtyLeft int
-	bucket    int      // under repair, where inRepair
-	inRepair  bool     // its begin was said
-	keys      []string // of it, yet to be said
-	said      bool     // opAll was said
-	allPos    uint64
-	synced    bool // and acknowledged
+// repair sends whole buckets that differ on the standby.
+type repair struct {
+	dirty  [buckets]bool
+	left   int      // how many are dirty
+	bucket int      // under repair, where on
+	on     bool     // its begin was sent
+	keys   []string // of it, yet to be sent
+}
 
-	digestAt   time.Duration
-	digestPos  uint64
-	digestSums [buckets]uint32
-	equal      bool
-	equalAt    time.Duration
+// all is the statement that the standby has been sent every record.
+type all struct {
+	sent  bool // opAll was sent
+	pos   uint64
+	acked bool
+}
 
-	lastID uint32
-	freeID []uint32
+// digest compares the records of both nodes.
+type digest struct {
+	at      time.Duration // of the next one
+	pos     uint64        // of the last one
+	sums    [buckets]uint32
+	equal   bool // as the standby last answered
+	equalAt time.Duration
+}
+
+// ids are the short names of records in this stream.
+type ids struct {
+	last uint32
+	free []uint32
 }
 
 // flying is a batch on its way.
@@ -56,42 +83,42 @@ type flying struct {
 	again   bool
 }
 
-func (s *source) repairing() bool { return s.inRepair || s.dirtyLeft > 0 }
+func (s *source) repairing() bool { return s.repair.on || s.repair.left > 0 }
 
 func (s *source) rto() time.Duration {
-	return min(maxRTO, (minRTO+2*s.srtt)<<min(s.backoff, 5))
+	return min(maxRTO, (minRTO+2*s.loss.srtt)<<min(s.loss.backoff, 5))
 }
 
 // due reports whether a batch is to be made now. Changes wait a moment for more:
 // a short connection's, which are several, then cost one.
 func (s *source) due(now time.Duration) bool {
-	n := len(s.changed) - s.taken
+	n := len(s.queue.keys) - s.queue.taken
 	switch {
 	case s.repairing(), n >= 16:
 		return true
 	case n > 0:
-		return now >= s.firstAt+flushEvery
+		return now >= s.queue.firstAt+flushEvery
 	}
-	return !s.said || now >= s.digestAt
+	return !s.all.sent || now >= s.digest.at
 }
 
 func (s *source) next(now time.Duration) time.Duration {
 	if !s.open {
 		return s.openAt
 	}
-	next := s.digestAt
+	next := s.digest.at
 	if next <= now {
 		next = now + digestGap // it waits for what is before it
 	}
 	if len(s.flight) > 0 {
-		next = min(next, s.rtoAt)
+		next = min(next, s.loss.rtoAt)
 	}
 	if len(s.flight) < window {
 		switch {
 		case s.due(now):
 			next = now
-		case len(s.changed) > s.taken:
-			next = min(next, s.firstAt+flushEvery)
+		case len(s.queue.keys) > s.queue.taken:
+			next = min(next, s.queue.firstAt+flushEvery)
 		}
 	}
 	return next
@@ -116,12 +143,12 @@ func (r *Replicator) drive() {
 		}
 		return
 	}
-	if len(s.flight) > 0 && r.now >= s.rtoAt {
-		if r.now-s.progress >= giveUp {
+	if len(s.flight) > 0 && r.now >= s.loss.rtoAt {
+		if r.now-s.loss.progress >= giveUp {
 			r.restart()
 			return
 		}
-		s.backoff++
+		s.loss.backoff++
 		r.again()
 	}
 	for len(s.flight) < window {
@@ -141,17 +168,17 @@ func (r *Replicator) session() {
 func (r *Replicator) restart() {
 	r.settle()
 	old := r.src
-	r.src = source{epoch: old.epoch, since: old.since, openAt: r.now, srtt: old.srtt}
+	r.src = source{epoch: old.epoch, since: old.since, openAt: r.now, loss: loss{srtt: old.loss.srtt}}
 	r.session()
 }
 
 // settle puts into the index what nobody is told.
 func (r *Replicator) settle() {
 	s := &r.src
-	for _, key := range s.changed[s.taken:] {
+	for _, key := range s.queue.keys[s.queue.taken:] {
 		r.absorb(key)
 	}
-	s.changed, s.taken, s.queued = nil, 0, nil
+	s.queue.keys, s.queue.taken, s.queue.set = nil, 0, nil
 }
 
 // absorb brings the index up to date with the Store's record.
@@ -185,36 +212,36 @@ func (r *Replicator) change(key []byte) {
 		r.absorb(string(key))
 		return
 	}
-	if _, is := s.queued[string(key)]; is {
+	if _, is := s.queue.set[string(key)]; is {
 		return
 	}
-	if len(s.changed)-s.taken >= maxChanged {
+	if len(s.queue.keys)-s.queue.taken >= maxChanged {
 		// The standby doesn't keep up. Forget what there was to say: what it comes to
 		// is seen from the buckets.
 		r.stats.Overflows++
-		for _, k := range s.changed[s.taken:] {
+		for _, k := range s.queue.keys[s.queue.taken:] {
 			r.soil(bucketOf(k))
 		}
 		r.settle()
 	}
 	k := string(key)
-	if s.queued == nil {
-		s.queued = map[string]struct{}{}
+	if s.queue.set == nil {
+		s.queue.set = map[string]struct{}{}
 	}
-	if len(s.changed) == s.taken {
-		s.firstAt = r.now
+	if len(s.queue.keys) == s.queue.taken {
+		s.queue.firstAt = r.now
 	}
-	s.queued[k] = struct{}{}
-	s.changed = append(s.changed, k)
+	s.queue.set[k] = struct{}{}
+	s.queue.keys = append(s.queue.keys, k)
 }
 
 // soil has a bucket sent again.
 func (r *Replicator) soil(b int) {
-	if !r.src.dirty[b] {
-		r.src.dirty[b] = true
-		r.src.dirtyLeft++
+	if !r.src.repair.dirty[b] {
+		r.src.repair.dirty[b] = true
+		r.src.repair.left++
 	}
-	r.src.said, r.src.synced = false, false
+	r.src.all.sent, r.src.all.acked = false, false
 }
 
 // batch says as much as fits into one message; false when there was nothing after
@@ -223,8 +250,8 @@ func (r *Replicator) batch() bool {
 	s := &r.src
 	ops := make([]byte, 0, MaxReplica)
 	var keys []string
-	for s.taken < len(s.changed) {
-		key := s.changed[s.taken]
+	for s.queue.taken < len(s.queue.keys) {
+		key := s.queue.keys[s.queue.taken]
 		next, fits := r.say(ops, key, false)
 		if !fits {
 			break
@@ -233,25 +260,25 @@ func (r *Replicator) batch() bool {
 			keys = append(keys, key)
 		}
 		ops = next
-		s.changed[s.taken] = ""
-		s.taken++
-		delete(s.queued, key)
+		s.queue.keys[s.queue.taken] = ""
+		s.queue.taken++
+		delete(s.queue.set, key)
 	}
-	rest := s.taken < len(s.changed)
+	rest := s.queue.taken < len(s.queue.keys)
 	if !rest {
-		s.changed, s.taken = s.changed[:0], 0
+		s.queue.keys, s.queue.taken = s.queue.keys[:0], 0
 		ops = r.repair(ops)
-	} else if s.taken > maxChanged/2 {
-		s.changed = append(s.changed[:0], s.changed[s.taken:]...)
-		s.taken = 0
+	} else if s.queue.taken > maxChanged/2 {
+		s.queue.keys = append(s.queue.keys[:0], s.queue.keys[s.queue.taken:]...)
+		s.queue.taken = 0
 	}
 	if !rest && !s.repairing() && len(ops) < room-16 {
-		if !s.said {
-			s.said, s.allPos = true, s.pos
+		if !s.all.sent {
+			s.all.sent, s.all.pos = true, s.pos
 			ops = append(ops, opAll)
 		}
-		if r.now >= s.digestAt {
-			s.digestAt, s.digestPos, s.digestSums = r.now+digestGap, s.pos, r.idx.short()
+		if r.now >= s.digest.at {
+			s.digest.at, s.digest.pos, s.digest.sums = r.now+digestGap, s.pos, r.idx.short()
 			ops = binary.BigEndian.AppendUint64(append(ops, opDigest), r.idx.digest())
 		}
 	}
@@ -261,7 +288,7 @@ func (r *Replicator) batch() bool {
 	f := frame{kind: frameData, boot: r.cfg.Boot, session: session{s.epoch, s.number}, pos: s.pos, ops: ops}
 	payload := f.append(make([]byte, 0, frameHeader+8+len(ops)))
 	if len(s.flight) == 0 {
-		s.progress, s.rtoAt = r.now, r.now+s.rto()
+		s.loss.progress, s.loss.rtoAt = r.now, r.now+s.rto()
 	}
 	s.flight = append(s.flight, flying{pos: s.pos, payload: payload, keys: keys, sentAt: r.now})
 	s.pos++
@@ -276,36 +303,36 @@ const room = MaxReplica - frameHeader - 8
 func (r *Replicator) repair(ops []byte) []byte {
 	s := &r.src
 	for len(ops) < room-8 {
-		if !s.inRepair {
-			if s.dirtyLeft == 0 {
+		if !s.repair.on {
+			if s.repair.left == 0 {
 				return ops
 			}
-			for !s.dirty[s.bucket] {
-				s.bucket = (s.bucket + 1) % buckets
+			for !s.repair.dirty[s.repair.bucket] {
+				s.repair.bucket = (s.repair.bucket + 1) % buckets
 			}
-			s.dirty[s.bucket] = false
-			s.dirtyLeft--
-			s.inRepair = true
+			s.repair.dirty[s.repair.bucket] = false
+			s.repair.left--
+			s.repair.on = true
 			r.stats.Repairs++
-			s.keys = s.keys[:0]
-			for k := range r.idx.bucket[s.bucket] {
-				s.keys = append(s.keys, k)
+			s.repair.keys = s.repair.keys[:0]
+			for k := range r.idx.bucket[s.repair.bucket] {
+				s.repair.keys = append(s.repair.keys, k)
 			}
-			ops = append(ops, opBegin, byte(s.bucket))
+			ops = append(ops, opBegin, byte(s.repair.bucket))
 		}
-		for len(s.keys) > 0 {
-			next, fits := r.say(ops, s.keys[len(s.keys)-1], true)
+		for len(s.repair.keys) > 0 {
+			next, fits := r.say(ops, s.repair.keys[len(s.repair.keys)-1], true)
 			if !fits {
 				return ops
 			}
 			ops = next
-			s.keys = s.keys[:len(s.keys)-1]
+			s.repair.keys = s.repair.keys[:len(s.repair.keys)-1]
 		}
 		if len(ops) > room-2 {
 			return ops
 		}
-		ops = append(ops, opEnd, byte(s.bucket))
-		s.inRepair = false
+		ops = append(ops, opEnd, byte(s.repair.bucket))
+		s.repair.on = false
 	}
 	return ops
 }
@@ -318,7 +345,7 @@ func (r *Replicator) say(ops []byte, key string, always bool) ([]byte, bool) {
 	v, ok := r.value(key)
 	e, had := r.idx.get(b, key)
 	named := had && e.session == s.number
-	if ok && !named && len(s.freeID) == 0 && s.lastID == maxID {
+	if ok && !named && len(s.ids.free) == 0 && s.ids.last == maxID {
 		r.stats.Refused++
 		ok = false
 	}
@@ -331,8 +358,8 @@ func (r *Replicator) say(ops []byte, key string, always bool) ([]byte, bool) {
 		}
 		id, fresh := e.id, false
 		if !named {
-			if id, fresh = s.lastID+1, true; len(s.freeID) > 0 {
-				id, fresh = s.freeID[len(s.freeID)-1], false
+			if id, fresh = s.ids.last+1, true; len(s.ids.free) > 0 {
+				id, fresh = s.ids.free[len(s.ids.free)-1], false
 			}
 			ops = binary.AppendUvarint(append(ops, opName), uint64(id))
 			ops = binary.AppendUvarint(append(ops, byte(len(key))), uint64(len(v)))
@@ -346,9 +373,9 @@ func (r *Replicator) say(ops []byte, key string, always bool) ([]byte, bool) {
 		}
 		switch {
 		case fresh:
-			s.lastID = id
+			s.ids.last = id
 		case !named:
-			s.freeID = s.freeID[:len(s.freeID)-1]
+			s.ids.free = s.ids.free[:len(s.ids.free)-1]
 		}
 		r.idx.put(b, key, entry{hash: h, id: id, session: s.number, round: r.idx.round})
 		r.stats.Puts++
@@ -362,7 +389,7 @@ func (r *Replicator) say(ops []byte, key string, always bool) ([]byte, bool) {
 			return ops[:start], false
 		}
 		if named {
-			s.freeID = append(s.freeID, e.id)
+			s.ids.free = append(s.ids.free, e.id)
 		}
 		r.idx.drop(b, key)
 		r.stats.Deletes++
@@ -375,7 +402,7 @@ func (r *Replicator) say(ops []byte, key string, always bool) ([]byte, bool) {
 func (r *Replicator) again() {
 	s := &r.src
 	s.flight[0].again = true
-	s.rtoAt = r.now + s.rto()
+	s.loss.rtoAt = r.now + s.rto()
 	r.stats.Retransmits++
 	r.emit(s.flight[0].payload)
 }
@@ -386,16 +413,16 @@ func (r *Replicator) takeSums(f *frame) {
 	if !r.lead || f.session != (session{s.epoch, s.number}) {
 		return
 	}
-	ours := &s.digestSums
+	ours := &s.digest.sums
 	switch {
 	case !s.open && f.pos == 0:
 		sums := r.idx.short()
 		ours = &sums
-		s.open, s.peerBoot, s.pos, s.digestAt = true, f.boot, 1, r.now+digestGap
-	case !s.open || f.boot != s.peerBoot || f.pos == 0 || f.pos != s.digestPos:
+		s.open, s.peerBoot, s.pos, s.digest.at = true, f.boot, 1, r.now+digestGap
+	case !s.open || f.boot != s.peerBoot || f.pos == 0 || f.pos != s.digest.pos:
 		return
 	default:
-		s.digestPos = 0
+		s.digest.pos = 0
 	}
 	for b := range f.sums {
 		if f.sums[b] != ours[b] {
@@ -417,7 +444,7 @@ func (r *Replicator) takeAck(f *frame) {
 		return
 	}
 	if f.flags != 0 {
-		s.equal, s.equalAt = f.flags == flagEqual, max(r.now, 1)
+		s.digest.equal, s.digest.equalAt = f.flags == flagEqual, max(r.now, 1)
 	}
 	n := 0
 	for n < len(s.flight) && s.flight[n].pos < f.pos {
@@ -425,7 +452,7 @@ func (r *Replicator) takeAck(f *frame) {
 	}
 	if n == 0 {
 		if len(s.flight) > 1 && f.pos == s.flight[0].pos {
-			if s.dups++; s.dups == 3 {
+			if s.loss.dups++; s.loss.dups == 3 {
 				r.again()
 			}
 		}
@@ -433,13 +460,13 @@ func (r *Replicator) takeAck(f *frame) {
 	}
 	if last := &s.flight[n-1]; !last.again {
 		rtt := r.now - last.sentAt
-		if s.srtt == 0 {
-			s.srtt = rtt
+		if s.loss.srtt == 0 {
+			s.loss.srtt = rtt
 		}
-		s.srtt += (rtt - s.srtt) / 8
+		s.loss.srtt += (rtt - s.loss.srtt) / 8
 	}
 	s.flight = append(s.flight[:0], s.flight[n:]...)
-	s.progress, s.dups, s.backoff = r.now, 0, 0
-	s.rtoAt = r.now + s.rto()
-	s.synced = s.said && f.pos > s.allPos
+	s.loss.progress, s.loss.dups, s.loss.backoff = r.now, 0, 0
+	s.loss.rtoAt = r.now + s.rto()
+	s.all.acked = s.all.sent && f.pos > s.all.pos
 }

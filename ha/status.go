@@ -56,8 +56,8 @@ type HandoverStatus struct {
 func (m *Machine) Status(now time.Duration) Status {
 	own := &m.sites[m.home]
 	s := Status{
-		Site: own.name, Role: m.role, Why: m.why, Since: now - m.since, Epoch: own.claim.Epoch, Active: own.claim.Node,
-		Seen: m.seen, Health: m.health, Reach: int(m.reach),
+		Site: own.name, Role: m.self.role, Why: m.self.why, Since: now - m.self.since, Epoch: own.claim.Epoch, Active: own.claim.Node,
+		Seen: m.seen.epoch, Health: m.self.health, Reach: int(m.self.reach),
 	}
 	for i := range m.peers {
 		p := &m.peers[i]
@@ -81,8 +81,8 @@ func (m *Machine) Status(now time.Duration) Status {
 		}
 		s.Sites = append(s.Sites, st)
 	}
-	if m.last.Epoch != 0 {
-		last := m.last
+	if m.failover.last.Epoch != 0 {
+		last := m.failover.last
 		s.Failover = &last
 	}
 	if m.hand.on {

@@ -90,15 +90,15 @@ func (l *lies) isolate() {
 // next claim.
 func TestInventedClaims(t *testing.T) {
 	l := newLies(t, 0)
-	seen := l.red1.m.seen
+	seen := l.red1.m.seen.epoch
 	day := uint64(MaxAhead / time.Millisecond)
 	for _, claimant := range []NodeID{l.red1.id, l.red2.id, {77}} {
 		l.beats(time.Second, func(to *node, m *message) {
-			m.yours = Claim{max(to.m.seen, to.m.clock()) + day/2 - 1000, claimant}
+			m.yours = Claim{max(to.m.seen.epoch, to.m.clock()) + day/2 - 1000, claimant}
 		})
 	}
-	if l.red1.m.seen != seen || l.red2.m.seen != seen || l.red1.seen != seen {
-		t.Errorf("epochs moved from %d to %d and %d, stored %d", seen, l.red1.m.seen, l.red2.m.seen, l.red1.seen)
+	if l.red1.m.seen.epoch != seen || l.red2.m.seen.epoch != seen || l.red1.seen != seen {
+		t.Errorf("epochs moved from %d to %d and %d, stored %d", seen, l.red1.m.seen.epoch, l.red2.m.seen.epoch, l.red1.seen)
 	}
 	if n := l.red1.m.Status(0).Nodes[l.red1.m.byID[l.gray.id]].Unauthentic; n < 60 {
 		t.Errorf("%d invented claims are counted", n)

@@ -23,8 +23,6 @@ var crowded = map[string]bool{
 	"gateway/link/hello.Peer": true,
 	"gateway/trunk.Conn":      true,
 	"gateway/trunk.way":       true,
-	"ha.Machine":              true,
-	"ha.source":               true,
 	"netstack.Relay":          true,
 }
 
