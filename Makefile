@@ -1,5 +1,6 @@
 # Everything that people and CI run. All but build need root and Linux: the lab
 # is made of network namespaces.
+export PATH := $(PATH):/usr/local/go/bin
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -12,7 +13,9 @@ ARCH    := $(shell $(GO) env GOARCH)
 # The tools are a module of their own, whose go.sum pins them.
 NFPM := bin/nfpm
 
-.PHONY: all build deb deb-test test unit fuzz fuzz-ci vuln lab bench demo soak clean $(NFPM)
+.NOTPARALLEL: # the lab measures times
+
+.PHONY: all build deps deb deb-test test unit fuzz fuzz-ci vuln lab bench demo soak clean $(NFPM)
 
 all: build
 
@@ -40,7 +43,10 @@ $(NFPM):
 deb-test: ## the package on machines of its own, with systemd: install, upgrade, remove, purge
 	$(GO) test -count=1 -timeout 20m -tags deb ./tests/deb
 
-test: unit fuzz-ci lab ## all of it, as CI does
+deps: ## what the tests and the demo need and a Debian machine lacks
+	./tests/deps.sh
+
+test: deps unit fuzz-ci lab ## all of it, as CI does
 
 unit: ## formatting, vet, and the packages' own tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'run gofmt on:'; gofmt -l $$(git ls-files '*.go'); exit 1; }

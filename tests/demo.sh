@@ -19,10 +19,10 @@ echo "Installing what is missing, and building: a minute at the first time …"
 if command -v go >/dev/null; then
 	build &
 	building=$!
-	./tests/deps.sh || { kill "$building"; exit 1; }
+	./tests/deps.sh demo || { kill "$building"; exit 1; }
 	wait "$building"
 else
-	./tests/deps.sh
+	./tests/deps.sh demo
 	build
 fi
 exec bin/gw-demo -gw bin/gw
