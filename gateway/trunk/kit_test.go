@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -16,22 +15,6 @@ import (
 
 // deadline is how long a test waits for what has to come.
 const deadline = 20 * time.Second
-
-// leakCheck fails the test if goroutines are left when all cleanups registered after it
-// have run.
-func leakCheck(tb testing.TB) {
-	before := runtime.NumGoroutine()
-	tb.Cleanup(func() {
-		until := time.Now().Add(deadline)
-		for runtime.NumGoroutine() > before {
-			if time.Now().After(until) {
-				buf := make([]byte, 1<<20)
-				tb.Fatalf("goroutines left behind:\n%s", buf[:runtime.Stack(buf, true)])
-			}
-			runtime.Gosched()
-		}
-	})
-}
 
 var noise = func() []byte {
 	b := make([]byte, 1<<20)

@@ -8,13 +8,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
+	"github.com/onewaylink/gw/tests/await"
 )
 
 var (
@@ -51,9 +51,7 @@ func (n *node) run() *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	go func() { n.done <- n.Run(ctx) }()
-	for !n.spawn(func() {}) {
-		runtime.Gosched() // it is not there yet
-	}
+	await.True(n.tb, "Run has begun", func() bool { return n.spawn(func() {}) })
 	n.tb.Cleanup(n.halt)
 	return n
 }
@@ -140,7 +138,7 @@ func (n *node) send(to *node) {
 
 // pair is two nodes that reach each other.
 func pair(tb testing.TB) (r, g *node) {
-	leakCheck(tb)
+	await.NoLeaks(tb)
 	r, g = newNode(tb, red, gray), newNode(tb, gray, red)
 	join(r, g)
 	return r, g
@@ -209,7 +207,7 @@ func TestTakeAndAccept(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	for name, loss := range map[string]float64{"good": 0, "losses": 0.03} {
 		t.Run(name, func(t *testing.T) {
-			leakCheck(t)
+			await.NoLeaks(t)
 			r, g := newNode(t, red, gray), newNode(t, gray, red)
 			r.loss, g.loss = loss, loss
 			nodes := join(r, g)
@@ -318,11 +316,7 @@ func fillUp(t *testing.T, n *node, c *Conn) (done chan error) {
 			}
 		}
 	}()
-	for until := time.Now().Add(deadline); c.Path().Unsent < Backlog; runtime.Gosched() {
-		if time.Now().After(until) {
-			t.Fatalf("Send does not wait: %+v", c.Path())
-		}
-	}
+	await.True(t, "Send waits for room", func() bool { return c.Path().Unsent >= Backlog })
 	return done
 }
 
@@ -477,7 +471,7 @@ func TestRunEnds(t *testing.T) {
 
 // Run returns after all calls of Accept have, which it ends.
 func TestAcceptReturnsBeforeRun(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	const calls = 5
 	inside := make(chan struct{}, calls)
 	var left atomic.Int32
@@ -504,7 +498,7 @@ func TestAcceptReturnsBeforeRun(t *testing.T) {
 
 // A Pool that nobody runs takes no connections, and says so.
 func TestNotRunning(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	r, g := newNode(t, red, gray), newNode(t, gray, red)
 	r.send(g)
 	g.send(r)
@@ -577,7 +571,7 @@ func TestConcurrentUse(t *testing.T) {
 // A configured node may begin before this one has found out that it carries its site; any
 // other one may not.
 func TestPeersMayBegin(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	r, g := newNode(t, red, gray), newNode(t, gray)
 	g.cfg.Peers = []netip.Addr{red}
 	join(r, g)
