@@ -88,7 +88,7 @@ func (a *auditor) flow(c flow.Conn) *audit.Flow {
 		from, to = to, from
 	}
 	return &audit.Flow{
-		Proto: protoName(c.Proto), Source: c.Source, Destination: c.Destination,
+		Proto: status.ProtoName(c.Proto), Source: c.Source, Destination: c.Destination,
 		SourceSite: from, DestinationSite: to, Rule: c.Rule.Name, RulePos: c.Rule.Pos,
 	}
 }

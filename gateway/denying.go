@@ -49,7 +49,7 @@ func (g *Gateway) reportDenials(all bool) {
 		if r.Others() {
 			log.Warn("denied packets to further destinations", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "destinations", fmt.Sprintf("at least %d", r.Destinations))
 		} else {
-			log.Warn("denied packets", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "protocol", protoName(r.Proto),
+			log.Warn("denied packets", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "protocol", status.ProtoName(r.Proto),
 				"destination", r.Destination, "ports", portsText(&r), "reason", r.Reason)
 		}
 		g.audit.AddDenial(auditDenial(&r, site, now, wall))
@@ -99,7 +99,7 @@ func auditDenial(r *denials.Report, site string, now time.Duration, wall time.Ti
 		d.Destinations = r.Destinations
 		return d
 	}
-	d.Proto, d.Destination, d.Reason = protoName(r.Proto), r.Destination, r.Reason
+	d.Proto, d.Destination, d.Reason = status.ProtoName(r.Proto), r.Destination, r.Reason
 	d.Ports, d.PortCount = r.Ports, r.PortCount
 	return d
 }
@@ -114,7 +114,7 @@ func (g *Gateway) denialStatus() status.Denials {
 			First: wall.Add(r.First - now), Last: wall.Add(r.Last - now),
 		}
 		if !r.Others() {
-			d.Proto, d.Destination = protoName(r.Proto), r.Destination
+			d.Proto, d.Destination = status.ProtoName(r.Proto), r.Destination
 		}
 		if len(r.Ports) > 0 {
 			d.Port = r.Ports[0]

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"iter"
-	"strconv"
 	"time"
 
 	"github.com/onewaylink/gw/gateway/flow"
@@ -180,27 +179,13 @@ func connStatus(c flow.Conn) status.Conn {
 		by = status.OpenedLocal
 	}
 	return status.Conn{
-		Proto:  protoName(c.Proto),
+		Proto:  status.ProtoName(c.Proto),
 		Source: c.Source.Addr(), Destination: c.Destination.Addr(),
 		SourcePort: c.Source.Port(), DestinationPort: c.Destination.Port(),
 		Site: c.Site, OpenedBy: by, Mode: mode, Why: c.Why, State: c.State, Rule: c.Rule.Name, RulePos: c.Rule.Pos,
 		BytesOut: c.BytesOut, BytesIn: c.BytesIn, PacketsOut: c.PacketsOut, PacketsIn: c.PacketsIn,
 		Age: status.Seconds(c.Age), Idle: status.Seconds(c.Idle),
 	}
-}
-
-func protoName(p uint8) string {
-	switch p {
-	case wire.ProtoTCP:
-		return "tcp"
-	case wire.ProtoUDP:
-		return "udp"
-	case wire.ProtoICMP:
-		return "icmp"
-	case wire.ProtoICMPv6:
-		return "icmp6"
-	}
-	return strconv.Itoa(int(p))
 }
 
 func datagrams(s link.Stats) status.Datagrams {

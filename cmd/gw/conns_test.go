@@ -46,7 +46,7 @@ func flows() []status.Conn {
 		flow("udp", long, 65535, "fd77:1::10", 53, ping),
 		flow("udp", long, 65535, long, 65535, ping),
 		flow("icmp", "10.77.1.10", 0, "10.77.2.10", 0, ping),
-		flow("icmp6", long, 0, "fd77:2::10", 0, ping),
+		flow("icmp", long, 0, "fd77:2::10", 0, ping),
 	}
 }
 

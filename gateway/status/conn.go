@@ -40,7 +40,7 @@ const (
 
 // Conn is one flow. Source is the host that opened it. Out is from this site to the other, In from there to here.
 type Conn struct {
-	// Proto is tcp, udp, icmp, icmp6, or the protocol's number.
+	// Proto is tcp, udp, icmp (of either IP version), or the protocol's number.
 	Proto       string     `json:"proto"`
 	Source      netip.Addr `json:"source"`
 	Destination netip.Addr `json:"destination"`
