@@ -187,6 +187,7 @@ func (a *lanAddress) Held() bool                  { return a.keeper.Held() }
 func (a *lanAddress) MAC() net.HardwareAddr       { return a.keeper.MAC() }
 func (a *lanAddress) Expect(mac net.HardwareAddr) { a.keeper.SetSibling(mac) }
 func (a *lanAddress) Conflict() pair.Conflict     { return pair.Conflict(a.keeper.Conflict()) }
+func (a *lanAddress) Stats() pair.AddressStats    { return pair.AddressStats(a.keeper.Stats()) }
 
 func (a *lanAddress) Hold() {
 	a.keeper.Hold()

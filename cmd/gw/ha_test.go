@@ -54,7 +54,7 @@ func activeNode() status.HA {
 		Time: now, Node: "red-1", Site: "red", Role: status.RoleActive, Why: dead, Since: now.Add(-time.Hour), Active: "red-1", Epoch: epoch,
 		Health: status.Health{LAN: true, Plane: true, Reach: 1},
 		Sibling: status.Sibling{
-			Node: "red-2", State: status.SiblingUp, LastHeard: now.Add(-30 * time.Millisecond), Role: status.RoleStandby, Epoch: epoch,
+			Node: "red-2", State: status.SiblingUp, LastHeard: now.Add(-30 * time.Millisecond), Role: status.RoleStandby,
 			Health: &status.Health{LAN: true, Plane: true, Reach: 1},
 		},
 		Witnesses: []status.Witness{{Node: "gray-1", Site: "gray", HeardAgo: &ago, HearsUs: true}, {Node: "gray-2", Site: "gray", HeardAgo: &ago}},
@@ -163,11 +163,8 @@ func TestHAOrders(t *testing.T) {
 	}
 	first := planned
 	first.From, first.Reason = "", "taken over by an operator"
-	good := status.HATest{Node: "red-2", Records: 1200, DigestEqual: true, OK: true}
-	bad := status.HATest{Node: "red-2", Records: 1200, Missing: 3, Extra: 1, Differing: 2, Problems: []string{
-		"3 records are missing on red-2: the sibling tunnel was cut 4 seconds ago; see gw status",
-		"the LAN interface eth0 of red-2 is down",
-	}}
+	equal := true
+	good := status.HATest{Node: "red-2", Records: 1200, DigestEqual: &equal, OK: true}
 	handed := planned
 	handed.Phases = status.Phases{}
 	unmeasured := status.HATest{Node: "red-2", Records: 1200, Problems: []string{"the records were never compared: the sibling's tunnel has to be up for a second"}}
@@ -182,7 +179,6 @@ func TestHAOrders(t *testing.T) {
 		{"ha-test-unmeasured.txt", []string{"test"}, madeUpPair{test: unmeasured}, 1},
 		{"ha-failover.txt", []string{"failover"}, madeUpPair{failover: first}, 0},
 		{"ha-test-passed.txt", []string{"test"}, madeUpPair{test: good}, 0},
-		{"ha-test-failed.txt", []string{"test"}, madeUpPair{test: bad}, 1},
 	}
 	for _, tc := range cases {
 		t.Run(tc.golden, func(t *testing.T) {
@@ -224,7 +220,7 @@ func TestHAJSON(t *testing.T) {
 // TestHATestWaits: --wait asks again until the standby is ready, and shows only the last
 // answer.
 func TestHATestWaits(t *testing.T) {
-	pair := &madeUpPair{test: status.HATest{Node: "red-2", Records: 7, DigestEqual: true}, passes: 3}
+	pair := &madeUpPair{test: status.HATest{Node: "red-2", Records: 7}, passes: 3}
 	stdout, stderr, code := gw("ha", "test", "--wait", "1m", "--socket", serveHA(t, madeUp{}, pair))
 	if code != 0 || stderr != "" || strings.Count(stdout, "test:") != 1 || !strings.Contains(stdout, "passed") || pair.tests != 3 {
 		t.Errorf("exit %d after %d tests: %s%s", code, pair.tests, stdout, stderr)

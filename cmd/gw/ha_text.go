@@ -46,9 +46,6 @@ func haStatusText(p *printer, h *status.HA) {
 	if !s.LastHeard.IsZero() {
 		p.field("heard", agoText(h.Time, s.LastHeard))
 	}
-	if s.Epoch != 0 {
-		p.field("epoch", epochText(s.Epoch))
-	}
 	if s.Health != nil {
 		p.field("health", healthText(s.Health))
 	}
@@ -203,15 +200,19 @@ func recordsText(h *status.HA) string {
 	if h.Role == status.RoleActive {
 		parts = append(parts, plural(r.Lag, "update")+" behind")
 	}
+	return strings.Join(append(parts, digestText(r.DigestEqual)), ", ")
+}
+
+// digestText shows the last comparison of the records of both nodes; nil means that there was none.
+func digestText(equal *bool) string {
 	switch {
-	case r.DigestEqual == nil:
-		parts = append(parts, "not compared yet")
-	case *r.DigestEqual:
-		parts = append(parts, "digest equal")
+	case equal == nil:
+		return "not compared yet"
+	case *equal:
+		return "digest equal"
 	default:
-		parts = append(parts, "digest not equal")
+		return "digest not equal"
 	}
-	return strings.Join(parts, ", ")
 }
 
 func heardText(w status.Witness) string {
@@ -294,17 +295,9 @@ func haTestText(p *printer, t *status.HATest) {
 	if t.OK {
 		p.title(green, "test", fmt.Sprintf("passed, %s has the records of all connections", t.Node))
 	} else {
-		p.title(red, "test", fmt.Sprintf("FAILED, connections would break if %s had to take over", t.Node))
+		p.title(red, "test", fmt.Sprintf("FAILED: a takeover by %s would break connections", t.Node))
 	}
-	p.field("records", fmt.Sprintf("%d on the active node", t.Records))
-	if t.OK || t.Missing+t.Differing+t.Extra > 0 {
-		p.field("on the standby", fmt.Sprintf("%d missing, %d out of date, %d too many", t.Missing, t.Differing, t.Extra))
-	}
-	if t.DigestEqual {
-		p.field("digests", "equal")
-	} else {
-		p.field("digests", "not equal")
-	}
+	p.field("records", fmt.Sprintf("%d on this node, %s", t.Records, digestText(t.DigestEqual)))
 	for _, problem := range t.Problems {
 		p.alarm("problem", problem)
 	}

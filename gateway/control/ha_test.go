@@ -58,7 +58,7 @@ func TestHA(t *testing.T) {
 	p := &pair{
 		status:   status.HA{Node: "red-1", Role: status.RoleActive, Epoch: 1773500000123, Sibling: status.Sibling{Node: "red-2", State: status.SiblingUp}},
 		failover: status.Failover{From: "red-1", To: "red-2", Phases: status.Phases{Total: status.Millis(12345 * time.Microsecond)}},
-		test:     status.HATest{Node: "red-2", Records: 7, Missing: 1, Problems: []string{"one is missing"}},
+		test:     status.HATest{Node: "red-2", Records: 7, Problems: []string{"one is missing"}},
 	}
 	s, c := listenHA(t, p)
 	run(t, s)

@@ -53,8 +53,18 @@ func (p *Pair) prepare() {
 	p.pausedUntil = p.now() + prepareWait
 	p.cfg.Path.Pause(true)
 	p.cfg.Path.SetPass(nil)
-	if p.cfg.Address != nil {
-		p.cfg.Address.Hold()
+	p.hold()
+}
+
+// hold answers for the LAN address from now on, if there is one.
+func (p *Pair) hold() {
+	if p.cfg.Address == nil {
+		return
+	}
+	before := p.cfg.Address.Held()
+	p.cfg.Address.Hold()
+	if !before {
+		p.seen.held = p.now()
 	}
 }
 
@@ -68,7 +78,6 @@ func (p *Pair) resume() {
 // then the word to the LAN. The claim to the other sites left before.
 func (p *Pair) activate(epoch uint64) {
 	p.suspended.Store(false)
-	p.seen.activating = p.now()
 	if p.sib == "" {
 		return
 	}
@@ -81,10 +90,8 @@ func (p *Pair) activate(epoch uint64) {
 		return // with a higher epoch than before
 	}
 	p.cfg.Path.SetPass(nil)
-	if p.cfg.Address != nil {
-		p.cfg.Address.Hold()
-	}
-	p.seen.addressed = p.now()
+	p.hold()
+	p.seen.address, p.seen.announced = p.seen.held, 0
 	p.cfg.OnTakeover()
 	p.run("on_active", p.cfg.OnActive)
 	for _, s := range p.cfg.Sites {
@@ -104,6 +111,7 @@ func (p *Pair) deactivate() {
 	if p.pausedUntil != 0 {
 		p.resume()
 	}
+	p.noteAnnounced()
 	led := p.leads.Swap(false)
 	if p.cfg.Address != nil {
 		p.cfg.Address.Drop()

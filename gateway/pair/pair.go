@@ -58,6 +58,18 @@ type Address interface {
 	Expect(mac net.HardwareAddr)
 	// Conflict is what was seen of other hosts that claim it.
 	Conflict() Conflict
+	Stats() AddressStats
+}
+
+// AddressStats counts the messages about the LAN's address, of ARP and of neighbor discovery alike.
+type AddressStats struct {
+	Requests, Answers uint64 // for the address while it was held
+	Announcements     uint64
+	Probes            uint64 // for another owner
+	SendErrors        uint64
+	// Announced is when each address was first announced since this node last began to answer for
+	// them; zero before that.
+	Announced time.Time
 }
 
 // Conflict is what was seen of hosts other than the pair's that claim the LAN's address.

@@ -41,7 +41,8 @@ type node struct {
 	passing bool
 	standby bool
 	held    bool
-	sibling string        // its link address
+	sibling string // its link address
+	address AddressStats
 	changed chan struct{} // a token after each change of the above
 	cancel  context.CancelFunc
 	ended   chan error
@@ -91,6 +92,7 @@ func (n *node) MAC() net.HardwareAddr {
 }
 func (n *node) Expect(mac net.HardwareAddr) { n.set(func() { n.sibling = mac.String() }) }
 func (n *node) Conflict() Conflict          { return Conflict{Claims: 7, MAC: n.MAC()} }
+func (n *node) Stats() AddressStats         { n.mu.Lock(); defer n.mu.Unlock(); return n.address }
 func (n *node) Held() bool                  { n.mu.Lock(); defer n.mu.Unlock(); return n.held }
 func (n *node) Replace(k, v []byte)         { n.set(func() { n.records[string(k)] = string(v) }) }
 func (n *node) Remove(k []byte)             { n.set(func() { delete(n.records, string(k)) }) }
@@ -242,6 +244,21 @@ func TestTakeover(t *testing.T) {
 	gray.await(t, "moves the subnets", gray.see(func() bool { return len(gray.moved) > 0 && gray.moved[len(gray.moved)-1] == standby.name }))
 	if s := standby.Status(); s.Unplanned != 1 || s.LastFailover == nil || s.LastFailover.From != active.name || s.LastFailover.Phases.Claimed == 0 {
 		t.Errorf("%+v", s)
+	}
+
+	// Steps are shown when they were taken, and not before.
+	p := standby.Status().LastFailover.Phases
+	if p.Address < p.Detected || p.Announced != 0 {
+		t.Errorf("before the announcement: %+v", p)
+	}
+	standby.set(func() { standby.address.Announced = time.Now() })
+	p = standby.Status().LastFailover.Phases
+	if p.Announced < p.Address || p.Total < p.Announced {
+		t.Errorf("after the announcement: %+v", p)
+	}
+	standby.set(func() { standby.address.Announced = time.Now() }) // of a later holding
+	if again := standby.Status().LastFailover.Phases; again != p {
+		t.Errorf("the phases of one failover changed from %+v to %+v", p, again)
 	}
 
 	w.mu.Lock()

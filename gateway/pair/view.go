@@ -15,13 +15,14 @@ var _ control.HA = (*Pair)(nil)
 
 // view is what is remembered for people, under Pair.mu.
 type view struct {
-	carrier               map[string]string // site to node
-	activating, addressed time.Duration
-	planned, unplanned    uint64
-	former                string // the node that was active before this one
-	last                  *status.Failover
-	spare                 []byte // see sendChanges
-	ended                 []chan error
+	carrier            map[string]string // site to node
+	held               time.Duration     // when this node last began to answer for the LAN address
+	address, announced time.Duration     // when it did so, and first announced it, for the last failover; 0: it has not
+	planned, unplanned uint64
+	former             string // the node that was active before this one
+	last               *status.Failover
+	spare              []byte // see sendChanges
+	ended              []chan error
 }
 
 // note remembers an event, and tells those who wait for it.
@@ -88,6 +89,9 @@ func (p *Pair) status() status.HA {
 			out.VIP.Claims = c.Claims
 			out.VIP.Conflict = &status.VIPConflict{MAC: c.MAC.String(), Address: c.Address, At: c.At}
 		}
+		a := p.cfg.Address.Stats()
+		out.VIP.Requests, out.VIP.Answers, out.VIP.Announcements = a.Requests, a.Answers, a.Announcements
+		out.VIP.Probes, out.VIP.SendErrors = a.Probes, a.SendErrors
 	}
 	if err := p.unsaved.why; err != nil {
 		out.EpochUnsaved = err.Error()
@@ -136,18 +140,31 @@ func (p *Pair) sibling(n ha.NodeStatus, wall time.Time) status.Sibling {
 	return s
 }
 
-// failover completes the last failover with the Machine's phases.
+// noteAnnounced remembers when this node first announced the LAN address for the last failover.
+func (p *Pair) noteAnnounced() {
+	if p.cfg.Address == nil || p.seen.announced != 0 || !p.leads.Load() {
+		return
+	}
+	if at := p.cfg.Address.Stats().Announced; !at.IsZero() {
+		p.seen.announced = at.Sub(p.start)
+	}
+}
+
+// failover completes the last failover with the Machine's phases. A step that was not taken, or lies
+// before the failover, as of an address that was held already, is left out.
 func (p *Pair) failover(f *ha.Failover) *status.Failover {
 	if p.seen.last == nil || f == nil {
 		return nil
 	}
 	last := *p.seen.last
 	last.Epoch = f.Epoch
-	address := f.Claimed + max(0, p.seen.addressed-p.seen.activating)
+	p.noteAnnounced()
+	began := f.At - f.Claimed
+	address, announced := max(0, p.seen.address-began), max(0, p.seen.announced-began)
 	last.Phases = status.Phases{
 		Asked: status.Millis(f.Asked), Detected: status.Millis(f.Detected), Claimed: status.Millis(f.Claimed),
-		Acknowledged: status.Millis(f.Acknowledged), Address: status.Millis(address), Announced: status.Millis(address),
-		Total: status.Millis(max(f.Acknowledged, address)),
+		Acknowledged: status.Millis(f.Acknowledged), Address: status.Millis(address), Announced: status.Millis(announced),
+		Total: status.Millis(max(f.Claimed, f.Acknowledged, address, announced)),
 	}
 	return &last
 }
@@ -212,7 +229,10 @@ func (p *Pair) Test(context.Context) (status.HATest, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.r.Status(p.now())
-	t := status.HATest{Node: p.cfg.Self.Name, Records: r.Records, DigestEqual: r.Equal}
+	t := status.HATest{Node: p.cfg.Self.Name, Records: r.Records}
+	if r.Checked >= 0 {
+		t.DigestEqual = &r.Equal
+	}
 	if r.Leads {
 		t.Node = p.sib
 	}

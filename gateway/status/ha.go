@@ -88,14 +88,13 @@ const (
 	SiblingRefused SiblingState = "refused"
 )
 
-// Sibling is what a node knows of the other node of its pair. Role, Epoch and Health are its own last words.
+// Sibling is what a node knows of the other node of its pair. Role and Health are of its last heartbeat.
 type Sibling struct {
 	Node      string       `json:"node"`
 	State     SiblingState `json:"state"`
 	LastHeard time.Time    `json:"last_heard,omitzero"`
 	// Role is empty before it was heard.
 	Role   Role    `json:"role,omitempty"`
-	Epoch  uint64  `json:"epoch,omitzero"`
 	Health *Health `json:"health,omitempty"`
 	// Refused says in words why no pair is formed; the settings that differ are listed with its Link.
 	Refused string `json:"refused,omitempty"`
@@ -138,6 +137,14 @@ type VIP struct {
 	// Claims is how often a host other than the sibling claimed one of them meanwhile, and Conflict the last time.
 	Claims   uint64       `json:"foreign_claims_total"`
 	Conflict *VIPConflict `json:"conflict,omitempty"`
+	// These count messages of ARP and of neighbor discovery. Requests asked for an address while this node held it, and
+	// Answers were sent to them. Announcements were sent unasked, and Probes asked whether another host has an address. The
+	// kernel refused to send what SendErrors counts.
+	Requests      uint64 `json:"requests_total"`
+	Answers       uint64 `json:"answers_total"`
+	Announcements uint64 `json:"announcements_total"`
+	Probes        uint64 `json:"probes_total"`
+	SendErrors    uint64 `json:"send_errors_total"`
 }
 
 // ConflictLasts is how long a claim counts as a present conflict: this node probes for one each 30 s.
@@ -183,7 +190,8 @@ type Phases struct {
 	// Claimed: the claim left, and Acknowledged: the first node of another site confirmed it.
 	Claimed      Millis `json:"claimed,omitzero"`
 	Acknowledged Millis `json:"acknowledged,omitzero"`
-	// Address: this node answers for the LAN address, and Announced: it told the LAN so.
+	// Address: this node began to answer for the LAN address, and Announced: the first announcement of it was sent. Both may
+	// precede the claim where an operator asked.
 	Address   Millis `json:"address,omitzero"`
 	Announced Millis `json:"announced,omitzero"`
 	// Total is when everything was done.
@@ -198,18 +206,15 @@ type Handover struct {
 	Forced bool    `json:"forced"`
 }
 
-// HATest is the proof, without touching the wire, that a standby could take over: a comparison of the records of both nodes.
+// HATest is the proof, without touching the wire, that a standby could take over: a comparison of the digests of both
+// nodes' records.
 type HATest struct {
 	// Node is the standby that was tested.
 	Node string `json:"node"`
-	// Records are what the active node holds; the standby lacks Missing of them, has Extra ones beyond, and Differing ones that are out
-	// of date. These three are zero where only digests could be compared, whatever came of it.
-	Records   int `json:"records"`
-	Missing   int `json:"missing"`
-	Extra     int `json:"extra"`
-	Differing int `json:"differing"`
-	// DigestEqual is true when both nodes' digests of all records agree.
-	DigestEqual bool `json:"digest_equal"`
+	// Records are those that the node which was asked holds.
+	Records int `json:"records"`
+	// DigestEqual says whether the last comparison found both nodes to hold the same; nil before the first one.
+	DigestEqual *bool `json:"digest_equal,omitempty"`
 	// OK is true when a takeover now would lose nothing; else Problems say in words what is wrong and what to do.
 	OK       bool     `json:"ok"`
 	Problems []string `json:"problems"`

@@ -92,7 +92,7 @@ func (k *Keeper) probe() {
 	hw := k.ifi.HardwareAddr
 	for _, a := range k.cfg.Addresses {
 		if a.Is4() {
-			k.send(appendARP(nil, broadcast, opRequest, hw, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), a), broadcast)
+			k.send(&k.counts.probes, appendARP(nil, broadcast, opRequest, hw, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), a), broadcast)
 			continue
 		}
 		group, err := ndp.SolicitedNodeMulticast(a)
@@ -101,9 +101,7 @@ func (k *Keeper) probe() {
 				TargetAddress: a, Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: hw}},
 			}, nil, group)
 		}
-		if err != nil {
-			k.log.Debug("neighbor solicitation not sent", "error", err)
-		}
+		k.sent(&k.counts.probes, err)
 	}
 }
 

@@ -49,6 +49,7 @@ type Keeper struct {
 	tell chan struct{} // holds a token after Hold
 
 	conflicts conflicts
+	counts    counts
 }
 
 // seeIt is where to look when the kernel gives no socket.
@@ -131,7 +132,9 @@ func (k *Keeper) Hold() {
 	k.conflicts.mu.Lock()
 	k.conflicts.since = time.Now()
 	k.conflicts.mu.Unlock()
-	k.held.Store(true)
+	if !k.held.Swap(true) {
+		k.counts.announced.Store(nil)
+	}
 	select {
 	case k.tell <- struct{}{}:
 	default:
@@ -198,8 +201,9 @@ func (k *Keeper) answerARP(ctx context.Context) error {
 		if q.op != opRequest || !k.owns(q.target) || !k.held.Load() || bytes.Equal(q.hw, k.ifi.HardwareAddr) {
 			continue
 		}
+		k.counts.requests.Add(1)
 		out = appendARP(out[:0], q.hw, opReply, k.ifi.HardwareAddr, q.target, q.hw, q.sender)
-		k.send(out, q.hw)
+		k.send(&k.counts.answers, out, q.hw)
 	}
 }
 
@@ -215,10 +219,10 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-func (k *Keeper) send(frame []byte, to net.HardwareAddr) {
-	if _, err := k.arp.WriteTo(frame, &packet.Addr{HardwareAddr: to}); err != nil {
-		k.log.Debug("arp not sent", "error", err)
-	}
+// send sends an ARP message, counts it, and reports whether the kernel accepted it.
+func (k *Keeper) send(count *atomic.Uint64, frame []byte, to net.HardwareAddr) bool {
+	_, err := k.arp.WriteTo(frame, &packet.Addr{HardwareAddr: to})
+	return k.sent(count, err)
 }
 
 var allNodes = netip.MustParseAddr("ff02::1")
@@ -256,20 +260,21 @@ func (k *Keeper) answerSolicitation(ns *ndp.NeighborSolicitation, from netip.Add
 	switch {
 	case !k.owns(ns.TargetAddress) || !k.held.Load() || bytes.Equal(linkAddress(ns.Options, ndp.Source), k.ifi.HardwareAddr):
 	case from.WithZone("").IsUnspecified(): // RFC 4861 section 7.2.4: a host probes for a duplicate
-		k.advertise(ns.TargetAddress, allNodes, false)
+		k.counts.requests.Add(1)
+		k.advertise(&k.counts.answers, ns.TargetAddress, allNodes, false)
 	default:
-		k.advertise(ns.TargetAddress, from, true)
+		k.counts.requests.Add(1)
+		k.advertise(&k.counts.answers, ns.TargetAddress, from, true)
 	}
 }
 
-func (k *Keeper) advertise(a, to netip.Addr, solicited bool) {
+// advertise sends a neighbor advertisement, counts it, and reports whether the kernel accepted it.
+func (k *Keeper) advertise(count *atomic.Uint64, a, to netip.Addr, solicited bool) bool {
 	err := k.nd.WriteTo(&ndp.NeighborAdvertisement{
 		Router: true, Solicited: solicited, Override: true, TargetAddress: a,
 		Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: k.ifi.HardwareAddr}},
 	}, nil, to)
-	if err != nil {
-		k.log.Debug("neighbour advertisement not sent", "error", err)
-	}
+	return k.sent(count, err)
 }
 
 // announce tells the LAN of each Hold, several times.
@@ -303,13 +308,18 @@ func (k *Keeper) announce(ctx context.Context) error {
 // and switches differ in which they heed (RFC 5227 section 3), and unsolicited
 // neighbour advertisements (RFC 4861 section 7.2.6).
 func (k *Keeper) announceOnce() {
-	hw := k.ifi.HardwareAddr
+	hw, n := k.ifi.HardwareAddr, &k.counts.announcements
+	all := true
 	for _, a := range k.cfg.Addresses {
 		if a.Is4() {
-			k.send(appendARP(nil, broadcast, opRequest, hw, a, make(net.HardwareAddr, 6), a), broadcast)
-			k.send(appendARP(nil, broadcast, opReply, hw, a, broadcast, a), broadcast)
+			request := k.send(n, appendARP(nil, broadcast, opRequest, hw, a, make(net.HardwareAddr, 6), a), broadcast)
+			reply := k.send(n, appendARP(nil, broadcast, opReply, hw, a, broadcast, a), broadcast)
+			all = all && (request || reply)
 			continue
 		}
-		k.advertise(a, allNodes, false)
+		all = k.advertise(n, a, allNodes, false) && all
+	}
+	if now := time.Now(); all {
+		k.counts.announced.CompareAndSwap(nil, &now)
 	}
 }

@@ -28,7 +28,7 @@ func (n *pairNetwork) proven(t *testing.T, site []*node) {
 		if err != nil {
 			t.Fatalf("%s: the records of the standby are not proven: %v, %+v", nd.name, err, last)
 		}
-		if !last.DigestEqual || last.Node == "" || len(last.Problems) != 0 {
+		if last.DigestEqual == nil || !*last.DigestEqual || last.Node == "" || len(last.Problems) != 0 {
 			t.Errorf("gw ha test on %s: %+v", nd.name, last)
 		}
 	}
