@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/parts/partstest"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -25,7 +26,7 @@ func TestAgreement(t *testing.T) {
 				Shown: []string{"r"}, ShownOn: []string{"gray-1", "gray-2", "red-2"}}},
 		{"shown", []configs.Agreement{{Site: "gray", Shown: []string{"r"}}}, &status.Agreement{Shown: []string{"r"}, ShownOn: []string{"gray-1", "gray-2"}}},
 	} {
-		if d := cmp.Diff(tt.want, agreement(network(), tt.list, carry)); d != "" {
+		if d := cmp.Diff(tt.want, agreement(partstest.Network(), tt.list, carry)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, d)
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/parts"
+	"github.com/onewaylink/gw/gateway/parts/partstest"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
@@ -35,16 +37,16 @@ func (noHost) Offload() bool                             { return true }
 // judged is red-1 as far as packets go, without a host and a link.
 func judged(t *testing.T) *Gateway {
 	t.Helper()
-	c := network()
+	c := partstest.Network()
 	c.Sites[0].Pair = nil
-	j, err := newJudge(c)
+	j, err := parts.NewJudge(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
 	g := &Gateway{cfg: c, carriers: map[string]string{"gray": "gray-1"}, ways: map[string]way{"gray": {why: "the link loses 0.3 %"}}}
 	g.table = flow.New(flow.Config{
-		Self: c.Self.Site, Sites: flowSites(c), Voice: c.SelfNode().Addresses, MTU: 1420, Judge: j,
+		Self: c.Self.Site, Sites: parts.FlowSites(c), Voice: c.SelfNode().Addresses, MTU: 1420, Judge: j,
 		Now: func() time.Duration { return time.Since(start) },
 	})
 	g.started, g.denials = start, denials.New(len(c.Sites))
@@ -223,7 +225,7 @@ func TestTraceTellsOtherSitesTheVerdictOnly(t *testing.T) {
 	}
 	// The packets that would leave toward the other site are needed there.
 	g.cfg.Rules[0].From, g.cfg.Rules[0].To = g.cfg.Rules[0].To, g.cfg.Rules[0].From
-	j, err := newJudge(g.cfg)
+	j, err := parts.NewJudge(g.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/netstack"
 )
 
@@ -50,7 +51,7 @@ func (g *Gateway) linkChanged(p link.PeerState) {
 		g.wake(p.Site)
 	}
 	if p.GW && !sibling {
-		for _, n := range g.cfg.Sites[siteIndex(g.cfg, p.Site)].Nodes {
+		for _, n := range g.cfg.Sites[parts.SiteIndex(g.cfg, p.Site)].Nodes {
 			if n.Name == p.Node {
 				g.restorer.linkUp(p.Site, n.Addresses[0])
 			}
@@ -90,7 +91,7 @@ func (g *Gateway) showPath(p link.PeerState) {
 	open := p.Up || g.everUp[p.Node]
 	w := g.ways[p.Site]
 	g.nodesMu.Unlock()
-	g.path.SetSite(siteIndex(g.cfg, p.Site), flow.SiteState{Up: open, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums, WAN: w.wan, Lossy: w.lossy})
+	g.path.SetSite(parts.SiteIndex(g.cfg, p.Site), flow.SiteState{Up: open, Refused: p.Refused, MTU: p.MTU, Partial: p.PartialChecksums, WAN: w.wan, Lossy: w.lossy})
 }
 
 // wake has the senders of this site woken whose bytes toward a site are in
@@ -118,7 +119,7 @@ func (g *Gateway) runWakes(ctx context.Context) error {
 		if end := stop[site]; end != nil {
 			end()
 		}
-		i := siteIndex(g.cfg, site)
+		i := parts.SiteIndex(g.cfg, site)
 		round, end := context.WithCancel(ctx)
 		stop[site] = end
 		rounds.Go(func() error {

@@ -18,6 +18,7 @@ import (
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/doctor"
 	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -32,7 +33,7 @@ const (
 // that it has given; nil when none runs. It changes nothing.
 func Examine(cfg configs.Config, running *status.Status) doctor.Report {
 	r := doctor.Report{Node: cfg.SelfNode().Name, Site: cfg.SelfSite().Name, Time: time.Now(), Running: running != nil}
-	for _, s := range hostnet.Survey(checkConfig(cfg, hostConfig(cfg))) {
+	for _, s := range hostnet.Survey(parts.CheckConfig(cfg, parts.HostConfig(cfg))) {
 		if len(s.Findings) == 0 {
 			r.Checks = append(r.Checks, doctor.Check{Area: "host", Name: s.Name, Level: doctor.OK, What: "as it should be"})
 		}
@@ -142,7 +143,7 @@ func (g *Gateway) ping(ctx context.Context, target string, port uint16, count in
 	if port != 0 {
 		to := netip.AddrPortFrom(addr, port)
 		d := net.Dialer{}
-		if own := ownAddress(g.cfg.SelfNode(), addr.Is4()); own.IsValid() {
+		if own := parts.OwnAddress(g.cfg.SelfNode(), addr.Is4()); own.IsValid() {
 			d.LocalAddr = &net.TCPAddr{IP: own.AsSlice()}
 		}
 		out.Pings = append(out.Pings, try(ctx, "port", to.String(), count, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", to.String()) }))
@@ -179,7 +180,7 @@ func (g *Gateway) pinged(target string) (configs.Node, netip.Addr, error) {
 			}
 		}
 	}
-	if i := siteOf(g.cfg, addr); i >= 0 && i != g.cfg.Self.Site {
+	if i := parts.SiteOf(g.cfg, addr); i >= 0 && i != g.cfg.Self.Site {
 		s := g.cfg.Sites[i]
 		carrier := g.carrier(s.Name)
 		for _, n := range s.Nodes {

@@ -20,6 +20,7 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/pair"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/pulse"
 	"github.com/onewaylink/gw/gateway/records"
 	"github.com/onewaylink/gw/gateway/status"
@@ -139,7 +140,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if err = g.openHost(); err != nil {
 		return nil, err
 	}
-	j, err := newJudge(cfg)
+	j, err := parts.NewJudge(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w; %s", err, ourFault)
 	}
@@ -162,7 +163,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	keep := &recorder{store: g.store}
 	g.denials = denials.New(len(cfg.Sites))
 	g.table = flow.New(flow.Config{
-		Self: cfg.Self.Site, Sites: flowSites(cfg), Nodes: nodeAddresses(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
+		Self: cfg.Self.Site, Sites: parts.FlowSites(cfg), Nodes: parts.NodeAddresses(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
 		Alive: g.alive, Observer: g.observer(cfg), Denials: g.denials, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
@@ -190,7 +191,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	lc := link.Config{
 		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
-		Peers: linkPeers(cfg), Path: g.path, Streams: g.streams, Trunks: g.relaying.pool, TUNMTU: cfg.Local.TUN.MTU,
+		Peers: parts.LinkPeers(cfg), Path: g.path, Streams: g.streams, Trunks: g.relaying.pool, TUNMTU: cfg.Local.TUN.MTU,
 		Version: g.version, Logger: g.log, OnChange: g.linkChanged, Alive: g.pulse.Alive,
 	}
 	if g.pair != nil {
@@ -242,10 +243,10 @@ func (o *streamOutput) SendPacket(pkt []byte) { o.link.SendPacket(pkt) }
 func (g *Gateway) openHost() error {
 	start := time.Now()
 	t := g.cfg.Local.TUN
-	g.host = hostConfig(g.cfg)
+	g.host = parts.HostConfig(g.cfg)
 	g.host.Former = held(g.cfg.Local.StateDir)
 	var fatal []error
-	for _, f := range hostnet.Check(checkConfig(g.cfg, g.host)) {
+	for _, f := range hostnet.Check(parts.CheckConfig(g.cfg, g.host)) {
 		if f.Level == hostnet.Fatal {
 			fatal = append(fatal, fmt.Errorf("%s; mend it by: %s", f.What, f.Mend))
 			continue
@@ -265,7 +266,7 @@ func (g *Gateway) openHost() error {
 	if err != nil {
 		return fmt.Errorf("%w; see what gw doctor -c DIR finds on this host", err)
 	}
-	if err := storeHeld(g.cfg.Local.StateDir, merge(nil, linkedPrefixes(g.cfg))); err != nil {
+	if err := storeHeld(g.cfg.Local.StateDir, merge(nil, parts.LinkedPrefixes(g.cfg))); err != nil {
 		g.log.Warn("a boot with a mistake in the configuration would hold nothing back", "error", err, "mend", "df -h "+g.cfg.Local.StateDir)
 	}
 	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, g.host.Addresses, t.MTU, t.Driver), time.Since(start))
@@ -292,7 +293,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	run("link", g.link.Run)
 	run("holds", func(ctx context.Context) error {
-		return hostnet.KeepHolds(ctx, linkedPrefixes(g.cfg), g.log)
+		return hostnet.KeepHolds(ctx, parts.LinkedPrefixes(g.cfg), g.log)
 	})
 	run("pulse", g.pulse.Run)
 	if g.audit != nil {

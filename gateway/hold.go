@@ -11,6 +11,7 @@ import (
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/parts"
 )
 
 // Packets between the sites never leave by the default route. Behind every route through the
@@ -50,7 +51,7 @@ func RecordHeld(cfg configs.Config, prefixes []netip.Prefix) {
 // returns this host's addresses with the lengths of their networks.
 func toHold(cfg configs.Config, sound bool, root string, networks func() ([]netip.Prefix, error)) []netip.Prefix {
 	if sound && cfg.Self.Known {
-		return linkedPrefixes(cfg)
+		return parts.LinkedPrefixes(cfg)
 	}
 	former := held(cfg.Local.StateDir)
 	if cfg.Local.StateDir == "" {
@@ -69,14 +70,6 @@ func toHold(cfg configs.Config, sound bool, root string, networks func() ([]neti
 	return otherPrefixes(cfg, local)
 }
 
-// linkedPrefixes are the subnets of the sites that this node's site has a link with.
-func linkedPrefixes(cfg configs.Config) (out []netip.Prefix) {
-	for _, r := range hostConfig(cfg).Routes {
-		out = append(out, r.Prefix)
-	}
-	return out
-}
-
 // otherPrefixes are the subnets of all sites but this host's, as a configuration with
 // mistakes has them. The host's site is known by the key or, without a key, by the host's
 // addresses; otherPrefixes returns none if that does not tell. It leaves out what overlaps a
@@ -86,7 +79,7 @@ func otherPrefixes(cfg configs.Config, local []netip.Prefix) (out []netip.Prefix
 	if !cfg.Self.Known {
 		self = -1
 		for _, l := range local {
-			i := siteOf(cfg, l.Addr())
+			i := parts.SiteOf(cfg, l.Addr())
 			if i >= 0 && self >= 0 && i != self {
 				return nil // it is at two sites
 			}

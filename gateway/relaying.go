@@ -12,6 +12,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/trunk"
@@ -61,7 +62,7 @@ func (g *Gateway) newRelaying() error {
 		return err
 	}
 	var peers []netip.Addr
-	for _, p := range linkPeers(g.cfg) {
+	for _, p := range parts.LinkPeers(g.cfg) {
 		if p.Site != g.cfg.SelfSite().Name {
 			peers = append(peers, p.Addresses...)
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
 )
@@ -39,7 +40,7 @@ func (r reloader) Plan(files []control.File) status.Plan {
 	if len(out.Mistakes) > 0 {
 		return out
 	}
-	j, err := newJudge(next)
+	j, err := parts.NewJudge(next)
 	if err != nil {
 		out.Mistakes = []status.Mistake{{Summary: err.Error()}}
 		return out
@@ -51,7 +52,7 @@ func (r reloader) Plan(files []control.File) status.Plan {
 // endings finds the flows that the next configuration would not allow. They are looked
 // at when the table is no longer locked.
 func (g *Gateway) endings(next configs.Config, j flow.Judge, out *status.Plan) {
-	would := flow.New(flow.Config{Self: next.Self.Site, Sites: flowSites(next), Judge: j, Now: g.now})
+	would := flow.New(flow.Config{Self: next.Self.Site, Sites: parts.FlowSites(next), Judge: j, Now: g.now})
 	var conns []flow.Conn
 	for c := range g.table.Conns() {
 		if !c.Over && !c.Revoked && !c.Unconfirmed {
@@ -101,10 +102,10 @@ func (g *Gateway) Reload() status.Reload {
 	defer g.reloading.Unlock()
 	next, diags := g.load()
 	out := status.Reload{Config: g.compared(next, diags)}
-	var j *judge
+	var j *parts.Judge
 	if len(out.Mistakes) == 0 {
 		var err error
-		if j, err = newJudge(next); err != nil {
+		if j, err = parts.NewJudge(next); err != nil {
 			out.Mistakes = []status.Mistake{{Summary: err.Error()}}
 		}
 	}
@@ -130,9 +131,9 @@ func (g *Gateway) Reload() status.Reload {
 
 // apply can't fail: what could has been done. The policy comes first, so that what
 // peers hear of it is true.
-func (g *Gateway) apply(next configs.Config, j *judge) flow.Rejudged {
+func (g *Gateway) apply(next configs.Config, j *parts.Judge) flow.Rejudged {
 	out := g.table.SetJudge(j)
-	g.link.Renew(linkPeers(next))
+	g.link.Renew(parts.LinkPeers(next))
 	g.log.SetLevel(hclog.LevelFromString(next.Local.Log.Level))
 	g.running.Store(&next)
 	return out

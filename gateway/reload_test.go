@@ -14,6 +14,7 @@ import (
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -63,15 +64,15 @@ func newReloadable(t *testing.T) *reloadable {
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &strings.Builder{}})
 	g := &Gateway{cfg: cfg, log: log, started: time.Now(), load: load}
 	g.running.Store(&cfg)
-	j, err := newJudge(cfg)
+	j, err := parts.NewJudge(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.table = flow.New(flow.Config{Self: cfg.Self.Site, Sites: flowSites(cfg), MTU: 1420, Judge: j, Now: g.now})
+	g.table = flow.New(flow.Config{Self: cfg.Self.Site, Sites: parts.FlowSites(cfg), MTU: 1420, Judge: j, Now: g.now})
 	g.path = flow.NewPath(g.table, nowhere{})
 	if g.link, err = link.New(link.Config{
 		PrivateKey: cfg.Local.PrivateKey, Self: link.Self{Site: "red", Node: "red-1", Addresses: cfg.SelfNode().Addresses},
-		Peers: linkPeers(cfg), Path: g.path, TUNMTU: 1420, Logger: log,
+		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: 1420, Logger: log,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/records"
@@ -191,7 +192,7 @@ func (r *restorer) fetch(ctx context.Context, node netip.AddrPort) bool {
 		return false
 	}
 	var given [flow.NumGiven]int
-	giver := siteIndex(r.cfg, site)
+	giver := parts.SiteIndex(r.cfg, site)
 	n, err := records.Fetch(ctx, conn, r.cfg.SelfSite().Name, records.Limits{}, func(k, v []byte) {
 		given[r.table.TakeForeign(giver, k, v)]++
 	})

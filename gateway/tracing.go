@@ -16,6 +16,7 @@ import (
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -117,7 +118,7 @@ func (t *tracing) trace(ctx context.Context, pr flow.Probe) (out status.Trace, e
 		return out, err
 	}
 	self := t.gw.cfg.Self.Site
-	from, to := siteOf(t.gw.cfg, pr.Source.Addr()), siteOf(t.gw.cfg, pr.Destination.Addr())
+	from, to := parts.SiteOf(t.gw.cfg, pr.Source.Addr()), parts.SiteOf(t.gw.cfg, pr.Destination.Addr())
 	if to == self && from >= 0 && from != self {
 		out, err = t.inward(ctx, &pr, from, ask)
 	} else {
@@ -228,14 +229,11 @@ func (g *Gateway) leftOut(b []byte) string {
 	if wire.Parse(&p, b) != wire.OK {
 		return ""
 	}
-	j, err := newJudge(*g.running.Load())
+	j, err := parts.NewJudge(*g.running.Load())
 	if err != nil {
 		return ""
 	}
-	if r := j.policy.Excepted(p.Src(), p.Dst(), p.Proto, p.DstPort); r != nil {
-		return r.Name
-	}
-	return ""
+	return j.Excepted(p.Src(), p.Dst(), p.Proto, p.DstPort)
 }
 
 // describe says how a flow is carried, and what has become of the packets.
@@ -330,7 +328,7 @@ func (t *tracing) answer(_ context.Context, site, kind string, body []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
-	if asker := siteIndex(t.gw.cfg, site); asker != t.gw.cfg.Self.Site {
+	if asker := parts.SiteIndex(t.gw.cfg, site); asker != t.gw.cfg.Self.Site {
 		t.noteDenied(asker, &q, &a)
 		if t.gw.running.Load().Local.Answers != configs.AnswersFull {
 			a.Step = verdictOnly(&a.Step)
@@ -371,7 +369,7 @@ func verdictOnly(s *status.TraceStep) status.TraceStep {
 var errNotYours = errors.New("it answers only about packets between the two sites: ask a node of one of them")
 
 func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error) {
-	asker, self := siteIndex(t.gw.cfg, site), t.gw.cfg.Self.Site
+	asker, self := parts.SiteIndex(t.gw.cfg, site), t.gw.cfg.Self.Site
 	if asker == self {
 		a.Step, a.Packets, _, err = t.here(q.Packets, q.FromHost)
 		return a, err
@@ -379,14 +377,14 @@ func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error
 	if len(q.Packets) > 0 {
 		var p wire.Packet
 		for _, b := range q.Packets {
-			if wire.Parse(&p, b) != wire.OK || siteOf(t.gw.cfg, p.Src()) != asker || siteOf(t.gw.cfg, p.Dst()) != self {
+			if wire.Parse(&p, b) != wire.OK || parts.SiteOf(t.gw.cfg, p.Src()) != asker || parts.SiteOf(t.gw.cfg, p.Dst()) != self {
 				return a, errNotYours
 			}
 		}
 		a.Step, _, _, err = t.here(q.Packets, false) // what goes out is the host's
 		return a, err
 	}
-	if q.Probe == nil || siteOf(t.gw.cfg, q.Probe.Source.Addr()) != self || siteOf(t.gw.cfg, q.Probe.Destination.Addr()) != asker {
+	if q.Probe == nil || parts.SiteOf(t.gw.cfg, q.Probe.Source.Addr()) != self || parts.SiteOf(t.gw.cfg, q.Probe.Destination.Addr()) != asker {
 		return a, errNotYours
 	}
 	a.Probe = *q.Probe

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/onewaylink/gw/gateway/parts/partstest"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/trunk"
 )
@@ -14,7 +15,7 @@ import (
 // Each way bears the name of the node that it leads to; one that has sent nothing does not
 // pass off for its own what hello has measured.
 func TestWaysStatus(t *testing.T) {
-	got := waysStatus(network().Sites, map[netip.Addr]trunk.Way{
+	got := waysStatus(partstest.Network().Sites, map[netip.Addr]trunk.Way{
 		netip.MustParseAddr("10.77.2.2"): {RTT: 41 * time.Millisecond, MinRTT: 40 * time.Millisecond, Bandwidth: 35e6 + 0.5, Inside: 2800, Packets: 1000, Lost: 3},
 		netip.MustParseAddr("10.77.2.1"): {MinRTT: 40 * time.Millisecond},
 		netip.MustParseAddr("10.77.3.1"): {MinRTT: 9 * time.Millisecond, Inside: 1400, Packets: 1},

@@ -1,4 +1,4 @@
-package gateway
+package parts
 
 import (
 	"net/netip"
@@ -9,78 +9,10 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/link/hello"
-	"github.com/onewaylink/gw/netstack/wire"
-	"github.com/onewaylink/gw/policy"
 )
 
-// judge lets the flow table ask the policy.
-type judge struct {
-	policy *policy.Policy
-	rules  map[string]*flow.Rule // by name, which is unique
-}
-
-// newJudge makes the policy of the configuration's rules. They were checked when
-// the configuration was read; an error here is one that that check missed.
-func newJudge(c configs.Config) (*judge, error) {
-	list := make([]policy.Rule, 0, len(c.Rules))
-	j := &judge{rules: make(map[string]*flow.Rule, len(c.Rules))}
-	for _, r := range c.Rules {
-		mode, err := policy.ParseMode(string(r.Mode))
-		if err != nil {
-			return nil, err
-		}
-		pr := policy.Rule{
-			Name: r.Name, Pos: r.Pos.String(), Mode: mode,
-			From: hosts(r.From), To: hosts(r.To),
-		}
-		for _, p := range r.Ports {
-			pr.Ports = append(pr.Ports, policy.Ports{Proto: p.Proto, Lo: p.Lo, Hi: p.Hi})
-		}
-		list = append(list, pr)
-		j.rules[r.Name] = &flow.Rule{Name: r.Name, Pos: pr.Pos, Mode: flowMode(mode)}
-	}
-	var err error
-	j.policy, err = policy.New(list)
-	return j, err
-}
-
-// hosts are the addresses that a rule's from or to covers.
-func hosts(list []configs.Endpoint) []policy.Hosts {
-	out := make([]policy.Hosts, 0, len(list))
-	for _, e := range list {
-		out = append(out, policy.Hosts{Prefixes: e.Prefixes, Except: e.Except})
-	}
-	return out
-}
-
-// flowMode is a rule's mode as the flow table knows it.
-func flowMode(m policy.Mode) flow.Mode {
-	switch m {
-	case policy.ModeRelay:
-		return flow.ModeRelay
-	case policy.ModeRoute:
-		return flow.ModeRoute
-	}
-	return flow.ModeAuto
-}
-
-// Judge answers for the flow table. Trunks' packets don't pass that: what does is somebody
-// else's, who would be taken for a gateway.
-func (j *judge) Judge(src, dst netip.Addr, proto uint8, port uint16) *flow.Rule {
-	if proto == wire.ProtoTrunk {
-		return nil
-	}
-	v := j.policy.Judge(src, dst, proto, port)
-	if !v.Allowed {
-		return nil
-	}
-	return j.rules[v.Rule.Name]
-}
-
-var _ flow.Judge = (*judge)(nil)
-
-// flowSites tells the table who owns which addresses.
-func flowSites(c configs.Config) []flow.Site {
+// FlowSites lists the sites with their addresses, for the flow table.
+func FlowSites(c configs.Config) []flow.Site {
 	self := c.SelfSite().Name
 	var sites []flow.Site
 	for _, s := range c.Sites {
@@ -95,8 +27,8 @@ func flowSites(c configs.Config) []flow.Site {
 	return sites
 }
 
-// nodeAddresses lists the own addresses of all nodes.
-func nodeAddresses(c configs.Config) []netip.Addr {
+// NodeAddresses lists the own addresses of all nodes.
+func NodeAddresses(c configs.Config) []netip.Addr {
 	var out []netip.Addr
 	for _, s := range c.Sites {
 		for _, n := range s.Nodes {
@@ -106,9 +38,8 @@ func nodeAddresses(c configs.Config) []netip.Addr {
 	return out
 }
 
-// linkPeers lists the nodes at the other ends of this node's links, and the
-// sibling.
-func linkPeers(c configs.Config) []link.Peer {
+// LinkPeers lists the sibling and the nodes at the other ends of this node's links.
+func LinkPeers(c configs.Config) []link.Peer {
 	self := c.SelfSite().Name
 	var peers []link.Peer
 	for i, n := range c.SelfSite().Nodes {
@@ -132,7 +63,7 @@ func linkPeers(c configs.Config) []link.Peer {
 				Sections: sections(c, site.Name),
 			}
 			if i == 0 {
-				p.Subnets = site.Subnets // the first node is the one that is active at first
+				p.Subnets = site.Subnets // the site's first node is active until an election
 			}
 			peers = append(peers, p)
 		}
@@ -152,8 +83,8 @@ func sections(c configs.Config, peerSite string) []hello.Section {
 	return out
 }
 
-// hostConfig is what the host has to be given.
-func hostConfig(c configs.Config) hostnet.Config {
+// HostConfig returns the addresses and routes that the node's host needs.
+func HostConfig(c configs.Config) hostnet.Config {
 	self := c.SelfSite()
 	hc := hostnet.Config{
 		Device: c.Local.TUN.Name, Addresses: c.SelfNode().Addresses,
@@ -166,7 +97,7 @@ func hostConfig(c configs.Config) hostnet.Config {
 			r := hostnet.Route{Prefix: p, Congctl: c.Local.TUN.CongCtl}
 			if self.Pair != nil {
 				// Only the active node may send with the site's other addresses.
-				r.Src = ownAddress(c.SelfNode(), p.Addr().Is4())
+				r.Src = OwnAddress(c.SelfNode(), p.Addr().Is4())
 			}
 			hc.Routes = append(hc.Routes, r)
 		}
@@ -174,8 +105,8 @@ func hostConfig(c configs.Config) hostnet.Config {
 	return hc
 }
 
-// ownAddress is the node's address of a family; not valid if it has none.
-func ownAddress(n configs.Node, v4 bool) netip.Addr {
+// OwnAddress returns the node's address of an IP version, or the zero Addr.
+func OwnAddress(n configs.Node, v4 bool) netip.Addr {
 	for _, a := range n.Addresses {
 		if a.Is4() == v4 {
 			return a
@@ -184,20 +115,20 @@ func ownAddress(n configs.Node, v4 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// checkConfig is what the host is to be fit for.
-func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
+// CheckConfig returns what the checks of the host must know.
+func CheckConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
 	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site}
 	for _, r := range h.Routes {
 		cc.Remote = append(cc.Remote, r.Prefix)
 	}
-	for _, p := range linkPeers(c) {
+	for _, p := range LinkPeers(c) {
 		if ap, err := netip.ParseAddrPort(p.Endpoint); err == nil && p.Dial {
 			cc.Endpoints = append(cc.Endpoints, ap.Addr())
 		}
 		if p.Dial {
 			continue
 		}
-		// It dials this node, where that says that it can be dialled.
+		// The peer dials this node, at the endpoint that this node's block names.
 		at := c.SelfNode().Endpoint
 		if p.Site == c.SelfSite().Name {
 			at = c.SelfNode().SiblingEndpoint
@@ -210,14 +141,22 @@ func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
 	return cc
 }
 
-// siteOf finds the site that an address belongs to, or -1.
-func siteOf(c configs.Config, a netip.Addr) int {
+// SiteOf returns the index of the site that an address belongs to, or -1.
+func SiteOf(c configs.Config, a netip.Addr) int {
 	return slices.IndexFunc(c.Sites, func(s configs.Site) bool {
 		return slices.ContainsFunc(s.Subnets, func(p netip.Prefix) bool { return p.Contains(a) })
 	})
 }
 
-// siteIndex finds a site by name.
-func siteIndex(c configs.Config, name string) int {
+// SiteIndex returns the index of the site of that name, or -1.
+func SiteIndex(c configs.Config, name string) int {
 	return slices.IndexFunc(c.Sites, func(s configs.Site) bool { return s.Name == name })
+}
+
+// LinkedPrefixes returns the subnets of the sites that this node's site has a link with.
+func LinkedPrefixes(c configs.Config) (out []netip.Prefix) {
+	for _, r := range HostConfig(c).Routes {
+		out = append(out, r.Prefix)
+	}
+	return out
 }
