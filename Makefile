@@ -15,7 +15,7 @@ NFPM := bin/nfpm
 
 .NOTPARALLEL: # the lab measures times
 
-.PHONY: all build deps deb deb-test test unit fuzz fuzz-ci vuln lab bench demo soak clean $(NFPM)
+.PHONY: all build deps deb deb-test test unit fuzz fuzz-ci vuln lab bench bench-against demo soak clean $(NFPM)
 
 all: build
 
@@ -75,6 +75,9 @@ soak: ## what takes minutes: long outages, a path that widens again, 200 kills
 
 bench: build ## ratios against plain wireguard-go, medians of interleaved runs
 	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./tests/bench
+
+bench-against: ## the same machine, this build and an older one, 20 interleaved rounds: OLD=/path/to/gw
+	GW_BASELINE=$(abspath $(OLD)) $(GO) test -p 1 -timeout 120m -tags against -run '^$$' -bench Against -benchtime 1x ./tests/bench
 
 demo: ## two sites, a one-way firewall, PostgreSQL both ways, a gateway killed
 	./tests/demo.sh

@@ -157,21 +157,28 @@ func startGW(b *testing.B, name string, cfg lab.Config, tun string) *contestant 
 // startMode is startGW with a policy mode for all TCP.
 func startMode(b *testing.B, name string, cfg lab.Config, mode, tun string) *contestant {
 	b.Helper()
-	return startWith(b, name, cfg, mode, fmt.Sprintf(localBlock, "", tun))
+	return startWith(b, name, built(b), cfg, mode, fmt.Sprintf(localBlock, "", tun))
 }
 
 // startChecked is startMode "relay" with check = true.
 func startChecked(b *testing.B, name string, cfg lab.Config) *contestant {
 	b.Helper()
-	return startWith(b, name, cfg, "relay", fmt.Sprintf(localBlock, "check = true", ""))
+	return startWith(b, name, built(b), cfg, "relay", fmt.Sprintf(localBlock, "check = true", ""))
 }
 
-func startWith(b *testing.B, name string, cfg lab.Config, mode, local string) *contestant {
+// built returns the gw of this tree.
+func built(b *testing.B) string {
 	b.Helper()
 	program, err := lab.Build("github.com/onewaylink/gw/cmd/gw")
 	if err != nil {
 		b.Fatal(err)
 	}
+	return program
+}
+
+// startWith joins the sites by two gateways that run program.
+func startWith(b *testing.B, name, program string, cfg lab.Config, mode, local string) *contestant {
+	b.Helper()
 	l := lab.Start(b, cfg)
 	c := &contestant{name: name, Lab: l, program: program}
 	r, g := l.Red, l.Gray

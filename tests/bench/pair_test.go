@@ -20,7 +20,7 @@ const (
 
 // BenchmarkPair measures what a second gateway at red's side costs.
 func BenchmarkPair(b *testing.B) {
-	pair, single := newPairing(b, "pair", true), newPairing(b, "single", false)
+	pair, single := newPairing(b, "pair", built(b), true), newPairing(b, "single", built(b), false)
 	all := []*contestant{pair.contestant, single.contestant}
 	for _, p := range []*pairing{pair, single} {
 		p.up(b)

@@ -31,12 +31,8 @@ type pairNode struct {
 }
 
 // newPairing builds the lab and writes the configuration. up starts the nodes.
-func newPairing(b *testing.B, name string, paired bool) *pairing {
+func newPairing(b *testing.B, name, program string, paired bool) *pairing {
 	b.Helper()
-	program, err := lab.Build("github.com/onewaylink/gw/cmd/gw")
-	if err != nil {
-		b.Fatal(err)
-	}
 	l := lab.Start(b, lab.Config{Red: lab.SiteConfig{Gateways: 2, FloatingRouter: paired}})
 	p := &pairing{contestant: &contestant{name: name, Lab: l}}
 	var text strings.Builder

@@ -18,7 +18,7 @@ const manyRecords = 100_000
 // BenchmarkPairRecords measures what many connections cost a standby: memory, and
 // time when it takes over.
 func BenchmarkPairRecords(b *testing.B) {
-	many, none := newPairing(b, "100,000", true), newPairing(b, "none", true)
+	many, none := newPairing(b, "100,000", built(b), true), newPairing(b, "none", built(b), true)
 	of := map[*contestant]*pairing{many.contestant: many, none.contestant: none}
 	many.makeUp(b, manyRecords)
 	for _, p := range of {
