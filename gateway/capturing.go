@@ -38,16 +38,21 @@ type capturing struct {
 	n    int           // how many do
 }
 
-// newCapturing begins to keep, and adds the answers to the control socket.
+// newCapturing begins to keep.
 func newCapturing(g *Gateway) *capturing {
 	c := &capturing{gw: g}
 	if n := g.cfg.Local.Capture.Memory; n > 0 {
 		c.keep = capture.New(n << 20)
 		g.path.SetTap(c.keep)
 	}
-	g.control.Handle("GET /v1/capture", http.HandlerFunc(c.servePcapng))
-	g.control.Handle("GET /v1/packets", http.HandlerFunc(c.servePackets))
 	return c
+}
+
+func (c *capturing) routes() []control.Route {
+	return []control.Route{
+		{Pattern: "GET /v1/capture", Handler: http.HandlerFunc(c.servePcapng)},
+		{Pattern: "GET /v1/packets", Handler: http.HandlerFunc(c.servePackets)},
+	}
 }
 
 // follow returns what is to be read live, and what ends that.

@@ -94,27 +94,31 @@ func diskCheck(dir string) doctor.Check {
 	return c
 }
 
-// handleExaminations adds what gw doctor and gw ping ask for.
-func (g *Gateway) handleExaminations() {
-	g.control.Handle("GET /v1/doctor", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		st := g.source.Status()
-		control.WriteJSON(w, Examine(g.cfg, &st))
-	}))
-	g.control.Handle("GET /v1/ping", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		count, err := strconv.Atoi(q.Get("count"))
-		port, perr := strconv.ParseUint(q.Get("port"), 10, 16)
-		if err != nil || perr != nil || count < 1 || count > maxPings {
-			control.WriteError(w, http.StatusBadRequest, fmt.Errorf("give a count of 1 to %d, and a port up to 65535", maxPings))
-			return
-		}
-		p, err := g.ping(r.Context(), q.Get("target"), uint16(port), count)
-		if err != nil {
-			control.WriteError(w, http.StatusBadRequest, err)
-			return
-		}
-		control.WriteJSON(w, p)
-	}))
+// examineRoutes are what gw doctor and gw ping ask.
+func (g *Gateway) examineRoutes() []control.Route {
+	return []control.Route{
+		{Pattern: "GET /v1/doctor", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			st := g.source.Status()
+			control.WriteJSON(w, Examine(g.cfg, &st))
+		})},
+		{Pattern: "GET /v1/ping", Handler: http.HandlerFunc(g.servePing)},
+	}
+}
+
+func (g *Gateway) servePing(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	count, err := strconv.Atoi(q.Get("count"))
+	port, perr := strconv.ParseUint(q.Get("port"), 10, 16)
+	if err != nil || perr != nil || count < 1 || count > maxPings {
+		control.WriteError(w, http.StatusBadRequest, fmt.Errorf("give a count of 1 to %d, and a port up to 65535", maxPings))
+		return
+	}
+	p, err := g.ping(r.Context(), q.Get("target"), uint16(port), count)
+	if err != nil {
+		control.WriteError(w, http.StatusBadRequest, err)
+		return
+	}
+	control.WriteJSON(w, p)
 }
 
 const (

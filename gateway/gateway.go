@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,26 +68,27 @@ type Gateway struct {
 
 	wakes chan string // sites whose senders are to be woken; nil wakes none
 
-	host     hostnet.Config
-	tun      hostnet.Device
-	missed   uint64 // by whoever had the TUN before
-	table    *flow.Table
-	path     *flow.Path
-	store    *records.Store
-	streams  *netstack.Host
-	restorer *restorer
-	tracing  *tracing
-	relaying *relaying
-	link     *link.Link
-	pulse    *pulse.Pulse
-	pair     *pair.Pair  // nil in a network without pairs
-	address  *lanAddress // nil without a LAN address
-	control  *control.Server
-	status   *status.Server // nil without status.listen
-	page     *web.Page      // likewise
-	source   *source
-	audit    *audit.Log // nil without local.audit
-	denials  *denials.Ledger
+	host      hostnet.Config
+	tun       hostnet.Device
+	missed    uint64 // by whoever had the TUN before
+	table     *flow.Table
+	path      *flow.Path
+	store     *records.Store
+	streams   *netstack.Host
+	restorer  *restorer
+	tracing   *tracing
+	capturing *capturing
+	relaying  *relaying
+	link      *link.Link
+	pulse     *pulse.Pulse
+	pair      *pair.Pair  // nil in a network without pairs
+	address   *lanAddress // nil without a LAN address
+	control   *control.Server
+	status    *status.Server // nil without status.listen
+	page      *web.Page      // likewise
+	source    *source
+	audit     *audit.Log // nil without local.audit
+	denials   *denials.Ledger
 }
 
 // New opens the state directory, the control socket, the TUN device and the
@@ -123,14 +125,9 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	cc := control.Config{Path: cfg.Local.Socket, Source: g.source, Logger: g.log}
-	if cfg.SelfSite().Pair != nil {
-		cc.HA = haControl{g}
-	}
-	if g.control, err = control.Listen(cc); err != nil {
+	if g.control, err = control.Listen(control.Config{Path: cfg.Local.Socket, Logger: g.log}); err != nil {
 		return nil, err
 	}
-	g.control.ServeReload(reloader{g})
 	if listen := cfg.Local.Status.Listen; listen != "" {
 		g.page = web.New(web.Config{Source: g.source, Now: time.Now, Logger: g.log})
 		if g.status, err = status.Listen(status.ServerConfig{Listen: listen, Source: g.source, Page: g.page, Logger: g.log}); err != nil {
@@ -148,9 +145,21 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		return nil, err
 	}
 	g.tracing = newTracing(g)
-	newCapturing(g)
-	g.handleExaminations()
+	g.capturing = newCapturing(g)
+	g.control.Handle(g.routes()...)
 	return g, nil
+}
+
+// routes lists what commands can ask this gateway.
+func (g *Gateway) routes() []control.Route {
+	var ha control.HA // nil without a sibling
+	if g.cfg.SelfSite().Pair != nil {
+		ha = haControl{g}
+	}
+	return slices.Concat(
+		control.StatusRoutes(g.source), control.HARoutes(ha, g.log), control.ReloadRoutes(reloader{g}, g.log),
+		g.tracing.routes(), g.capturing.routes(), g.examineRoutes(),
+	)
 }
 
 // now is the clock of the data path.

@@ -52,11 +52,10 @@ type traceAnswer struct {
 	Probe flow.Probe `json:"probe"`
 }
 
-// newTracing adds the answer to the control socket.
-func newTracing(g *Gateway) *tracing {
-	t := &tracing{gw: g, quota: ask.NewQuota()}
-	g.control.Handle("GET /v1/trace", http.HandlerFunc(t.serveControl))
-	return t
+func newTracing(g *Gateway) *tracing { return &tracing{gw: g, quota: ask.NewQuota()} }
+
+func (t *tracing) routes() []control.Route {
+	return []control.Route{{Pattern: "GET /v1/trace", Handler: http.HandlerFunc(t.serveControl)}}
 }
 
 // serve answers other gateways until ctx ends.

@@ -18,8 +18,8 @@ func serveCapture(t *testing.T) (socket, block string) {
 	binary.NativeEndian.PutUint32(b, 0x0a0d0d0a)
 	binary.NativeEndian.PutUint32(b[4:], uint32(len(b)))
 	binary.NativeEndian.PutUint32(b[len(b)-4:], uint32(len(b)))
-	socket = serveWith(t, control.Config{Source: madeUp{status: healthy()}}, func(s *control.Server) {
-		s.Handle("GET /v1/capture", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b) }))
+	socket = serveWith(t, madeUp{status: healthy()}, control.Route{
+		Pattern: "GET /v1/capture", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b) }),
 	})
 	return socket, string(b)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/status"
@@ -33,7 +34,7 @@ func (m *madeUpReloader) Reload() status.Reload { return m.reload }
 
 func serveReload(t *testing.T, r control.Reloader) (socket string) {
 	t.Helper()
-	return serveWith(t, control.Config{Source: madeUp{}}, func(s *control.Server) { s.ServeReload(r) })
+	return serveWith(t, madeUp{}, control.ReloadRoutes(r, hclog.NewNullLogger())...)
 }
 
 var (

@@ -62,11 +62,11 @@ func serve(t *testing.T, source status.Source) (socket string) {
 // serveHA does the same for a node of a pair.
 func serveHA(t *testing.T, source status.Source, ha control.HA) (socket string) {
 	t.Helper()
-	return serveWith(t, control.Config{Source: source, HA: ha}, func(*control.Server) {})
+	return serveWith(t, source, control.HARoutes(ha, hclog.NewNullLogger())...)
 }
 
-// serveWith does so with more answers, which add gives.
-func serveWith(t *testing.T, cfg control.Config, add func(*control.Server)) (socket string) {
+// serveWith serves more routes.
+func serveWith(t *testing.T, source status.Source, more ...control.Route) (socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gw") // t.TempDir may be longer than what a socket takes
 	if err != nil {
@@ -74,12 +74,12 @@ func serveWith(t *testing.T, cfg control.Config, add func(*control.Server)) (soc
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "s")
-	cfg.Path, cfg.Logger = socket, hclog.NewNullLogger()
-	server, err := control.Listen(cfg)
+	server, err := control.Listen(control.Config{Path: socket, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	add(server)
+	server.Handle(control.StatusRoutes(source)...)
+	server.Handle(more...)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()
@@ -299,10 +299,11 @@ func TestWatch(t *testing.T) {
 	path := filepath.Join(dir, "s")
 	up := func(node string) (down func()) {
 		t.Helper()
-		server, err := control.Listen(control.Config{Path: path, Source: madeUp{status: status.Status{Node: node}}, Logger: hclog.NewNullLogger()})
+		server, err := control.Listen(control.Config{Path: path, Logger: hclog.NewNullLogger()})
 		if err != nil {
 			t.Fatal(err)
 		}
+		server.Handle(control.StatusRoutes(madeUp{status: status.Status{Node: node}})...)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- server.Run(ctx) }()

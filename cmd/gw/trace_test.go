@@ -23,7 +23,7 @@ import (
 // answering is a gateway that gives one answer for one path, until the test ends. It checks the query.
 func answering(t *testing.T, path string, answer func(w http.ResponseWriter, r *http.Request)) (socket string) {
 	t.Helper()
-	return serveWith(t, control.Config{Source: madeUp{}}, func(s *control.Server) { s.Handle("GET "+path, http.HandlerFunc(answer)) })
+	return serveWith(t, madeUp{}, control.Route{Pattern: "GET " + path, Handler: http.HandlerFunc(answer)})
 }
 
 // traced is a packet of gray to red that passes on both nodes.

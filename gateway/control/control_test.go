@@ -49,10 +49,11 @@ func socketPath(t *testing.T) string {
 
 func listenAt(t *testing.T, path string, source status.Source) *Server {
 	t.Helper()
-	s, err := Listen(Config{Path: path, Source: source, Logger: hclog.NewNullLogger()})
+	s, err := Listen(Config{Path: path, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Handle(StatusRoutes(source)...)
 	return s
 }
 
@@ -146,10 +147,10 @@ func TestWriteConns(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	path := socketPath(t)
 	s := listenAt(t, path, fixed{})
-	s.Handle("POST /v1/order", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	s.Handle("GET /v1/added", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { WriteJSON(w, "here") }))
-	s.Handle("GET /v1/broken", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { WriteJSON(w, func() {}) }))
-	s.Handle("GET /v1/bare", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	s.Handle(Route{"POST /v1/order", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})
+	s.Handle(Route{"GET /v1/added", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { WriteJSON(w, "here") })})
+	s.Handle(Route{"GET /v1/broken", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { WriteJSON(w, func() {}) })})
+	s.Handle(Route{"GET /v1/bare", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
 	run(t, s)
 	c := NewClient(path)
 
@@ -209,7 +210,7 @@ func TestLiveSocketNamesItsProcess(t *testing.T) {
 	path := socketPath(t)
 	first := listenAt(t, path, fixed{})
 	defer first.Close()
-	_, err := Listen(Config{Path: path, Source: fixed{}, Logger: hclog.NewNullLogger()})
+	_, err := Listen(Config{Path: path, Logger: hclog.NewNullLogger()})
 	var inUse *InUseError
 	if !errors.As(err, &inUse) || inUse.PID != os.Getpid() || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
 		t.Errorf("got %v", err)
@@ -259,7 +260,7 @@ func TestOneOfManyWins(t *testing.T) {
 	results := make(chan result, n)
 	for range n {
 		go func() {
-			s, err := Listen(Config{Path: path, Source: fixed{}, Logger: hclog.NewNullLogger()})
+			s, err := Listen(Config{Path: path, Logger: hclog.NewNullLogger()})
 			results <- result{s, err}
 		}()
 	}
@@ -277,6 +278,7 @@ func TestOneOfManyWins(t *testing.T) {
 	if len(winners) != 1 {
 		t.Fatalf("%d winners", len(winners))
 	}
+	winners[0].Handle(StatusRoutes(fixed{})...)
 	run(t, winners[0])
 	if _, err := NewClient(path).Status(t.Context()); err != nil {
 		t.Error(err)
@@ -288,14 +290,14 @@ func TestSomethingElseInPlace(t *testing.T) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Listen(Config{Path: path, Source: fixed{}, Logger: hclog.NewNullLogger()})
+	_, err := Listen(Config{Path: path, Logger: hclog.NewNullLogger()})
 	if err == nil || !strings.Contains(err.Error(), "is no socket") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestPathTooLong(t *testing.T) {
-	_, err := Listen(Config{Path: "/tmp/" + strings.Repeat("x", 104), Source: fixed{}, Logger: hclog.NewNullLogger()})
+	_, err := Listen(Config{Path: "/tmp/" + strings.Repeat("x", 104), Logger: hclog.NewNullLogger()})
 	if err == nil || !strings.Contains(err.Error(), "longer than 107 bytes") {
 		t.Errorf("got %v", err)
 	}

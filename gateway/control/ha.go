@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -29,9 +31,11 @@ type HA interface {
 // errNoSibling answers all questions about a pair where there is none.
 var errNoSibling = errors.New("this node has no sibling: its site has one node; add a second one to the site's block on all nodes to make a pair")
 
-func (s *Server) handleHA(ha HA) {
+// HARoutes returns the routes of a pair. Without one, ha is nil and each route answers so.
+func HARoutes(ha HA, log hclog.Logger) (routes []Route) {
+	log = log.Named("control")
 	handle := func(pattern string, answer func(r *http.Request) (any, int, error)) {
-		s.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		routes = append(routes, Route{pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if ha == nil {
 				WriteError(w, http.StatusNotFound, errNoSibling)
 				return
@@ -42,7 +46,7 @@ func (s *Server) handleHA(ha HA) {
 				return
 			}
 			WriteJSON(w, v)
-		}))
+		})})
 	}
 	handle("GET /v1/ha", func(*http.Request) (any, int, error) { return ha.Status(), 0, nil })
 	handle("POST /v1/ha/drain", func(r *http.Request) (any, int, error) {
@@ -50,12 +54,12 @@ func (s *Server) handleHA(ha HA) {
 		if err != nil {
 			return nil, http.StatusBadRequest, err
 		}
-		s.log.Info("an operator drains this node", "force", force)
+		log.Info("an operator drains this node", "force", force)
 		f, err := ha.Drain(r.Context(), force)
 		return f, http.StatusConflict, err
 	})
 	handle("POST /v1/ha/failover", func(r *http.Request) (any, int, error) {
-		s.log.Info("an operator makes this node the active one")
+		log.Info("an operator makes this node the active one")
 		f, err := ha.Failover(r.Context())
 		return f, http.StatusConflict, err
 	})
@@ -63,6 +67,7 @@ func (s *Server) handleHA(ha HA) {
 		t, err := ha.Test(r.Context())
 		return t, http.StatusConflict, err
 	})
+	return routes
 }
 
 func parseForce(r *http.Request) (bool, error) {

@@ -47,10 +47,11 @@ func (p *pair) Test(ctx context.Context) (status.HATest, error)       { return p
 func listenHA(t *testing.T, ha HA) (*Server, *Client) {
 	t.Helper()
 	path := socketPath(t)
-	s, err := Listen(Config{Path: path, Source: fixed{}, HA: ha, Logger: hclog.NewNullLogger()})
+	s, err := Listen(Config{Path: path, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Handle(HARoutes(ha, hclog.NewNullLogger())...)
 	return s, NewClient(path)
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -30,20 +32,23 @@ type File struct {
 // maxPlan bounds the files of a plan together, in bytes as they are sent.
 const maxPlan = 16 << 20
 
-// ServeReload answers by r. It must be called before Run.
-func (s *Server) ServeReload(r Reloader) {
-	s.Handle("POST /v1/reload", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		s.log.Info("an operator has the configuration reloaded")
-		WriteJSON(w, r.Reload())
-	}))
-	s.Handle("POST /v1/plan", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		var files []File
-		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxPlan)).Decode(&files); err != nil {
-			WriteError(w, http.StatusBadRequest, fmt.Errorf("read the files of the plan: %w: the command is of another version; use the program that the gateway runs", err))
-			return
-		}
-		WriteJSON(w, r.Plan(files))
-	}))
+// ReloadRoutes returns the routes that plan and reload by r.
+func ReloadRoutes(r Reloader, log hclog.Logger) []Route {
+	log = log.Named("control")
+	return []Route{
+		{"POST /v1/reload", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			log.Info("an operator reloads the configuration")
+			WriteJSON(w, r.Reload())
+		})},
+		{"POST /v1/plan", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			var files []File
+			if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxPlan)).Decode(&files); err != nil {
+				WriteError(w, http.StatusBadRequest, fmt.Errorf("read the files of the plan: %w: the command is of another version; use the program that the gateway runs", err))
+				return
+			}
+			WriteJSON(w, r.Plan(files))
+		})},
+	}
 }
 
 // Plan asks what the files would do to the running gateway.

@@ -15,13 +15,10 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// Config is what the control server needs.
+// Config configures a Server.
 type Config struct {
-	// Path of the unix socket. Its directory is made when missing.
+	// Path of the unix socket. Listen makes its directory if it is missing.
 	Path   string
-	Source status.Source
-	// HA is nil for a node without a sibling.
-	HA     HA
 	Logger hclog.Logger
 }
 
@@ -29,57 +26,70 @@ type Config struct {
 type Server struct {
 	listener *net.UnixListener
 	mux      *http.ServeMux
-	source   status.Source
 	log      hclog.Logger
 }
 
-// Listen makes the socket, so that a second gateway for the same node ends before it touches the host; the error then wraps an
-// InUseError. It starts no goroutine; commands wait in the backlog until Run.
+// A Route is one question or order: the pattern of an http.ServeMux, like "POST /v1/ha/drain", and
+// what answers it.
+type Route struct {
+	Pattern string
+	Handler http.Handler
+}
+
+// Listen opens the socket, so that a second gateway for the same node ends before it touches the host;
+// the error then wraps an InUseError. It starts no goroutine: commands wait in the backlog until Run.
 func Listen(cfg Config) (*Server, error) {
 	l, err := listen(cfg.Path)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{listener: l, mux: http.NewServeMux(), source: cfg.Source, log: cfg.Logger.Named("control")}
-	s.Handle("GET /v1/status", http.HandlerFunc(s.serveStatus))
-	s.Handle("GET /v1/conns", http.HandlerFunc(s.serveConns))
-	s.handleHA(cfg.HA)
-	s.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		WriteError(w, http.StatusNotFound, fmt.Errorf("this gateway knows no %s %s: it is older than the command; start it anew with the program that asks", r.Method, r.URL.Path))
-	}))
+	s := &Server{listener: l, mux: http.NewServeMux(), log: cfg.Logger.Named("control")}
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		WriteError(w, http.StatusNotFound, fmt.Errorf("this gateway knows no %s %s: it is older than the command; restart it with the command's version of gw", r.Method, r.URL.Path))
+	})
 	return s, nil
 }
 
-// Handle adds an answer for the pattern of an http.ServeMux, like "POST /v1/ha/drain". It must be called before Run.
-func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
+// Handle adds routes. Call it before Run.
+func (s *Server) Handle(routes ...Route) {
+	for _, r := range routes {
+		s.mux.Handle(r.Pattern, r.Handler)
+	}
+}
 
-// Run answers until ctx ends, which is no error, and takes the socket away.
+// Run answers until ctx ends, which is no error, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Debug("control socket open", "path", s.listener.Addr())
 	return status.Serve(ctx, s.listener, s.mux, s.log)
 }
 
-// Close takes the socket away when Run was never called; Run does it by itself.
+// Close removes the socket if Run was never called; Run does it by itself.
 func (s *Server) Close() error { return s.listener.Close() }
 
-func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {
-	WriteJSON(w, s.source.Status())
+// StatusRoutes returns the routes of snapshots.
+func StatusRoutes(source status.Source) []Route {
+	return []Route{
+		{"GET /v1/status", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			WriteJSON(w, source.Status())
+		})},
+		{"GET /v1/conns", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveConns(w, r, source) })},
+	}
 }
 
-func (s *Server) serveConns(w http.ResponseWriter, r *http.Request) {
+func serveConns(w http.ResponseWriter, r *http.Request, source status.ConnSource) {
 	q, err := parseQuery(r)
 	if err != nil {
 		WriteError(w, http.StatusBadRequest, err)
 		return
 	}
-	// Picked first, written after: a slow reader holds up no flow table.
-	list := status.Select(s.source.Conns(), q)
+	// Select first, then write: a slow reader must not hold the flow table's locks.
+	list := status.Select(source.Conns(), q)
 	w.Header().Set("Content-Type", "application/json")
-	_ = writeConns(w, list) // the client has gone away; there is nobody else to tell
+	_ = writeConns(w, list) // it fails when the client has gone
 }
 
-// writeConns writes what json.Marshal would make of the list, flow by flow, so that the text of thousands of flows never lies in
-// memory as a whole.
+// writeConns encodes the list as json.Marshal does, but flow by flow: the text of thousands of flows is
+// never in memory as a whole.
 func writeConns(w io.Writer, list status.ConnList) error {
 	b := bufio.NewWriterSize(w, 16<<10)
 	fmt.Fprintf(b, `{"total":%d,"conns":[`, list.Total)
@@ -119,7 +129,7 @@ func WriteJSON(w http.ResponseWriter, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(b, '\n')) // the client has gone away; there is nobody else to tell
+	_, _ = w.Write(append(b, '\n')) // it fails when the client has gone
 }
 
 // WriteError answers with the error in the form that Client reads, and the HTTP status code.
