@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/doctor"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -92,6 +93,7 @@ func brokenPair() status.HA {
 	h.Records.DigestEqual = &differ
 	h.Sibling.Role, h.Role, h.VIP.Held = status.RoleStandby, status.RoleSuspended, false
 	h.Why = "the process was frozen"
+	h.Problems = doctor.Unprotected(&h)
 	return h
 }
 
@@ -124,37 +126,6 @@ func TestHAStatusText(t *testing.T) {
 	}
 }
 
-// TestHAProblems has each cause in turn, since an operator acts on the first one.
-func TestHAProblems(t *testing.T) {
-	cases := []struct {
-		name   string
-		change func(*status.HA)
-		want   string // "" for none
-	}{
-		{"well", func(h *status.HA) {}, ""},
-		{"not compared yet", func(h *status.HA) { h.Records.DigestEqual = nil }, ""},
-		{"both active", func(h *status.HA) { h.Sibling.Role = status.RoleActive }, "both nodes are active"},
-		{"both standby", func(h *status.HA) { h.Role = status.RoleStandby }, "no node is active"},
-		{"sibling starts", func(h *status.HA) { h.Sibling.Role = status.RoleWaiting }, "are agreeing who is active"},
-		{"standby without LAN", func(h *status.HA) { h.Sibling.Health.LAN = false }, "LAN interface of red-2 is down"},
-		{"standby stuck", func(h *status.HA) { h.Sibling.Health.Plane = false }, "no progress through red-2"},
-		{"standby cut off", func(h *status.HA) { h.Sibling.Health.Reach = 0 }, "red-2 reaches no other site"},
-		{"active cut off", func(h *status.HA) { h.Health = status.Health{} }, ""},
-		{"joining", func(h *status.HA) { h.Records.InSync = false }, "red-2 has not got all records yet"},
-	}
-	for _, tc := range cases {
-		h := activeNode()
-		tc.change(&h)
-		got := haProblems(&h)
-		if tc.want == "" && len(got) == 0 {
-			continue
-		}
-		if len(got) != 1 || tc.want == "" || !strings.Contains(got[0], tc.want) {
-			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
-		}
-	}
-}
-
 func TestHAOrders(t *testing.T) {
 	unplanned := *activeNode().LastFailover
 	planned := status.Failover{
@@ -167,7 +138,11 @@ func TestHAOrders(t *testing.T) {
 	good := status.HATest{Node: "red-2", Records: 1200, DigestEqual: &equal, OK: true}
 	handed := planned
 	handed.Phases = status.Phases{}
-	unmeasured := status.HATest{Node: "red-2", Records: 1200, Problems: []string{"the records were never compared: the sibling's tunnel has to be up for a second"}}
+	start, failed := activeNode(), brokenPair()
+	start.Records.DigestEqual = nil
+	failed.Role = status.RoleActive
+	unmeasured := status.HATest{Node: "red-2", Records: 1200, Problems: doctor.Unprotected(&start)}
+	bad := status.HATest{Node: "red-2", Records: 1200, DigestEqual: failed.Records.DigestEqual, Problems: doctor.Unprotected(&failed)}
 	cases := []struct {
 		golden string
 		args   []string
@@ -176,6 +151,7 @@ func TestHAOrders(t *testing.T) {
 	}{
 		{"ha-drain.txt", []string{"drain"}, madeUpPair{failover: planned}, 0},
 		{"ha-drain-handed.txt", []string{"drain"}, madeUpPair{failover: handed}, 0},
+		{"ha-test-failed.txt", []string{"test"}, madeUpPair{test: bad}, 1},
 		{"ha-test-unmeasured.txt", []string{"test"}, madeUpPair{test: unmeasured}, 1},
 		{"ha-failover.txt", []string{"failover"}, madeUpPair{failover: first}, 0},
 		{"ha-test-passed.txt", []string{"test"}, madeUpPair{test: good}, 0},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/doctor"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -70,67 +71,16 @@ func haStatusText(p *printer, h *status.HA) {
 	lastFailoverText(p, h)
 }
 
-// verdictText says whether the site would survive the loss of its active node.
+// verdictText shows whether the site would survive the loss of its active node.
 func verdictText(p *printer, h *status.HA) {
-	if problems := haProblems(h); len(problems) > 0 {
-		for _, problem := range problems {
-			p.alarm("not protected", problem)
-		}
-		return
+	problems := doctor.Unprotected(h)
+	for _, problem := range problems {
+		p.alarm("not protected", problem)
 	}
-	standby := h.Node
-	if h.Role == status.RoleActive {
-		standby = h.Sibling.Node
+	if len(problems) == 0 {
+		standby, _ := doctor.StandbyOf(h)
+		p.field("protected", standby+" takes over if "+h.Active+" fails")
 	}
-	p.field("protected", standby+" takes over when "+h.Active+" dies")
-}
-
-// haProblems lists what stands in the way of a failover without loss, the gravest first.
-func haProblems(h *status.HA) []string {
-	var out []string
-	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	s := &h.Sibling
-	switch s.State {
-	case status.SiblingUnheard:
-		add("%s was never heard since this node's start; see whether it runs, and the state of the link to it (gw status)", s.Node)
-	case status.SiblingSilent:
-		add("%s fell silent %s; see whether it runs, and the state of the link to it (gw status)", s.Node, agoText(h.Time, s.LastHeard))
-	case status.SiblingRefused:
-		add("no pair is formed with %s: %s; gw status names the settings that differ", s.Node, s.Refused)
-	}
-	if len(out) > 0 {
-		return out // what the sibling said last means nothing any more
-	}
-	switch roles := []status.Role{h.Role, s.Role}; {
-	case slices.Contains(roles, status.RoleSuspended), slices.Contains(roles, status.RoleWaiting):
-		add("the nodes are agreeing who is active; look again in some seconds")
-	case h.Role == status.RoleActive && s.Role == status.RoleActive:
-		add("both nodes are active, which lasts for one heartbeat; if it stays, see the log of both")
-	case h.Role != status.RoleActive && s.Role != status.RoleActive:
-		add("no node is active; look again in some seconds, and see the log of both")
-	}
-	standby, health := h.Node, &h.Health
-	if h.Role == status.RoleActive {
-		standby, health = s.Node, s.Health
-	}
-	if health != nil {
-		if !health.LAN {
-			add("the LAN interface of %s is down", standby)
-		}
-		if !health.Plane {
-			add("packets make no progress through %s; see its log, or restart it", standby)
-		}
-		if health.Reach == 0 {
-			add("%s reaches no other site", standby)
-		}
-	}
-	switch equal := h.Records.DigestEqual; {
-	case !h.Records.InSync:
-		add("%s has not got all records yet; connections without one would break", standby)
-	case equal != nil && !*equal:
-		add("the records of both nodes differ and are being repaired; if it stays, see gw ha test")
-	}
-	return out
 }
 
 func siblingText(s *status.Sibling) string {

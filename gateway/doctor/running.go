@@ -32,7 +32,9 @@ func Running(s status.Status) []Check {
 		out = append(out, audit(s.Audit))
 	}
 	if s.HA != nil {
-		out = append(out, pair(s.HA)...)
+		out = append(out, Pair(s.HA)...)
+		out = append(out, election(s.HA)...)
+		out = append(out, address(s.HA)...)
 	}
 	return out
 }
@@ -156,29 +158,9 @@ func flows(s status.Status) Check {
 	return Check{"gateway", "flows", OK, fmt.Sprintf("%d of at most %d", f.Total(), f.Limit), ""}
 }
 
-// pair judges sibling, records and the LAN's address.
-func pair(h *status.HA) []Check {
+// election judges what the election reports beside the pair's protection.
+func election(h *status.HA) []Check {
 	var out []Check
-	switch s := h.Sibling; {
-	case s.State == status.SiblingRefused:
-		out = append(out, Check{"pair", s.Node, Failure, "refused: " + s.Refused, "make the settings named above equal on both nodes"})
-	case s.State != status.SiblingUp:
-		out = append(out, Check{"pair", s.Node, Failure, fmt.Sprintf("%s: nobody takes over when %s dies", s.State, h.Node), "start gw on " + s.Node + ", and see that udp passes between the two"})
-	case s.Health != nil && (!s.Health.LAN || !s.Health.Plane):
-		out = append(out, Check{"pair", s.Node, Warning, "heard, but not fit to be active", "run gw doctor on " + s.Node})
-	default:
-		out = append(out, Check{"pair", s.Node, OK, fmt.Sprintf("%s, heard in time", s.Role), ""})
-	}
-	switch r := h.Records; {
-	case h.Sibling.State != status.SiblingUp:
-	case !r.InSync || r.DigestEqual != nil && !*r.DigestEqual:
-		out = append(out, Check{"pair", "records", Warning, "the standby's are behind: connections would be lost in a takeover", "wait a few seconds and ask gw ha test; if it stays so, restart the standby"})
-	default:
-		out = append(out, Check{"pair", "records", OK, "digest equal", ""})
-	}
-	if h.Role == status.RoleWaiting || h.Role == status.RoleSuspended {
-		out = append(out, Check{"pair", "role", Warning, string(h.Role) + ": " + h.Why, "see gw ha status in a few seconds"})
-	}
 	if h.EpochUnsaved != "" {
 		out = append(out, Check{"pair", "epoch", Warning, "not stored: " + h.EpochUnsaved, "make room on the disk of local.state_dir: df -h"})
 	}
@@ -187,6 +169,12 @@ func pair(h *status.HA) []Check {
 			out = append(out, Check{"pair", w.Node, Warning, fmt.Sprintf("carried %d statements that %s did not make", w.Unauthentic, h.Sibling.Node), "examine that gateway: it is broken, or an intruder has its key"})
 		}
 	}
+	return out
+}
+
+// address judges the LAN and the address that its hosts route by.
+func address(h *status.HA) []Check {
+	var out []Check
 	if !h.Health.LAN {
 		out = append(out, Check{"address", "lan", Failure, "the interface toward the hosts is down", "ip link set up the interface of local.lan; see its cable and switch"})
 	}
@@ -196,7 +184,9 @@ func pair(h *status.HA) []Check {
 	if len(h.VIP.Addresses) > 0 {
 		switch active := h.Role == status.RoleActive; {
 		case active && !h.VIP.Held:
-			out = append(out, Check{"address", "vip", Failure, "this node is active and does not answer for it", "see the log; gw ha drain gives it to the sibling"})
+			out = append(out, Check{"address", "vip", Failure, "this node is active and does not answer for it", "see its log: journalctl -u gw -n 50; gw ha drain hands over to the sibling"})
+		case !active && h.VIP.Held:
+			out = append(out, Check{"address", "vip", Failure, "this node is not active and still answers for it", "restart gw on this node, and see its log: journalctl -u gw -n 50"})
 		case active:
 			out = append(out, Check{"address", "vip", OK, "answered for by this node", ""})
 		default:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/doctor"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/ha"
 )
@@ -79,7 +80,7 @@ func (p *Pair) status() status.HA {
 		Time: wall, Node: p.cfg.Self.Name, Site: p.site, Role: status.Role(s.Role.String()), Why: string(s.Why), Since: wall.Add(-s.Since),
 		Active: p.names[s.Active], Epoch: s.Epoch, Health: health(s.Health, s.Reach),
 		Records: status.Records{
-			Held: r.Records, Lag: r.Lag, Sent: r.Puts + r.Deletes, SentBytes: r.Bytes, InSync: r.InSync,
+			Held: r.Records, Lag: r.Lag, Repairing: r.Repair, Sent: r.Puts + r.Deletes, SentBytes: r.Bytes, InSync: r.InSync,
 		},
 		VIP:     status.VIP{Addresses: p.cfg.Addresses, Held: p.cfg.Address != nil && p.cfg.Address.Held()},
 		Planned: p.seen.planned, Unplanned: p.seen.unplanned, LastFailover: p.failover(s.Failover),
@@ -117,6 +118,7 @@ func (p *Pair) status() status.HA {
 	if h := s.Handover; h != nil {
 		out.Handover = &status.Handover{To: p.names[h.To], Reason: string(h.Reason), Age: status.Seconds(h.Age), Forced: h.Forced}
 	}
+	out.Problems = doctor.Unprotected(&out)
 	return out
 }
 
@@ -226,40 +228,10 @@ func (p *Pair) change(ctx context.Context, do func() ([]ha.Output, error)) error
 
 // Test implements control.HA.
 func (p *Pair) Test(context.Context) (status.HATest, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r := p.r.Status(p.now())
-	t := status.HATest{Node: p.cfg.Self.Name, Records: r.Records}
-	if r.Checked >= 0 {
-		t.DigestEqual = &r.Equal
-	}
-	if r.Leads {
-		t.Node = p.sib
-	}
-	// Records that were in sync say nothing of a standby that has died since, or can't
-	// carry what they are about.
-	h := p.status()
-	fit := h.Health
-	if h.Sibling.State != status.SiblingUp {
-		t.Problems = append(t.Problems, fmt.Sprintf("%s is %s: see that gw runs there, and the state of the link to it: gw status", p.sib, h.Sibling.State))
-	} else if r.Leads {
-		fit = *h.Sibling.Health
-	}
-	if !fit.LAN || !fit.Plane || fit.Reach == 0 {
-		t.Problems = append(t.Problems, t.Node+" could not carry the connections on: see gw doctor there")
-	}
-	if r.Repair > 0 {
-		t.Problems = append(t.Problems, fmt.Sprintf("%d of 256 groups of records are being sent: ask again in a second", r.Repair))
-	}
-	if !r.InSync {
-		t.Problems = append(t.Problems, "the standby has not got all records yet: wait a moment, and see that the sibling's tunnel is up")
-	}
-	switch {
-	case r.Checked < 0:
-		t.Problems = append(t.Problems, "the records were never compared: the sibling's tunnel has to be up for a second")
-	case !r.Equal:
-		t.Problems = append(t.Problems, "the last comparison found a difference, which is being mended: ask again in a second")
-	}
-	t.OK = len(t.Problems) == 0
-	return t, nil
+	h := p.Status()
+	standby, _ := doctor.StandbyOf(&h)
+	return status.HATest{
+		Node: standby, Records: h.Records.Held, DigestEqual: h.Records.DigestEqual,
+		OK: len(h.Problems) == 0, Problems: h.Problems,
+	}, nil
 }

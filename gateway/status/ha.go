@@ -39,6 +39,9 @@ type HA struct {
 	// EpochUnsaved says why the epoch could not be stored, empty when it is. After a restart the clock makes up for it.
 	EpochUnsaved string `json:"epoch_unsaved,omitempty"`
 	Health       Health `json:"health"`
+	// Problems say what keeps a takeover from being without loss, and what to do, the gravest first. None: the pair is
+	// protected.
+	Problems []string `json:"problems"`
 	// Sibling is the other node of the pair, Witnesses are the nodes of other sites, which are asked whether they hear it.
 	Sibling   Sibling   `json:"sibling"`
 	Witnesses []Witness `json:"witnesses"`
@@ -58,6 +61,7 @@ type HA struct {
 // MarshalJSON writes empty lists as [], as Status does.
 func (h HA) MarshalJSON() ([]byte, error) {
 	type plain HA
+	h.Problems = notNil(h.Problems)
 	h.Witnesses = notNil(h.Witnesses)
 	h.VIP.Addresses = notNil(h.VIP.Addresses)
 	h.Carriers = notNil(h.Carriers)
@@ -127,6 +131,8 @@ type Records struct {
 	InSync bool `json:"in_sync"`
 	// DigestEqual says whether the last comparison found both nodes to hold the same; nil before the first one.
 	DigestEqual *bool `json:"digest_equal,omitempty"`
+	// Repairing is how many of the 256 groups of records that a comparison found to differ are yet to be sent again.
+	Repairing int `json:"repairing_groups"`
 }
 
 // VIP is the address that the site's hosts have as next hop. None where each host runs its own gateway.

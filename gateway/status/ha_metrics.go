@@ -5,6 +5,7 @@ var (
 	descHAEpoch     = desc("ha_epoch", "Number of the highest claim of this site.")
 	descHASibling   = desc("ha_sibling_up", "1 while the sibling's heartbeats arrive and a pair is formed with it.")
 	descHAHeard     = desc("ha_sibling_last_heard_timestamp_seconds", "When the sibling was last heard, in seconds since 1970.")
+	descHAProtected = desc("ha_protected", "1 while a takeover would lose no connection, as gw ha status judges it.")
 	descHARecords   = desc("ha_records", "Records of connections on this node.")
 	descHALag       = desc("ha_records_lag", "Updates of records that the sibling has not acknowledged yet.")
 	descHASent      = desc("ha_records_sent_total", "Updates of records sent to the sibling.")
@@ -30,6 +31,7 @@ func (m sink) ha(h *HA) {
 	if !h.Sibling.LastHeard.IsZero() {
 		m.gauge(descHAHeard, float64(h.Sibling.LastHeard.UnixMilli())/1e3)
 	}
+	m.gauge(descHAProtected, truth(len(h.Problems) == 0))
 	m.gauge(descHARecords, float64(h.Records.Held))
 	m.gauge(descHALag, float64(h.Records.Lag))
 	m.counter(descHASent, h.Records.Sent)

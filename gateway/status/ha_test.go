@@ -15,14 +15,15 @@ func sampleHA(now time.Time) *HA {
 	equal, ago := true, Seconds(20*time.Millisecond)
 	return &HA{
 		Time: now, Node: "red-1", Site: "red", Role: RoleActive, Since: now.Add(-time.Hour), Active: "red-1", Epoch: 1773500000123,
-		Why:    "the sibling fell silent and the other site does not hear it either",
-		Health: Health{LAN: true, Plane: true, Reach: 1},
+		Why:      "the sibling fell silent and the other site does not hear it either",
+		Health:   Health{LAN: true, Plane: true, Reach: 1},
+		Problems: []string{"the records differ; wait for it"},
 		Sibling: Sibling{
 			Node: "red-2", State: SiblingUp, LastHeard: now.Add(-20 * time.Millisecond), Role: RoleStandby,
 			Health: &Health{LAN: true, Plane: true, Reach: 1},
 		},
 		Witnesses: []Witness{{Node: "gray-1", Site: "gray", HeardAgo: &ago, HearsUs: true}, {Node: "gray-2", Site: "gray"}},
-		Records:   Records{Held: 1200, Lag: 3, Sent: 90210, SentBytes: 9 << 20, InSync: true, DigestEqual: &equal},
+		Records:   Records{Held: 1200, Lag: 3, Sent: 90210, SentBytes: 9 << 20, InSync: true, DigestEqual: &equal, Repairing: 2},
 		VIP:       VIP{Addresses: []netip.Addr{netip.MustParseAddr("192.168.1.10")}, Held: true, Requests: 31, Answers: 30, Announcements: 14, Probes: 120, SendErrors: 1},
 		Carriers:  []Carrier{{Site: "gray", Node: "gray-1"}, {Site: "red", Node: "red-1", Epoch: 1773500000123}, {Site: "blue"}},
 		Planned:   1, Unplanned: 2,

@@ -121,6 +121,17 @@ type Duplicate struct {
 	Endpoints []string `json:"endpoints"`
 }
 
+// unprotected lists for a node of a pair, which is ready, why the loss of the active node would break connections.
+func unprotected(h *HA) (text string) {
+	if h == nil {
+		return ""
+	}
+	for _, p := range h.Problems {
+		text += "not protected: " + p + "\n"
+	}
+	return text
+}
+
 // notReady says why a node with these links can't carry packets for anybody; empty when it can.
 func notReady(links []Link) string {
 	if len(links) == 0 {

@@ -29,7 +29,8 @@ type ServerConfig struct {
 //
 //	/metrics  Prometheus metrics
 //	/healthz  200 as long as the process can take a snapshot of itself
-//	/readyz   200 when at least one link carries packets, or there are none to wait for; otherwise 503 and the links' states
+//	/readyz   200 when at least one link carries packets, or there are none to wait for; otherwise 503 and the links' states.
+//	          An unprotected pair is ready and says why it is not protected
 //	/         the page for people, when there is one
 //
 // All of it is for requests that ask by address, as localhost or by the host of Listen; others get 421. Any number of requests cost
@@ -82,7 +83,7 @@ func handler(cfg ServerConfig) http.Handler {
 			plain(w, http.StatusServiceUnavailable, why)
 			return
 		}
-		plain(w, http.StatusOK, "ready\n")
+		plain(w, http.StatusOK, "ready\n"+unprotected(s.HA))
 	})
 	if cfg.Page != nil {
 		mux.Handle("/", cfg.Page)

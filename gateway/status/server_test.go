@@ -66,7 +66,7 @@ func TestServer(t *testing.T) {
 	}{
 		{"metrics", "/metrics", sample(), 200, `gw_link_up{peer="gray-1",site="gray"} 1`},
 		{"alive", "/healthz", cut, 200, "ok\n"},
-		{"ready", "/readyz", sample(), 200, "ready\n"},
+		{"ready, in a pair that is not protected", "/readyz", sample(), 200, "ready\nnot protected: the records differ; wait for it\n"},
 		{"not ready", "/readyz", cut, 503, "link to blue-1 is establishing\nlink to blue-2 is refused\n"},
 		{"nothing to wait for", "/readyz", none, 200, "ready\n"},
 		{"elsewhere", "/", sample(), 404, ""},

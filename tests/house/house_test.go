@@ -92,7 +92,7 @@ var below = map[string][]string{
 	"gateway/flow":            {"gateway/capture", "gateway/denials", "netstack/wire"},
 	"gateway/hostnet":         {"netstack/wire"},
 	"gateway/link":            {"gateway/link/bind", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
-	"gateway/pair":            {"gateway/control", "gateway/epoch", "gateway/quiet", "gateway/status", "ha"},
+	"gateway/pair":            {"gateway/control", "gateway/doctor", "gateway/epoch", "gateway/quiet", "gateway/status", "ha"},
 	"gateway/parts":           {"configs", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "netstack/wire", "policy"},
 	"gateway/parts/partstest": {"configs"},
 	"gateway/records":         {"gateway/quiet", "gateway/quota"},
