@@ -7,6 +7,5 @@
 //	source.go   snapshots for status and control
 //	examine.go  what gw doctor and gw ping ask for
 //	auditing.go lines of the audit log
-//	tracing.go, capturing.go  what would become of a packet, here and on the other
-//	            site's node, and what did
+//	tracing.go  what would become of a packet, here and on the other site's node
 package gateway

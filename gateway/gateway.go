@@ -15,6 +15,8 @@ import (
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/audit"
+	"github.com/onewaylink/gw/gateway/capture"
+	"github.com/onewaylink/gw/gateway/capture/serve"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/gateway/flow"
@@ -68,27 +70,27 @@ type Gateway struct {
 
 	wakes chan string // sites whose senders are to be woken; nil wakes none
 
-	host      hostnet.Config
-	tun       hostnet.Device
-	missed    uint64 // by whoever had the TUN before
-	table     *flow.Table
-	path      *flow.Path
-	store     *records.Store
-	streams   *netstack.Host
-	restorer  *restorer
-	tracing   *tracing
-	capturing *capturing
-	relaying  *relaying
-	link      *link.Link
-	pulse     *pulse.Pulse
-	pair      *pair.Pair  // nil in a network without pairs
-	address   *lanAddress // nil without a LAN address
-	control   *control.Server
-	status    *status.Server // nil without status.listen
-	page      *web.Page      // likewise
-	source    *source
-	audit     *audit.Log // nil without local.audit
-	denials   *denials.Ledger
+	host     hostnet.Config
+	tun      hostnet.Device
+	missed   uint64 // by whoever had the TUN before
+	table    *flow.Table
+	path     *flow.Path
+	store    *records.Store
+	streams  *netstack.Host
+	restorer *restorer
+	tracing  *tracing
+	capture  *serve.Server
+	relaying *relaying
+	link     *link.Link
+	pulse    *pulse.Pulse
+	pair     *pair.Pair  // nil in a network without pairs
+	address  *lanAddress // nil without a LAN address
+	control  *control.Server
+	status   *status.Server // nil without status.listen
+	page     *web.Page      // likewise
+	source   *source
+	audit    *audit.Log // nil without local.audit
+	denials  *denials.Ledger
 }
 
 // New opens the state directory, the control socket, the TUN device and the
@@ -145,7 +147,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		return nil, err
 	}
 	g.tracing = newTracing(g)
-	g.capturing = newCapturing(g)
+	g.newCapture()
 	g.control.Handle(g.routes()...)
 	return g, nil
 }
@@ -158,8 +160,20 @@ func (g *Gateway) routes() []control.Route {
 	}
 	return slices.Concat(
 		control.StatusRoutes(g.source), control.HARoutes(ha, g.log), control.ReloadRoutes(reloader{g}, g.log),
-		g.tracing.routes(), g.capturing.routes(), g.examineRoutes(),
+		g.tracing.routes(), g.capture.Routes(), g.examineRoutes(),
 	)
+}
+
+// newCapture keeps packets if the configuration says so, and answers gw capture.
+func (g *Gateway) newCapture() {
+	var kept *capture.Ring
+	if n := g.cfg.Local.Capture.Memory; n > 0 {
+		kept = capture.New(n << 20)
+		g.path.SetTap(kept)
+	}
+	g.capture = serve.New(serve.Config{Kept: kept, Tap: g.path, Labels: capture.Labels{
+		Software: "gw " + g.version, Node: g.cfg.SelfNode().Name, Device: g.cfg.Local.TUN.Name,
+	}})
 }
 
 // now is the clock of the data path.

@@ -13,22 +13,11 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/flow/hosttest"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/netstack/wire"
 )
-
-// nowhere is the device of a gateway without a host.
-type nowhere struct{}
-
-func (nowhere) Read([]byte) (int, wire.Offload, error) {
-	return 0, wire.Offload{}, os.ErrDeadlineExceeded
-}
-func (nowhere) TryRead([]byte) (int, wire.Offload, error) { return 0, wire.Offload{}, nil }
-func (nowhere) Write([][]byte, wire.Offload) error        { return nil }
-func (nowhere) SetReadDeadline(time.Time) error           { return nil }
-func (nowhere) Pending() bool                             { return false }
-func (nowhere) Offload() bool                             { return false }
 
 // reloadable is red-1 with the parts that a reload touches, none of which runs, and the
 // file that it was made from.
@@ -69,7 +58,7 @@ func newReloadable(t *testing.T) *reloadable {
 		t.Fatal(err)
 	}
 	g.table = flow.New(flow.Config{Self: cfg.Self.Site, Sites: parts.FlowSites(cfg), MTU: 1420, Judge: j, Now: g.now})
-	g.path = flow.NewPath(g.table, nowhere{})
+	g.path = flow.NewPath(g.table, hosttest.Silent{})
 	if g.link, err = link.New(link.Config{
 		PrivateKey: cfg.Local.PrivateKey, Self: link.Self{Site: "red", Node: "red-1", Addresses: cfg.SelfNode().Addresses},
 		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: 1420, Logger: log,

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/ask"
+	"github.com/onewaylink/gw/gateway/capture"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
@@ -245,7 +245,7 @@ func (t *tracing) describe(s *status.TraceStep, got *flow.Probed, first []byte, 
 		}
 	}
 	for _, b := range got.Answers {
-		s.Answers = append(s.Answers, icmpText(b))
+		s.Answers = append(s.Answers, capture.ICMPText(b))
 	}
 	if wire.Parse(&p, first) != wire.OK || p.Proto != wire.ProtoTCP || got.Rule == nil {
 		return
@@ -393,33 +393,4 @@ func (t *tracing) judge(site string, q *traceQuestion) (a traceAnswer, err error
 	}
 	a.Step, a.Packets, _, err = t.here([][]byte{b}, true)
 	return a, err
-}
-
-// icmpText says in words what an ICMP error of the gateway's own says.
-func icmpText(b []byte) string {
-	var p wire.Packet
-	if r := wire.Parse(&p, b); r != wire.OK && r != wire.Short || len(b) == 0 {
-		return ""
-	}
-	at := wire.IPv4Header
-	if b[0]>>4 == 6 {
-		at = wire.IPv6Header
-	} else if len(b) >= wire.IPv4Header {
-		at = int(b[0]&15) * 4
-	}
-	if len(b) < at+wire.ICMPHeader {
-		return ""
-	}
-	mtu := binary.BigEndian.Uint32(b[at+4:])
-	switch kind := [2]byte{b[at], b[at+1]}; {
-	case at == wire.IPv6Header && kind == [2]byte{1, 1}, at != wire.IPv6Header && kind == [2]byte{3, 13}:
-		return "administratively prohibited"
-	case at == wire.IPv6Header && kind[0] == 2:
-		return fmt.Sprintf("packet too big, mtu %d", mtu)
-	case at != wire.IPv6Header && kind == [2]byte{3, 4}:
-		return fmt.Sprintf("fragmentation needed, mtu %d", mtu)
-	case at == wire.IPv6Header && kind == [2]byte{1, 0}, at != wire.IPv6Header && kind == [2]byte{3, 1}:
-		return "host unreachable"
-	}
-	return fmt.Sprintf("icmp type %d code %d", b[at], b[at+1])
 }

@@ -49,7 +49,7 @@ var deep = []struct {
 		{"netstack/listener.go", addsAnew},
 	}},
 	{"commands end with these", []origin{
-		{"gateway/hostnet/hold.go", ""}, {"gateway/capture/pcapng.go", ""}, {"gateway/capturing.go", ""}, {"gateway/control/client.go", ""}, {"gateway/control/stream.go", ""}, {"gateway/control/ha.go", ""},
+		{"gateway/hostnet/hold.go", ""}, {"gateway/capture/pcapng.go", ""}, {"gateway/capture/serve/serve.go", ""}, {"gateway/control/client.go", ""}, {"gateway/control/stream.go", ""}, {"gateway/control/ha.go", ""},
 		{"gateway/control/reload.go", ""}, {"gateway/control/server.go", ""}, {"gateway/examine.go", ""}, {"gateway/flow/probe.go", ""},
 		{"gateway/tracing.go", ""}, {"gateway/tracepair.go", ""}, {"gateway/pair/view.go", ""}, {"ha/handover.go", ""},
 		{"gateway/status/conn.go", ""}, {"gateway/status/flowspec.go", ""}, {"gateway/ask/ask.go", addsTrace}, {"netstack/conn.go", addsTrace},

@@ -81,11 +81,13 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/ask", "gateway/audit", "gateway/capture", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/epoch", "gateway/flow", "gateway/hostnet", "gateway/link",
+		"configs", "gateway/ask", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/epoch", "gateway/flow", "gateway/hostnet", "gateway/link",
 		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quiet", "gateway/quota", "gateway/records", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 	},
 	"gateway/audit":           {"gateway/safefile"},
 	"gateway/control":         {"gateway/status"},
+	"gateway/capture/serve":   {"gateway/capture", "gateway/control", "gateway/status", "netstack/wire"},
+	"gateway/flow/hosttest":   {"gateway/flow", "netstack/wire"},
 	"gateway/capture":         {"netstack/wire"},
 	"gateway/ask":             {"gateway/quiet", "gateway/quota"},
 	"gateway/doctor":          {"gateway/status"},

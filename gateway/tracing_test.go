@@ -1,14 +1,10 @@
 package gateway
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,22 +13,13 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/flow/hosttest"
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/parts/partstest"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
-
-// noHost is a flow.Host that takes everything and gives nothing.
-type noHost struct{}
-
-func (noHost) Read([]byte) (int, wire.Offload, error)    { return 0, wire.Offload{}, os.ErrClosed }
-func (noHost) TryRead([]byte) (int, wire.Offload, error) { return 0, wire.Offload{}, nil }
-func (noHost) Write([][]byte, wire.Offload) error        { return nil }
-func (noHost) SetReadDeadline(time.Time) error           { return nil }
-func (noHost) Pending() bool                             { return false }
-func (noHost) Offload() bool                             { return true }
 
 // judged is red-1 as far as packets go, without a host and a link.
 func judged(t *testing.T) *Gateway {
@@ -52,81 +39,12 @@ func judged(t *testing.T) *Gateway {
 	g.started, g.denials = start, denials.New(len(c.Sites))
 	c.Local.Answers = configs.AnswersFull
 	g.running.Store(&c)
-	g.path = flow.NewPath(g.table, noHost{})
+	g.path = flow.NewPath(g.table, hosttest.Silent{})
 	g.path.SetSite(1, flow.SiteState{Up: true, MTU: 1400, WAN: true})
 	return g
 }
 
 var grayDB, redDB = netip.MustParseAddrPort("10.77.2.10:40000"), netip.MustParseAddrPort("10.77.1.10:5432")
-
-// TestFollowWithoutMemory: where nothing is kept, those who follow live see what comes and
-// what a relay says, and nothing is left behind them.
-func TestFollowWithoutMemory(t *testing.T) {
-	g := judged(t)
-	c := &capturing{gw: g}
-	server := httptest.NewServer(http.HandlerFunc(c.servePackets))
-	defer server.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"?flow="+url.QueryEscape("10.77.1.10 icmp"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req) // it returns when the answer has begun
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	echo := wiretest.Echo(grayDB.Addr(), redDB.Addr(), false, 1, 1, nil)
-	for _, b := range [][]byte{wiretest.TCP{Src: grayDB, Dst: redDB, Flags: wiretest.SYN}.Packet(), echo} {
-		if _, err := g.path.Write([][]byte{append(make([]byte, 16), b...)}, 16); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lines := bufio.NewReader(resp.Body)
-	next := func() (line string, p status.Packet) {
-		line, err := lines.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal([]byte(line), &p); err != nil {
-			t.Fatal(err)
-		}
-		return line, p
-	}
-	line, p := next()
-	if p.Proto != "icmp" || p.Side != "link" || p.Direction != "in" || p.Verdict != status.TraceDropped || p.Reason != "denied" || p.Source != grayDB.Addr() {
-		t.Errorf("%s", line)
-	}
-	// What a relay writes has come in by its trunk, and is seen only on its way out.
-	g.path.WriteHost([][]byte{echo}, wire.Offload{})
-	if line, p := next(); p.Side != "host" || p.Direction != "out" || p.Note != "from the relay" {
-		t.Errorf("%s", line)
-	}
-	cancel()
-	server.Close() // waits for the answer's end
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.live != nil || c.n != 0 {
-		t.Errorf("%d still follow", c.n)
-	}
-}
-
-func TestCaptureRefusals(t *testing.T) {
-	c := &capturing{gw: judged(t)}
-	for query, want := range map[string]string{
-		"flow=nowhere": "is no end",
-		"last=soon":    "use a time such as 60s",
-		"last=-1s":     "use a time such as 60s",
-		"last=60s":     "capture { memory = 0 }",
-	} {
-		w := httptest.NewRecorder()
-		c.servePcapng(w, httptest.NewRequest(http.MethodGet, "/v1/capture?"+query, nil))
-		if w.Code < 400 || !strings.Contains(w.Body.String(), want) {
-			t.Errorf("%s: %d %s, want %q", query, w.Code, w.Body, want)
-		}
-	}
-}
 
 // TestTraceHere: what a node says of a packet, and that it answers another site's node
 // about nothing but packets between the two.
