@@ -1,34 +1,31 @@
-// Package ask lets a gateway ask another one a question: one question and one answer
-// over a connection inside the tunnel, which protects both. It knows nothing of what
-// is asked. A leaf.
+// Package ask lets a gateway ask another one a question: one question and one answer over a stream
+// inside the tunnel. The bytes of both are opaque to it.
 package ask
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"time"
+
+	"github.com/onewaylink/gw/gateway/streams"
 )
 
 // A question, integers in big endian, is
 //
-//	4 "gwqu"   2 version   1 length of the kind   4 length of the body   kind   body
+//	header "gwqu" with the length of the kind   4 length of the body   kind   body
 //
 // and its answer
 //
-//	4 "gwan"   2 version   1 status   4 length of the body   body
+//	header "gwan" with the status   4 length of the body   body
 //
-// where the body is the answer, or why there is none. Each side says its own version,
-// and a version that is not known is refused.
+// where the body is the answer, or why there is none. The header is that of package streams.
 const (
 	question = "gwqu"
 	answer   = "gwan"
 	version  = 1
-	headSize = 11
 )
 
 type status uint8
@@ -39,44 +36,35 @@ const (
 	statusVersion
 )
 
-// Limits of a conversation.
+// Limits of a conversation, in bytes, and how long it may take.
 const (
 	MaxKind = 255
 	MaxBody = 256 << 10
-	// Within is how long it may take.
-	Within = 5 * time.Second
+	Within  = 5 * time.Second
 )
 
-var (
-	// ErrProtocol: what came is no such conversation, or goes over a limit.
-	ErrProtocol = errors.New("question protocol violated")
-	// ErrVersion: the other gateway speaks another version of the protocol.
-	ErrVersion = errors.New("other version of the question protocol")
-)
-
-// RefusedError is why the other gateway gave no answer, in its own words.
+// RefusedError is why the other gateway refused to answer, in its own words.
 type RefusedError struct{ Why string }
 
 func (e *RefusedError) Error() string { return e.Why }
 
 // Ask asks the gateway at the other end of conn, and closes conn.
-func Ask(ctx context.Context, conn net.Conn, kind string, body []byte) ([]byte, error) {
-	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, Within)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if len(kind) > MaxKind || len(body) > MaxBody {
-		return nil, fmt.Errorf("%w: a question of %d bytes", ErrProtocol, len(body))
+func Ask(ctx context.Context, conn net.Conn, kind string, body []byte) (reply []byte, err error) {
+	err = streams.Within(ctx, conn, Within, func(context.Context) error {
+		if len(kind) > MaxKind || len(body) > MaxBody {
+			return fmt.Errorf("%w: a question of %d bytes", streams.ErrTooLong, len(body))
+		}
+		reply, err = converse(conn, kind, body)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	b, err := converse(conn, kind, body)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return b, err
+	return reply, nil
 }
 
 func converse(conn net.Conn, kind string, body []byte) ([]byte, error) {
-	if _, err := conn.Write(append(append(appendHead(nil, question, byte(len(kind)), len(body)), kind...), body...)); err != nil {
+	if _, err := conn.Write(appendQuestion(nil, kind, body)); err != nil {
 		return nil, fmt.Errorf("send the question: %w", err)
 	}
 	st, n, err := readHead(conn, answer)
@@ -84,8 +72,8 @@ func converse(conn net.Conn, kind string, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	b := make([]byte, n)
-	if _, err := io.ReadFull(conn, b); err != nil {
-		return nil, fmt.Errorf("read the answer: %w", noEOF(err))
+	if err := streams.ReadFull(conn, b); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	switch status(st) {
 	case statusFine:
@@ -93,34 +81,36 @@ func converse(conn net.Conn, kind string, body []byte) ([]byte, error) {
 	case statusRefused:
 		return nil, &RefusedError{Why: string(b)}
 	case statusVersion:
-		return nil, ErrVersion
+		return nil, streams.ErrVersion
 	}
-	return nil, fmt.Errorf("%w: status %d", ErrProtocol, st)
+	return nil, fmt.Errorf("%w: status %d", streams.ErrProtocol, st)
 }
 
-func appendHead(b []byte, magic string, small byte, n int) []byte {
-	b = append(b, magic...)
-	b = binary.BigEndian.AppendUint16(b, version)
-	b = append(b, small)
-	return binary.BigEndian.AppendUint32(b, uint32(n))
+func appendQuestion(b []byte, kind string, body []byte) []byte {
+	return append(append(appendHead(b, question, byte(len(kind)), len(body)), kind...), body...)
 }
 
-// readHead reads what both messages begin with: a byte, and the length of the body.
-func readHead(r io.Reader, magic string) (small byte, n int, err error) {
-	var b [headSize]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return 0, 0, fmt.Errorf("read what it begins with: %w", noEOF(err))
+func appendAnswer(b []byte, st status, body []byte) []byte {
+	return append(appendHead(b, answer, byte(st), len(body)), body...)
+}
+
+func appendHead(b []byte, magic string, own byte, n int) []byte {
+	return binary.BigEndian.AppendUint32(streams.AppendHeader(b, magic, version, own), uint32(n))
+}
+
+// readHead reads a header and the length of the body.
+func readHead(r io.Reader, magic string) (own byte, n int, err error) {
+	if own, err = streams.ReadHeader(r, magic, version); err != nil {
+		return 0, 0, err
 	}
-	if !bytes.Equal(b[:4], []byte(magic)) {
-		return 0, 0, fmt.Errorf("%w: it begins with %q", ErrProtocol, b[:4])
+	var b [4]byte
+	if err := streams.ReadFull(r, b[:]); err != nil {
+		return 0, 0, fmt.Errorf("read the header: %w", err)
 	}
-	if v := binary.BigEndian.Uint16(b[4:]); v != version {
-		return 0, 0, fmt.Errorf("%w: it speaks %d, we speak %d", ErrVersion, v, version)
+	if size := binary.BigEndian.Uint32(b[:]); size <= MaxBody {
+		return own, int(size), nil
 	}
-	if size := binary.BigEndian.Uint32(b[7:]); size <= MaxBody {
-		return b[6], int(size), nil
-	}
-	return 0, 0, fmt.Errorf("%w: a body of more than %d bytes", ErrProtocol, MaxBody)
+	return 0, 0, fmt.Errorf("%w: a body of more than %d bytes", streams.ErrProtocol, MaxBody)
 }
 
 func readQuestion(r io.Reader) (kind string, body []byte, err error) {
@@ -129,17 +119,8 @@ func readQuestion(r io.Reader) (kind string, body []byte, err error) {
 		return "", nil, err
 	}
 	b := make([]byte, int(k)+n)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return "", nil, fmt.Errorf("read the question: %w", noEOF(err))
+	if err := streams.ReadFull(r, b); err != nil {
+		return "", nil, fmt.Errorf("read the question: %w", err)
 	}
 	return string(b[:k]), b[k:], nil
-}
-
-// noEOF makes the end of the stream an error of its own: in the middle of a message it
-// is one.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

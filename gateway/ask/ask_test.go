@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/onewaylink/gw/gateway/quota"
+	"github.com/onewaylink/gw/gateway/streams"
 )
 
 // serve answers on a TCP port of this machine until the test ends.
@@ -47,6 +48,23 @@ func serve(t *testing.T, known bool, answer func(ctx context.Context, site, kind
 	}
 }
 
+// TestWireFormat: the bytes of a conversation stay as they are.
+func TestWireFormat(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		got        []byte
+	}{
+		{"question", "gwqu\x00\x01\x05\x00\x00\x00\x03tracexyz", appendQuestion(nil, "trace", []byte("xyz"))},
+		{"answer", "gwan\x00\x01\x00\x00\x00\x01\x00" + strings.Repeat("a", 256), appendAnswer(nil, statusFine, bytes.Repeat([]byte("a"), 256))},
+		{"refusal", "gwan\x00\x01\x01\x00\x00\x00\x02no", appendAnswer(nil, statusRefused, []byte("no"))},
+		{"answer to another version", "gwan\x00\x01\x02\x00\x00\x00\x00", appendAnswer(nil, statusVersion, nil)},
+	} {
+		if string(c.got) != c.want {
+			t.Errorf("%s: %q, want %q", c.name, c.got, c.want)
+		}
+	}
+}
+
 func TestAsk(t *testing.T) {
 	dial := serve(t, true, func(_ context.Context, site, kind string, body []byte) ([]byte, error) {
 		switch kind {
@@ -71,7 +89,7 @@ func TestAsk(t *testing.T) {
 	if _, err := Ask(t.Context(), dial(), "long", nil); !errors.As(err, &refused) {
 		t.Errorf("too long an answer: %v", err)
 	}
-	if _, err := Ask(t.Context(), dial(), "echo", make([]byte, MaxBody+1)); !errors.Is(err, ErrProtocol) {
+	if _, err := Ask(t.Context(), dial(), "echo", make([]byte, MaxBody+1)); !errors.Is(err, streams.ErrTooLong) {
 		t.Errorf("too long a question: %v", err)
 	}
 }
@@ -204,20 +222,20 @@ func TestVersions(t *testing.T) {
 	if err != nil || status(st) != statusVersion {
 		t.Errorf("a question of version 2: status %d, %v", st, err)
 	}
-	if _, _, err := readHead(strings.NewReader("gwan\x00\x02\x00\x00\x00\x00\x00"), answer); !errors.Is(err, ErrVersion) {
+	if _, _, err := readHead(strings.NewReader("gwan\x00\x02\x00\x00\x00\x00\x00"), answer); !errors.Is(err, streams.ErrVersion) {
 		t.Errorf("an answer of version 2: %v", err)
 	}
 }
 
 func FuzzQuestion(f *testing.F) {
-	f.Add(append(appendHead(nil, question, 5, 3), "tracexyz"...))
+	f.Add(appendQuestion(nil, "trace", []byte("xyz")))
 	f.Add([]byte("gwqu\x00\x01\xff\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		kind, body, err := readQuestion(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
-		again := append(append(appendHead(nil, question, byte(len(kind)), len(body)), kind...), body...)
+		again := appendQuestion(nil, kind, body)
 		if !bytes.HasPrefix(b, again) {
 			t.Fatalf("%q is read as %q, %q", b, kind, body)
 		}

@@ -4,39 +4,19 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/gateway/streams/streamstest"
 )
-
-// conns is a listener that gives what a test hands it.
-type conns chan net.Conn
-
-func (c conns) Accept() (net.Conn, error) {
-	conn, ok := <-c
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return conn, nil
-}
-func (c conns) Close() error { return nil }
-func (conns) Addr() net.Addr { return &net.TCPAddr{} }
-
-// from is a pipe that seems to come from an address.
-type from struct {
-	net.Conn
-	addr netip.Addr
-}
-
-func (f from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.addr, 1)) }
 
 // FuzzServer: a hostile node of one site begins conversations with a running server and reads as much of
 // the answers as it likes. Only whole questions within the limits are answered, no more of them than the
 // site may ask, and in the end an honest node of another site is answered.
 func FuzzServer(f *testing.F) {
-	whole := append(appendHead(nil, question, 5, 3), "tracexyz"...)
+	whole := appendQuestion(nil, "trace", []byte("xyz"))
 	f.Add(append([]byte{byte(len(whole)), 255}, whole...))
 	f.Add(append([]byte{4, 0}, whole...))
 	f.Add([]byte("\x0b\x01gwqu\x00\x01\xff\xff\xff\xff\xff\x0b\x20gwqu\x00\x01\x00\x00\x03\xff\xff"))
@@ -58,13 +38,12 @@ func FuzzServer(f *testing.F) {
 			},
 			Quota: NewQuota(), Logger: hclog.NewNullLogger(),
 		}
-		l := make(conns)
+		l := make(streamstest.Listener)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx, l) }()
 		for try := 0; try < 8 && len(script) > 2; try++ {
-			here, there := net.Pipe()
-			l <- from{there, netip.AddrFrom4([4]byte{10, 0, 0, 1})}
+			here := l.Dial(netip.AddrFrom4([4]byte{10, 0, 0, 1}))
 			size, take := int(script[0]), int64(script[1])
 			part := script[2:min(len(script), 2+size)]
 			script = script[2+len(part):]
@@ -75,9 +54,7 @@ func FuzzServer(f *testing.F) {
 				}
 			}()
 		}
-		here, there := net.Pipe()
-		l <- from{there, honest}
-		if got, err := Ask(t.Context(), here, "trace", []byte("x")); err != nil || !bytes.Equal(got, []byte("x")) {
+		if got, err := Ask(t.Context(), l.Dial(honest), "trace", []byte("x")); err != nil || !bytes.Equal(got, []byte("x")) {
 			t.Errorf("the honest node is told %q, %v", got, err)
 		}
 		cancel()

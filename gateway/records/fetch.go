@@ -4,9 +4,10 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"time"
+
+	"github.com/onewaylink/gw/gateway/streams"
 )
 
 // Limits bound one fetch, on either side. A zero field takes its default.
@@ -29,21 +30,16 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Fetch asks the gateway at the other end of conn for the records that concern
-// site and hands them to each, which must not keep the slices. It returns how
-// many came; those are good even when an error ended the fetch. It closes conn.
-func Fetch(ctx context.Context, conn net.Conn, site string, lim Limits, each func(key, value []byte)) (int, error) {
-	defer conn.Close()
+// Fetch requests the records that concern site from the gateway at the other end of conn and hands
+// them to each, which must not keep the slices. It returns how many arrived; those are good even when
+// an error ended the fetch. It closes conn.
+func Fetch(ctx context.Context, conn net.Conn, site string, lim Limits, each func(key, value []byte)) (n int, err error) {
 	lim = lim.withDefaults()
-	ctx, cancel := context.WithTimeout(ctx, lim.Time)
-	defer cancel()
-	defer closeWith(ctx, conn)()
-
-	n, err := fetch(conn, site, lim, each)
+	err = streams.Within(ctx, conn, lim.Time, func(context.Context) error {
+		n, err = fetch(conn, site, lim, each)
+		return err
+	})
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
 		return n, fmt.Errorf("fetch records of site %q from %s: %w", site, conn.RemoteAddr(), err)
 	}
 	return n, nil
@@ -51,10 +47,10 @@ func Fetch(ctx context.Context, conn net.Conn, site string, lim Limits, each fun
 
 func fetch(conn net.Conn, site string, lim Limits, each func(key, value []byte)) (int, error) {
 	if len(site) > maxSite {
-		return 0, fmt.Errorf("%w: name of %d bytes", ErrProtocol, len(site))
+		return 0, fmt.Errorf("%w: a site name of %d bytes", streams.ErrTooLong, len(site))
 	}
 	if _, err := conn.Write(appendRequest(nil, site)); err != nil {
-		return 0, fmt.Errorf("send request: %w", err)
+		return 0, fmt.Errorf("send the request: %w", err)
 	}
 	r := bufio.NewReaderSize(conn, 64<<10)
 	if err := readReply(r); err != nil {
@@ -62,23 +58,3 @@ func fetch(conn net.Conn, site string, lim Limits, each func(key, value []byte))
 	}
 	return readRecords(r, lim, each)
 }
-
-// closeWith closes c when ctx ends, which ends all that waits for c, until the
-// function that it returns is called. Of a connection it discards what wasn't
-// sent: nobody waits for that any more, and it would stay in memory.
-func closeWith(ctx context.Context, c io.Closer) (release func()) {
-	stop := context.AfterFunc(ctx, func() {
-		if l, ok := c.(lingerer); ok {
-			l.SetLinger(0)
-		}
-		c.Close()
-	})
-	return func() { stop() }
-}
-
-// lingerer is what TCP connections of package net and of netstack have.
-type lingerer interface {
-	SetLinger(sec int) error
-}
-
-var _ lingerer = (*net.TCPConn)(nil)

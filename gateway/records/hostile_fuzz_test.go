@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/gateway/streams/streamstest"
 )
 
 // deliver writes b to conn in pieces of at most size bytes, as a network may, and closes it.
@@ -23,27 +25,6 @@ func deliver(conn net.Conn, b []byte, size int) {
 		b = b[n:]
 	}
 }
-
-// conns is a listener that gives what a test hands it.
-type conns chan net.Conn
-
-func (c conns) Accept() (net.Conn, error) {
-	conn, ok := <-c
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return conn, nil
-}
-func (c conns) Close() error { return nil }
-func (conns) Addr() net.Addr { return &net.TCPAddr{} }
-
-// from is a pipe that seems to come from an address.
-type from struct {
-	net.Conn
-	addr netip.Addr
-}
-
-func (f from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.addr, 1)) }
 
 // FuzzServer: a hostile node of one site begins several conversations with a running server, in pieces
 // of any size, and reads as much of the answers as it likes. It never receives more than its own site's
@@ -70,20 +51,17 @@ func FuzzServer(f *testing.F) {
 			},
 			Quota: NewQuota(), Limits: Limits{Time: time.Second}, Logger: hclog.NewNullLogger(),
 		}
-		l := make(conns)
+		l := make(streamstest.Listener)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- srv.Run(ctx, l) }()
 		for try := byte(0); try < 4 && len(script) > 2; try++ {
-			here, there := net.Pipe()
-			l <- from{there, netip.AddrFrom4([4]byte{10, 0, 0, script[0] % 4})}
+			here := l.Dial(netip.AddrFrom4([4]byte{10, 0, 0, script[0] % 4}))
 			size, take := int(script[0])+1, int(script[1])
 			go deliverAndRead(here, script[2:], size, take)
 			script = script[min(len(script), 2+size):]
 		}
-		here, there := net.Pipe()
-		l <- from{there, loopback}
-		n, err := Fetch(t.Context(), here, "blue", Limits{}, func(_, _ []byte) {})
+		n, err := Fetch(t.Context(), l.Dial(loopback), "blue", Limits{}, func(_, _ []byte) {})
 		if n != mine || err != nil {
 			t.Errorf("the honest node has %d records, %v", n, err)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/onewaylink/gw/gateway/quota"
+	"github.com/onewaylink/gw/gateway/streams"
 )
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -71,6 +72,25 @@ func dial(t *testing.T, addr string) net.Conn {
 	return c
 }
 
+// TestWireFormat: the bytes of a fetch stay as they are.
+func TestWireFormat(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		got        []byte
+	}{
+		{"request", "gwrf\x00\x01\x03red", appendRequest(nil, "red")},
+		{"reply", "gwrr\x00\x01\x00", appendReply(nil, statusFine)},
+		{"reply to another version", "gwrr\x00\x01\x01", appendReply(nil, statusVersion)},
+		{"refusal", "gwrr\x00\x01\x02", appendReply(nil, statusRefused)},
+		{"record", "\x03\x00\x04keydata", appendRecord(nil, []byte("key"), []byte("data"))},
+		{"end", "\x00\x00\x01\x00\x02", appendEnd(nil, 1<<16+2)},
+	} {
+		if string(c.got) != c.want {
+			t.Errorf("%s: %q, want %q", c.name, c.got, c.want)
+		}
+	}
+}
+
 func TestFetch(t *testing.T) {
 	const n = 20_000
 	addr := serve(t, testServer(t, func(site string) Snapshot {
@@ -103,7 +123,7 @@ func TestFetchRefused(t *testing.T) {
 	if _, err := Fetch(t.Context(), dial(t, serve(t, stranger)), "red", Limits{}, none); err == nil {
 		t.Error("a stranger was served")
 	}
-	if _, err := Fetch(t.Context(), dial(t, addr), strings.Repeat("x", 256), Limits{}, none); !errors.Is(err, ErrProtocol) {
+	if _, err := Fetch(t.Context(), dial(t, addr), strings.Repeat("x", 256), Limits{}, none); !errors.Is(err, streams.ErrTooLong) {
 		t.Error(err)
 	}
 }
@@ -115,12 +135,12 @@ func TestOtherVersionIsSaid(t *testing.T) {
 	if _, err := c.Write(req); err != nil {
 		t.Fatal(err)
 	}
-	if err := readReply(c); !errors.Is(err, ErrVersion) {
+	if err := readReply(c); !errors.Is(err, streams.ErrVersion) {
 		t.Error(err)
 	}
 	rep := appendReply(nil, statusFine)
 	rep[5] = 9
-	if err := readReply(bytes.NewReader(rep)); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "it speaks 9, we speak 1") {
+	if err := readReply(bytes.NewReader(rep)); !errors.Is(err, streams.ErrVersion) || !strings.Contains(err.Error(), "version 9 there, 1 here") {
 		t.Error(err)
 	}
 }
@@ -253,10 +273,10 @@ func TestReadRecordsRefuses(t *testing.T) {
 	}{
 		"good":            {appendEnd(bytes.Clone(two), 2), Limits{}, 2, nil},
 		"no end":          {two, Limits{}, 2, io.ErrUnexpectedEOF},
-		"wrong count":     {appendEnd(bytes.Clone(two), 3), Limits{}, 2, ErrProtocol},
-		"too many":        {appendEnd(bytes.Clone(two), 2), Limits{Records: 1}, 1, ErrProtocol},
-		"too many bytes":  {appendEnd(bytes.Clone(two), 2), Limits{Bytes: 2}, 1, ErrProtocol},
-		"value too long":  {appendRecord(nil, []byte("a"), make([]byte, MaxValue+1)), Limits{}, 0, ErrProtocol},
+		"wrong count":     {appendEnd(bytes.Clone(two), 3), Limits{}, 2, streams.ErrProtocol},
+		"too many":        {appendEnd(bytes.Clone(two), 2), Limits{Records: 1}, 1, streams.ErrProtocol},
+		"too many bytes":  {appendEnd(bytes.Clone(two), 2), Limits{Bytes: 2}, 1, streams.ErrProtocol},
+		"value too long":  {appendRecord(nil, []byte("a"), make([]byte, MaxValue+1)), Limits{}, 0, streams.ErrProtocol},
 		"torn in a value": {appendRecord(nil, []byte("a"), make([]byte, 9))[:8], Limits{}, 0, io.ErrUnexpectedEOF},
 	} {
 		n, err := readRecords(iotest.OneByteReader(bytes.NewReader(c.stream)), c.lim, func(k, v []byte) {})
@@ -322,7 +342,7 @@ func FuzzReadRequest(f *testing.F) {
 		if err == nil && !bytes.HasPrefix(b, appendRequest(nil, site)) {
 			t.Fatalf("%q", site)
 		}
-		if errors.Is(err, ErrVersion) && !strings.Contains(err.Error(), fmt.Sprint(binary.BigEndian.Uint16(b[4:]))) {
+		if errors.Is(err, streams.ErrVersion) && !strings.Contains(err.Error(), fmt.Sprint(binary.BigEndian.Uint16(b[4:]))) {
 			t.Fatal(err)
 		}
 	})
