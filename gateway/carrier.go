@@ -67,7 +67,7 @@ func (g *Gateway) carrier(site string) string {
 }
 
 // follows reports whether this node stands by: its sibling carries the site.
-func (g *Gateway) follows() bool { return g.pair != nil && g.pair.Follows() }
+func (g *Gateway) follows() bool { return g.table.Standby() }
 
 // setCarrier hears from the pair which node carries a site from now on.
 func (g *Gateway) setCarrier(site, node string) {

@@ -123,7 +123,6 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}
 	if g.store, err = records.Open(records.Config{
 		Dir: cfg.Local.StateDir, MaxBytes: cfg.Local.Limits.Records, Logger: g.log,
-		Snapshot: func(yield func(k, v []byte) bool) { g.table.Records("")(yield) },
 	}); err != nil {
 		return nil, err
 	}
@@ -182,48 +181,47 @@ func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 // build joins the parts, from the flow table outward.
 func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
-	g.pulse = pulse.New(g.now, g.discard)
+	g.pulse = pulse.New(g.now)
 	keep := &recorder{store: g.store}
+	if len(cfg.SelfSite().Nodes) > 1 {
+		keep.changes = pair.NewChanges()
+	}
 	g.denials = denials.New(len(cfg.Sites))
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: parts.FlowSites(cfg), Nodes: parts.NodeAddresses(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
-		Alive: g.alive, Observer: g.observer(cfg), Denials: g.denials, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
+		Alive: g.pulse.MayWrite, Observer: g.observer(cfg), Denials: g.denials, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
+	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.tun)
-	if err = g.newRelaying(); err != nil {
-		return fmt.Errorf("%w; %s", err, ourFault)
-	}
-	if g.streams, err = netstack.New(netstack.Config{
-		Addresses: node.Addresses, MTU: streamMTU, Output: (*streamOutput)(g), Logger: g.log,
+	if g.link, err = link.New(link.Config{
+		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
+		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
+		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: cfg.Local.TUN.MTU,
+		Version: g.version, Logger: g.log, OnChange: g.linkChanged, Alive: g.pulse.Alive,
 	}); err != nil {
 		return fmt.Errorf("%w; %s", err, ourFault)
 	}
-	g.restorer = newRestorer(g.log, cfg, g.table, g.store, g.streams)
-	if paired(cfg) {
-		if err = g.newPair(rand.Uint64() | 1); err != nil {
-			return err
-		}
-		g.restorer.follows = g.pair.Follows
-	}
-	// The pair has made the table a standby's, which it is until the election, so
-	// that records stay records.
-	if err = g.restorer.fromFile(); err != nil {
-		return err
-	}
-	lc := link.Config{
-		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
-		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
-		Peers: parts.LinkPeers(cfg), Path: g.path, Streams: g.streams, Trunks: g.relaying.pool, TUNMTU: cfg.Local.TUN.MTU,
-		Version: g.version, Logger: g.log, OnChange: g.linkChanged, Alive: g.pulse.Alive,
-	}
-	if g.pair != nil {
-		keep.pair, lc.Datagrams = g.pair, g.pair.Receive
-	}
-	if g.link, err = link.New(lc); err != nil {
+	if err = g.newRelaying(); err != nil {
 		return fmt.Errorf("%w; %s", err, ourFault)
 	}
-	return nil
+	g.link.SetTrunks(g.relaying.pool)
+	if g.streams, err = netstack.New(netstack.Config{
+		Addresses: node.Addresses, MTU: streamMTU, Output: g.link, Logger: g.log,
+	}); err != nil {
+		return fmt.Errorf("%w; %s", err, ourFault)
+	}
+	g.link.HandleStreams(g.streams)
+	g.restorer = newRestorer(g.log, cfg, g.table, g.store, g.streams)
+	if paired(cfg) {
+		if err = g.newPair(rand.Uint64()|1, keep.changes); err != nil {
+			return err
+		}
+		g.link.Handle(link.HAPort, g.pair.Receive)
+		g.link.Handle(link.StrayPort, g.pair.Receive)
+		g.pair.StandBy() // before the next line: a standby's records stay records
+	}
+	return g.restorer.fromFile()
 }
 
 // ourFault is what to do about what no configuration that was accepted leads to.
@@ -256,11 +254,6 @@ func (g *Gateway) discard() {
 // streamMTU keeps the control streams below what any link carries (RFC 8200
 // section 5), so that they work before the path MTU is known.
 const streamMTU = 1280
-
-// streamOutput hands the packets of the control streams to the link.
-type streamOutput Gateway
-
-func (o *streamOutput) SendPacket(pkt []byte) { o.link.SendPacket(pkt) }
 
 // openHost checks the host and puts the TUN device on it.
 func (g *Gateway) openHost() error {
@@ -318,7 +311,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	run("holds", func(ctx context.Context) error {
 		return hostnet.KeepHolds(ctx, parts.LinkedPrefixes(g.cfg), g.log)
 	})
-	run("pulse", g.pulse.Run)
+	run("pulse", func(ctx context.Context) error { return g.pulse.Run(ctx, g.discard) })
 	if g.audit != nil {
 		run("audit log", g.audit.Run)
 	}

@@ -52,13 +52,13 @@ func pairSites(c configs.Config) []pair.Site {
 	return out
 }
 
-// newPair makes this node's part in the election. The link is made after it.
-func (g *Gateway) newPair(boot uint64) error {
+// newPair makes this node's part in the election.
+func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 	c, node := g.cfg, g.cfg.SelfNode()
 	pc := pair.Config{
 		Self: pair.Node{Name: node.Name, Key: ha.NodeID(node.PublicKey)}, Sites: pairSites(c),
 		StateDir: c.Local.StateDir, HAPort: link.HAPort, StrayPort: link.StrayPort,
-		Tunnels: (*tunnels)(g), Flows: (*pairFlows)(g), Path: g.path,
+		Tunnels: g.link, Flows: (*pairFlows)(g), Path: g.path, Process: g.pulse, Changes: changes,
 		Fit: g.fit, OnCarrier: g.setCarrier, OnTakeover: g.restorer.again, OnEvent: g.auditPair, Logger: g.log,
 	}
 	if g.wakes != nil {
@@ -101,19 +101,6 @@ func (g *Gateway) fit() (lan, plane bool) {
 	return lan, hostnet.LinkUp(g.cfg.Local.TUN.Name) && !g.path.Stuck()
 }
 
-// tunnels is the link as the pair sees it. The link is made after the pair.
-type tunnels Gateway
-
-func (t *tunnels) SendDatagram(node string, port uint16, payload []byte) error {
-	return t.link.SendDatagram(node, port, payload)
-}
-
-func (t *tunnels) MoveSubnets(node string, prefixes []netip.Prefix) error {
-	return t.link.MoveSubnets(node, prefixes)
-}
-
-func (t *tunnels) Knock(node string) bool { return t.link.Knock(node) }
-
 // pairFlows is the flow table as the pair sees it: what comes from the sibling
 // goes into the file too.
 type pairFlows Gateway
@@ -147,23 +134,23 @@ func (f *pairFlows) Remove(key []byte) {
 
 // recorder gives the data path's records to the file, and to the sibling.
 type recorder struct {
-	store *records.Store
-	pair  *pair.Pair // nil without one
+	store   *records.Store
+	changes *pair.Changes // nil without a sibling
 }
 
 var _ flow.Recorder = (*recorder)(nil)
 
 func (r *recorder) Put(key, value []byte) {
 	r.store.Put(key, value)
-	if r.pair != nil {
-		r.pair.Changed(key)
+	if r.changes != nil {
+		r.changes.Put(key)
 	}
 }
 
 func (r *recorder) Delete(key []byte) {
 	r.store.Delete(key)
-	if r.pair != nil {
-		r.pair.Changed(key)
+	if r.changes != nil {
+		r.changes.Put(key)
 	}
 }
 

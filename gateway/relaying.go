@@ -57,7 +57,7 @@ func (g *Gateway) newRelaying() error {
 	var err error
 	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
 		Near: g.path, Offload: g.tun.Offload(), Now: func() time.Duration { return time.Since(g.started) },
-		Alive: g.alive, Check: g.cfg.Local.Check, MaxRelays: g.cfg.Local.Limits.Relays, Logger: g.log,
+		Alive: g.pulse.MayWrite, Check: g.cfg.Local.Check, MaxRelays: g.cfg.Local.Limits.Relays, Logger: g.log,
 	}); err != nil {
 		return err
 	}
@@ -71,11 +71,6 @@ func (g *Gateway) newRelaying() error {
 	g.relaying = r
 	g.path.SetRelayer(r)
 	return nil
-}
-
-// alive reports whether the process has been running, and may write.
-func (g *Gateway) alive() bool {
-	return g.pulse.Alive() && (g.pair == nil || g.pair.MayWrite())
 }
 
 // way is what is known of the way to a site, as far as relaying is concerned.

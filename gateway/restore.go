@@ -37,9 +37,6 @@ type restorer struct {
 	quota *quota.Limiter // of what other sites ask for
 	store *records.Store
 	host  *netstack.Host
-	// follows reports whether the sibling carries the site: then its records come
-	// from there. nil is never.
-	follows func() bool
 
 	mu   sync.Mutex
 	done map[string]bool                // sites whose records have been fetched
@@ -100,7 +97,7 @@ func (r *restorer) linkUp(site string, node netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.near[site] = node
-	if !r.done[site] && (r.follows == nil || !r.follows()) {
+	if !r.done[site] && !r.table.Standby() {
 		r.ask(site, node)
 	}
 }

@@ -51,6 +51,9 @@ func (p *Path) forget() {
 	}
 }
 
+// Standby reports whether the flows are the sibling's, which carries the site.
+func (t *Table) Standby() bool { return t.standby.Load() }
+
 // SetStandby says whether the flows are the sibling's. While they are, none times
 // out here: their packets pass elsewhere. Every claim of this node is told, also
 // one that outdoes another while it was active.

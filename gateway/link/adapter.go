@@ -33,14 +33,16 @@ const (
 // adapter is the tun.Device under wireguard-go. Data goes between wireguard-go
 // and the Path untouched; control packets are taken out and put in here.
 type adapter struct {
-	path    Path
-	streams Streams
-	trunks  Trunks
-	grams   func(node string, port uint16, payload []byte)
-	mtu     int
-	own     map[netip.Addr]bool
-	site    string               // this node's
-	nodes   map[netip.Addr]*peer // by the nodes' own addresses
+	path  Path
+	mtu   int
+	own   map[netip.Addr]bool
+	site  string               // this node's
+	nodes map[netip.Addr]*peer // by the nodes' own addresses
+
+	// Registered before Run, and constant from then on; nil and absent ones drop.
+	streams   Streams
+	trunks    Trunks
+	datagrams map[uint16]Datagrams // by port
 
 	outbound *bind.Gate
 	inbound  *bind.Intake
@@ -71,13 +73,13 @@ type control struct {
 }
 
 // controlDrops counts control packets that went no further.
-type controlDrops struct{ queueFull, inboxFull, badChecksum, noStreams atomic.Uint64 }
+type controlDrops struct{ queueFull, inboxFull, badChecksum, unwanted atomic.Uint64 }
 
 func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound *bind.Gate, inbound *bind.Intake) *adapter {
 	a := &adapter{
-		path: c.Path, streams: c.Streams, trunks: c.Trunks, grams: c.Datagrams, mtu: c.TUNMTU, site: c.Self.Site,
-		own: map[netip.Addr]bool{}, nodes: nodes,
-		outbound: outbound, inbound: inbound,
+		path: c.Path, mtu: c.TUNMTU, site: c.Self.Site, own: map[netip.Addr]bool{}, nodes: nodes,
+		datagrams: map[uint16]Datagrams{},
+		outbound:  outbound, inbound: inbound,
 		queue: make(chan []byte, queueLen), inbox: make(chan control, inboxLen),
 		events: make(chan tun.Event), failed: make(chan error, 1),
 	}
@@ -229,18 +231,19 @@ func (a *adapter) take(b []byte, last *ends) bool {
 	}
 	if proto == wire.ProtoTCP {
 		if a.streams == nil {
-			a.drops.noStreams.Add(1)
+			a.drops.unwanted.Add(1)
 			return true
 		}
 		a.streams.Inject(b)
 		return true
 	}
 	if here != ControlPort {
-		if a.grams == nil {
-			a.drops.noStreams.Add(1)
+		h := a.datagrams[here]
+		if h == nil {
+			a.drops.unwanted.Add(1)
 			return true
 		}
-		a.grams(from.Node, here, p.Payload())
+		h(from.Node, here, p.Payload())
 		return true
 	}
 	select {

@@ -17,10 +17,12 @@ type streams struct{ got [][]byte }
 func (s *streams) Inject(pkt []byte) { s.got = append(s.got, append([]byte(nil), pkt...)) }
 
 func testAdapter(path Path, s Streams) *adapter {
-	c := Config{Path: path, Streams: s, TUNMTU: 1420, Self: Self{Site: "gray", Addresses: []netip.Addr{grayAddr, netip.MustParseAddr("fd77:2::1")}}}
+	c := Config{Path: path, TUNMTU: 1420, Self: Self{Site: "gray", Addresses: []netip.Addr{grayAddr, netip.MustParseAddr("fd77:2::1")}}}
 	red := &peer{Peer: Peer{Site: "red"}}
 	sibling := &peer{Peer: Peer{Site: "gray"}}
-	return newAdapter(&c, map[netip.Addr]*peer{redAddr: red, netip.MustParseAddr("fd77:1::1"): red, netip.MustParseAddr("10.77.2.2"): sibling}, bind.NewGate(1024), nil)
+	a := newAdapter(&c, map[netip.Addr]*peer{redAddr: red, netip.MustParseAddr("fd77:1::1"): red, netip.MustParseAddr("10.77.2.2"): sibling}, bind.NewGate(1024), nil)
+	a.streams = s
+	return a
 }
 
 // tcp is a bare TCP segment.
@@ -123,7 +125,9 @@ func TestAdapterTakesControlPackets(t *testing.T) {
 			path, s := linktest.NewPath(8), &streams{}
 			a := testAdapter(path, s)
 			grams := 0
-			a.grams = func(string, uint16, []byte) { grams++ }
+			for _, port := range []uint16{HAPort, StrayPort} {
+				a.datagrams[port] = func(string, uint16, []byte) { grams++ }
+			}
 			data := packet("10.77.1.10:1", "10.77.2.10:2", "data around it")
 			bufs := [][]byte{pad(data), pad(tt.pkt), pad(data)}
 			if n, err := a.Write(bufs, 16); n != 3 || err != nil {

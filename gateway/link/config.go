@@ -86,13 +86,7 @@ type Config struct {
 	Self       Self
 	Peers      []Peer
 	Path       Path
-	Streams    Streams // may be nil: then TCP to the control port is dropped
-	// Datagrams is given what arrives on HAPort and StrayPort; nil drops it. It
-	// is called from the data path: it must not block or keep the payload.
-	Datagrams func(node string, port uint16, payload []byte)
-	// Trunks may be nil: then this node takes no packets of theirs, and says so.
-	Trunks Trunks
-	// Alive reports whether the process has been running; while it says no, data
+	// Alive reports whether the process has been running; while it has not, data
 	// packets are dropped both ways (see bind.Config). nil is always.
 	Alive func() bool
 	// TUNMTU is the largest packet of the host in bytes.

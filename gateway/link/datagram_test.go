@@ -30,8 +30,11 @@ func threeNodes(t *testing.T) (red, gray1, gray2 *node, grams chan gram) {
 	p.red.Peers = append(p.red.Peers, peer)
 
 	grams = make(chan gram, 16)
-	gray.Datagrams = func(node string, port uint16, payload []byte) { grams <- gram{node, port, string(payload)} }
-	gray1, gray2 = start(t, p.gray), start(t, gray)
+	gray1, gray2 = start(t, p.gray), start(t, gray, func(l *Link) {
+		for _, port := range []uint16{HAPort, StrayPort} {
+			l.Handle(port, func(node string, port uint16, payload []byte) { grams <- gram{node, port, string(payload)} })
+		}
+	})
 	red = start(t, p.red)
 	up := map[string]bool{}
 	red.await("both up", 5*time.Second, func(s PeerState) bool {

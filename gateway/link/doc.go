@@ -5,6 +5,7 @@
 // What lives here, one idea a file:
 //
 //   - link.go: Config, New, and Run with the order of starting and closing.
+//   - register.go: what other parts register before Run: datagrams, streams, trunks.
 //   - adapter.go: the tun.Device under wireguard-go, which takes the control
 //     packets out of the stream and bounds what is in flight.
 //   - loop.go: the one goroutine that drives all peers.

@@ -50,10 +50,11 @@ type Link struct {
 
 	byName map[string]*peer // never changes
 
-	mu    sync.Mutex // the fields below, and each peer
-	dev   *device.Device
-	peers []*peer
-	clock clockWatch
+	mu      sync.Mutex // the fields below, and each peer
+	started bool       // Run has begun: registration is over
+	dev     *device.Device
+	peers   []*peer
+	clock   clockWatch
 
 	lookAt, lookedAt time.Duration // when the device is asked next, and was last
 }
@@ -155,6 +156,9 @@ func (l *Link) get() (uint16, map[[32]byte]wgPeer, error) {
 // Run brings the tunnels up and keeps them up until ctx is done or the Path
 // fails. It returns when nothing of it is left. It is called once.
 func (l *Link) Run(ctx context.Context) error {
+	l.mu.Lock()
+	l.started = true
+	l.mu.Unlock()
 	dev := device.NewDevice(l.tun, l.bind, l.deviceLogger())
 	// Closing, in this order: the loop and the Bind's repetition have ended,
 	// so that nobody dials any more; the gates open, so that nobody waits in

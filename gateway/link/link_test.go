@@ -29,8 +29,7 @@ func TestTwoNodesTalk(t *testing.T) {
 			p := newPair(t)
 			tt.edit(p)
 			streams := make(chanStreams, 1)
-			p.gray.Streams = streams
-			gray := start(t, p.gray)
+			gray := start(t, p.gray, func(l *Link) { l.HandleStreams(streams) })
 			red := start(t, p.red)
 			t.Logf("red up after %v", red.await("red up", 5*time.Second, isUp))
 			gray.await("gray up", 5*time.Second, isUp)

@@ -82,13 +82,13 @@ type node struct {
 }
 
 // start runs a Link until stop or the test's end.
-func start(t testing.TB, c Config) *node {
+func start(t testing.TB, c Config, register ...func(*Link)) *node {
 	t.Helper()
-	return startWith(t, c, func(run func()) { go run() })
+	return startWith(t, c, func(run func()) { go run() }, register...)
 }
 
 // startWith is start with a say in how the goroutine begins that opens the sockets.
-func startWith(t testing.TB, c Config, begin func(run func())) *node {
+func startWith(t testing.TB, c Config, begin func(run func()), register ...func(*Link)) *node {
 	t.Helper()
 	n := &node{t: t, changes: make(chan PeerState, 1000), ended: make(chan error, 1)}
 	if c.Path == nil {
@@ -101,6 +101,9 @@ func startWith(t testing.TB, c Config, begin func(run func())) *node {
 	var err error
 	if n.Link, err = New(c); err != nil {
 		t.Fatal(err)
+	}
+	for _, r := range register {
+		r(n.Link)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel

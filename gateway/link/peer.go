@@ -33,7 +33,7 @@ func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, erro
 	}
 	h, err := hello.New(hello.Config{
 		Site: c.Self.Site, Node: c.Self.Node, Software: c.Version, Boot: boot,
-		Interval: c.HelloInterval, Keepalive: p.Keepalive, Capabilities: capabilities(c),
+		Interval: c.HelloInterval, Keepalive: p.Keepalive, Capabilities: hello.PartialChecksums,
 		MTU: c.TUNMTU, Overhead: overhead, Sections: p.Sections, Wall: wall,
 	})
 	if err != nil {
@@ -64,13 +64,4 @@ func (p *peer) state(now time.Duration) PeerState {
 		MTU: s.MTUOut, Boot: s.Boot, PartialChecksums: gw && s.Capabilities&hello.PartialChecksums != 0,
 		Trunks: gw && s.Capabilities&hello.Trunks != 0,
 	}
-}
-
-// capabilities are those of this node.
-func capabilities(c *Config) hello.Capabilities {
-	can := hello.PartialChecksums
-	if c.Trunks != nil {
-		can |= hello.Trunks
-	}
-	return can
 }

@@ -131,7 +131,7 @@ func (l *Link) Stats() Stats {
 	return Stats{
 		Bind:             l.bind.Stats(),
 		ControlQueueFull: d.queueFull.Load(), ControlInboxFull: d.inboxFull.Load(),
-		ControlDamaged: d.badChecksum.Load(), ControlUnwanted: d.noStreams.Load(),
+		ControlDamaged: d.badChecksum.Load(), ControlUnwanted: d.unwanted.Load(),
 		OutboundWaits: l.outbound.Waits(), InboundWaits: l.bind.Intake().Waits(),
 		Undelivered: l.bind.Intake().Undelivered(),
 	}

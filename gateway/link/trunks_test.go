@@ -133,10 +133,9 @@ func TestTrunksPass(t *testing.T) {
 	leakCheck(t)
 	p := newPair(t)
 	arrived := make(chanTrunks, 100)
-	p.gray.Trunks = arrived
 	source := &onceTrunks{pkt: trunkPacket("10.77.1.1", "10.77.2.1", "eight or more")}
-	p.red.Trunks = source
-	gray, red := start(t, p.gray), start(t, p.red)
+	gray := start(t, p.gray, func(l *Link) { l.SetTrunks(arrived) })
+	red := start(t, p.red, func(l *Link) { l.SetTrunks(source) })
 	takes := func(s PeerState) bool { return s.Up && s.Trunks }
 	red.await("gray takes trunks", 5*time.Second, takes)
 	gray.await("red takes trunks", 5*time.Second, takes)
@@ -156,8 +155,7 @@ func TestTrunksPass(t *testing.T) {
 func TestTrunksNotTaken(t *testing.T) {
 	leakCheck(t)
 	p := newPair(t)
-	p.red.Trunks = &onceTrunks{}
-	gray, red := start(t, p.gray), start(t, p.red)
+	gray, red := start(t, p.gray), start(t, p.red, func(l *Link) { l.SetTrunks(&onceTrunks{}) })
 	gray.await("red takes trunks", 5*time.Second, func(s PeerState) bool { return s.Up && s.Trunks })
 	red.await("gray is up", 5*time.Second, func(s PeerState) bool {
 		if s.Trunks {

@@ -27,9 +27,9 @@ func (p *Pair) act(out []ha.Output) {
 		case ha.Deactivate:
 			p.deactivate()
 		case ha.Suspend:
-			p.suspended.Store(true)
+			p.cfg.Process.Suspend(true)
 		case ha.Resume:
-			p.suspended.Store(false)
+			p.cfg.Process.Suspend(false)
 		case ha.Assign:
 			p.assign(o)
 		case ha.Report:
@@ -77,7 +77,7 @@ func (p *Pair) resume() {
 // activate makes this node carry the site: first its state, then the address,
 // then the word to the LAN. The claim to the other sites left before.
 func (p *Pair) activate(epoch uint64) {
-	p.suspended.Store(false)
+	p.cfg.Process.Suspend(false)
 	if p.sib == "" {
 		return
 	}
@@ -118,7 +118,7 @@ func (p *Pair) deactivate() {
 	}
 	p.cfg.Flows.SetStandby(true)
 	p.send(p.r.Follow(p.now()))
-	p.suspended.Store(false)
+	p.cfg.Process.Suspend(false)
 	if led {
 		p.run("on_standby", p.cfg.OnStandby)
 	}

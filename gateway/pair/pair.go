@@ -47,6 +47,10 @@ type Path interface {
 	Pause(bool)
 }
 
+// Process is this process, which may write packets unless it is suspended: between a freeze and the
+// proof that no other node has replaced it.
+type Process interface{ Suspend(on bool) }
+
 // Address is the LAN's next hop.
 type Address interface {
 	Hold()
@@ -109,6 +113,9 @@ type Config struct {
 	Tunnels Tunnels
 	Flows   Flows
 	Path    Path
+	Process Process
+	// Changes is where the data path notes changed records; nil without a sibling.
+	Changes *Changes
 	Address Address // nil without a LAN address
 	// Addresses are those that Address answers for, for display.
 	Addresses []netip.Addr
@@ -150,10 +157,7 @@ type Pair struct {
 	commands chan command
 	refused  atomic.Pointer[string] // why the sibling is refused, nil when it is not
 
-	suspended atomic.Bool
-	leads     atomic.Bool
-
-	changes changes
+	leads atomic.Bool
 
 	mu      sync.Mutex // the machines, what view.go shows, and the pause
 	m       *ha.Machine
@@ -196,7 +200,6 @@ func New(cfg Config, boot uint64) (*Pair, error) {
 		names: map[ha.NodeID]string{}, keys: map[string]ha.NodeID{},
 		inbox: make(chan datagram, inboxSize), health: make(chan fitness), orders: make(chan order), commands: make(chan command, 8),
 	}
-	p.changes.wake = make(chan struct{}, 1)
 	mc := ha.Config{
 		Self: cfg.Self.Key, Heartbeat: cfg.Heartbeat, DeadAfter: cfg.DeadAfter, Boot: boot, Auth: cfg.Auth,
 		Wall: func() int64 { return time.Now().UnixMilli() },
@@ -229,22 +232,20 @@ func New(cfg Config, boot uint64) (*Pair, error) {
 		return nil, fmt.Errorf("set up the election: %w; this is a mistake of gw: report it", err)
 	}
 	p.r = ha.NewReplicator(0, ha.ReplicatorConfig{Boot: boot, Store: (*store)(p)})
+	return p, nil
+}
+
+// StandBy makes this node a standby, which it is until the election. It is called before records
+// are restored, so that they stay records, and before Run. Without a sibling it does nothing.
+func (p *Pair) StandBy() {
 	if p.sib != "" {
-		cfg.Flows.SetStandby(true)
+		p.cfg.Flows.SetStandby(true)
 		p.passStrays()
 	}
-	return p, nil
 }
 
 // now is the machines' clock.
 func (p *Pair) now() time.Duration { return time.Since(p.start) }
-
-// MayWrite reports false between a freeze of this process and the word that no
-// other node has taken its place: nothing may be written to anybody then.
-func (p *Pair) MayWrite() bool { return !p.suspended.Load() }
-
-// Follows reports whether this node leaves its site to its sibling.
-func (p *Pair) Follows() bool { return p.sib != "" && !p.leads.Load() }
 
 // Receive takes what arrived through a node's tunnel on one of the ports. It
 // doesn't block and keeps nothing of payload.
@@ -336,6 +337,10 @@ func (p *Pair) loop(ctx context.Context) error {
 		p.log.Error("the stored epoch is too far ahead of the clock: other nodes refuse this node's claims; see that the clock is right, then run gw ha reset", "epoch", ahead)
 	}
 	p.mu.Unlock()
+	var changed <-chan struct{} // nil without a sibling
+	if p.sib != "" {
+		changed = p.cfg.Changes.wake
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	fit := fitness{lan: true, plane: true}
@@ -351,7 +356,7 @@ func (p *Pair) loop(ctx context.Context) error {
 		case o := <-p.orders:
 			p.mu.Lock()
 			o.done <- o.do()
-		case <-p.changes.wake:
+		case <-changed:
 			p.mu.Lock()
 		case fit = <-p.health:
 			p.mu.Lock()

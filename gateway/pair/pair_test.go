@@ -84,6 +84,7 @@ func (n *node) MoveSubnets(to string, prefixes []netip.Prefix) error {
 func (n *node) SetStandby(on bool)        { n.set(func() { n.standby = on }) }
 func (n *node) SetPass(pass func([]byte)) { n.set(func() { n.passing = pass != nil }) }
 func (n *node) Pause(bool)                {}
+func (n *node) Suspend(bool)              {}
 func (n *node) Stray(b []byte)            { n.set(func() { n.strays = append(n.strays, string(b)) }) }
 func (n *node) Hold()                     { n.set(func() { n.held = true }) }
 func (n *node) Drop()                     { n.set(func() { n.held = false }) }
@@ -119,7 +120,7 @@ func (n *node) put(k, v string) {
 	n.mu.Lock()
 	n.records[k] = v
 	n.mu.Unlock()
-	n.Changed([]byte(k))
+	n.cfg.Changes.Put([]byte(k))
 }
 
 // newNet makes red-1 and red-2, and gray-1 as the witness. They don't run yet.
@@ -135,7 +136,7 @@ func newNet(t *testing.T, change func(*Config)) *network {
 			n := &node{name: id.Name, net: w, records: map[string]string{}, changed: make(chan struct{}, 1), ended: make(chan error, 1)}
 			c := Config{
 				Self: id, Sites: sites, StateDir: t.TempDir(), HAPort: 1, StrayPort: 2,
-				Tunnels: n, Flows: n, Path: n, Address: n,
+				Tunnels: n, Flows: n, Path: n, Address: n, Process: n, Changes: NewChanges(),
 				Fit:       func() (lan, plane bool) { return true, true },
 				OnCarrier: func(string, string) {}, OnTakeover: func() {},
 				CommandTimeout: limit, Logger: hclog.NewNullLogger(), Auth: NewAuthenticator([32]byte{1}),
@@ -147,6 +148,7 @@ func newNet(t *testing.T, change func(*Config)) *network {
 			if n.Pair, err = New(c, uint64(id.Key[0])); err != nil {
 				t.Fatal(err)
 			}
+			n.StandBy()
 			w.nodes[id.Name] = n
 		}
 	}
@@ -232,7 +234,7 @@ func TestTakeover(t *testing.T) {
 	active.mu.Lock()
 	delete(active.records, "k")
 	active.mu.Unlock()
-	active.Changed([]byte("k"))
+	active.cfg.Changes.Put([]byte("k"))
 	active.put("l", "w")
 	standby.await(t, "has the records", standby.see(func() bool { _, k := standby.records["k"]; return !k && standby.records["l"] == "w" }))
 

@@ -10,16 +10,23 @@ import (
 // forgotten, and the Replicator's digest finds and mends what that leaves out.
 const maxChanges = 4 << 20
 
-// changes collects keys of records that the data path has made, changed or
-// removed, for the loop to tell the Replicator.
-type changes struct {
-	mu   sync.Mutex
-	keys []byte // each with its length in front
+// Changes collects the keys of records that the data path has made, changed or removed, for the
+// Replicator. It is made before the flow table, which writes to it, and before the Pair, which
+// reads it.
+type Changes struct {
+	wake chan struct{} // holds a token when keys wait
+
+	mu   sync.Mutex // guards the fields below
+	keys []byte     // each with its length in front
 	lost uint64
-	wake chan struct{}
 }
 
-func (c *changes) put(key []byte) {
+// NewChanges returns an empty Changes.
+func NewChanges() *Changes { return &Changes{wake: make(chan struct{}, 1)} }
+
+// Put notes that a record was made, changed or removed. The data path calls it. It doesn't block and
+// keeps nothing of key.
+func (c *Changes) Put(key []byte) {
 	if len(key) > ha.MaxKey {
 		return
 	}
@@ -38,7 +45,7 @@ func (c *changes) put(key []byte) {
 }
 
 // take returns what was collected; spare is memory for the next.
-func (c *changes) take(spare []byte) []byte {
+func (c *Changes) take(spare []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	keys := c.keys
@@ -47,7 +54,7 @@ func (c *changes) take(spare []byte) []byte {
 }
 
 // each calls fn for each key that waits.
-func (c *changes) each(fn func(key []byte)) {
+func (c *Changes) each(fn func(key []byte)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	eachKey(c.keys, fn)
@@ -62,20 +69,12 @@ func eachKey(keys []byte, fn func(key []byte)) {
 	}
 }
 
-// Changed says that a record was made, changed or removed. It is called by the
-// data path, doesn't block and keeps nothing of key.
-func (p *Pair) Changed(key []byte) {
-	if p.sib != "" {
-		p.changes.put(key)
-	}
-}
-
 // sendChanges tells the Replicator what has changed.
 func (p *Pair) sendChanges() {
 	if p.sib == "" {
 		return
 	}
-	keys := p.changes.take(p.seen.spare)
+	keys := p.cfg.Changes.take(p.seen.spare)
 	eachKey(keys, func(key []byte) { p.send(p.r.Changed(p.now(), key)) })
 	p.seen.spare = keys
 }
@@ -96,7 +95,7 @@ func (p *Pair) Replicated() func(key []byte) bool {
 	for k := range p.r.Unacknowledged() {
 		waiting[k] = struct{}{}
 	}
-	p.changes.each(func(key []byte) { waiting[string(key)] = struct{}{} })
+	p.cfg.Changes.each(func(key []byte) { waiting[string(key)] = struct{}{} })
 	return func(key []byte) bool {
 		_, is := waiting[string(key)]
 		return !is

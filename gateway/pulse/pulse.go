@@ -24,16 +24,15 @@ const (
 // Pulse is renewed by Run while the process runs. Its methods are safe for
 // concurrent use.
 type Pulse struct {
-	now   func() time.Duration
-	last  atomic.Int64
-	gaps  atomic.Uint64
-	clear func()
+	now       func() time.Duration
+	last      atomic.Int64
+	gaps      atomic.Uint64
+	suspended atomic.Bool
 }
 
-// New makes a Pulse on a monotonic clock. clear is called by Run after a gap: it
-// discards everything that waits, and when it returns writing may begin again.
-func New(now func() time.Duration, clear func()) *Pulse {
-	p := &Pulse{now: now, clear: clear}
+// New makes a Pulse on a monotonic clock.
+func New(now func() time.Duration) *Pulse {
+	p := &Pulse{now: now}
 	p.last.Store(int64(now()))
 	return p
 }
@@ -42,11 +41,19 @@ func New(now func() time.Duration, clear func()) *Pulse {
 // may be written. It is cheap: a clock and an atomic load.
 func (p *Pulse) Alive() bool { return p.now()-time.Duration(p.last.Load()) < Gap }
 
+// Suspend forbids writing, or permits it again. After a gap the election suspends this node until
+// it knows that no other node has replaced it.
+func (p *Pulse) Suspend(on bool) { p.suspended.Store(on) }
+
+// MayWrite reports whether the process has been running and is not suspended. It is cheap.
+func (p *Pulse) MayWrite() bool { return !p.suspended.Load() && p.Alive() }
+
 // Gaps counts how often the process was found to have been frozen.
 func (p *Pulse) Gaps() uint64 { return p.gaps.Load() }
 
-// Run renews the pulse until ctx ends.
-func (p *Pulse) Run(ctx context.Context) error {
+// Run renews the pulse until ctx ends. After a gap it calls discard, which discards everything that
+// waits to be written; when discard returns, writing may begin again.
+func (p *Pulse) Run(ctx context.Context, discard func()) error {
 	t := time.NewTicker(beat)
 	defer t.Stop()
 	for {
@@ -54,15 +61,15 @@ func (p *Pulse) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			p.renew()
+			p.renew(discard)
 		}
 	}
 }
 
-func (p *Pulse) renew() {
+func (p *Pulse) renew(discard func()) {
 	if !p.Alive() {
 		p.gaps.Add(1)
-		p.clear()
+		discard()
 	}
 	p.last.Store(int64(p.now()))
 }

@@ -39,10 +39,11 @@ func makeFile(n int) []byte {
 func openStore(t testing.TB, dir string, snapshot Snapshot) (*Store, *bytes.Buffer) {
 	t.Helper()
 	log, lines := logTo(t)
-	s, err := Open(Config{Dir: dir, Snapshot: snapshot, Logger: log})
+	s, err := Open(Config{Dir: dir, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.SetSnapshot(snapshot)
 	return s, lines
 }
 

@@ -39,10 +39,11 @@ func killEntry(n int) (key, value string) {
 // to which step everything is in the file.
 func writeUntilKilled(dir string) error {
 	o := &table{m: map[string]string{}}
-	s, err := Open(Config{Dir: dir, Snapshot: o.snapshot, Logger: hclog.NewNullLogger()})
+	s, err := Open(Config{Dir: dir, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		return err
 	}
+	s.SetSnapshot(o.snapshot)
 	rs, err := s.Load()
 	if err != nil {
 		return err

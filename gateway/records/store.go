@@ -33,8 +33,6 @@ type Config struct {
 	// that don't fit are not kept and are counted. Deletions may take the file
 	// over it by a third before it is rewritten.
 	MaxBytes int64
-	// Snapshot yields all records, for rewriting the file. It is called by Run.
-	Snapshot Snapshot
 	Logger   hclog.Logger
 }
 
@@ -49,10 +47,12 @@ type Stats struct {
 }
 
 // Store keeps records in a file. Put and Delete may be called by any goroutine
-// and never wait for the disk. The owner calls Open, Load, Run, and when Run has
-// returned Close.
+// and never wait for the disk. The owner calls Open, SetSnapshot, Load, Run, and
+// when Run has returned Close.
 type Store struct {
-	cfg  Config
+	cfg      Config
+	snapshot Snapshot // registered before Run
+
 	log  hclog.Logger
 	path string
 	lock *os.File
@@ -92,6 +92,10 @@ func Open(cfg Config) (*Store, error) {
 		w:    writer{seed: maphash.MakeSeed(), interval: batchEvery},
 	}, nil
 }
+
+// SetSnapshot registers what yields all records, from which Run rewrites the file. It is called
+// once, before Run.
+func (s *Store) SetSnapshot(snapshot Snapshot) { s.snapshot = snapshot }
 
 // Put queues a record, replacing any with the same key. The caller's own table
 // must have it already, so that a snapshot that is taken in between does too.

@@ -183,10 +183,11 @@ func TestFileIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	o := &table{m: map[string]string{}}
 	log, lines := logTo(t)
-	s, err := Open(Config{Dir: dir, MaxBytes: 4000, Snapshot: o.snapshot, Logger: log})
+	s, err := Open(Config{Dir: dir, MaxBytes: 4000, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.SetSnapshot(o.snapshot)
 	s.w.interval = 0
 	written, stop := start(t, s)
 	<-written

@@ -180,7 +180,7 @@ func (s *Store) rewrite() error {
 	live, refused := make(map[uint64]uint16, len(w.live)), 0
 	next := writer{seed: w.seed, live: live}
 	b := appendFileHeader(make([]byte, 0, fileHeader+w.liveBytes+w.liveBytes/8))
-	for key, value := range s.cfg.Snapshot {
+	for key, value := range s.snapshot {
 		size := entryHeader + len(key) + len(value)
 		if !fits(key, value) || int64(len(b)+size) > s.cfg.MaxBytes {
 			refused++

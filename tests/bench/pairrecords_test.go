@@ -62,10 +62,11 @@ func (p *pairing) makeUp(b *testing.B, n int) {
 		if err := os.RemoveAll(dir); err != nil {
 			b.Fatal(err)
 		}
-		s, err := records.Open(records.Config{Dir: dir, Snapshot: records.Snapshot(table.Records("")), Logger: hclog.NewNullLogger()})
+		s, err := records.Open(records.Config{Dir: dir, Logger: hclog.NewNullLogger()})
 		if err != nil {
 			b.Fatal(err)
 		}
+		s.SetSnapshot(table.Records(""))
 		if err := s.Run(ended); err != nil { // it writes all before it ends
 			b.Fatal(err)
 		}

@@ -149,6 +149,9 @@ func New(cfg Config) (*Peer, error) {
 	}, nil
 }
 
+// SetCapabilities replaces the Config's. It is called before the first Session.
+func (p *Peer) SetCapabilities(c Capabilities) { p.cfg.Capabilities = c }
+
 // Session says that a WireGuard handshake with the peer was just completed, or
 // that there is no session any more. No hello is sent without a session: it
 // would wait inside WireGuard and arrive with an old time in it.
