@@ -20,6 +20,7 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // Space that the state directory's disk should have: records of a full table and
@@ -142,7 +143,7 @@ func (g *Gateway) ping(ctx context.Context, target string, port uint16, count in
 			out.Pings = append(out.Pings, doctor.OfLink(l))
 		}
 	}
-	to := netip.AddrPortFrom(node.Addresses[0], controlPort)
+	to := netip.AddrPortFrom(node.Addresses[0], wire.ControlPort)
 	out.Pings = append(out.Pings, try(ctx, "gateway", node.Name, count, func(ctx context.Context) (net.Conn, error) { return g.streams.Dial(ctx, to) }))
 	if port != 0 {
 		to := netip.AddrPortFrom(addr, port)

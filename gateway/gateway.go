@@ -29,6 +29,7 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/web"
 	"github.com/onewaylink/gw/netstack"
+	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // grace is how long after the start packets of unknown connections are counted
@@ -217,8 +218,8 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		if err = g.newPair(rand.Uint64()|1, keep.changes); err != nil {
 			return err
 		}
-		g.link.Handle(link.HAPort, g.pair.Receive)
-		g.link.Handle(link.StrayPort, g.pair.Receive)
+		g.link.Handle(wire.HAPort, g.pair.Receive)
+		g.link.Handle(wire.StrayPort, g.pair.Receive)
 		g.pair.StandBy() // before the next line: a standby's records stay records
 	}
 	return g.restorer.fromFile()

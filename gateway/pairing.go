@@ -11,7 +11,6 @@ import (
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
-	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/pair"
 	"github.com/onewaylink/gw/gateway/records"
 	"github.com/onewaylink/gw/gateway/status"
@@ -57,7 +56,7 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 	c, node := g.cfg, g.cfg.SelfNode()
 	pc := pair.Config{
 		Self: pair.Node{Name: node.Name, Key: ha.NodeID(node.PublicKey)}, Sites: pairSites(c),
-		StateDir: c.Local.StateDir, HAPort: link.HAPort, StrayPort: link.StrayPort,
+		StateDir: c.Local.StateDir, HAPort: wire.HAPort, StrayPort: wire.StrayPort,
 		Tunnels: g.link, Flows: (*pairFlows)(g), Path: g.path, Process: g.pulse, Changes: changes,
 		Fit: g.fit, OnCarrier: g.setCarrier, OnTakeover: g.restorer.again, OnEvent: g.auditPair, Logger: g.log,
 	}

@@ -19,9 +19,6 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// controlPort is where gateways talk to each other inside the tunnel.
-const controlPort = 9771
-
 // fetchTimeout bounds how long one try to fetch records may take.
 const fetchTimeout = 10 * time.Second
 
@@ -115,7 +112,7 @@ func (r *restorer) again() {
 
 func (r *restorer) ask(site string, node netip.Addr) {
 	select {
-	case r.want[site] <- netip.AddrPortFrom(node, controlPort):
+	case r.want[site] <- netip.AddrPortFrom(node, wire.ControlPort):
 	default: // asked often enough already
 	}
 }
@@ -220,7 +217,7 @@ func (r *restorer) fetched(site string) bool {
 
 // serve gives other gateways the records that concern their site, until ctx ends.
 func (r *restorer) serve(ctx context.Context) error {
-	l, err := r.host.Listen(controlPort)
+	l, err := r.host.Listen(wire.ControlPort)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/onewaylink/gw/gateway/capture"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
-	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/status"
@@ -60,7 +59,7 @@ func (t *tracing) routes() []control.Route {
 
 // serve answers other gateways until ctx ends.
 func (t *tracing) serve(ctx context.Context) error {
-	l, err := t.gw.streams.Listen(link.AskPort)
+	l, err := t.gw.streams.Listen(wire.AskPort)
 	if err != nil {
 		return err
 	}
@@ -295,7 +294,7 @@ func (t *tracing) ask(ctx context.Context, site, node string, q traceQuestion) (
 	}
 	dial, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	conn, err := g.streams.Dial(dial, netip.AddrPortFrom(addr, link.AskPort))
+	conn, err := g.streams.Dial(dial, netip.AddrPortFrom(addr, wire.AskPort))
 	if err != nil {
 		return a, fmt.Errorf("it does not answer: %w; see gw version there: one older than this can't", err)
 	}

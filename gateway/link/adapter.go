@@ -221,7 +221,7 @@ func (a *adapter) take(b []byte, last *ends) bool {
 		return false
 	}
 	from, _ := a.between(b)
-	if from == nil || here == StrayPort && proto == wire.ProtoUDP && from.Site != a.site {
+	if from == nil || here == wire.StrayPort && proto == wire.ProtoUDP && from.Site != a.site {
 		return false // no node's, or a stray of a node that is not the sibling
 	}
 	var p wire.Packet
@@ -237,7 +237,7 @@ func (a *adapter) take(b []byte, last *ends) bool {
 		a.streams.Inject(b)
 		return true
 	}
-	if here != ControlPort {
+	if here != wire.ControlPort {
 		h := a.datagrams[here]
 		if h == nil {
 			a.drops.unwanted.Add(1)
@@ -258,9 +258,9 @@ func (a *adapter) take(b []byte, last *ends) bool {
 // same port at both ends. A stream has a port of the service at the end that was called.
 func controlPorts(proto byte, here, there uint16) bool {
 	if proto == wire.ProtoTCP {
-		return here == ControlPort || there == ControlPort || here == AskPort || there == AskPort
+		return here == wire.ControlPort || there == wire.ControlPort || here == wire.AskPort || there == wire.AskPort
 	}
-	return here == there && (here == ControlPort || here == HAPort || here == StrayPort)
+	return here == there && (here == wire.ControlPort || here == wire.HAPort || here == wire.StrayPort)
 }
 
 // between is the peer that a packet comes from, and its address, if it goes from a node's

@@ -78,7 +78,7 @@ func withExtension(b []byte) []byte {
 
 // The Path drops what hosts send on all ports that gateways use.
 func TestReservedPorts(t *testing.T) {
-	for _, port := range []uint16{ControlPort, HAPort, StrayPort, AskPort} {
+	for _, port := range []uint16{wire.ControlPort, wire.HAPort, wire.StrayPort, wire.AskPort} {
 		if port < wire.FirstNodePort || port > wire.LastNodePort {
 			t.Errorf("port %d is not reserved", port)
 		}
@@ -125,7 +125,7 @@ func TestAdapterTakesControlPackets(t *testing.T) {
 			path, s := linktest.NewPath(8), &streams{}
 			a := testAdapter(path, s)
 			grams := 0
-			for _, port := range []uint16{HAPort, StrayPort} {
+			for _, port := range []uint16{wire.HAPort, wire.StrayPort} {
 				a.datagrams[port] = func(string, uint16, []byte) { grams++ }
 			}
 			data := packet("10.77.1.10:1", "10.77.2.10:2", "data around it")

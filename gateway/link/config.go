@@ -13,10 +13,6 @@ import (
 	"github.com/onewaylink/gw/gateway/link/hello"
 )
 
-// ControlPort is the UDP and TCP port, on a node's own address inside the
-// tunnel, of what gateways say to each other.
-const ControlPort = 9771
-
 // Path is the gateway's packet path between the link and the host. Read and
 // Write have the semantics of wireguard-go's tun.Device. They may run
 // concurrently with each other, and Write with itself: each peer has a

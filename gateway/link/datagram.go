@@ -10,24 +10,6 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// The UDP ports, on a node's own address inside the tunnel, of what the parts
-// of a gateway say to their like on other nodes. Link carries it and knows
-// nothing of it.
-const (
-	// HAPort is for roles, claims and records.
-	HAPort = 9772
-	// StrayPort is for packets of the LAN that reached the node of a pair that
-	// is not active: it passes them on to its sibling.
-	StrayPort = 9773
-	// AskPort is a TCP port, served by Streams as ControlPort is, for questions that one
-	// gateway asks another.
-	AskPort = 9775
-)
-
-// MaxDatagram is the largest payload that SendDatagram ought to be given, in
-// bytes: what fits a packet of 1280 bytes, which every link carries.
-const MaxDatagram = 1280 - wire.IPv6Header - wire.UDPHeader
-
 // ErrUnknownNode is what methods that name a node return for one that is no peer.
 var ErrUnknownNode = errors.New("no such node")
 

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/onewaylink/gw/netstack/wire"
 )
 
 type gram struct {
@@ -31,7 +33,7 @@ func threeNodes(t *testing.T) (red, gray1, gray2 *node, grams chan gram) {
 
 	grams = make(chan gram, 16)
 	gray1, gray2 = start(t, p.gray), start(t, gray, func(l *Link) {
-		for _, port := range []uint16{HAPort, StrayPort} {
+		for _, port := range []uint16{wire.HAPort, wire.StrayPort} {
 			l.Handle(port, func(node string, port uint16, payload []byte) { grams <- gram{node, port, string(payload)} })
 		}
 	})
@@ -111,20 +113,20 @@ func TestDatagrams(t *testing.T) {
 	leakCheck(t)
 	red, _, _, grams := threeNodes(t)
 	// Strays are taken from the sibling only, so what arrives first is the second datagram.
-	for _, port := range []uint16{StrayPort, HAPort} {
+	for _, port := range []uint16{wire.StrayPort, wire.HAPort} {
 		if err := red.SendDatagram("gray-2", port, []byte("hear")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	select {
 	case g := <-grams:
-		if g != (gram{"red-1", HAPort, "hear"}) {
+		if g != (gram{"red-1", wire.HAPort, "hear"}) {
 			t.Errorf("got %+v", g)
 		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("the datagram didn't arrive")
 	}
-	if err := red.SendDatagram("gray-9", HAPort, nil); !errors.Is(err, ErrUnknownNode) {
+	if err := red.SendDatagram("gray-9", wire.HAPort, nil); !errors.Is(err, ErrUnknownNode) {
 		t.Errorf("unknown node: %v", err)
 	}
 }

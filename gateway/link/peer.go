@@ -42,7 +42,7 @@ func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, erro
 	out := &peer{
 		Peer: p, hello: h, dial: dialling{nextAt: never, resolveAt: never},
 		log: quiet.New(quiet.Config{Logger: c.Logger.With("peer", p.Node, "site", p.Site)}),
-		src: netip.AddrPortFrom(src, ControlPort), dst: netip.AddrPortFrom(dst, ControlPort),
+		src: netip.AddrPortFrom(src, wire.ControlPort), dst: netip.AddrPortFrom(dst, wire.ControlPort),
 	}
 	if p.dials() {
 		out.dial = newDialling(p.Endpoint)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // The parts that exchange packets through the tunnels need the Link, so they are made after it.
@@ -14,16 +15,16 @@ import (
 // calls it: it must neither block nor keep the payload.
 type Datagrams func(node string, port uint16, payload []byte)
 
-// Handle registers h for datagrams to a port, HAPort or StrayPort. Without a handler the Link
+// Handle registers h for datagrams to a port, wire.HAPort or wire.StrayPort. Without a handler the Link
 // drops and counts them.
 func (l *Link) Handle(port uint16, h Datagrams) {
-	if port != HAPort && port != StrayPort {
+	if port != wire.HAPort && port != wire.StrayPort {
 		panic(fmt.Sprintf("link: no datagrams are sent to port %d", port))
 	}
 	l.register(fmt.Sprintf("port %d", port), l.tun.datagrams[port] != nil, func() { l.tun.datagrams[port] = h })
 }
 
-// HandleStreams registers s for the TCP packets of ControlPort and AskPort. Without it the Link
+// HandleStreams registers s for the TCP packets of wire.ControlPort and wire.AskPort. Without it the Link
 // drops and counts them.
 func (l *Link) HandleStreams(s Streams) {
 	l.register("the control streams", l.tun.streams != nil, func() { l.tun.streams = s })

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
+
+	"github.com/onewaylink/gw/netstack/wire"
 )
 
 func panics(f func()) (text string) {
@@ -24,8 +26,8 @@ func TestRegistrationEndsWithRun(t *testing.T) {
 	}
 	ignore := func(string, uint16, []byte) {}
 	registrations := map[string]func(){
-		"port 9772":           func() { l.Handle(HAPort, ignore) },
-		"port 9773":           func() { l.Handle(StrayPort, ignore) },
+		"port 9772":           func() { l.Handle(wire.HAPort, ignore) },
+		"port 9773":           func() { l.Handle(wire.StrayPort, ignore) },
 		"the control streams": func() { l.HandleStreams(&streams{}) },
 		"trunks":              func() { l.SetTrunks(&fakeTrunks{}) },
 	}
@@ -37,7 +39,7 @@ func TestRegistrationEndsWithRun(t *testing.T) {
 			t.Errorf("%s, for the second time: %q", what, text)
 		}
 	}
-	if text := panics(func() { l.Handle(ControlPort, ignore) }); !strings.Contains(text, "no datagrams") {
+	if text := panics(func() { l.Handle(wire.ControlPort, ignore) }); !strings.Contains(text, "no datagrams") {
 		t.Errorf("hello's own port: %q", text)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

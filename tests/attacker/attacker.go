@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/onewaylink/gw/configs"
-	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
@@ -190,7 +189,7 @@ func (a *Attacker) sendUDP(p protocol, v *victim, payload []byte) {
 }
 
 // ports are those of the datagrams between nodes.
-var ports = map[protocol]uint16{protoHello: link.ControlPort, protoElection: link.HAPort, protoStray: link.StrayPort}
+var ports = map[protocol]uint16{protoHello: wire.ControlPort, protoElection: wire.HAPort, protoStray: wire.StrayPort}
 
 // output sends what a TCP/IP stack of the attacker's makes.
 type output struct {
@@ -239,13 +238,13 @@ func (a *Attacker) receive(b []byte) {
 		a.node.Inject(b)
 	case wire.ProtoUDP:
 		switch binary.BigEndian.Uint16(payload[2:]) {
-		case link.ControlPort:
+		case wire.ControlPort:
 			a.note(protoHello, p.Payload())
 			v.hello.handle(p.Payload())
-		case link.HAPort:
+		case wire.HAPort:
 			a.note(protoElection, p.Payload())
 			a.votes.handle(v, p.Payload())
-		case link.StrayPort:
+		case wire.StrayPort:
 			a.note(protoStray, p.Payload())
 		}
 	}
@@ -321,7 +320,7 @@ func (a *Attacker) hostile(r *rand.Rand, p protocol, v *victim) {
 			proto = wire.ProtoTCP
 			if r.IntN(2) == 0 {
 				b = nil
-				port := [2]uint16{link.ControlPort, link.AskPort}[r.IntN(2)]
+				port := [2]uint16{wire.ControlPort, wire.AskPort}[r.IntN(2)]
 				flags := []uint8{wire.SYN, wire.ACK, wire.FIN | wire.ACK, wire.RST, wire.SYN | wire.ACK}[r.IntN(5)]
 				a.send(p, wire.AppendTCP(nil, netip.AddrPortFrom(a.self, uint16(1024+r.IntN(60000))), netip.AddrPortFrom(v.addr, port), r.Uint32(), flags))
 				return

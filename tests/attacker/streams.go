@@ -12,9 +12,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/onewaylink/gw/gateway/ask"
-	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/records"
+	"github.com/onewaylink/gw/netstack/wire"
 )
 
 const (
@@ -77,7 +77,7 @@ func (a *Attacker) flood(ctx context.Context, v *victim, seed uint64) error {
 func (a *Attacker) dial(ctx context.Context, r *rand.Rand, v *victim) net.Conn {
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	port := []uint16{link.ControlPort, link.AskPort}[r.IntN(2)]
+	port := []uint16{wire.ControlPort, wire.AskPort}[r.IntN(2)]
 	c, err := a.node.Dial(ctx, netip.AddrPortFrom(v.addr, port))
 	if err != nil {
 		return nil
@@ -88,7 +88,7 @@ func (a *Attacker) dial(ctx context.Context, r *rand.Rand, v *victim) net.Conn {
 
 // serveRecords sends forged records of connections to victims that fetch some, until ctx ends.
 func (a *Attacker) serveRecords(ctx context.Context) error {
-	l, err := a.node.Listen(link.ControlPort)
+	l, err := a.node.Listen(wire.ControlPort)
 	if err != nil {
 		return err
 	}
