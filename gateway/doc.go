@@ -5,7 +5,6 @@
 //	reload.go   another configuration, while running; and what it would do
 //	restore.go  records of flows: from the file, and from the other sites
 //	source.go   snapshots for status and control
-//	examine.go  what gw doctor and gw ping ask for
+//	examine.go  what gw doctor asks for
 //	auditing.go lines of the audit log
-//	tracing.go  what would become of a packet, here and on the other site's node
 package gateway

@@ -1,15 +1,11 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +16,6 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/status"
-	"github.com/onewaylink/gw/netstack/wire"
 )
 
 // Space that the state directory's disk should have: records of a full table and
@@ -95,104 +90,12 @@ func diskCheck(dir string) doctor.Check {
 	return c
 }
 
-// examineRoutes are what gw doctor and gw ping ask.
+// examineRoutes are what gw doctor asks.
 func (g *Gateway) examineRoutes() []control.Route {
 	return []control.Route{
 		{Pattern: "GET /v1/doctor", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			st := g.source.Status()
 			control.WriteJSON(w, Examine(g.cfg, &st))
 		})},
-		{Pattern: "GET /v1/ping", Handler: http.HandlerFunc(g.servePing)},
 	}
-}
-
-func (g *Gateway) servePing(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	count, err := strconv.Atoi(q.Get("count"))
-	port, perr := strconv.ParseUint(q.Get("port"), 10, 16)
-	if err != nil || perr != nil || count < 1 || count > maxPings {
-		control.WriteError(w, http.StatusBadRequest, fmt.Errorf("give a count of 1 to %d, and a port up to 65535", maxPings))
-		return
-	}
-	p, err := g.ping(r.Context(), q.Get("target"), uint16(port), count)
-	if err != nil {
-		control.WriteError(w, http.StatusBadRequest, err)
-		return
-	}
-	control.WriteJSON(w, p)
-}
-
-const (
-	maxPings = 10
-	// pingWait is how long one try may take: longer than the first repetition of a
-	// SYN (RFC 6298, section 2: 1 s), so that one lost packet is no failure.
-	pingWait = 2 * time.Second
-)
-
-// ping tries the way to a node, or to an address behind one: what the link measures, a
-// connect to the gateway's own stack inside the tunnel, and one from this host's
-// kernel to the port, unless that is 0.
-func (g *Gateway) ping(ctx context.Context, target string, port uint16, count int) (doctor.Pings, error) {
-	node, addr, err := g.pinged(target)
-	if err != nil {
-		return doctor.Pings{}, err
-	}
-	out := doctor.Pings{Node: node.Name}
-	for _, l := range g.source.Status().Links {
-		if l.Peer == node.Name {
-			out.Pings = append(out.Pings, doctor.OfLink(l))
-		}
-	}
-	to := netip.AddrPortFrom(node.Addresses[0], wire.ControlPort)
-	out.Pings = append(out.Pings, try(ctx, "gateway", node.Name, count, func(ctx context.Context) (net.Conn, error) { return g.streams.Dial(ctx, to) }))
-	if port != 0 {
-		to := netip.AddrPortFrom(addr, port)
-		d := net.Dialer{}
-		if own := parts.OwnAddress(g.cfg.SelfNode(), addr.Is4()); own.IsValid() {
-			d.LocalAddr = &net.TCPAddr{IP: own.AsSlice()}
-		}
-		out.Pings = append(out.Pings, try(ctx, "port", to.String(), count, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", to.String()) }))
-	}
-	return out, nil
-}
-
-// try dials up to count times, and no more after a failure.
-func try(ctx context.Context, level, target string, count int, dial func(context.Context) (net.Conn, error)) doctor.Ping {
-	var took []time.Duration
-	for sent := 1; ; sent++ {
-		ctx, cancel := context.WithTimeout(ctx, pingWait)
-		start := time.Now()
-		c, err := dial(ctx)
-		cancel()
-		if err != nil {
-			return doctor.Tried(level, target, sent, took, err)
-		}
-		took = append(took, time.Since(start))
-		c.Close()
-		if sent == count {
-			return doctor.Tried(level, target, sent, took, nil)
-		}
-	}
-}
-
-// pinged finds the node that a name means or that carries an address, and the address.
-func (g *Gateway) pinged(target string) (configs.Node, netip.Addr, error) {
-	addr, _ := netip.ParseAddr(target)
-	for i, s := range g.cfg.Sites {
-		for j, n := range s.Nodes {
-			if n.Name == target && (i != g.cfg.Self.Site || j != g.cfg.Self.Node) {
-				return n, n.Addresses[0], nil
-			}
-		}
-	}
-	if i := parts.SiteOf(g.cfg, addr); i >= 0 && i != g.cfg.Self.Site {
-		s := g.cfg.Sites[i]
-		carrier := g.carrier(s.Name)
-		for _, n := range s.Nodes {
-			if n.Name == carrier {
-				return n, addr, nil
-			}
-		}
-	}
-	return configs.Node{}, addr, fmt.Errorf("ping %q: it is no other node and no address of another site; gw status names the nodes", target)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/onewaylink/gw/gateway/capture/serve"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/denials"
+	"github.com/onewaylink/gw/gateway/explain"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
@@ -79,7 +81,7 @@ type Gateway struct {
 	store    *records.Store
 	streams  *netstack.Host
 	restorer *restorer
-	tracing  *tracing
+	explain  *explain.Explainer
 	capture  *serve.Server
 	relaying *relaying
 	link     *link.Link
@@ -146,7 +148,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if err = g.build(j); err != nil {
 		return nil, err
 	}
-	g.tracing = newTracing(g)
+	g.newExplainer()
 	g.newCapture()
 	g.control.Handle(g.routes()...)
 	return g, nil
@@ -160,8 +162,28 @@ func (g *Gateway) routes() []control.Route {
 	}
 	return slices.Concat(
 		control.StatusRoutes(g.source), control.HARoutes(ha, g.log), control.ReloadRoutes(reloader{g}, g.log),
-		g.tracing.routes(), g.capture.Routes(), g.examineRoutes(),
+		g.explain.Routes(), g.capture.Routes(), g.examineRoutes(),
 	)
+}
+
+func (g *Gateway) newExplainer() {
+	g.explain = explain.New(explain.Config{
+		Network: g.cfg, Running: g.running.Load, Path: g.path, Reach: (*reach)(g), Streams: g.streams,
+		Standby: g.table.Standby, Active: func() string { return g.pair.Status().Active }, // no standby without a pair
+		Links: func() []status.Link { return g.source.Status().Links }, Denied: g.noteDeniedQuestion, Logger: g.log,
+	})
+}
+
+// reach is what this node knows of the others, for an Explainer.
+type reach Gateway
+
+func (r *reach) Carrier(site string) string           { return (*Gateway)(r).carrier(site) }
+func (r *reach) Address(site, node string) netip.Addr { return (*Gateway)(r).addressOf(site, node) }
+func (r *reach) Why(site string) string               { return (*Gateway)(r).way(site).why }
+func (r *reach) Up(node string) bool {
+	r.nodesMu.Lock()
+	defer r.nodesMu.Unlock()
+	return r.nodes[node].Up
 }
 
 // newCapture keeps packets if the configuration says so, and answers gw capture.
@@ -335,7 +357,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	run("control streams", g.streams.Run)
 	run("record requests", g.restorer.run)
 	run("record service", g.restorer.serve)
-	run("questions", g.tracing.serve)
+	run("questions", func(ctx context.Context) error {
+		l, err := g.streams.Listen(explain.Port)
+		if err != nil {
+			return err
+		}
+		return g.explain.Serve(ctx, l)
+	})
 	run("control socket", g.control.Run)
 	if g.status != nil {
 		run("status page", g.status.Run)

@@ -85,7 +85,7 @@ func (g *Gateway) siteStatus(list []flow.ForeignStats) []status.Site {
 		f := &list[i]
 		s := status.Site{
 			Site: f.Site, Unconfirmed: f.Unconfirmed,
-			RecordRequests: requests(g.restorer.quota.Stats(f.Site)), Questions: requests(g.tracing.quota.Stats(f.Site)),
+			RecordRequests: requests(g.restorer.quota.Stats(f.Site)), Questions: requests(g.explain.Questions(f.Site)),
 		}
 		for r, n := range f.Given {
 			s.Records = append(s.Records, status.RecordResult{Result: flow.Given(r).String(), Count: n})

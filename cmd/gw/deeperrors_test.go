@@ -50,8 +50,8 @@ var deep = []struct {
 	}},
 	{"commands end with these", []origin{
 		{"gateway/hostnet/hold.go", ""}, {"gateway/capture/pcapng.go", ""}, {"gateway/capture/serve/serve.go", ""}, {"gateway/control/client.go", ""}, {"gateway/control/stream.go", ""}, {"gateway/control/ha.go", ""},
-		{"gateway/control/reload.go", ""}, {"gateway/control/server.go", ""}, {"gateway/examine.go", ""}, {"gateway/flow/probe.go", ""},
-		{"gateway/tracing.go", ""}, {"gateway/tracepair.go", ""}, {"gateway/pair/view.go", ""}, {"ha/handover.go", ""},
+		{"gateway/control/reload.go", ""}, {"gateway/control/server.go", ""}, {"gateway/explain/ping.go", ""}, {"gateway/flow/probe.go", ""},
+		{"gateway/explain/trace.go", ""}, {"gateway/explain/question.go", ""}, {"gateway/explain/pair.go", ""}, {"gateway/pair/view.go", ""}, {"ha/handover.go", ""},
 		{"gateway/status/conn.go", ""}, {"gateway/status/flowspec.go", ""}, {"gateway/ask/ask.go", addsTrace}, {"gateway/streams/streams.go", addsTrace}, {"netstack/conn.go", addsTrace},
 	}},
 }

@@ -160,3 +160,15 @@ func LinkedPrefixes(c configs.Config) (out []netip.Prefix) {
 	}
 	return out
 }
+
+// SiteOfNode names the site whose node has an address.
+func SiteOfNode(c configs.Config, a netip.Addr) (site string, ok bool) {
+	for _, s := range c.Sites {
+		for _, n := range s.Nodes {
+			if slices.Contains(n.Addresses, a) {
+				return s.Name, true
+			}
+		}
+	}
+	return "", false
+}
