@@ -214,28 +214,33 @@ func (l *Ledger) Due(now time.Duration, all bool) []Report {
 		return nil
 	}
 	var out []Report
-	for i := range l.bySite {
-		b := &l.bySite[i]
-		b.mu.Lock()
-		due := func(k key, e *entry) {
-			if e.newCount == 0 || !all && e.reported && now-e.at < Interval {
-				return
-			}
-			out = append(out, e.report(i-1, k))
-			e.reported, e.at = true, now
+	l.each(func(site int, k key, e *entry) {
+		if e.newCount == 0 || !all && e.reported && now-e.at < Interval {
+			return
 		}
-		for k, e := range b.entries {
-			due(k, e)
-		}
-		if b.others != nil {
-			due(key{}, b.others)
-		}
-		b.mu.Unlock()
-	}
+		out = append(out, e.report(site, k))
+		e.reported, e.at = true, now
+	})
 	slices.SortFunc(out, func(a, b Report) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), a.Destination.Compare(b.Destination), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Proto, b.Proto))
 	})
 	return out
+}
+
+// each calls do for each key of each site, and for the aggregates with the zero key, with the site's
+// lock held.
+func (l *Ledger) each(do func(site int, k key, e *entry)) {
+	for i := range l.bySite {
+		b := &l.bySite[i]
+		b.mu.Lock()
+		for k, e := range b.entries {
+			do(i-1, k, e)
+		}
+		if b.others != nil && b.others.total > 0 {
+			do(i-1, key{}, b.others)
+		}
+		b.mu.Unlock()
+	}
 }
 
 // report makes a report of what is new since the previous one.
@@ -262,24 +267,13 @@ func (l *Ledger) Top(n int) []Report {
 		return nil
 	}
 	var out []Report
-	for i := range l.bySite {
-		b := &l.bySite[i]
-		b.mu.Lock()
-		top := func(k key, e *entry) {
-			r := Report{Site: i - 1, Reason: k.reason, Proto: k.proto, Destination: k.to, Packets: e.total, First: e.first, Last: e.last}
-			if !r.Others() && e.lastPort != 0 {
-				r.Ports = []uint16{e.lastPort}
-			}
-			out = append(out, r)
+	l.each(func(site int, k key, e *entry) {
+		r := Report{Site: site, Reason: k.reason, Proto: k.proto, Destination: k.to, Packets: e.total, First: e.first, Last: e.last}
+		if !r.Others() && e.lastPort != 0 {
+			r.Ports = []uint16{e.lastPort}
 		}
-		for k, e := range b.entries {
-			top(k, e)
-		}
-		if b.others != nil && b.others.total > 0 {
-			top(key{}, b.others)
-		}
-		b.mu.Unlock()
-	}
+		out = append(out, r)
+	})
 	slices.SortFunc(out, func(a, b Report) int {
 		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Site, b.Site), a.Destination.Compare(b.Destination),
 			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Proto, b.Proto))

@@ -96,19 +96,21 @@ func (w *way) takeData(now time.Duration, rest []byte, count, size int) error {
 		return nil
 	}
 	rest = rest[numSize:]
-	var err error
-	for b, left := rest, count; left > 0; left-- {
-		if _, b, err = parsePiece(b); err != nil {
+	// All of them are read before one has an effect.
+	w.pieces = w.pieces[:0]
+	for range count {
+		p, next, err := parsePiece(rest)
+		if err != nil {
 			return err
 		}
+		w.pieces, rest = append(w.pieces, p), next
 	}
 	kept := true
-	for range count {
-		var p piece
-		p, rest, _ = parsePiece(rest)
-		c, ok := w.stream(&p)
+	for i := range w.pieces {
+		p := &w.pieces[i]
+		c, ok := w.stream(p)
 		if c != nil {
-			ok = w.takePiece(c, &p)
+			ok = w.takePiece(c, p)
 		}
 		kept = kept && ok
 	}

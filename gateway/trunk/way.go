@@ -58,7 +58,8 @@ type way struct {
 	bbr    bbr
 	acks   acks
 	spans  [maxSpans]span
-	settle settle // (*way).settled, once for all
+	pieces []piece // of the packet at hand, and memory for the next one
+	settle settle  // (*way).settled, once for all
 	now    time.Duration
 
 	credit   float64 // bytes that may be sent at once
