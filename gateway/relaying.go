@@ -287,6 +287,8 @@ func (r *relaying) status(begun uint64) status.Relay {
 		Relayed:    legs.Relayed, Begun: begun, Full: legs.Full, Ends: status.NewRelayEnds(legs.Ends),
 		TrunksInUse: pool.InUse, TrunksRefused: pool.Refused, TrunkPacketsBad: pool.Strange,
 		TrunksAbandoned: pool.Abandoned, TrunksExhausted: pool.Exhausted,
+		TrunksOpened: pool.Opened, TrunksAccepted: pool.Accepted, PeerRestarts: pool.Restarted,
+		LegsMade: legs.Made, LegsFailed: legs.Failed,
 		TrunkMemory: uint64(pool.Memory), TrunkMemoryLimit: uint64(pool.MaxMemory),
 		Ways: waysStatus(r.gw.cfg.Sites, pool.Ways),
 	}

@@ -56,10 +56,9 @@ func (s *source) Status() status.Status {
 		Drops:   status.NewDrops(drops),
 		Denials: g.denialStatus(),
 		Sites:   g.siteStatus(st.Foreign),
-		Streams: streamStatus(g.streams.Stats()),
 		Memory:  status.ReadMemory(),
 	}
-	out.Datagrams = datagrams(g.link.Stats())
+	g.count(&out)
 	if g.pair != nil && g.cfg.SelfSite().Pair != nil {
 		h := g.pair.Status()
 		out.HA = &h
@@ -103,17 +102,13 @@ func requests(s quota.Stats) status.Requests {
 	return status.Requests{Answered: s.Answered, Refused: s.Busy + s.Frequent}
 }
 
-func streamStatus(s netstack.Stats) status.Streams {
-	return status.Streams{Received: s.Received, Dropped: s.Dropped, Limited: s.Limited}
-}
-
 func linkStatus(p link.PeerStatus) status.Link {
 	l := status.Link{
 		Peer: p.Node, Site: p.Site, State: status.LinkState(p.State.String()), Since: p.Since,
 		Endpoint: p.Endpoint, Initiator: p.Initiator, LastHandshake: p.LastHandshake,
 		RTT: status.Seconds(p.RTT), RTTVar: status.Seconds(p.RTTVar),
 		LossOut: p.LossOut, LossIn: p.LossIn, MTUOut: p.MTUOut, MTUIn: p.MTUIn,
-		TxBytes: p.TxBytes, RxBytes: p.RxBytes, Version: p.Version,
+		TxBytes: p.TxBytes, RxBytes: p.RxBytes, Version: p.Version, Protocol: p.Protocol, HellosSent: p.HellosSent, HellosReceived: p.HellosReceived,
 		Refused: p.Refused, ClockSkew: status.Seconds(p.Skew), ClockBehind: status.Seconds(p.ClockBehind),
 	}
 	if len(p.Duplicate) > 0 {
@@ -185,14 +180,5 @@ func connStatus(c flow.Conn) status.Conn {
 		Site: c.Site, OpenedBy: by, Mode: mode, Why: c.Why, State: c.State, Rule: c.Rule.Name, RulePos: c.Rule.Pos,
 		BytesOut: c.BytesOut, BytesIn: c.BytesIn, PacketsOut: c.PacketsOut, PacketsIn: c.PacketsIn,
 		Age: status.Seconds(c.Age), Idle: status.Seconds(c.Idle),
-	}
-}
-
-func datagrams(s link.Stats) status.Datagrams {
-	return status.Datagrams{
-		Sent: s.Bind.SentDatagrams, Received: s.Bind.ReceivedDatagrams,
-		Undelivered: s.Undelivered, UnknownSessions: s.Bind.UnknownSessions,
-		SendWaits: s.OutboundWaits, ReceiveWaits: s.InboundWaits,
-		Drops: status.NewDrops(s.Bind.DropsByName()),
 	}
 }

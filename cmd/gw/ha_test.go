@@ -60,7 +60,7 @@ func activeNode() status.HA {
 		},
 		Witnesses: []status.Witness{{Node: "gray-1", Site: "gray", HeardAgo: &ago, HearsUs: true}, {Node: "gray-2", Site: "gray", HeardAgo: &ago}},
 		Records:   status.Records{Held: 1200, Lag: 1, Sent: 90210, SentBytes: 9 << 20, InSync: true, DigestEqual: &equal},
-		VIP:       status.VIP{Addresses: []netip.Addr{netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("fd77:1::10")}, Held: true},
+		VIP:       status.VIP{Addresses: []netip.Addr{netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("fd77:1::10")}, Held: true, Requests: 31, Answers: 31, Announcements: 28, Probes: 240},
 		Carriers:  []status.Carrier{{Site: "blue"}, {Site: "gray", Node: "gray-1"}, {Site: "red", Node: "red-1", Epoch: epoch}},
 		Planned:   1, Unplanned: 2,
 		LastFailover: &status.Failover{

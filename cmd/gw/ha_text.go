@@ -127,6 +127,9 @@ func vipText(p *printer, h *status.HA) {
 	if c := h.VIP.Conflict; c != nil && h.Time.Sub(c.At) < status.ConflictLasts {
 		p.alarm("conflict", fmt.Sprintf("%s is claimed by another host, %s, %s; see gw doctor", c.Address, c.MAC, agoText(h.Time, c.At)))
 	}
+	if n := h.VIP.SendErrors; n > 0 {
+		p.alarm("not sent", fmt.Sprintf("%s about the address; see gw doctor", plural(n, "message")))
+	}
 	switch active := h.Role == status.RoleActive; {
 	case active && !h.VIP.Held:
 		p.alarm("address", addresses+": this node is active and does not answer for it; see its log")
@@ -134,6 +137,7 @@ func vipText(p *printer, h *status.HA) {
 		p.alarm("address", addresses+": this node is not active and still answers for it; see its log")
 	case active:
 		p.field("address", addresses+", answered for by this node")
+		p.field("requests", fmt.Sprintf("%d, %d answered; %s", h.VIP.Requests, h.VIP.Answers, plural(h.VIP.Announcements, "announcement")))
 	default:
 		p.field("address", addresses+", left to the active node")
 	}

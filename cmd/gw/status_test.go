@@ -131,10 +131,12 @@ func healthy() status.Status {
 				Bandwidth: 35125000, InFlight: 1448000, Sent: 1234567, Lost: 3704,
 			}},
 		},
-		Flows:  status.Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
-		Drops:  status.NewDrops(map[string]uint64{"denied": 1207, "spoofed": 0, "bad-checksum": 9, "no-flow": 9}),
-		Memory: status.Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
-		Audit:  &status.Audit{Written: 9411},
+		Flows:     status.Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
+		Drops:     status.NewDrops(map[string]uint64{"denied": 1207, "spoofed": 0, "bad-checksum": 9, "no-flow": 9}),
+		Memory:    status.Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
+		Process:   status.Process{Processors: 1, Usable: 4},
+		Datagrams: status.Datagrams{Sent: 1234567, Received: 7654321, SendWaits: 12, Drops: status.NewDrops(map[string]uint64{"send_forbidden": 0})},
+		Audit:     &status.Audit{Written: 9411},
 		Denials: status.Denials{Top: []status.Denial{
 			{Site: "gray", Reason: "denied", Proto: "tcp", Destination: netip.MustParseAddr("10.77.1.10"), Port: 22, Packets: 1204, Last: now.Add(-3 * time.Second)},
 			{Site: "unknown", Reason: "spoofed", Proto: "icmp", Destination: netip.MustParseAddr("10.77.1.10"), Packets: 1, Last: now.Add(-time.Hour)},
@@ -149,6 +151,14 @@ func troubled() status.Status {
 	s.ConfigFiles = []string{"/etc/gw/local.hcl", "/etc/gw/policy.hcl", "/etc/gw/sites-of-the-whole-network.hcl"}
 	s.Drops = nil
 	s.Memory = status.Memory{}
+	s.Process = status.Process{Processors: 1, Usable: 1, Freezes: 2}
+	s.RecordFile.WriteErrors = 3
+	s.Datagrams = status.Datagrams{
+		Sent: 18446744073709551615, Received: 4711, UnknownSessions: 41, HandshakesRepeated: 9, SplitSends: 2, ReceiveErrors: 1, SendResets: 5,
+		Drops: status.NewDrops(map[string]uint64{"send_forbidden": 1204, "receive_bad_mac": 3, "receive_initiation": 12345678, "send_no_buffer": 7, "frozen": 0}),
+	}
+	s.Streams.Drops = status.NewDrops(map[string]uint64{"queue-full": 1, "damaged": 2, "unwanted": 0})
+	s.Relay.LegsMade, s.Relay.LegsFailed = 40, 2
 	s.Audit = &status.Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true}
 	s.Sites = []status.Site{
 		{Site: "gray", Unconfirmed: 1, Records: []status.RecordResult{

@@ -24,6 +24,10 @@ func statusText(s status.Status, colour bool) string {
 	if s.Memory.Resident > 0 {
 		p.field("memory", fmt.Sprintf("%s, at most %s", bytesText(s.Memory.Resident), bytesText(s.Memory.ResidentPeak)))
 	}
+	p.field("processors", fmt.Sprintf("%d in use of %d usable", s.Process.Processors, s.Process.Usable))
+	if n := s.Process.Freezes; n > 0 {
+		p.alarm("frozen", fmt.Sprintf("the process stood still %s for a second or more: run gw doctor", plural(n, "time")))
+	}
 	if s.Audit != nil {
 		auditText(p, s.Audit)
 	}
@@ -33,12 +37,51 @@ func statusText(s status.Status, colour bool) string {
 	for i := range s.Links {
 		linkText(p, &s.Links[i], s.Time)
 	}
+	datagramsText(p, &s)
 	flowsText(p, s.Flows)
+	if n := s.RecordFile.WriteErrors; n > 0 {
+		p.alarm("record file", plural(n, "write")+" failed: run gw doctor")
+	}
 	relayText(p, s.Relay)
 	dropsText(p, s.Drops)
 	sitesText(p, s.Sites)
 	denialsText(p, s.Denials.Top, s.Time)
 	return p.out.String()
+}
+
+// datagramsText shows the tunnels' datagrams, and what went wrong with them.
+func datagramsText(p *printer, s *status.Status) {
+	d := &s.Datagrams
+	p.title(green, "datagrams", fmt.Sprintf("%d sent, %d received", d.Sent, d.Received))
+	countsText(p, "dropped", d.Drops)
+	countsText(p, "control packets dropped", s.Streams.Drops)
+	for _, c := range []struct {
+		what string
+		n    uint64
+	}{
+		{"of unknown sessions", d.UnknownSessions},
+		{"handshakes repeated", d.HandshakesRepeated},
+		{"batches split", d.SplitSends},
+		{"receive errors", d.ReceiveErrors},
+		{"lost inside WireGuard", d.SendResets},
+	} {
+		if c.n > 0 {
+			p.field(c.what, fmt.Sprint(c.n))
+		}
+	}
+}
+
+// countsText shows the reasons that occurred, in the snapshot's order.
+func countsText(p *printer, what string, drops []status.Drop) {
+	var parts []string
+	for _, d := range drops {
+		if d.Packets > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", d.Packets, d.Reason))
+		}
+	}
+	if parts != nil {
+		p.field(what, strings.Join(parts, ", "))
+	}
 }
 
 // denialsText shows who tried what. A node that has denied nothing needs no section for it.
@@ -171,11 +214,12 @@ func differencesText(p *printer, l *status.Link) {
 		}
 		p.wrapped(4, 6, bold, d.Attribute+":", how)
 	}
-	advice := "until then the safer of both values holds."
+	advice := "Until then each node uses its own value."
 	if fatal && l.State == status.LinkRefused {
-		advice = "until then nothing passes."
+		advice = "Until then the link carries nothing."
 	}
-	p.wrapped(4, 4, normal, "", "Put the same site.hcl on both nodes (gw render --for SITE makes the other site's copy) and restart gw; "+advice)
+	p.wrapped(4, 4, normal, "", "Put the same site.hcl on both nodes (gw render --for SITE makes the other site's copy), and gw reload; "+
+		"gw plan shows what needs a restart. "+advice)
 }
 
 func kindText(k status.DifferenceKind, peer string) string {
@@ -255,6 +299,9 @@ func relayText(p *printer, r status.Relay) {
 	}
 	if r.Full > 0 {
 		p.field("left raw", fmt.Sprintf("%d times, as many are relayed as may be: raise local.limits.relays", r.Full))
+	}
+	if r.LegsFailed > 0 {
+		p.field("legs failed", fmt.Sprintf("%d of %d", r.LegsFailed, r.LegsFailed+r.LegsMade))
 	}
 	var ended []string
 	for _, e := range r.Ends {

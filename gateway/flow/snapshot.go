@@ -131,6 +131,17 @@ func (t *Table) Records(site string) iter.Seq2[[]byte, []byte] {
 	}
 }
 
+// Fragments counts what both reassemblers hold and have done.
+func (p *Path) Fragments() wire.ReassemblerStats {
+	p.fragMu.Lock()
+	defer p.fragMu.Unlock()
+	out, in := p.fragOut.Stats(), p.fragIn.Stats()
+	return wire.ReassemblerStats{
+		Datagrams: out.Datagrams + in.Datagrams, Bytes: out.Bytes + in.Bytes, Whole: out.Whole + in.Whole,
+		Expired: out.Expired + in.Expired, Evicted: out.Evicted + in.Evicted,
+	}
+}
+
 // between reports whether an end of a flow is at the named site.
 func (t *Table) between(k key, site string) bool {
 	a, b := k.ends(false)

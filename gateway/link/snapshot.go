@@ -54,6 +54,8 @@ type Stats struct {
 	// OutboundWaits and InboundWaits count how often packets had to wait
 	// because too many were in flight inside wireguard-go.
 	OutboundWaits, InboundWaits uint64
+	// OutboundResets counts how often those in flight were taken for lost.
+	OutboundResets uint64
 	// Undelivered counts datagrams of known sessions that WireGuard dropped.
 	Undelivered uint64
 }
@@ -133,6 +135,7 @@ func (l *Link) Stats() Stats {
 		ControlQueueFull: d.queueFull.Load(), ControlInboxFull: d.inboxFull.Load(),
 		ControlDamaged: d.badChecksum.Load(), ControlUnwanted: d.unwanted.Load(),
 		OutboundWaits: l.outbound.Waits(), InboundWaits: l.bind.Intake().Waits(),
+		OutboundResets: l.outbound.Resets(),
 		Undelivered: l.bind.Intake().Undelivered(),
 	}
 }

@@ -71,6 +71,29 @@ var (
 	descUnconf    = desc("unconfirmed_flows", "Flows known only from the site's records, which the local host has not confirmed.", "site")
 	descGiven     = desc("site_records_total", "Flow records that the site has given, by result.", "site", "result")
 	descAsked     = desc("site_requests_total", "Requests of the site, by kind and result.", "site", "kind", "result")
+	descSentBytes = desc("datagrams_sent_bytes_total", "UDP payload of the tunnels sent, in bytes.")
+	descRecvBytes = desc("datagrams_received_bytes_total", "UDP payload received on the tunnels' port, in bytes.")
+	descSplit     = desc("datagram_split_sends_total", "Batches that the kernel refused as a whole and that were sent again one datagram at a time.")
+	descRecvErr   = desc("datagram_receive_errors_total", "System calls that failed on receive.")
+	descRepeats   = desc("handshakes_repeated_total", "Handshake messages sent again since no answer arrived.")
+	descNudges    = desc("nudges_total", "Requests outside the tunnel to begin a new session, by direction.", "direction")
+	descResets    = desc("datagram_resets_total", "Times that packets inside WireGuard were taken for lost, since none came out in time, by direction.", "direction")
+	descHellos    = desc("link_hellos_total", "Hellos, which both gateways exchange all the time, by direction.", "peer", "site", "direction")
+	descLegs      = desc("legs_total", "Connections of the relay's own TCP to hosts of this site, by result.", "result")
+	descTrunkAll  = desc("trunks_opened_total", "Trunks begun, by direction: out is by this node.", "direction")
+	descRestarts  = desc("trunk_peer_restarts_total", "Times that a node that trunks lead to restarted.")
+	descFileRecs  = desc("record_file_records", "Records in the file from which a restarted gateway restores its flows.")
+	descFileSize  = desc("record_file_bytes", "Size of the file of flow records.")
+	descFileErr   = desc("record_write_errors_total", "Writes of the file of flow records that failed.")
+	descFileNew   = desc("record_file_rewrites_total", "Times that the file of flow records was written as a whole.")
+	descFileOver  = desc("record_file_overflows_total", "Times that flow records arrived faster than they could be written; a rewrite repairs that.")
+	descFragHeld  = desc("fragmented_datagrams", "Datagrams of which fragments are missing.")
+	descFragBytes = desc("fragmented_bytes", "Memory of datagrams of which fragments are missing.")
+	descFrags     = desc("fragmented_datagrams_total", "Datagrams that arrived in fragments, by result.", "result")
+	descProcs     = desc("processors", "Processors that the process runs on now.")
+	descUsable    = desc("processors_usable", "Processors that the process may run on.")
+	descFreezes   = desc("process_freezes_total", "Times that the process stood still for a second or more.")
+	descOwnPorts  = desc("control_packets_total", "TCP packets between other nodes and this node's own ports, by direction.", "direction")
 	descStreams   = desc("control_packets_refused_total", "Packets and connections of other nodes to this node's own ports that were dropped, by reason.", "reason")
 	descDenials   = desc("denied_packets_total", "Packets dropped because their sender must not send them, by the site that they came from and reason.", "site", "reason")
 	descDrops     = desc("dropped_packets_total", "Packets dropped, by reason.", "reason")
@@ -124,6 +147,11 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		m.counter(descBroken, v.Count, v.Kind)
 	}
 	m.gauge(descTrunks, float64(s.Relay.TrunksInUse))
+	m.counter(descTrunkAll, s.Relay.TrunksOpened, "out")
+	m.counter(descTrunkAll, s.Relay.TrunksAccepted, "in")
+	m.counter(descRestarts, s.Relay.PeerRestarts)
+	m.counter(descLegs, s.Relay.LegsMade, "made")
+	m.counter(descLegs, s.Relay.LegsFailed, "failed")
 	m.counter(descTooMany, s.Relay.TrunksRefused)
 	m.counter(descBad, s.Relay.TrunkPacketsBad)
 	m.counter(descLate, s.Relay.TrunksAbandoned)
@@ -147,27 +175,33 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	m.counter(descStreams, s.Streams.Dropped, "no-room")
 	m.counter(descStreams, s.Streams.Limited, "share")
+	for _, d := range s.Streams.Drops {
+		m.counter(descStreams, d.Packets, d.Reason)
+	}
+	m.counter(descOwnPorts, s.Streams.Received, "in")
+	m.counter(descOwnPorts, s.Streams.Sent, "out")
+	m.recordFile(&s.RecordFile)
+	m.gauge(descFragHeld, float64(s.Fragments.Held))
+	m.gauge(descFragBytes, float64(s.Fragments.Bytes))
+	m.counter(descFrags, s.Fragments.Reassembled, "reassembled")
+	m.counter(descFrags, s.Fragments.Expired, "expired")
+	m.counter(descFrags, s.Fragments.Evicted, "evicted")
 	for _, d := range s.Denials.Totals {
 		m.counter(descDenials, d.Packets, d.Site, d.Reason)
 	}
 	for _, d := range s.Drops {
 		m.counter(descDrops, d.Packets, d.Reason)
 	}
-	m.counter(descSent, s.Datagrams.Sent)
-	m.counter(descReceived, s.Datagrams.Received)
-	m.counter(descForged, s.Datagrams.Undelivered)
-	m.counter(descUnknown, s.Datagrams.UnknownSessions)
-	m.counter(descWaits, s.Datagrams.SendWaits, "send")
-	m.counter(descWaits, s.Datagrams.ReceiveWaits, "receive")
-	for _, d := range s.Datagrams.Drops {
-		m.counter(descDatagrams, d.Packets, d.Reason)
-	}
+	m.datagrams(&s.Datagrams)
 	if s.Memory.Resident > 0 {
 		m.gauge(descResident, float64(s.Memory.Resident))
 		m.gauge(descPeak, float64(s.Memory.ResidentPeak))
 	}
 	m.gauge(descHeap, float64(s.Memory.Heap))
 	m.gauge(descRoutines, float64(s.Memory.Goroutines))
+	m.gauge(descProcs, float64(s.Process.Processors))
+	m.gauge(descUsable, float64(s.Process.Usable))
+	m.counter(descFreezes, s.Process.Freezes)
 }
 
 // sink is where metrics go.
@@ -182,6 +216,34 @@ func (m sink) site(s *Site) {
 	m.counter(descAsked, s.RecordRequests.Refused, s.Site, "records", "refused")
 	m.counter(descAsked, s.Questions.Answered, s.Site, "question", "answered")
 	m.counter(descAsked, s.Questions.Refused, s.Site, "question", "refused")
+}
+
+func (m sink) datagrams(d *Datagrams) {
+	m.counter(descSent, d.Sent)
+	m.counter(descReceived, d.Received)
+	m.counter(descSentBytes, d.SentBytes)
+	m.counter(descRecvBytes, d.ReceivedBytes)
+	m.counter(descSplit, d.SplitSends)
+	m.counter(descRecvErr, d.ReceiveErrors)
+	m.counter(descRepeats, d.HandshakesRepeated)
+	m.counter(descNudges, d.NudgesSent, "out")
+	m.counter(descNudges, d.NudgesReceived, "in")
+	m.counter(descForged, d.Undelivered)
+	m.counter(descUnknown, d.UnknownSessions)
+	m.counter(descWaits, d.SendWaits, "send")
+	m.counter(descWaits, d.ReceiveWaits, "receive")
+	m.counter(descResets, d.SendResets, "send")
+	for _, r := range d.Drops {
+		m.counter(descDatagrams, r.Packets, r.Reason)
+	}
+}
+
+func (m sink) recordFile(f *RecordFile) {
+	m.gauge(descFileRecs, float64(f.Records))
+	m.gauge(descFileSize, float64(f.Bytes))
+	m.counter(descFileErr, f.WriteErrors)
+	m.counter(descFileNew, f.Rewrites)
+	m.counter(descFileOver, f.Overflows)
 }
 
 // link leaves out what was not measured, as the JSON does.
@@ -213,6 +275,8 @@ func (m sink) link(l *Link) {
 	}
 	m.counter(descTx, l.TxBytes, id...)
 	m.counter(descRx, l.RxBytes, id...)
+	m.counter(descHellos, l.HellosSent, l.Peer, l.Site, "out")
+	m.counter(descHellos, l.HellosReceived, l.Peer, l.Site, "in")
 	var differences [2]int
 	for _, d := range l.Differences {
 		differences[int(truth(d.Fatal))]++

@@ -127,6 +127,19 @@ type Records struct {
 	// acknowledgements and digests included, without the headers of IP, UDP and WireGuard.
 	Sent      uint64 `json:"sent_updates_total"`
 	SentBytes uint64 `json:"sent_bytes_total"`
+	// Messages are those of SentBytes, Retransmits the ones among them that were sent again, and Repairs the groups of records
+	// that were sent again since they differed, or for the first time.
+	Messages    uint64 `json:"messages_total"`
+	Retransmits uint64 `json:"retransmits_total"`
+	Repairs     uint64 `json:"repairs_total"`
+	// Applied and Removed are the sibling's updates that this node has carried out.
+	Applied uint64 `json:"applied_total"`
+	Removed uint64 `json:"removed_total"`
+	// Refused records were beyond the limits and are not replicated. Overflows of the queue were each repaired.
+	Refused   uint64 `json:"refused_total"`
+	Overflows uint64 `json:"overflows_total"`
+	// Sessions are how often replication began.
+	Sessions uint64 `json:"sessions_total"`
 	// InSync is true when a takeover now would lose no record older than the lag.
 	InSync bool `json:"in_sync"`
 	// DigestEqual says whether the last comparison found both nodes to hold the same; nil before the first one.

@@ -23,7 +23,7 @@ func sampleHA(now time.Time) *HA {
 			Health: &Health{LAN: true, Plane: true, Reach: 1},
 		},
 		Witnesses: []Witness{{Node: "gray-1", Site: "gray", HeardAgo: &ago, HearsUs: true}, {Node: "gray-2", Site: "gray"}},
-		Records:   Records{Held: 1200, Lag: 3, Sent: 90210, SentBytes: 9 << 20, InSync: true, DigestEqual: &equal, Repairing: 2},
+		Records:   Records{Held: 1200, Lag: 3, Sent: 90210, SentBytes: 9 << 20, Messages: 4000, Retransmits: 7, Repairs: 256, Applied: 5, Removed: 3, Refused: 1, Overflows: 2, Sessions: 4, InSync: true, DigestEqual: &equal, Repairing: 2},
 		VIP:       VIP{Addresses: []netip.Addr{netip.MustParseAddr("192.168.1.10")}, Held: true, Requests: 31, Answers: 30, Announcements: 14, Probes: 120, SendErrors: 1},
 		Carriers:  []Carrier{{Site: "gray", Node: "gray-1"}, {Site: "red", Node: "red-1", Epoch: 1773500000123}, {Site: "blue"}},
 		Planned:   1, Unplanned: 2,

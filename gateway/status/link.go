@@ -57,6 +57,11 @@ type Link struct {
 	// TxBytes and RxBytes are what WireGuard has sent and received since the start.
 	TxBytes uint64 `json:"tx_bytes"`
 	RxBytes uint64 `json:"rx_bytes"`
+	// HellosSent and HellosReceived are the hellos that both gateways exchange all the time.
+	HellosSent     uint64 `json:"hellos_sent_total"`
+	HellosReceived uint64 `json:"hellos_received_total"`
+	// Protocol is the version of the peer's hellos; zero while it has sent none.
+	Protocol uint8 `json:"protocol,omitzero"`
 	// Version is the peer's software version, empty while it has said none.
 	Version string `json:"version,omitempty"`
 	// Differences are the settings in which the two configurations disagree, by attribute name.

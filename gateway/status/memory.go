@@ -19,6 +19,23 @@ type Memory struct {
 	Goroutines int    `json:"goroutines"`
 }
 
+// Process is how the process runs.
+type Process struct {
+	// Processors are those that the process runs on now, which it adapts to its load, and Usable the most that it may.
+	Processors int `json:"processors"`
+	Usable     int `json:"usable_processors"`
+	// Freezes are how often the process stood still for a second or more, as in a paused virtual machine.
+	Freezes uint64 `json:"freezes_total"`
+}
+
+// usable is what the Go runtime found at the start: the affinity and the CPU quota of the process, or GOMAXPROCS.
+var usable = runtime.GOMAXPROCS(0)
+
+// ReadProcess measures this process, which has been frozen so many times.
+func ReadProcess(freezes uint64) Process {
+	return Process{Processors: runtime.GOMAXPROCS(0), Usable: usable, Freezes: freezes}
+}
+
 // ReadMemory measures this process.
 func ReadMemory() Memory {
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}

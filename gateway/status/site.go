@@ -25,10 +25,14 @@ type Requests struct {
 	Refused  uint64 `json:"refused_total"`
 }
 
-// Streams counts the packets that other nodes have sent to this node's own TCP ports inside the tunnel.
+// Streams counts the packets between this node's own ports inside the tunnel and other nodes.
 type Streams struct {
+	// Received and Sent are those of TCP.
 	Received uint64 `json:"received_total"`
+	Sent     uint64 `json:"sent_total"`
 	// Dropped found no room; Limited ones, and connections, exceeded the share of their node.
 	Dropped uint64 `json:"dropped_total"`
 	Limited uint64 `json:"limited_total"`
+	// Drops are packets of all protocols that were dropped before they reached their port, or the tunnel, by reason.
+	Drops []Drop `json:"drops"`
 }

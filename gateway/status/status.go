@@ -45,6 +45,10 @@ type Status struct {
 	Sites   []Site  `json:"sites"`
 	Streams Streams `json:"control_streams"`
 	Memory  Memory  `json:"memory"`
+	Process Process `json:"process"`
+	// RecordFile is the file of flow records, and Fragments are those that wait for the rest of their datagrams.
+	RecordFile RecordFile `json:"record_file"`
+	Fragments  Fragments  `json:"fragments"`
 	// HA is nil for a node without a sibling.
 	HA *HA `json:"ha,omitempty"`
 	// Audit is nil where nothing is audited.
@@ -55,6 +59,18 @@ type Status struct {
 type Datagrams struct {
 	Sent     uint64 `json:"sent_total"`
 	Received uint64 `json:"received_total"`
+	// SentBytes and ReceivedBytes are their UDP payload.
+	SentBytes     uint64 `json:"sent_bytes_total"`
+	ReceivedBytes uint64 `json:"received_bytes_total"`
+	// SplitSends are batches that the kernel refused as a whole and that were sent again one datagram at a time.
+	SplitSends uint64 `json:"split_sends_total"`
+	// ReceiveErrors are system calls that failed. No datagram is known to be lost by them.
+	ReceiveErrors uint64 `json:"receive_errors_total"`
+	// HandshakesRepeated are handshake messages sent again since no answer arrived.
+	HandshakesRepeated uint64 `json:"handshakes_repeated_total"`
+	// Nudges ask a peer outside the tunnel to begin a new session.
+	NudgesSent     uint64 `json:"nudges_sent_total"`
+	NudgesReceived uint64 `json:"nudges_received_total"`
 	// Undelivered had the index of a session, and WireGuard dropped them: forged or replayed ones, and keepalives.
 	Undelivered uint64 `json:"undelivered_total"`
 	// UnknownSessions had the index of no session of this process.
@@ -62,8 +78,33 @@ type Datagrams struct {
 	// SendWaits and ReceiveWaits are how often packets waited since too many were inside WireGuard.
 	SendWaits    uint64 `json:"send_waits_total"`
 	ReceiveWaits uint64 `json:"receive_waits_total"`
+	// SendResets are how often the packets inside were taken for lost, since none came out in time.
+	SendResets uint64 `json:"send_resets_total"`
 	// Drops are those that went no further, by reason. NewDrops puts them in order.
 	Drops []Drop `json:"drops"`
+}
+
+// RecordFile is the file from which a restarted gateway restores its flows.
+type RecordFile struct {
+	Records int   `json:"records"`
+	Bytes   int64 `json:"bytes"`
+	// WriteErrors are writes that failed. A flow whose record is missing breaks when the gateway restarts.
+	WriteErrors uint64 `json:"write_errors_total"`
+	// Rewrites are how often the whole file was written, and Overflows how often records arrived faster than they could be
+	// written, which a rewrite repairs.
+	Rewrites  uint64 `json:"rewrites_total"`
+	Overflows uint64 `json:"overflows_total"`
+}
+
+// Fragments counts datagrams that arrived in fragments, from hosts and from other sites.
+type Fragments struct {
+	// Held are the incomplete datagrams, and Bytes the memory that they take.
+	Held  int `json:"held"`
+	Bytes int `json:"held_bytes"`
+	// Reassembled were completed, Expired ones lacked a fragment for too long, and Evicted ones were dropped to make room.
+	Reassembled uint64 `json:"reassembled_total"`
+	Expired     uint64 `json:"expired_total"`
+	Evicted     uint64 `json:"evicted_total"`
 }
 
 // Audit counts lines of the audit log since the start. Lost ones came faster than they could be written, could not be, or found the
@@ -84,6 +125,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	s.TUN.Addresses = notNil(s.TUN.Addresses)
 	s.Links = notNil(s.Links)
 	s.Datagrams.Drops = notNil(s.Datagrams.Drops)
+	s.Streams.Drops = notNil(s.Streams.Drops)
 	s.Drops = notNil(s.Drops)
 	s.Denials.Top = notNil(s.Denials.Top)
 	s.Sites = notNil(s.Sites)
@@ -164,6 +206,14 @@ type Relay struct {
 	// those that ended because the memory for trunks was used up.
 	TrunksAbandoned uint64 `json:"trunks_abandoned_total"`
 	TrunksExhausted uint64 `json:"trunks_exhausted_total"`
+	// TrunksOpened were begun by this node, TrunksAccepted by others. PeerRestarts are how often a node that trunks lead to
+	// restarted meanwhile.
+	TrunksOpened   uint64 `json:"trunks_opened_total"`
+	TrunksAccepted uint64 `json:"trunks_accepted_total"`
+	PeerRestarts   uint64 `json:"peer_restarts_total"`
+	// LegsMade are the connections of the relay's own TCP to hosts of this site, LegsFailed those that could not be made.
+	LegsMade   uint64 `json:"legs_made_total"`
+	LegsFailed uint64 `json:"legs_failed_total"`
 	// TrunkMemory is what trunks hold, and TrunkMemoryLimit what they may hold: local.limits.trunks.
 	TrunkMemory      uint64 `json:"trunk_memory_bytes"`
 	TrunkMemoryLimit uint64 `json:"trunk_memory_limit_bytes"`

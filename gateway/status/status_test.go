@@ -51,7 +51,7 @@ func sample() Status {
 			{
 				Peer: "gray-1", Site: "gray", State: LinkUp, Since: now.Add(-time.Hour), Endpoint: "203.0.113.10:51820", Initiator: true,
 				LastHandshake: now.Add(-12 * time.Second), RTT: Seconds(40200 * time.Microsecond), RTTVar: Seconds(300 * time.Microsecond),
-				LossOut: 0.0125, MTUOut: 1420, MTUIn: 1380, TxBytes: 123456789, RxBytes: 987654321, Version: "v0.2.0",
+				LossOut: 0.0125, MTUOut: 1420, MTUIn: 1380, TxBytes: 123456789, RxBytes: 987654321, HellosSent: 3600, HellosReceived: 3590, Protocol: 5, Version: "v0.2.0",
 				Differences: []Difference{
 					{"link.red.gray.keepalive", Differs, false},
 					{"policy.rule.replication.ports", OnlyThere, false},
@@ -68,7 +68,7 @@ func sample() Status {
 			},
 		},
 		Relay: Relay{
-			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunksRefused: 1, TrunkPacketsBad: 2, TrunksAbandoned: 4, TrunksExhausted: 5, TrunkMemory: 6 << 20, TrunkMemoryLimit: 64 << 20, Violations: []Violation{{Kind: "bytes", Count: 1}},
+			Relayed: 3, Begun: 42, LegsMade: 43, LegsFailed: 1, TrunksOpened: 30, TrunksAccepted: 13, PeerRestarts: 1, TrunksInUse: 3, TrunksRefused: 1, TrunkPacketsBad: 2, TrunksAbandoned: 4, TrunksExhausted: 5, TrunkMemory: 6 << 20, TrunkMemoryLimit: 64 << 20, Violations: []Violation{{Kind: "bytes", Count: 1}},
 			Ends: NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
 			Ways: []Way{
 				{Site: "blue", Node: "blue-1"},
@@ -78,12 +78,15 @@ func sample() Status {
 				},
 			},
 		},
-		Flows:     Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
-		Drops:     NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
-		Datagrams: Datagrams{Sent: 9, Received: 8, Undelivered: 1, Drops: NewDrops(map[string]uint64{"receive_bad_mac": 2})},
-		Memory:    Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
-		HA:        sampleHA(now),
-		Audit:     &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
+		Flows:      Flows{TCP: 12, UDP: 3, ICMP: 1, Opened: 4711, Denied: 7, Restored: 2, Records: 12, Limit: 262144},
+		Drops:      NewDrops(map[string]uint64{"denied": 7, "spoofed": 0, "bad-checksum": 9, "fragment-bad": 7}),
+		Datagrams:  Datagrams{Sent: 9, SentBytes: 900, Received: 8, ReceivedBytes: 800, SplitSends: 2, ReceiveErrors: 1, HandshakesRepeated: 3, NudgesSent: 1, NudgesReceived: 2, Undelivered: 1, SendWaits: 4, SendResets: 1, Drops: NewDrops(map[string]uint64{"receive_bad_mac": 2})},
+		Memory:     Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
+		Process:    Process{Processors: 1, Usable: 4, Freezes: 1},
+		RecordFile: RecordFile{Records: 12, Bytes: 1234, WriteErrors: 1, Rewrites: 5, Overflows: 2},
+		Fragments:  Fragments{Held: 1, Bytes: 1500, Reassembled: 90, Expired: 2, Evicted: 1},
+		HA:         sampleHA(now),
+		Audit:      &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
 		Sites: []Site{
 			{
 				Site: "gray", Unconfirmed: 2, Records: []RecordResult{{"taken", 41}, {"other-site", 0}, {"quota", 7}, {"confirmed", 39}},
@@ -91,7 +94,7 @@ func sample() Status {
 			},
 			{Site: "blue"},
 		},
-		Streams: Streams{Received: 4000, Dropped: 1, Limited: 5},
+		Streams: Streams{Received: 4000, Sent: 3900, Dropped: 1, Limited: 5, Drops: NewDrops(map[string]uint64{"damaged": 2, "unwanted": 0})},
 		Denials: Denials{
 			Top: []Denial{
 				{

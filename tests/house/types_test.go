@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -171,6 +172,38 @@ func (s *source) uses() (written, read map[field]bool) {
 		})
 	}
 	return written, read
+}
+
+// imports reports whether the package imports another one of this module.
+func (s *source) imports(name string) bool {
+	return slices.ContainsFunc(s.pkg.Imports(), func(p *types.Package) bool { return p.Path() == module+"/"+name })
+}
+
+// readByMethods are the fields that exported methods of their own struct read, for callers elsewhere.
+func (s *source) readByMethods() map[field]bool {
+	all := map[field]bool{}
+	for _, f := range s.files {
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil || !fn.Name.IsExported() {
+				continue
+			}
+			own, _ := fieldOf(s.info.Types[fn.Recv.List[0].Type].Type, "")
+			ast.Inspect(fn, func(n ast.Node) bool {
+				if sel, ok := n.(*ast.SelectorExpr); ok {
+					read := map[field]bool{}
+					s.note(read, sel)
+					for f := range read {
+						if f.typ == own.typ {
+							all[f] = true
+						}
+					}
+				}
+				return true
+			})
+		}
+	}
+	return all
 }
 
 // note adds the field that a selector selects. The fields of embedded structs on the way count for their own type.
