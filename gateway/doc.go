@@ -5,6 +5,5 @@
 //	reload.go   another configuration, while running; and what it would do
 //	restore.go  records of flows: from the file, and from the other sites
 //	source.go   snapshots for status and control
-//	examine.go  what gw doctor asks for
 //	auditing.go lines of the audit log
 package gateway

@@ -20,6 +20,7 @@ import (
 	"github.com/onewaylink/gw/gateway/capture/serve"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/denials"
+	"github.com/onewaylink/gw/gateway/doctor/host"
 	"github.com/onewaylink/gw/gateway/explain"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
@@ -162,7 +163,7 @@ func (g *Gateway) routes() []control.Route {
 	}
 	return slices.Concat(
 		control.StatusRoutes(g.source), control.HARoutes(ha, g.log), control.ReloadRoutes(reloader{g}, g.log),
-		g.explain.Routes(), g.capture.Routes(), g.examineRoutes(),
+		g.explain.Routes(), g.capture.Routes(), host.Routes(g.cfg, g.source),
 	)
 }
 

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/configs"
-	"github.com/onewaylink/gw/gateway"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/doctor"
+	"github.com/onewaylink/gw/gateway/doctor/host"
 )
 
 // doctorFlags say what is examined.
@@ -67,11 +67,11 @@ func (c *doctorFlags) examine(env *env) (doctor.Report, error) {
 	err = control.NewClient(path).Get(ctx, "/v1/doctor", &r)
 	switch {
 	case errors.Is(err, control.ErrNotRunning) && len(c.Config) > 0:
-		r, err = gateway.Examine(cfg, nil), nil
+		r, err = host.Examine(cfg, nil), nil
 	case errors.Is(err, control.ErrNotRunning):
 		return r, fmt.Errorf("%w; to look at the host alone: gw doctor -c /etc/gw", askError(err))
 	}
-	r.Checks = append(r.Checks, gateway.CheckClock())
+	r.Checks = append(r.Checks, host.CheckClock())
 	return r, askError(err)
 }
 

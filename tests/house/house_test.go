@@ -79,9 +79,9 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 // below names what a package of this module may import of this module; a
 // package that is not listed is a leaf.
 var below = map[string][]string{
-	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
+	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/epoch", "gateway/explain", "gateway/flow", "gateway/hostnet", "gateway/link",
+		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor/host", "gateway/epoch", "gateway/explain", "gateway/flow", "gateway/hostnet", "gateway/link",
 		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quiet", "gateway/quota", "gateway/records", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 	},
 	"gateway/audit":         {"gateway/safefile"},
@@ -93,6 +93,7 @@ var below = map[string][]string{
 	"gateway/explain": {
 		"configs", "gateway/ask", "gateway/capture", "gateway/control", "gateway/doctor", "gateway/flow", "gateway/parts", "gateway/quota", "gateway/status", "netstack/wire",
 	},
+	"gateway/doctor/host":     {"configs", "gateway/control", "gateway/doctor", "gateway/hostnet", "gateway/parts", "gateway/status"},
 	"gateway/doctor":          {"gateway/status"},
 	"gateway/flow":            {"gateway/capture", "gateway/denials", "netstack/wire"},
 	"gateway/hostnet":         {"netstack/wire"},
