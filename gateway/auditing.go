@@ -8,6 +8,7 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/reload"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -38,17 +39,17 @@ func (g *Gateway) observer(c configs.Config) flow.Observer {
 // ReopenAudit has the audit log opened anew, after its file was moved away.
 func (g *Gateway) ReopenAudit() { g.audit.Reopen() }
 
-// auditReload notes that the configuration was read anew, and what that did, or why it did nothing.
+// auditReload records a reload and what it changed, or why it was refused.
 func (g *Gateway) auditReload(r status.Reload) {
 	attrs := map[string]string{"outcome": "refused"}
 	switch {
 	case r.Applied:
-		attrs["outcome"], attrs["changes"] = "done", strings.Join(attributes(r.Changes), ", ")
+		attrs["outcome"], attrs["changes"] = "done", strings.Join(reload.Attributes(r.Changes), ", ")
 		attrs["connections_ended"], attrs["connections_resumed"] = strconv.Itoa(r.Revoked), strconv.Itoa(r.Resumed)
 	case len(r.Mistakes) > 0:
-		attrs["mistakes"] = strings.Join(mistakes(r.Mistakes), "; ")
+		attrs["mistakes"] = strings.Join(reload.Mistakes(r.Mistakes), "; ")
 	default:
-		attrs["needs_restart"] = strings.Join(attributes(r.NeedsRestart()), ", ")
+		attrs["needs_restart"] = strings.Join(reload.Attributes(r.NeedsRestart()), ", ")
 	}
 	g.audit.Add("reload", nil, attrs)
 }

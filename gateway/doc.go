@@ -2,7 +2,6 @@
 // the parts meet that know nothing of each other.
 //
 //	gateway.go  construction, lifetimes, order of closing
-//	reload.go   another configuration, while running; and what it would do
 //	restore.go  records of flows: from the file, and from the other sites
 //	source.go   snapshots for status and control
 //	auditing.go lines of the audit log

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -29,6 +28,7 @@ import (
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/pulse"
 	"github.com/onewaylink/gw/gateway/records"
+	"github.com/onewaylink/gw/gateway/reload"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/web"
 	"github.com/onewaylink/gw/netstack"
@@ -59,10 +59,6 @@ type Gateway struct {
 	log     hclog.Logger
 	started time.Time
 
-	load      func() (configs.Config, configs.Diagnostics)
-	reloading sync.Mutex
-	running   atomic.Pointer[configs.Config] // cfg, and what was reloaded since
-
 	milestoneMu sync.Mutex
 	milestone   func(string, time.Duration)
 
@@ -83,6 +79,7 @@ type Gateway struct {
 	streams  *netstack.Host
 	restorer *restorer
 	explain  *explain.Explainer
+	reload   *reload.Reloader
 	capture  *serve.Server
 	relaying *relaying
 	link     *link.Link
@@ -104,8 +101,8 @@ type Gateway struct {
 func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	g := &Gateway{
 		cfg: cfg, version: opt.Version, log: opt.Logger, started: time.Now(),
-		milestone: opt.Milestone, load: opt.Load,
-		nodes: make(map[string]link.PeerState), everUp: make(map[string]bool), carriers: make(map[string]string),
+		milestone: opt.Milestone,
+		nodes:     make(map[string]link.PeerState), everUp: make(map[string]bool), carriers: make(map[string]string),
 		ways: make(map[string]way),
 	}
 	for _, s := range cfg.Sites {
@@ -114,7 +111,6 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if p := cfg.SelfSite().Pair; p == nil || p.Wake {
 		g.wakes = make(chan string, 8)
 	}
-	g.running.Store(&cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
@@ -149,6 +145,10 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	if err = g.build(j); err != nil {
 		return nil, err
 	}
+	g.reload = reload.New(reload.Config{
+		Running: cfg, Load: opt.Load, Flows: g.table, Carrier: g.carrier, Apply: g.apply,
+		Describe: connStatus, Audit: g.auditReload, Logger: g.log,
+	})
 	g.newExplainer()
 	g.newCapture()
 	g.control.Handle(g.routes()...)
@@ -162,17 +162,29 @@ func (g *Gateway) routes() []control.Route {
 		ha = haControl{g}
 	}
 	return slices.Concat(
-		control.StatusRoutes(g.source), control.HARoutes(ha, g.log), control.ReloadRoutes(reloader{g}, g.log),
+		control.StatusRoutes(g.source), control.HARoutes(ha, g.log), control.ReloadRoutes(g.reload, g.log),
 		g.explain.Routes(), g.capture.Routes(), host.Routes(g.cfg, g.source),
 	)
 }
 
 func (g *Gateway) newExplainer() {
 	g.explain = explain.New(explain.Config{
-		Network: g.cfg, Running: g.running.Load, Path: g.path, Reach: (*reach)(g), Streams: g.streams,
+		Network: g.cfg, Running: g.reload.Running, Path: g.path, Reach: (*reach)(g), Streams: g.streams,
 		Standby: g.table.Standby, Active: func() string { return g.pair.Status().Active }, // no standby without a pair
 		Links: func() []status.Link { return g.source.Status().Links }, Denied: g.noteDeniedQuestion, Logger: g.log,
 	})
+}
+
+// Reload reads the configuration again. It may be called by any goroutine.
+func (g *Gateway) Reload() status.Reload { return g.reload.Reload() }
+
+// apply applies a reloaded configuration. The policy comes first: what peers learn of it is in force
+// then.
+func (g *Gateway) apply(next configs.Config, j *parts.Judge) flow.Rejudged {
+	out := g.table.SetJudge(j)
+	g.link.Renew(parts.LinkPeers(next))
+	g.log.SetLevel(hclog.LevelFromString(next.Local.Log.Level))
+	return out
 }
 
 // reach is what this node knows of the others, for an Explainer.

@@ -41,7 +41,7 @@ func (s *source) Status() status.Status {
 		Time: time.Now(),
 		Node: node.Name, Site: self.Name, Version: g.version,
 		Started: s.started, Uptime: status.Seconds(time.Since(s.started)),
-		ConfigFiles: g.running.Load().Files,
+		ConfigFiles: g.reload.Running().Files,
 		TUN: status.TUN{
 			Name: g.cfg.Local.TUN.Name, MTU: g.cfg.Local.TUN.MTU,
 			Driver: string(g.cfg.Local.TUN.Driver), Addresses: node.Addresses,

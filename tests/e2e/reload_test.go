@@ -224,7 +224,7 @@ func (n *node) refusesMistake(t *testing.T) {
 	n.edit(doomedPorts, mistake)
 	defer n.edit(mistake, doomedPorts)
 	file := filepath.Join(n.dir, "site.hcl")
-	n.hup(t, "configuration not reloaded: what runs is kept")
+	n.hup(t, "configuration not reloaded: the running one stays in force")
 	for _, args := range [][]string{{"reload", "--socket", n.socket}, {"plan", "-c", file, "--socket", n.socket}} {
 		if code, out := n.run(t, args...); code != 2 || !strings.Contains(out, "site.hcl:") || !strings.Contains(out, "71OO") {
 			t.Errorf("gw %v of a file with a mistake: exit code %d:\n%s", args, code, out)

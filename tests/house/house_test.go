@@ -82,7 +82,7 @@ var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
 		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor/host", "gateway/epoch", "gateway/explain", "gateway/flow", "gateway/hostnet", "gateway/link",
-		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quiet", "gateway/quota", "gateway/records", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
+		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quiet", "gateway/quota", "gateway/records", "gateway/reload", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 	},
 	"gateway/audit":         {"gateway/safefile"},
 	"gateway/control":       {"gateway/status"},
@@ -102,6 +102,7 @@ var below = map[string][]string{
 	"gateway/parts":           {"configs", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "netstack/wire", "policy"},
 	"gateway/parts/partstest": {"configs"},
 	"gateway/records":         {"gateway/quiet", "gateway/quota", "gateway/streams"},
+	"gateway/reload":          {"configs", "gateway/control", "gateway/flow", "gateway/parts", "gateway/status", "netstack/wire"},
 	"gateway/streams":         {"gateway/quiet", "gateway/quota"},
 	"gateway/trunk":           {"netstack/wire"},
 	"gateway/status":          {"gateway/quiet"},

@@ -1,4 +1,4 @@
-package gateway
+package reload
 
 import (
 	"slices"
@@ -7,8 +7,8 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// agreement names the nodes that have to agree with this one on what changes, in the
-// order in which they are best started anew; nil where there is nothing to agree on.
+// agreement lists the nodes that must agree with this one on what changes, in the order in which to
+// restart them; nil if there is nothing to agree on.
 func agreement(running configs.Config, list []configs.Agreement, carries func(site, node string) bool) *status.Agreement {
 	if len(list) == 0 {
 		return nil
@@ -50,9 +50,10 @@ func agreement(running configs.Config, list []configs.Agreement, carries func(si
 }
 
 // carries reports whether a node carries its site, as far as this one knows.
-func (g *Gateway) carries(site, node string) bool {
-	if site != g.cfg.SelfSite().Name {
-		return g.carrier(site) == node
+func (r *Reloader) carries(site, node string) bool {
+	running := r.Running()
+	if site != running.SelfSite().Name {
+		return r.cfg.Carrier(site) == node
 	}
-	return (g.cfg.SelfNode().Name == node) != g.follows()
+	return (running.SelfNode().Name == node) != r.cfg.Flows.Standby()
 }

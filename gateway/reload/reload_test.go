@@ -1,9 +1,10 @@
-package gateway
+package reload
 
 import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -14,18 +15,21 @@ import (
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/flow/hosttest"
-	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/parts"
+	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// reloadable is red-1 with the parts that a reload touches, none of which runs, and the
-// file that it was made from.
+// reloadable is red-1's Reloader and flow table, and the file that red-1 was started with.
 type reloadable struct {
-	*Gateway
-	t    *testing.T
-	dir  string
-	text string
+	*Reloader
+	t       *testing.T
+	table   *flow.Table
+	path    *flow.Path
+	applied []configs.Config
+	audited []status.Reload
+	dir     string
+	text    string
 }
 
 func newReloadable(t *testing.T) *reloadable {
@@ -50,22 +54,24 @@ func newReloadable(t *testing.T) *reloadable {
 	if diags.HasErrors() {
 		t.Fatal(diags.Err())
 	}
-	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &strings.Builder{}})
-	g := &Gateway{cfg: cfg, log: log, started: time.Now(), load: load}
-	g.running.Store(&cfg)
 	j, err := parts.NewJudge(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.table = flow.New(flow.Config{Self: cfg.Self.Site, Sites: parts.FlowSites(cfg), MTU: 1420, Judge: j, Now: g.now})
-	g.path = flow.NewPath(g.table, hosttest.Silent{})
-	if g.link, err = link.New(link.Config{
-		PrivateKey: cfg.Local.PrivateKey, Self: link.Self{Site: "red", Node: "red-1", Addresses: cfg.SelfNode().Addresses},
-		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: 1420, Logger: log,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	r.Gateway = g
+	r.table = flow.New(flow.Config{
+		Self: cfg.Self.Site, Sites: parts.FlowSites(cfg), MTU: 1420, Judge: j, Now: func() time.Duration { return time.Minute },
+	})
+	r.path = flow.NewPath(r.table, hosttest.Silent{})
+	r.Reloader = New(Config{
+		Running: cfg, Load: load, Flows: r.table, Carrier: func(string) string { return "gray-1" },
+		Apply: func(next configs.Config, j *parts.Judge) flow.Rejudged {
+			r.applied = append(r.applied, next)
+			return r.table.SetJudge(j)
+		},
+		Describe: func(c flow.Conn) status.Conn { return status.Conn{DestinationPort: c.Destination.Port()} },
+		Audit:    func(got status.Reload) { r.audited = append(r.audited, got) },
+		Logger:   hclog.NewNullLogger(),
+	})
 	return r
 }
 
@@ -101,7 +107,7 @@ func TestReloadRefusesUnsafeFile(t *testing.T) {
 	r := newReloadable(t)
 	r.write(r.edited(`"tcp/5432"`, `"tcp/5433"`))
 	file := filepath.Join(r.dir, "site.hcl")
-	port := func() uint16 { return r.running.Load().Rules[0].Ports[0].Lo }
+	port := func() uint16 { return r.Running().Rules[0].Ports[0].Lo }
 	if err := os.Chmod(file, 0o646); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +132,7 @@ func TestReloadAllOrNothing(t *testing.T) {
 	narrow := r.edited(`"tcp/5432"`, `"tcp/5433"`)
 	quiet := "local {\n  log { level = \"error\" }\n}\n"
 	plan := func(text string) (changes, restart, ends int, mistakes string) {
-		p := reloader{r.Gateway}.Plan([]control.File{{Name: "/elsewhere/site.hcl", Text: []byte(text)}})
+		p := r.Plan([]control.File{{Name: "/elsewhere/site.hcl", Text: []byte(text)}})
 		for _, m := range p.Mistakes {
 			mistakes += m.String()
 		}
@@ -156,7 +162,10 @@ func TestReloadAllOrNothing(t *testing.T) {
 			if got.Applied || !strings.Contains(said.String(), tt.mistake) || (tt.mistake == "") != (said.Len() == 0) || strings.Join(restart, " ") != tt.restart {
 				t.Errorf("%+v", got)
 			}
-			if st := r.table.Stats(); st.Revoked != 0 || r.running.Load().Rules[0].Ports[0].Lo != 5432 {
+			if len(r.applied) > 0 || len(r.audited) == 0 || !reflect.DeepEqual(r.audited[len(r.audited)-1], got) {
+				t.Errorf("%d configurations were applied, and the audit log has %+v", len(r.applied), r.audited)
+			}
+			if st := r.table.Stats(); st.Revoked != 0 || r.Running().Rules[0].Ports[0].Lo != 5432 {
 				t.Errorf("something was applied: %+v", st)
 			}
 			if _, n, _, mistakes := plan(tt.text); n != len(restart) || (mistakes == "") != (tt.mistake == "") {
@@ -175,15 +184,15 @@ func TestReloadAllOrNothing(t *testing.T) {
 	if got := r.Reload(); !got.Applied || got.Revoked != 1 || got.Kept != 0 || len(got.Changes) != 2 {
 		t.Errorf("%+v", got)
 	}
-	if r.log.IsWarn() {
-		t.Error("the log's level is as it was")
+	if n := len(r.applied); n != 1 || r.applied[0].Local.Log.Level != "error" || r.Running().Local.Log.Level != "error" {
+		t.Errorf("%d configurations were applied", n)
 	}
 	r.dial(5433)
 	if changes, _, ends, _ := plan(narrow + quiet); changes != 0 || ends != 0 {
 		t.Errorf("what runs would change %d settings and end %d connections", changes, ends)
 	}
 	r.write(r.text)
-	if got := r.Reload(); !got.Applied || got.Revoked != 1 || got.Resumed != 1 || r.log.IsDebug() || !r.log.IsInfo() {
+	if got := r.Reload(); !got.Applied || got.Revoked != 1 || got.Resumed != 1 || len(r.applied) != 2 || r.Running().Local.Log.Level != "info" {
 		t.Errorf("back again: %+v", got)
 	}
 }
@@ -194,7 +203,7 @@ func TestPlanOfAnotherNetwork(t *testing.T) {
 	r := newReloadable(t)
 	r.dial(5432)
 	text := r.edited("10.77.2.0/24", "10.79.2.0/24", "10.77.2.1", "10.79.2.1")
-	p := reloader{r.Gateway}.Plan([]control.File{{Name: "/etc/gw/site.hcl", Text: []byte(text)}})
+	p := r.Plan([]control.File{{Name: "/etc/gw/site.hcl", Text: []byte(text)}})
 	if len(p.Ends) != 1 || p.Conns != 1 || p.Ends[0].Reason == wire.Denied.String() || p.Ends[0].DestinationPort != 5432 || len(p.NeedsRestart()) == 0 {
 		t.Errorf("%+v", p)
 	}
