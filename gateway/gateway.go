@@ -19,6 +19,7 @@ import (
 	"github.com/onewaylink/gw/gateway/capture/serve"
 	"github.com/onewaylink/gw/gateway/control"
 	"github.com/onewaylink/gw/gateway/denials"
+	"github.com/onewaylink/gw/gateway/doctor"
 	"github.com/onewaylink/gw/gateway/doctor/host"
 	"github.com/onewaylink/gw/gateway/explain"
 	"github.com/onewaylink/gw/gateway/flow"
@@ -90,6 +91,7 @@ type Gateway struct {
 	status   *status.Server // nil without status.listen
 	page     *web.Page      // likewise
 	source   *source
+	watch    *doctor.Watch
 	audit    *audit.Log // nil without local.audit
 	denials  *denials.Ledger
 }
@@ -117,6 +119,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		}
 	}()
 	g.source = &source{gw: g, started: g.started}
+	g.watch = doctor.NewWatch(g.source)
 
 	if err = g.openAudit(); err != nil {
 		return nil, err
@@ -130,7 +133,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		return nil, err
 	}
 	if listen := cfg.Local.Status.Listen; listen != "" {
-		g.page = web.New(web.Config{Source: g.source, Now: time.Now, Logger: g.log})
+		g.page = web.New(web.Config{Source: g.source, Judge: g.watch, Now: time.Now, Logger: g.log})
 		if g.status, err = status.Listen(status.ServerConfig{Listen: listen, Source: g.source, Page: g.page, Logger: g.log}); err != nil {
 			return nil, err
 		}
@@ -163,7 +166,7 @@ func (g *Gateway) routes() []control.Route {
 	}
 	return slices.Concat(
 		control.StatusRoutes(g.source), control.HARoutes(ha, g.log), control.ReloadRoutes(g.reload, g.log),
-		g.explain.Routes(), g.capture.Routes(), host.Routes(g.cfg, g.source),
+		g.explain.Routes(), g.capture.Routes(), host.Routes(g.cfg, g.source, g.watch),
 	)
 }
 
@@ -351,6 +354,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.audit != nil {
 		run("audit log", g.audit.Run)
 	}
+	run("doctor", g.watch.Run)
 	run("denials", g.runDenials)
 	run("wakes", g.runWakes)
 	if g.pair != nil {

@@ -29,7 +29,7 @@ func TestDoctorText(t *testing.T) {
 		"healthy": healthy(), "troubled": troubled(), "pair": paired(), "pair-broken": pair, "blocked": blocked,
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := doctor.Report{Node: s.Node, Site: s.Site, Running: true, Checks: doctor.Running(s)}
+			r := doctor.Report{Node: s.Node, Site: s.Site, Running: true, Checks: doctor.Running(s, status.Status{Time: s.Started})}
 			for _, c := range r.Checks {
 				if (c.Do == "") != (c.Level == doctor.OK) {
 					t.Errorf("%+v: who is not well is told what to do, and nobody else", c)

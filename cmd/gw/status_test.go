@@ -124,7 +124,7 @@ func healthy() status.Status {
 			LossOut: 0.0125, MTUOut: 1420, MTUIn: 1420, TxBytes: 123456789, RxBytes: 987654321, Version: "v0.2.0",
 		}},
 		Relay: status.Relay{
-			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunkMemory: 5 << 20, TrunkMemoryLimit: 64 << 20, Violations: []status.Violation{{Kind: "bytes", Count: 1}},
+			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunkMemory: 5 << 20, TrunkMemoryLimit: 64 << 20,
 			Ends: status.NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
 			Ways: []status.Way{{
 				Site: "gray", Node: "gray-1", RTT: seconds(41200 * time.Microsecond), LeastRTT: seconds(40100 * time.Microsecond),
@@ -153,11 +153,13 @@ func troubled() status.Status {
 	s.Memory = status.Memory{}
 	s.Process = status.Process{Processors: 1, Usable: 1, Freezes: 2}
 	s.RecordFile.WriteErrors = 3
+	s.Fragments.Evicted, s.Flows.RecordsRefused, s.Relay.Full, s.Relay.TrunksExhausted = 5, 6, 7, 8
 	s.Datagrams = status.Datagrams{
-		Sent: 18446744073709551615, Received: 4711, UnknownSessions: 41, HandshakesRepeated: 9, SplitSends: 2, ReceiveErrors: 1, SendResets: 5,
+		Sent: 1 << 40, Received: 4711, UnknownSessions: 41, HandshakesRepeated: 9, SplitSends: 2, ReceiveErrors: 1, SendResets: 5,
 		Drops: status.NewDrops(map[string]uint64{"send_forbidden": 1204, "receive_bad_mac": 3, "receive_initiation": 12345678, "send_no_buffer": 7, "frozen": 0}),
 	}
 	s.Streams.Drops = status.NewDrops(map[string]uint64{"queue-full": 1, "damaged": 2, "unwanted": 0})
+	s.Relay.Violations = []status.Violation{{Kind: "bytes", Count: 1}}
 	s.Relay.LegsMade, s.Relay.LegsFailed = 40, 2
 	s.Audit = &status.Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true}
 	s.Sites = []status.Site{

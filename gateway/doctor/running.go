@@ -17,8 +17,9 @@ const (
 	badLoss = 0.001
 )
 
-// Running judges a gateway by its snapshot: its links, policy, pair and LAN address.
-func Running(s status.Status) []Check {
+// Running judges a gateway by its snapshot: its links, policy, counters, pair and LAN address. Counters are judged
+// by what they have counted since before, an earlier snapshot of the same process.
+func Running(s, before status.Status) []Check {
 	var out []Check
 	for i := range s.Links {
 		out = append(out, link(&s.Links[i], s.Time)...)
@@ -28,6 +29,7 @@ func Running(s status.Status) []Check {
 	}
 	out = append(out, policy(s)...)
 	out = append(out, flows(s))
+	out = append(out, counters(&s, &before)...)
 	if s.Audit != nil {
 		out = append(out, audit(s.Audit))
 	}
@@ -158,9 +160,17 @@ func flows(s status.Status) Check {
 	return Check{"gateway", "flows", OK, fmt.Sprintf("%d of at most %d", f.Total(), f.Limit), ""}
 }
 
-// election judges what the election reports beside the pair's protection.
+// election judges this node's own health, and what the election reports beside the pair's protection.
 func election(h *status.HA) []Check {
 	var out []Check
+	if !h.Health.Plane {
+		out = append(out, Check{"gateway", "data path", Failure, "packets make no progress through this node", "see its log: journalctl -u gw -n 50; gw ha drain hands over to the sibling"})
+	}
+	for _, c := range h.Carriers {
+		if c.Node == "" {
+			out = append(out, Check{"pair", "site " + c.Site, Warning, "no active node of it is known", "see the state of the links to its nodes: gw status"})
+		}
+	}
 	if h.EpochUnsaved != "" {
 		out = append(out, Check{"pair", "epoch", Warning, "not stored: " + h.EpochUnsaved, "make room on the disk of local.state_dir: df -h"})
 	}

@@ -178,7 +178,7 @@ func (b *browser) look(tab, name string, width int) {
 		`document.querySelectorAll("#timeline .phases").length > 0`:                                                               "true",
 		`document.querySelector("#timeline li:last-child").textContent.includes("the process on red-1 started; what was before")`: "true",
 		`document.querySelector("#problems").hidden`:                                                                              fmt.Sprint(name == "healthy"),
-		`document.querySelector("#health").textContent`:                                                                           map[string]string{"healthy": "healthy", "degraded": "degraded", "failing-over": "failing over"}[name],
+		`document.querySelector("#health").textContent`:                                                                           map[string]string{"healthy": "healthy", "degraded": "needs attention", "failing-over": "failing over"}[name],
 		`document.querySelector("#topology svg").getAttribute("role")`:                                                            "img",
 		`document.querySelectorAll("svg[role=img]:not([aria-label])").length`:                                                     "0",
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/onewaylink/gw/gateway/doctor"
 	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/gateway/status"
 )
@@ -26,9 +27,16 @@ const (
 	MaxViewers = 16
 )
 
+// Judge judges a snapshot as gw doctor does. It must not block.
+type Judge interface {
+	Checks(status.Status) []doctor.Check
+}
+
 // Config is what the page needs.
 type Config struct {
 	Source status.Source
+	// Judge finds what an operator should look at.
+	Judge Judge
 	// Now is the clock, time.Now but in tests.
 	Now    func() time.Time
 	Logger hclog.Logger
@@ -37,6 +45,8 @@ type Config struct {
 // now is one event of the stream.
 type now struct {
 	Status status.Status    `json:"status"`
+	// Problems are the checks of gw doctor that are not well, the worst first.
+	Problems []doctor.Check `json:"problems"`
 	Flows  *status.ConnList `json:"flows,omitempty"`
 	// Events is the whole timeline, when it has changed.
 	Events []Event `json:"events,omitempty"`
@@ -110,7 +120,7 @@ func (p *Page) sample() error {
 
 // event encodes a snapshot, with the flows when it is time and the timeline when it has changed.
 func (p *Page) event(s status.Status, changed bool) ([]byte, error) {
-	n := now{Status: s}
+	n := now{Status: s, Problems: problems(p.cfg.Judge.Checks(s))}
 	if changed {
 		n.Events = p.history.events
 	}
@@ -124,6 +134,19 @@ func (p *Page) event(s status.Status, changed bool) ([]byte, error) {
 		p.flows = event
 	}
 	return event, err
+}
+
+// problems leaves out the checks that are well.
+func problems(checks []doctor.Check) []doctor.Check {
+	list := []doctor.Check{}
+	for _, level := range []doctor.Level{doctor.Failure, doctor.Warning} {
+		for _, c := range checks {
+			if c.Level == level {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
 }
 
 // join adds a viewer from an origin and returns what it is to see at once; nil when there are too many.

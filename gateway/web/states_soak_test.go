@@ -60,11 +60,12 @@ func snapshot(name string, end time.Time, left time.Duration) status.Status {
 			link("gray-1", "gray", up1, rtt, 2), link("gray-2", "gray", status.LinkUp, rtt+0.004, 0), link("red-2", "red", status.LinkUp, 0.0003, 1),
 		},
 	}
+	equal := true
 	h := &status.HA{
 		Time: now, Node: "red-1", Site: "red", Role: status.RoleActive, Since: now.Add(-time.Hour), Active: "red-1", Epoch: 1773500000123, Why: "elected",
 		Health:  status.Health{LAN: true, Plane: true, Reach: 1},
-		Sibling: status.Sibling{Node: "red-2", State: status.SiblingUp, LastHeard: now, Role: status.RoleStandby},
-		Records: status.Records{Held: 42, InSync: true}, Carriers: []status.Carrier{{Site: "gray", Node: "gray-1"}, {Site: "red", Node: "red-1"}},
+		Sibling: status.Sibling{Node: "red-2", State: status.SiblingUp, LastHeard: now, Role: status.RoleStandby, Health: &status.Health{LAN: true, Plane: true, Reach: 1}},
+		Records: status.Records{Held: 42, InSync: true, DigestEqual: &equal}, Carriers: []status.Carrier{{Site: "gray", Node: "gray-1"}, {Site: "red", Node: "red-1"}},
 	}
 	s.HA = h
 	ms := func(f float64) status.Millis { return status.Millis(f * 1e6) }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/onewaylink/gw/gateway/doctor"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
@@ -38,7 +39,7 @@ func (f *fake) Conns() iter.Seq[status.Conn] {
 func newPage(s status.Status, conns ...status.Conn) (*Page, *fake) {
 	f := &fake{conns: conns}
 	f.status.Store(&s)
-	return New(Config{Source: f, Now: time.Now, Logger: hclog.NewNullLogger()}), f
+	return New(Config{Source: f, Judge: doctor.NewWatch(f), Now: time.Now, Logger: hclog.NewNullLogger()}), f
 }
 
 var start = time.Date(2026, 3, 14, 15, 0, 0, 0, time.UTC)
@@ -232,6 +233,14 @@ func TestStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	next("now", &second)
+	if len(first.Problems) != 0 || len(second.Problems) == 0 || second.Problems[0].Level != doctor.Failure || second.Problems[0].Do == "" {
+		t.Errorf("the problems are %+v, then %+v", first.Problems, second.Problems)
+	}
+	for _, c := range append(first.Problems, second.Problems...) {
+		if c.Level == doctor.OK {
+			t.Errorf("%+v is no problem", c)
+		}
+	}
 	if second.Status.Links[0].State != status.LinkLost || len(second.Events) != 1 {
 		t.Errorf("then came %+v", second)
 	}

@@ -201,9 +201,9 @@ func (k *Keeper) answerARP(ctx context.Context) error {
 		if q.op != opRequest || !k.owns(q.target) || !k.held.Load() || bytes.Equal(q.hw, k.ifi.HardwareAddr) {
 			continue
 		}
-		k.counts.requests.Add(1)
 		out = appendARP(out[:0], q.hw, opReply, k.ifi.HardwareAddr, q.target, q.hw, q.sender)
 		k.send(&k.counts.answers, out, q.hw)
+		k.counts.requests.Add(1)
 	}
 }
 
@@ -260,11 +260,11 @@ func (k *Keeper) answerSolicitation(ns *ndp.NeighborSolicitation, from netip.Add
 	switch {
 	case !k.owns(ns.TargetAddress) || !k.held.Load() || bytes.Equal(linkAddress(ns.Options, ndp.Source), k.ifi.HardwareAddr):
 	case from.WithZone("").IsUnspecified(): // RFC 4861 section 7.2.4: a host probes for a duplicate
-		k.counts.requests.Add(1)
 		k.advertise(&k.counts.answers, ns.TargetAddress, allNodes, false)
-	default:
 		k.counts.requests.Add(1)
+	default:
 		k.advertise(&k.counts.answers, ns.TargetAddress, from, true)
+		k.counts.requests.Add(1)
 	}
 }
 

@@ -81,7 +81,7 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor/host", "gateway/epoch", "gateway/explain", "gateway/flow", "gateway/hostnet", "gateway/link",
+		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/epoch", "gateway/explain", "gateway/flow", "gateway/hostnet", "gateway/link",
 		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quiet", "gateway/quota", "gateway/records", "gateway/reload", "gateway/status", "gateway/trunk", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 	},
 	"gateway/audit":         {"gateway/safefile"},
@@ -106,7 +106,7 @@ var below = map[string][]string{
 	"gateway/streams":         {"gateway/quiet", "gateway/quota"},
 	"gateway/trunk":           {"netstack/wire"},
 	"gateway/status":          {"gateway/quiet"},
-	"gateway/web":             {"gateway/quiet", "gateway/status"},
+	"gateway/web":             {"gateway/doctor", "gateway/quiet", "gateway/status"},
 	"netstack":                {"netstack/wire"},
 }
 

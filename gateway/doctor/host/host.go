@@ -27,23 +27,27 @@ const (
 	noBytes  = 32 << 20
 )
 
-// Examine examines this host for the node of cfg, and its gateway by a snapshot, which is nil if no
-// gateway runs. It changes nothing.
-func Examine(cfg configs.Config, running *status.Status) doctor.Report {
+// Judge judges a running gateway by a snapshot. *doctor.Watch is one.
+type Judge interface {
+	Checks(status.Status) []doctor.Check
+}
+
+var _ Judge = (*doctor.Watch)(nil)
+
+// Examine examines this host for the node of cfg, and adds what a Judge has found about its gateway, which is
+// nil if none runs. It changes nothing.
+func Examine(cfg configs.Config, running []doctor.Check) doctor.Report {
 	r := doctor.Report{Node: cfg.SelfNode().Name, Site: cfg.SelfSite().Name, Time: time.Now(), Running: running != nil}
 	r.Checks = append(r.Checks, checks(hostnet.Survey(parts.CheckConfig(cfg, parts.HostConfig(cfg))))...)
 	r.Checks = append(r.Checks, diskCheck(cfg.Local.StateDir))
-	if running != nil {
-		r.Checks = append(r.Checks, doctor.Running(*running)...)
-	}
+	r.Checks = append(r.Checks, running...)
 	return r
 }
 
 // Routes returns what answers gw doctor on the control socket of the node of cfg.
-func Routes(cfg configs.Config, source status.StatusSource) []control.Route {
+func Routes(cfg configs.Config, source status.StatusSource, judge Judge) []control.Route {
 	return []control.Route{{Pattern: "GET /v1/doctor", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		st := source.Status()
-		control.WriteJSON(w, Examine(cfg, &st))
+		control.WriteJSON(w, Examine(cfg, judge.Checks(source.Status())))
 	})}}
 }
 

@@ -68,7 +68,7 @@ func TestExamine(t *testing.T) {
 	if got := areas(r); r.Running || r.Node != "red-1" || !got["host"] || !got["disk"] || got["link"] {
 		t.Errorf("no gateway: %+v", r)
 	}
-	r = Examine(cfg, &status.Status{Node: "red-1"})
+	r = Examine(cfg, doctor.NewWatch(nil).Checks(status.Status{Node: "red-1"}))
 	if got := areas(r); !r.Running || !got["host"] || !got["disk"] || !got["link"] {
 		t.Errorf("a gateway without links: %+v", r)
 	}

@@ -2,7 +2,7 @@
 "use strict";
 
 const $ = id => document.getElementById(id);
-let now = null, past = null, flows = null, heard = 0;
+let now = null, wrong = [], past = null, flows = null, heard = 0;
 let order = {key: "bytes", down: true};
 let firstDrops = null;
 
@@ -32,47 +32,21 @@ const carries = l => l.state === "up" || l.state === "silent";
 const lossOf = l => Math.max(l.loss_out_ratio || 0, l.loss_in_ratio || 0);
 function grade(l) { return !carries(l) ? "bad" : lossOf(l) >= .01 || l.state === "silent" ? "warn" : "good"; }
 
-// problems says what an operator should look at: [grade, what, what to do].
-function problems(s) {
-  const list = [], add = (g, what, todo) => list.push([g, what, todo]);
-  const others = s.links.filter(l => l.site !== s.site);
-  if (others.length && !others.some(carries)) add("bad", "No link carries packets.", "Run gw doctor on this node.");
-  for (const l of s.links) {
-    if (l.refused) add("bad", `Link to ${l.peer} is refused: ${l.refused}.`, "Put the same site configuration on both nodes and restart gw.");
-    else if (!carries(l)) add(l.site === s.site ? "warn" : "bad", `Link to ${l.peer} is ${l.state}.`, l.initiator ? "This node dials: see whether UDP gets out to " + (l.endpoint || "the peer") + "." : "The peer dials: look there.");
-    if (carries(l) && lossOf(l) >= .01) add("warn", `Link to ${l.peer} loses ${percent(lossOf(l))}.`, "Ask the carrier of the line; relayed connections suffer least.");
-    for (const d of l.duplicates || []) add("bad", `Two processes use the key of ${d.node}, at ${d.endpoints.join(" and ")}.`, "Stop one of them, or give it a key of its own.");
-    if (l.clock_behind_seconds) add("bad", `This node's clock is ${span(l.clock_behind_seconds)} behind its own last handshake.`, "Set it right: chronyc makestep.");
-    if ((l.differences || []).length && !l.refused) add("warn", `Settings that differ between here and ${l.peer}: ${l.differences.length}.`, "Compare: " + l.differences.map(d => d.attribute).join(", ") + ".");
-  }
-  const h = s.ha;
-  if (h) {
-    if (h.handover) add("warn", `Handing over to ${h.handover.to}: ${h.handover.reason}.`, "");
-    if (h.role === "waiting" || h.role === "suspended") add("warn", `This node is ${h.role}: ${h.why}.`, "It decides by itself within a second or so.");
-    if (h.sibling.state !== "up") add("warn", `The sibling ${h.sibling.node} is ${h.sibling.state}${h.sibling.refused ? ": " + h.sibling.refused : ""}.`, "If this node fails now, nobody takes over. Look after " + h.sibling.node + ".");
-    else if (!h.records.in_sync) add("warn", "The records of connections are not in sync.", "A takeover now could lose connections; gw ha test says more.");
-    if (!h.health.lan) add("bad", "The interface toward the site's hosts is down.", "See ip link.");
-    if (!h.health.plane) add("bad", "Packets make no progress through this node.", "See the log; gw ha drain hands over.");
-    for (const c of h.carriers) if (!c.node) add("bad", `No active node is known for site ${c.site}.`, "");
-  }
-  if (s.flows.tcp + s.flows.udp + s.flows.icmp + s.flows.other >= s.flows.limit * .9) add("warn", "The flow table is nearly full.", "New flows are dropped at the limit.");
-  for (const v of s.relay.violations || []) if (v.count) add("bad", `${v.count} segments would have broken the rule (${v.kind}), and were not written.`, "Please report this.");
-  return list;
-}
-
 function showHead(s) {
   document.title = `${s.node} – gw`;
   $("node").textContent = s.node;
   $("site").textContent = "site " + s.site;
-  const list = problems(s), worst = list.some(p => p[0] === "bad") ? "bad" : list.length ? "warn" : "good";
+  const worst = wrong.some(c => c.level === "failure") ? "bad" : wrong.length ? "warn" : "good";
   const moving = s.ha && (s.ha.handover || s.ha.role === "suspended" || s.ha.role === "waiting" || s.ha.carriers.some(c => !c.node));
   setText($("health"), moving ? "failing over" : {bad: "needs attention", warn: "degraded", good: "healthy"}[worst]);
   $("health").className = "badge " + worst;
-  $("problems").hidden = !list.length;
+  $("problems").hidden = !wrong.length;
   $("problems").className = worst;
-  const sign = {bad: "✕", warn: "!"};
-  $("problem-list").replaceChildren(...list.sort((a, b) => (a[0] > b[0]) - (a[0] < b[0])).map(([g, what, todo]) =>
-    make("li", {}, make("b", {class: g, "aria-hidden": "true"}, sign[g]), what + " ", make("span", {class: "dim"}, todo))));
+  // What gw doctor finds, the worst first.
+  $("problem-list").replaceChildren(...wrong.map(c => {
+    const bad = c.level === "failure";
+    return make("li", {}, make("b", {class: bad ? "bad" : "warn", "aria-hidden": "true"}, bad ? "✕" : "!"), `${c.area} ${c.name}: ${c.what}. `, make("span", {class: "dim"}, c.do));
+  }));
   const figures = [
     ["Flows", s.flows.tcp + s.flows.udp + s.flows.icmp + s.flows.other], ["Relayed", s.relay.relayed],
     ["Denied", s.flows.denied_total], ["Dropped packets", s.drops.reduce((n, d) => n + d.packets, 0)],
@@ -277,6 +251,14 @@ function showDrops(s) {
   if (!list.length) $("drops").append(make("span", {class: "dim"}, "None."));
 }
 
+// showDenials shows who sent what it must not send, the most packets first.
+function showDenials(s) {
+  $("denials").replaceChildren(...s.denials.top.map(d => make("li", {}, make("b", {class: "num"}, d.packets.toLocaleString("en")),
+    ` from ${d.source_site} to ` + (d.destination ? `${d.destination}, ${d.proto}` : "further destinations") + (d.latest_port ? `, latest port ${d.latest_port}` : "") + (d.reason ? `, ${d.reason}` : "") + " ",
+    make("span", {class: "dim"}, span(Math.max(0, (Date.parse(s.time) - Date.parse(d.last)) / 1000)) + " ago"))));
+  if (!s.denials.top.length) $("denials").append(make("li", {class: "dim"}, "None."));
+}
+
 // remember puts a snapshot into the plots as the gateway does: the worst of each step.
 function remember(s) {
   const ms = past.step_seconds * 1000;
@@ -294,7 +276,7 @@ function remember(s) {
 
 function show() {
   if (!now || !past) return;
-  showHead(now); showTopology(now); showLinks(now); showDrops(now); showTimeline(now);
+  showHead(now); showTopology(now); showLinks(now); showDrops(now); showDenials(now); showTimeline(now);
 }
 
 function listen() {
@@ -302,7 +284,7 @@ function listen() {
   source.addEventListener("history", e => { past = JSON.parse(e.data); show(); });
   source.addEventListener("now", e => {
     const d = JSON.parse(e.data);
-    now = d.status; heard = Date.now();
+    now = d.status; wrong = d.problems; heard = Date.now();
     if (d.events && past) past.events = d.events;
     if (past) remember(now);
     if (d.flows) { flows = d.flows; showFlows(); }
