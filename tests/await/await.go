@@ -17,7 +17,7 @@ const (
 // True waits until cond holds, and fails the test after Patience. What describes the condition.
 func True(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
-	if !poll(Patience, cond) {
+	if !Within(Patience, cond) {
 		tb.Fatalf("not within %v: %s\n%s", Patience, what, stacks())
 	}
 }
@@ -27,13 +27,14 @@ func True(tb testing.TB, what string, cond func() bool) {
 func NoLeaks(tb testing.TB) {
 	before := runtime.NumGoroutine()
 	tb.Cleanup(func() {
-		if !poll(Patience, func() bool { return runtime.NumGoroutine() <= before }) {
+		if !Within(Patience, func() bool { return runtime.NumGoroutine() <= before }) {
 			tb.Errorf("%d goroutines are left, %d before\n%s", runtime.NumGoroutine(), before, stacks())
 		}
 	})
 }
 
-func poll(patience time.Duration, cond func() bool) bool {
+// Within waits until cond holds, for at most patience, and reports whether it does.
+func Within(patience time.Duration, cond func() bool) bool {
 	if cond() {
 		return true
 	}

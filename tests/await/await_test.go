@@ -17,16 +17,16 @@ func TestTrue(t *testing.T) {
 	})
 }
 
-func TestPollGivesUp(t *testing.T) {
+func TestWithin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		if poll(time.Minute, func() bool { return false }) {
+		if Within(time.Minute, func() bool { return false }) {
 			t.Error("what never holds is true")
 		}
 		if d := time.Since(start); d != time.Minute {
 			t.Errorf("waited %v, want a minute", d)
 		}
-		if !poll(0, func() bool { return true }) {
+		if !Within(0, func() bool { return true }) {
 			t.Error("what holds is false")
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/tests/await"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -122,8 +123,7 @@ func cgroup2(t *testing.T) string {
 // remove removes a control group and what systemd has made below it, once the
 // kernel has buried all processes.
 func remove(t *testing.T, group string) {
-	deadline := time.Now().Add(patience)
-	for {
+	removed := func() bool {
 		var dirs []string
 		_ = filepath.WalkDir(group, func(path string, d os.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
@@ -134,14 +134,11 @@ func remove(t *testing.T, group string) {
 		for i := len(dirs) - 1; i >= 0; i-- {
 			_ = os.Remove(dirs[i])
 		}
-		if _, err := os.Stat(group); os.IsNotExist(err) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("%s can't be removed", group)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+		_, err := os.Stat(group)
+		return os.IsNotExist(err)
+	}
+	if !await.Within(patience, removed) {
+		t.Errorf("%s can't be removed", group)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/onewaylink/gw/tests/await"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -83,14 +83,14 @@ func ended(c *net.TCPConn) error {
 	return nil
 }
 
-// reset expects that the other end has reset the connection, which is known at
-// the latest when something was sent.
+// reset expects that the other end has reset the connection. The first write that follows the reset
+// reports it.
 func reset(c *net.TCPConn) error {
 	var err error
-	for err == nil {
+	await.Within(patience, func() bool {
 		_, err = c.Write([]byte("x"))
-		time.Sleep(10 * time.Millisecond) // what is written has to be answered by a reset before the next finds out
-	}
+		return err != nil
+	})
 	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("the connection ends by %v, want a reset", err)
 	}
@@ -197,11 +197,12 @@ func TestPairStates(t *testing.T) {
 			}
 			port := e.client.LocalAddr().(*net.TCPAddr).AddrPort().Port()
 			death()
-			// As long as the last FIN was not acknowledged, the port is in use.
-			err := e.dial(ctx, port)
-			for ; errors.Is(err, syscall.EADDRNOTAVAIL); err = e.dial(ctx, port) {
-				time.Sleep(10 * time.Millisecond)
-			}
+			// The port is in use until the last FIN has been acknowledged.
+			var err error
+			await.Within(patience, func() bool {
+				err = e.dial(ctx, port)
+				return !errors.Is(err, syscall.EADDRNOTAVAIL)
+			})
 			if err != nil {
 				return err
 			}

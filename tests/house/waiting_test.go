@@ -37,9 +37,6 @@ var sleeps = map[string]string{
 	"tests/bench/pairtake_test.go":     "what is measured is the memory after a time; it paces probes",
 	"tests/bench/relaymemory_test.go":  "what is measured is the memory after a time",
 	"tests/bench/wan_test.go":          "what is measured begins after the slow start",
-	"tests/deb/machine_test.go":        "a control group has no event; the test has no bubble",
-	"tests/e2e/pair_state_test.go":     "a reset has no event before the next write",
-	"tests/lab/peers.go":               "it paces connections",
 }
 
 // TestTestsDoNotSkip: a test that is skipped proves nothing, and CI does not show it.

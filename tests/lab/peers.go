@@ -195,7 +195,11 @@ func ConnectTimes(ctx context.Context, from *Namespace, to netip.AddrPort, count
 	all := make([]time.Duration, 0, count)
 	err := from.Do(func() error {
 		for next := time.Now(); len(all) < count && ctx.Err() == nil; next = next.Add(pause) {
-			time.Sleep(time.Until(next))
+			select {
+			case <-time.After(time.Until(next)):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 			began := time.Now()
 			if err := connectOnce(to); err != nil {
 				return fmt.Errorf("connection %d to %s: %w", len(all), to, err)
