@@ -71,9 +71,7 @@ type Gateway struct {
 
 	wakes chan string // sites whose senders are to be woken; nil wakes none
 
-	host     hostnet.Config
-	tun      hostnet.Device
-	missed   uint64 // by whoever had the TUN before
+	host     hostSide
 	table    *flow.Table
 	path     *flow.Path
 	store    *records.Store
@@ -232,7 +230,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		Alive: g.pulse.MayWrite, Observer: g.observer(cfg), Denials: g.denials, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
 	g.store.SetSnapshot(g.table.Records(""))
-	g.path = flow.NewPath(g.table, g.tun)
+	g.path = flow.NewPath(g.table, g.host)
 	if g.link, err = link.New(link.Config{
 		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
@@ -276,7 +274,7 @@ func (g *Gateway) discard() {
 	start := time.Now()
 	g.relaying.legs.ReleaseAll(netstack.EndFrozen)
 	g.path.Discard()
-	for g.link.Pending() || g.tun.Pending() {
+	for g.link.Pending() || g.host.Pending() {
 		if time.Since(start) > discardWait {
 			break
 		}
@@ -294,37 +292,37 @@ func (g *Gateway) discard() {
 // section 5), so that they work before the path MTU is known.
 const streamMTU = 1280
 
-// openHost checks the host and puts the TUN device on it.
+// hostSide is the gateway's own host: the device through which it exchanges packets with the host's
+// kernel, or with what stands in for it. All methods may be called at any time.
+type hostSide interface {
+	flow.Host
+	// Run maintains what New has set up on the host, until ctx ends.
+	Run(ctx context.Context) error
+	// Healthy reports whether the interface toward the site's hosts and the device are up.
+	Healthy() (lan, device bool)
+	// Missed returns how many packets the host has dropped before the gateway could read them.
+	Missed() (uint64, error)
+	// Close closes the device. A Read that waits returns.
+	Close() error
+}
+
+var _ hostSide = (*hostnet.Host)(nil)
+
+// openHost checks the host and opens the device.
 func (g *Gateway) openHost() error {
 	start := time.Now()
 	t := g.cfg.Local.TUN
-	g.host = parts.HostConfig(g.cfg)
-	g.host.Former = held(g.cfg.Local.StateDir)
-	var fatal []error
-	for _, f := range hostnet.Check(parts.CheckConfig(g.cfg, g.host)) {
-		if f.Level == hostnet.Fatal {
-			fatal = append(fatal, fmt.Errorf("%s; mend it by: %s", f.What, f.Mend))
-			continue
-		}
-		g.log.Warn(f.What, "mend", f.Mend)
-	}
-	if len(fatal) > 0 {
-		return errors.Join(fatal...)
-	}
-	var err error
-	if g.tun, err = hostnet.Open(hostnet.TUNConfig{Name: t.Name, MTU: t.MTU, Driver: string(t.Driver), Persist: t.Persist}); err != nil {
+	spec := parts.HostSpec(g.cfg)
+	spec.Net.Former = held(g.cfg.Local.StateDir)
+	h, err := hostnet.New(spec, g.log)
+	if err != nil {
 		return err
 	}
-	if g.missed, err = hostnet.Missed(t.Name); err == nil {
-		err = hostnet.Apply(g.host, g.log)
-	}
-	if err != nil {
-		return fmt.Errorf("%w; see what gw doctor -c DIR finds on this host", err)
-	}
+	g.host = h
 	if err := storeHeld(g.cfg.Local.StateDir, merge(nil, parts.LinkedPrefixes(g.cfg))); err != nil {
-		g.log.Warn("a boot with a mistake in the configuration would hold nothing back", "error", err, "mend", "df -h "+g.cfg.Local.StateDir)
+		g.log.Warn("cannot record which prefixes are held: a boot with a mistake in the configuration would hold none", "error", err, "mend", "df -h "+g.cfg.Local.StateDir)
 	}
-	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, g.host.Addresses, t.MTU, t.Driver), time.Since(start))
+	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, spec.Net.Addresses, t.MTU, t.Driver), time.Since(start))
 	return nil
 }
 
@@ -347,9 +345,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		})
 	}
 	run("link", g.link.Run)
-	run("holds", func(ctx context.Context) error {
-		return hostnet.KeepHolds(ctx, parts.LinkedPrefixes(g.cfg), g.log)
-	})
+	run("host", g.host.Run)
 	run("pulse", func(ctx context.Context) error { return g.pulse.Run(ctx, g.discard) })
 	if g.audit != nil {
 		run("audit log", g.audit.Run)
@@ -362,7 +358,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	if g.address != nil {
 		run("lan address", g.address.keeper.Run)
-		run("lan address lease", g.address.run)
+		run("lan address lease", g.address.Run)
 	}
 	run("flows", g.table.Run)
 	run("flow confirmations", g.path.ConfirmFlows)
@@ -394,8 +390,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 // does not meet it. The holds stay: what ends here opens nothing.
 func (g *Gateway) close() error {
 	var errs []error
-	if g.tun != nil {
-		errs = append(errs, g.tun.Close())
+	if g.host != nil {
+		errs = append(errs, g.host.Close())
 	}
 	if g.status != nil {
 		_ = g.status.Close() // Run has closed it

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/control"
@@ -85,7 +84,7 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 			if err != nil {
 				return err
 			}
-			g.address = &lanAddress{gw: g, keeper: keeper, addrs: addrs, changed: make(chan struct{}, 1)}
+			g.address = &lanAddress{hostnet.NewLeased(keeper, c.Local.TUN.Name, addrs, g.log), keeper}
 			pc.Address, pc.Addresses = g.address, addrs
 		}
 	}
@@ -96,8 +95,8 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 
 // fit looks at what this node needs to carry the site.
 func (g *Gateway) fit() (lan, plane bool) {
-	lan = g.cfg.Local.LAN == "" || hostnet.LinkUp(g.cfg.Local.LAN)
-	return lan, hostnet.LinkUp(g.cfg.Local.TUN.Name) && !g.path.Stuck()
+	lan, device := g.host.Healthy()
+	return lan, device && !g.path.Stuck()
 }
 
 // pairFlows is the flow table as the pair sees it: what comes from the sibling
@@ -153,83 +152,19 @@ func (r *recorder) Delete(key []byte) {
 	}
 }
 
-// leaseTime is how long the LAN address stays on the TUN when nobody renews it.
-const leaseTime = 2 * time.Second
-
-// lanAddress is the LAN's next hop: the keeper answers for it on the LAN, and the
-// TUN, which dies with this process, has it so that it can be pinged. The kernel
-// takes its time over the latter where many change its interfaces, so the
-// election doesn't wait for it.
+// lanAddress is the LAN's next hop: the Keeper answers for it on the LAN, and the TUN has it while this
+// node holds it.
 type lanAddress struct {
-	gw      *Gateway
-	keeper  *vip.Keeper
-	addrs   []netip.Addr
-	changed chan struct{} // holds a token after Hold and Drop
+	*hostnet.Leased
+	keeper *vip.Keeper
 }
 
 var _ pair.Address = (*lanAddress)(nil)
 
-func (a *lanAddress) Held() bool                  { return a.keeper.Held() }
 func (a *lanAddress) MAC() net.HardwareAddr       { return a.keeper.MAC() }
 func (a *lanAddress) Expect(mac net.HardwareAddr) { a.keeper.SetSibling(mac) }
 func (a *lanAddress) Conflict() pair.Conflict     { return pair.Conflict(a.keeper.Conflict()) }
 func (a *lanAddress) Stats() pair.AddressStats    { return pair.AddressStats(a.keeper.Stats()) }
-
-func (a *lanAddress) Hold() {
-	a.keeper.Hold()
-	a.change()
-}
-
-func (a *lanAddress) Drop() {
-	a.keeper.Drop()
-	a.change()
-}
-
-func (a *lanAddress) change() {
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
-}
-
-// run keeps the lease while the address is held, until ctx ends.
-func (a *lanAddress) run(ctx context.Context) error {
-	t := time.NewTicker(leaseTime / 3)
-	defer t.Stop()
-	leased := false
-	for {
-		select {
-		case <-ctx.Done():
-			return nil // the address goes with the TUN, or when its time is over
-		case <-a.changed:
-		case <-t.C:
-		}
-		switch {
-		case a.keeper.Held():
-			leased = true
-			a.renew()
-		case leased:
-			leased = false
-			a.end()
-		}
-	}
-}
-
-func (a *lanAddress) renew() {
-	for _, addr := range a.addrs {
-		if err := hostnet.Lease(a.gw.cfg.Local.TUN.Name, addr, leaseTime); err != nil {
-			a.gw.log.Warn("address can't be pinged: it was not put on the tun", "address", addr, "error", err)
-		}
-	}
-}
-
-func (a *lanAddress) end() {
-	for _, addr := range a.addrs {
-		if err := hostnet.EndLease(a.gw.cfg.Local.TUN.Name, addr); err != nil {
-			a.gw.log.Warn("address not taken from the tun: it goes by itself", "address", addr, "error", err)
-		}
-	}
-}
 
 // haControl lets commands reach the pair, which is made after the control socket.
 type haControl struct{ gw *Gateway }

@@ -56,7 +56,7 @@ func (g *Gateway) newRelaying() error {
 	r := &relaying{gw: g, quiet: quiet.New(quiet.Config{Logger: g.log}), changed: make(chan struct{}, 1)}
 	var err error
 	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
-		Near: g.path, Offload: g.tun.Offload(), Now: func() time.Duration { return time.Since(g.started) },
+		Near: g.path, Offload: g.host.Offload(), Now: func() time.Duration { return time.Since(g.started) },
 		Alive: g.pulse.MayWrite, Check: g.cfg.Local.Check, MaxRelays: g.cfg.Local.Limits.Relays, Logger: g.log,
 	}); err != nil {
 		return err

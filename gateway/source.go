@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/flow"
-	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/status"
@@ -30,11 +29,11 @@ func (s *source) Status() status.Status {
 	for r := wire.OK + 1; r < wire.NumReasons; r++ {
 		drops[r.String()] = st.Drops[r]
 	}
-	missed, err := hostnet.Missed(g.tun.Name())
+	missed, err := g.host.Missed()
 	if err != nil {
-		g.log.Warn("status lacks what was dropped before the gateway", "error", err)
+		g.log.Warn("cannot read how many packets the host has dropped: the status counts none", "error", err)
 	} else {
-		drops[wire.HostQueue.String()] += missed - g.missed
+		drops[wire.HostQueue.String()] += missed
 	}
 	recalls := g.path.Recalls()
 	out := status.Status{

@@ -37,7 +37,7 @@ var deep = []struct {
 	{"gw up ends with these before it carries anything", []origin{
 		{"gateway/gateway.go", ""}, {"gateway/pairing.go", ""}, {"gateway/audit/file.go", ""}, {"gateway/safefile/safefile.go", ""}, {"gateway/control/socket.go", ""}, {"gateway/status/server.go", ""},
 		{"gateway/records/store.go", ""}, {"gateway/records/lock.go", ""}, {"gateway/records/file.go", ""},
-		{"gateway/hostnet/apply.go", addsDoctor}, {"gateway/hostnet/route.go", addsDoctor}, {"gateway/hostnet/queue.go", addsDoctor}, {"gateway/hostnet/device.go", addsKernel}, {"gateway/hostnet/tun.go", addsKernel},
+		{"gateway/hostnet/host.go", ""}, {"gateway/hostnet/apply.go", addsDoctor}, {"gateway/hostnet/route.go", addsDoctor}, {"gateway/hostnet/queue.go", addsDoctor}, {"gateway/hostnet/device.go", addsKernel}, {"gateway/hostnet/tun.go", addsKernel},
 		{"gateway/epoch/epoch.go", ""}, {"gateway/epochreset.go", ""}, {"gateway/pair/pair.go", ""}, {"ha/vip/vip.go", ""},
 		{"ha/machine.go", addsOurs}, {"policy/policy.go", addsOurs}, {"policy/mode.go", addsOurs}, {"netstack/host.go", addsOurs}, {"netstack/legs.go", addsOurs},
 		{"gateway/link/config.go", addsOurs}, {"gateway/link/hello/peer.go", addsOurs}, {"gateway/hostnet/water.go", addsKernel},

@@ -1,12 +1,11 @@
-// Package hostnet is the host's side of a gateway: the TUN device that the
-// kernel hands packets to, the addresses and routes that lead there, and the
-// checks that say in one line what the host lacks. It runs on Linux only, talks
-// to the kernel by ioctl, netlink and /proc/sys, and starts no program.
+// Package hostnet is a gateway's own host: the TUN device through which the kernel exchanges packets
+// with the gateway, the addresses and routes that lead there, and the checks of what the host lacks. It
+// runs on Linux only, uses ioctl, netlink and /proc/sys, and starts no program.
 //
-// [Open] gives a TUN [Device] by one of two drivers. "offload" takes and gives
-// whole TCP segments of up to 64 KB behind a virtio-net header, and leaves
-// checksums to whoever lets the packet out of the machine; "water" is the plain
-// one, packet by packet, every packet finished.
+// [New] checks the host, opens the device, applies addresses and routes, and returns all of it as a
+// [Host]. The device has one of two drivers. "offload" reads and writes whole TCP segments of up to
+// 64 KB behind a virtio-net header, and leaves checksums to the host that sends the packet out. "water"
+// is the plain one: packet by packet, every checksum finished.
 //
 // [Apply] puts the node's addresses on the device and leads the other sites'
 // subnets through it. Behind every such route stands a hold: a blackhole route of

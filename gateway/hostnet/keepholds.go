@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchAgain is how long KeepHolds waits after the kernel has stopped to report routes.
+// watchAgain is how long keepHolds waits after the kernel has stopped to report routes.
 const watchAgain = time.Second
 
-// KeepHolds puts a hold back when another program removes it: systemd-networkd, for one, removes
+// keepHolds puts a hold back when another program removes it: systemd-networkd, for one, removes
 // the routes that it did not make. It watches the namespace of the calling thread until ctx ends.
-func KeepHolds(ctx context.Context, prefixes []netip.Prefix, log hclog.Logger) error {
+func keepHolds(ctx context.Context, prefixes []netip.Prefix, log hclog.Logger) error {
 	for {
 		if err := watchHolds(ctx, prefixes, log); err != nil && ctx.Err() == nil {
 			log.Warn("holds are not watched for a second: one that another program removes is missing", "error", err)

@@ -32,7 +32,7 @@ func TestKeepHolds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go s.do(func() {
-		ended <- KeepHolds(ctx, prefixes("10.77.2.0/24", "fd77:2::/64"), hclog.NewNullLogger())
+		ended <- keepHolds(ctx, prefixes("10.77.2.0/24", "fd77:2::/64"), hclog.NewNullLogger())
 	})
 	added("10.77.2.0/24")
 	added("fd77:2::/64")

@@ -10,10 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lease puts an address on a device for a time, or for that time again. An owner
-// that dies or is frozen ceases to renew it, and the kernel takes it away. The
-// kernel counts whole seconds; d is rounded up.
-func Lease(device string, a netip.Addr, d time.Duration) error {
+// lease puts an address on a device for a time, or renews it. The kernel removes an address that its
+// owner does not renew. It counts whole seconds: d is rounded up.
+func lease(device string, a netip.Addr, d time.Duration) error {
 	l, err := netlink.LinkByName(device)
 	if err != nil {
 		return fmt.Errorf("find interface %q: %w", device, err)
@@ -29,8 +28,8 @@ func Lease(device string, a netip.Addr, d time.Duration) error {
 	return nil
 }
 
-// EndLease takes a leased address away. One that is gone is no error.
-func EndLease(device string, a netip.Addr) error {
+// endLease removes a leased address. One that is gone is no error.
+func endLease(device string, a netip.Addr) error {
 	l, err := netlink.LinkByName(device)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
@@ -40,13 +39,13 @@ func EndLease(device string, a netip.Addr) error {
 	}
 	err = netlink.AddrDel(l, &netlink.Addr{IPNet: netOf(netip.PrefixFrom(a, a.BitLen()))})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("take %v from %q: %w", a, device, err)
+		return fmt.Errorf("remove %v from %q: %w", a, device, err)
 	}
 	return nil
 }
 
-// LinkUp reports whether an interface is up and has a carrier.
-func LinkUp(name string) bool {
+// linkUp reports whether an interface is up and has a carrier.
+func linkUp(name string) bool {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return false

@@ -31,16 +31,16 @@ func TestLease(t *testing.T) {
 			return sec
 		}
 		var err error
-		s.do(func() { err = Lease("lo", a, 2500*time.Millisecond) })
+		s.do(func() { err = lease("lo", a, 2500*time.Millisecond) })
 		if got := leased(); err != nil || got < 2 || got > 3 {
 			t.Fatalf("%v: leased for %d s: %v", a, got, err)
 		}
-		s.do(func() { err = Lease("lo", a, 60*time.Second) }) // renewed
+		s.do(func() { err = lease("lo", a, 60*time.Second) }) // renewed
 		if got := leased(); err != nil || got < 59 {
 			t.Fatalf("%v: renewed for %d s: %v", a, got, err)
 		}
 		for range 2 { // the second finds nothing
-			s.do(func() { err = EndLease("lo", a) })
+			s.do(func() { err = endLease("lo", a) })
 			if got := leased(); err != nil || got != -1 {
 				t.Fatalf("%v: still there for %d s: %v", a, got, err)
 			}
@@ -55,15 +55,15 @@ func TestLinkUp(t *testing.T) {
 		if err := netlink.LinkAdd(v); err != nil {
 			t.Fatal(err)
 		}
-		if LinkUp("a") || LinkUp("nothing") {
+		if linkUp("a") || linkUp("nothing") {
 			t.Error("a link that is down, or none, is up")
 		}
 		s.up("a")
-		if LinkUp("a") {
+		if linkUp("a") {
 			t.Error("a link without carrier is up")
 		}
 		s.up("b")
-		if !LinkUp("a") {
+		if !linkUp("a") {
 			t.Error("a link with carrier is down")
 		}
 	})

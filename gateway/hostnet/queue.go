@@ -32,9 +32,9 @@ func memory() uint64 {
 	return uint64(s.Totalram) * uint64(s.Unit)
 }
 
-// Missed returns how many packets the kernel has dropped since the TUN device of that name
+// missed returns how many packets the kernel has dropped since the TUN device of that name
 // was made, as they were more than may wait for its reader.
-func Missed(name string) (uint64, error) {
+func missed(name string) (uint64, error) {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return 0, fmt.Errorf("statistics of %s: %w", name, err)

@@ -27,7 +27,7 @@ func TestMissed(t *testing.T) {
 		t.Helper()
 		s.do(func() {
 			var err error
-			if n, err = Missed("gw0"); err != nil {
+			if n, err = missed("gw0"); err != nil {
 				t.Fatal(err)
 			}
 		})

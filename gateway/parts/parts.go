@@ -83,8 +83,18 @@ func sections(c configs.Config, peerSite string) []hello.Section {
 	return out
 }
 
-// HostConfig returns the addresses and routes that the node's host needs.
-func HostConfig(c configs.Config) hostnet.Config {
+// HostSpec returns what the node needs of its host.
+func HostSpec(c configs.Config) hostnet.Spec {
+	t, net := c.Local.TUN, hostConfig(c)
+	return hostnet.Spec{
+		TUN:   hostnet.TUNConfig{Name: t.Name, MTU: t.MTU, Driver: string(t.Driver), Persist: t.Persist},
+		Net:   net,
+		Check: checkConfig(c, net),
+	}
+}
+
+// hostConfig returns the addresses and routes that the node's host needs.
+func hostConfig(c configs.Config) hostnet.Config {
 	self := c.SelfSite()
 	hc := hostnet.Config{
 		Device: c.Local.TUN.Name, Addresses: c.SelfNode().Addresses,
@@ -115,8 +125,8 @@ func OwnAddress(n configs.Node, v4 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// CheckConfig returns what the checks of the host must know.
-func CheckConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
+// checkConfig returns what the checks of the host must know.
+func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
 	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site}
 	for _, r := range h.Routes {
 		cc.Remote = append(cc.Remote, r.Prefix)
@@ -155,7 +165,7 @@ func SiteIndex(c configs.Config, name string) int {
 
 // LinkedPrefixes returns the subnets of the sites that this node's site has a link with.
 func LinkedPrefixes(c configs.Config) (out []netip.Prefix) {
-	for _, r := range HostConfig(c).Routes {
+	for _, r := range hostConfig(c).Routes {
 		out = append(out, r.Prefix)
 	}
 	return out

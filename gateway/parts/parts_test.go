@@ -12,7 +12,7 @@ import (
 )
 
 func TestHostConfig(t *testing.T) {
-	got := HostConfig(partstest.Network())
+	got := HostSpec(partstest.Network()).Net
 	want := hostnet.Config{
 		Device: "gw0", Addresses: partstest.Addrs("10.77.1.1", "fd77:1::1"), Site: partstest.Prefixes("10.77.1.0/24", "fd77:1::/64"),
 		Routes: []hostnet.Route{{Prefix: netip.MustParsePrefix("10.77.2.0/24"), Src: netip.MustParseAddr("10.77.1.1"), Congctl: "bbr"}},
@@ -40,7 +40,7 @@ func TestCheckedPort(t *testing.T) {
 		{"all dial it by its name", 1, 1, 51820, true, false},
 	} {
 		c.Self.Site, c.Self.Node = tt.site, tt.node
-		if got := CheckConfig(c, HostConfig(c)); got.ListenPort != tt.port || got.Listen4 != tt.v4 || got.Listen6 != tt.v6 {
+		if got := HostSpec(c).Check; got.ListenPort != tt.port || got.Listen4 != tt.v4 || got.Listen6 != tt.v6 {
 			t.Errorf("%s: port %d, %v, %v", tt.name, got.ListenPort, got.Listen4, got.Listen6)
 		}
 	}

@@ -38,7 +38,7 @@ var _ Judge = (*doctor.Watch)(nil)
 // nil if none runs. It changes nothing.
 func Examine(cfg configs.Config, running []doctor.Check) doctor.Report {
 	r := doctor.Report{Node: cfg.SelfNode().Name, Site: cfg.SelfSite().Name, Time: time.Now(), Running: running != nil}
-	r.Checks = append(r.Checks, checks(hostnet.Survey(parts.CheckConfig(cfg, parts.HostConfig(cfg))))...)
+	r.Checks = append(r.Checks, checks(hostnet.Survey(parts.HostSpec(cfg).Check))...)
 	r.Checks = append(r.Checks, diskCheck(cfg.Local.StateDir))
 	r.Checks = append(r.Checks, running...)
 	return r
