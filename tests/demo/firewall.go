@@ -8,8 +8,8 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// tries is how long an attempt may take that should find nobody: long enough for
-// a SYN and its first repetition.
+// tries bounds an attempt that should get no answer: long enough for a SYN and its
+// first retransmission.
 const tries = 2 * time.Second
 
 // firewall tries both directions without gw: from gateway to gateway, where only
@@ -46,8 +46,8 @@ func (d *demo) firewall(ctx context.Context) error {
 	if d.probes, err = d.lab.Refused(); err != nil {
 		return err
 	}
-	d.claim(refused == 2, "without gw, gray reaches neither gateway nor database of red", "silence")
-	d.claim(d.probes > 0, "the firewall counted what it dropped of gray's attempts", "%d packets", d.probes)
+	d.claim(refused == 2, "without gw, gray reaches neither gateway nor database of red", "no answer")
+	d.claim(d.probes > 0, "the firewall dropped and counted gray's attempts", "%d packets", d.probes)
 	return nil
 }
 

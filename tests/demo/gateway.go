@@ -23,8 +23,8 @@ type gateway struct {
 	proc      *lab.Proc
 }
 
-// install gives the node what its operator would copy to it, and settings that
-// let two nodes live on one file system.
+// install copies to the node what its operator would, and adds settings that let
+// two nodes share one file system.
 func (g *gateway) install(made string) error {
 	local := fmt.Sprintf("local {\n  lan       = \"lan0\"\n  state_dir = %q\n  socket    = %q\n}\n", filepath.Join(g.dir, "state"), g.socket())
 	err := os.Mkdir(g.dir, 0o700)
@@ -42,15 +42,15 @@ func (g *gateway) socket() string { return filepath.Join(g.dir, "gw.sock") }
 
 // up starts the process and returns at once. The process ends with the lab.
 func (g *gateway) up() (err error) {
-	// It goes before the databases and their load, as on a machine of its own: here
-	// all share a few cores, and a sibling that gets none for dead_after counts as
-	// dead.
+	// It has priority over the databases and their load, as on a machine of its own:
+	// here all share a few cores, and a sibling that does not run for dead_after
+	// counts as dead.
 	args := []string{"nice", "-n", "-19", g.bin, "up", "-c", "."}
 	g.proc, err = g.host.Start(context.Background(), lab.Spec{Name: g.node, Args: args, Dir: g.dir})
 	return err
 }
 
-// linksUp waits for the milestones.
+// linksUp waits until the process has printed that its links are up.
 func (g *gateway) linksUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -62,15 +62,15 @@ func (g *gateway) linksUp(ctx context.Context) error {
 	return nil
 }
 
-// milestones is what the process has told its operator, without the log.
+// milestones returns what the process has printed for its operator, without the log.
 func (g *gateway) milestones() string {
-	var told []string
+	var lines []string
 	for line := range strings.Lines(g.proc.Log.String()) {
 		if strings.HasPrefix(line, "gw: ") {
-			told = append(told, wrap(strings.TrimSpace(line)))
+			lines = append(lines, wrap(strings.TrimSpace(line)))
 		}
 	}
-	return strings.Join(told, "\n")
+	return strings.Join(lines, "\n")
 }
 
 // wrap breaks a line at spaces so that it fits.
@@ -91,7 +91,7 @@ func wrap(line string) string {
 	return b.String()
 }
 
-// ask runs a command that talks to the running gateway.
+// ask runs a command that queries the running gateway.
 func (g *gateway) ask(ctx context.Context, args ...string) (string, error) {
 	out, err := g.host.Command(ctx, g.bin, append(args, "--socket", g.socket())...).Output()
 	return strings.TrimRight(string(out), "\n"), err
@@ -120,8 +120,8 @@ func (d *demo) status(ctx context.Context) error {
 		d.text(out)
 	}
 	d.text("")
-	d.claim(refused == d.probes, "gray never dialled red while gw ran: the firewall's count", "%d", refused-d.probes)
-	d.fact("gray dialled red", "%d times (%d packets of its attempts without gw dropped)", refused-d.probes, d.probes)
-	d.fact("red dialled gray", "%d times: once to try the firewall, then for the tunnels", opened)
+	d.claim(refused == d.probes, "gray never dialed red while gw ran: the firewall's count", "%d", refused-d.probes)
+	d.fact("gray dialed red", "%d times (the firewall dropped %d packets before gw ran)", refused-d.probes, d.probes)
+	d.fact("red dialed gray", "%d times: once to test the firewall, then for the tunnels", opened)
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 
 // restart kills gray's only gateway in the middle of load and starts it again.
 func (d *demo) restart(ctx context.Context) error {
-	d.say("Now each site's applications write into the other site's bank, %d clients each,\nand what they write is replicated back to them: four streams by one tunnel.", clients)
+	d.say("Now each site's applications write into the other site's bank, %d clients each,\nand PostgreSQL replicates the changes back: four streams through one tunnel.", clients)
 	d.text("")
 	victim := d.gray.gws[0]
 	var seen string
@@ -25,15 +25,15 @@ func (d *demo) restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.claim(seen == d.gray.DB().LAN4.String(), "red's database saw gray's applications at their own address", "%s", seen)
+	d.claim(seen == d.gray.DB().LAN4.String(), "red's database sees gray's applications under their own address", "%s", seen)
 	d.fact("PostgreSQL saw", "%s and %s, the callers' own addresses", d.gray.DB().LAN4, d.red.DB().LAN4)
 	d.fact("undisturbed", "replication pauses for up to %d ms, clients %d ms", usual.replication.Milliseconds(), usual.clients.Milliseconds())
 	d.felt(st, "kill -9 of "+victim.node, victim.node+" was killed", 5*time.Second)
 	return nil
 }
 
-// undisturbed is how long anything stands still when nothing happens: replication
-// waits for transactions, and clients for each other's locks.
+// undisturbed returns the longest pauses while no gateway fails: replication waits for
+// transactions, and clients for each other's locks.
 func (d *demo) undisturbed(ctx context.Context) (stall, error) {
 	w, err := d.watch(ctx)
 	if err != nil {
@@ -45,7 +45,7 @@ func (d *demo) undisturbed(ctx context.Context) (stall, error) {
 	return w.end()
 }
 
-// killAndRestart ends a gateway, starts it again, and waits until all goes on.
+// killAndRestart kills a gateway, restarts it, and waits until both replicas advance.
 func (d *demo) killAndRestart(ctx context.Context, victim *gateway, start time.Time) (stall, error) {
 	w, err := d.watch(ctx)
 	if err != nil {
@@ -64,10 +64,10 @@ func (d *demo) killAndRestart(ctx context.Context, victim *gateway, start time.T
 	if err := victim.linksUp(ctx); err != nil {
 		return stall{}, err
 	}
-	d.moment(start, "started again as process %d: its links are up", victim.proc.PID)
+	d.moment(start, "restarted as process %d: its links are up", victim.proc.PID)
 	if err := d.advance(ctx); err != nil {
 		return stall{}, err
 	}
-	d.moment(start, "both replicas follow")
+	d.moment(start, "both replicas advance")
 	return w.end()
 }

@@ -16,7 +16,7 @@ import (
 const (
 	// clients of pgbench at each site.
 	clients = 8
-	// round is how long they write, over and over until the worst is through. One
+	// round is how long they write, again and again until the failures are over. One
 	// is enough, unless the machine is slow.
 	round = 8 * time.Second
 	// progress is how many transactions each replica must get before and after
@@ -25,8 +25,8 @@ const (
 )
 
 // underLoad has each site's applications write the other site's bank through the
-// gateways, while the banks are replicated back, and does something to a gateway
-// in the middle. It claims that nobody was disturbed.
+// gateways, while the banks are replicated back, and runs do at the same time. It claims
+// that no application had an error and no replication connection was reopened.
 func (d *demo) underLoad(ctx context.Context, do func(ctx context.Context, start time.Time) error) error {
 	start := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
@@ -41,7 +41,7 @@ func (d *demo) underLoad(ctx context.Context, do func(ctx context.Context, start
 	if err := d.advance(ctx); err != nil {
 		return err
 	}
-	d.moment(start, "both replicas follow")
+	d.moment(start, "both replicas advance")
 	before, err := d.connections(ctx)
 	if err != nil {
 		return err
@@ -65,18 +65,18 @@ func (d *demo) underLoad(ctx context.Context, do func(ctx context.Context, start
 	if err != nil {
 		return err
 	}
-	d.claim(before == after, "replication runs by the very connections of before", "none was reopened")
+	d.claim(before == after, "replication uses the same connections as before", "none reopened")
 	return nil
 }
 
-// written is what a site's applications have done.
+// written counts what a site's applications have done.
 type written struct {
 	transactions, failed int64
 	err                  error
 }
 
-// write runs pgbench in a site against the other site's bank until the kills are
-// through, or an error.
+// write runs pgbench in a site against the other site's bank until the failures are
+// over, or an error.
 func (d *demo) write(ctx context.Context, s *site, through *atomic.Bool) (w written) {
 	far := d.other(s)
 	for !through.Load() && w.err == nil {
@@ -89,7 +89,7 @@ func (d *demo) write(ctx context.Context, s *site, through *atomic.Bool) (w writ
 	return w
 }
 
-// connections are those by which the sites replicate.
+// connections returns the connections by which the sites replicate.
 func (d *demo) connections(ctx context.Context) (string, error) {
 	var all []string
 	for _, s := range d.sites() {
@@ -102,7 +102,7 @@ func (d *demo) connections(ctx context.Context) (string, error) {
 	return strings.Join(all, "\n"), nil
 }
 
-// advance waits until both replicas have got some more transactions.
+// advance waits until both replicas have received some more transactions.
 func (d *demo) advance(ctx context.Context) error {
 	var both errgroup.Group
 	for _, s := range d.sites() {

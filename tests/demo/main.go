@@ -1,10 +1,9 @@
 // Command demo shows what gw is for, on one machine: two sites in network
 // namespaces, a firewall between them that lets red dial and not gray, a real
 // PostgreSQL at each, replication in both directions, and gateways that are
-// killed in the middle of it: gray's only one, which is started again, and the
-// active one of red's pair, which is not. It prints what it does, claims what
-// came of it, and ends with exit code 1 if any claim is wrong. `make demo` runs
-// it.
+// killed during replication: gray's only one, which is restarted, and the active
+// one of red's pair, which is not. It prints what it does, checks its claims, and
+// exits with code 1 if one is wrong. `make demo` runs it.
 package main
 
 import (
@@ -25,7 +24,7 @@ import (
 // patience bounds the whole demo, which takes half a minute on an idle machine.
 const patience = 3 * time.Minute
 
-// wan is what the two sites are apart, one way.
+// wan is the delay between the two sites, one way.
 const wan = 5 * time.Millisecond
 
 func main() {
@@ -49,7 +48,7 @@ func run(gw string) int {
 		d.logs()
 	}
 	if err := errors.Join(d.close(), lab.Cleanup()); err != nil {
-		d.failed(fmt.Errorf("take the lab down: %w", err))
+		d.failed(fmt.Errorf("remove the lab: %w", err))
 	}
 	d.summary()
 	if d.wrong > 0 {
@@ -58,15 +57,15 @@ func run(gw string) int {
 	return 0
 }
 
-// demo is what the acts share.
+// demo is the state that the acts share.
 type demo struct {
 	*stage
 	lab       *lab.Lab
 	red, gray *site
 	probes    uint64 // what the firewall has dropped of gray's attempts without gw
 
-	errors int64 // that the applications saw
-	resets int   // that the databases saw
+	errors int64 // of the applications
+	resets int   // at the databases
 }
 
 // site is one side: its place in the lab, its database server and its gateways,
@@ -81,7 +80,7 @@ type site struct {
 
 func (d *demo) sites() []*site { return []*site{d.red, d.gray} }
 
-// gateways are those of both sites that the demo has come to.
+// gateways returns the gateways of both sites that exist so far.
 func (d *demo) gateways() (all []*gateway) {
 	for _, s := range d.sites() {
 		if s != nil {
@@ -91,7 +90,7 @@ func (d *demo) gateways() (all []*gateway) {
 	return all
 }
 
-// other is the site at the far side.
+// other returns the other site.
 func (d *demo) other(s *site) *site {
 	if s == d.red {
 		return d.gray
@@ -99,7 +98,7 @@ func (d *demo) other(s *site) *site {
 	return d.red
 }
 
-// play goes through the acts, each of which relies on those before it.
+// play runs the acts. Each relies on those before it.
 func (d *demo) play(ctx context.Context, gw string) error {
 	gw, err := filepath.Abs(gw)
 	if err != nil {
@@ -115,8 +114,8 @@ func (d *demo) play(ctx context.Context, gw string) error {
 		{"Replication in both directions", d.replication},
 		{"Load, and kill -9", d.restart},
 		{"Red's active gateway dies, and stays dead", d.takeover},
-		{"Did anything get lost?", d.checksums},
-		{"What the gateway knows", d.status},
+		{"Is anything lost?", d.checksums},
+		{"What gw shows", d.status},
 	} {
 		d.act(act.title)
 		if err := act.play(ctx); err != nil {
@@ -155,20 +154,20 @@ func (d *demo) network(ctx context.Context) error {
                  %s       gray may not`,
 		reds[0].WAN4, d.red.DB().LAN4, d.gray.GW().WAN4, d.gray.DB().LAN4, reds[1].WAN4))
 	version, _, _ = strings.Cut(version, " ")
-	d.say("Network namespaces, the kernel's nftables, %v of WAN each way, and two servers\nof PostgreSQL %s.", wan, version)
+	d.say("Network namespaces, the kernel's nftables, %v of WAN each way, and two\nPostgreSQL servers, version %s.", wan, version)
 	return nil
 }
 
-// logs shows how the gateways' logs end, when something has gone wrong.
+// logs prints the last lines of the gateways' logs after a failure.
 func (d *demo) logs() {
 	for _, g := range d.gateways() {
 		if g.proc != nil {
-			d.say("The log of %s ends:\n%s", g.node, g.proc.Log.Tail(15))
+			d.say("Last lines of the log of %s:\n%s", g.node, g.proc.Log.Tail(15))
 		}
 	}
 }
 
-// close takes everything down.
+// close removes everything.
 func (d *demo) close() error {
 	if d.lab == nil {
 		return nil

@@ -11,13 +11,13 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// noticed is how long anything may stand still for a takeover. An idle machine
-// needs a quarter of a second, of which 150 ms are dead_after.
+// noticed bounds the stall of a takeover. An idle machine needs a quarter of a
+// second, of which 150 ms are dead_after.
 const noticed = 2 * time.Second
 
-// takeover kills the active node of red's pair in the middle of load and leaves it
-// dead. When all goes on by the other one, it is started again, becomes the
-// standby, and gets its old role back by a drain.
+// takeover kills the active node of red's pair under load. When the other one
+// carries everything, the killed one is restarted, becomes the standby, and becomes
+// active again by a drain.
 func (d *demo) takeover(ctx context.Context) error {
 	active, standby, err := d.settled(ctx)
 	if err != nil {
@@ -26,7 +26,7 @@ func (d *demo) takeover(ctx context.Context) error {
 	if err := d.show(ctx, active, "node", "sibling", "records"); err != nil {
 		return err
 	}
-	d.say("The same load again. %s is killed, and stays dead until all goes on by %s.", active.node, standby.node)
+	d.say("The same load again. %s is killed, and restarted only after %s has taken over.", active.node, standby.node)
 	d.text("")
 	var killed, drained stall
 	var took status.HA
@@ -47,7 +47,7 @@ func (d *demo) takeover(ctx context.Context) error {
 		if _, _, err := d.settled(ctx); err != nil {
 			return err
 		}
-		d.moment(start, "%s runs again, as process %d: the standby, with all records", active.node, active.proc.PID)
+		d.moment(start, "%s restarted as process %d: the standby, with all records", active.node, active.proc.PID)
 		drained, err = d.drain(ctx, standby, start)
 		return err
 	})
@@ -67,13 +67,13 @@ func (d *demo) takeover(ctx context.Context) error {
 	}
 	d.claim(now == active, standby.node+" handed back when it was drained", "%s is active", now.node)
 	d.felt(killed, "kill -9 of "+active.node, active.node+" was killed", noticed)
-	d.fact(standby.node+" took over", "with %d connections, %d ms after %s was last heard", took.Records.Held, total, active.node)
+	d.fact(standby.node+" took over", "with %d connections, %d ms after the last heartbeat of %s", took.Records.Held, total, active.node)
 	d.felt(drained, "drain of "+standby.node, standby.node+" was drained", noticed)
-	d.fact("errors and resets", "%d that clients saw, %d TCP resets", d.errors, d.resets)
+	d.fact("errors and resets", "%d client errors, %d TCP resets", d.errors, d.resets)
 	return nil
 }
 
-// killActive ends the active node and waits until all goes on by the other one.
+// killActive kills the active node and waits until both replicas advance through the other one.
 func (d *demo) killActive(ctx context.Context, active, standby *gateway, start time.Time) (stall, error) {
 	w, err := d.watch(ctx)
 	if err != nil {
@@ -89,11 +89,11 @@ func (d *demo) killActive(ctx context.Context, active, standby *gateway, start t
 	if err := d.advance(ctx); err != nil {
 		return stall{}, err
 	}
-	d.moment(start, "both replicas follow, by way of %s", standby.node)
+	d.moment(start, "both replicas advance, through %s", standby.node)
 	return w.end()
 }
 
-// drain has the active node hand over, and waits until all goes on.
+// drain makes the active node hand over, and waits until both replicas advance.
 func (d *demo) drain(ctx context.Context, active *gateway, start time.Time) (stall, error) {
 	w, err := d.watch(ctx)
 	if err != nil {
@@ -111,7 +111,7 @@ func (d *demo) drain(ctx context.Context, active *gateway, start time.Time) (sta
 	if err := d.advance(ctx); err != nil {
 		return stall{}, err
 	}
-	d.moment(start, "both replicas follow")
+	d.moment(start, "both replicas advance")
 	return w.end()
 }
 
@@ -125,7 +125,7 @@ func (d *demo) settled(ctx context.Context) (active, standby *gateway, err error
 		for _, g := range d.red.gws {
 			h, err := g.ha(ctx)
 			switch {
-			case err != nil: // it has only just been started
+			case err != nil: // it does not answer yet
 			case !h.Records.InSync:
 			case h.Role == status.RoleActive:
 				active = g

@@ -12,7 +12,7 @@ import (
 const scale = 2
 
 // replication gives each site a bank of its own and the other site's as a
-// replica, which begins with a copy of all that is there.
+// replica, which begins with a copy of all rows.
 func (d *demo) replication(ctx context.Context) error {
 	for _, s := range d.sites() {
 		far := d.other(s)
@@ -68,7 +68,7 @@ func (d *demo) replication(ctx context.Context) error {
 
 var tables = []string{"accounts", "branches", "tellers", "history"}
 
-// checksums waits until the replicas have all, and compares.
+// checksums waits until the replicas are complete, and compares.
 func (d *demo) checksums(ctx context.Context) error {
 	for _, s := range d.sites() {
 		far := d.other(s)
@@ -77,7 +77,7 @@ func (d *demo) checksums(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d.say("%s, written in %s up to LSN %s; %s confirmed that after %v.", s.bank, s.Name, lsn, far.Name, time.Since(start).Round(time.Millisecond))
+		d.say("%s, written in %s up to LSN %s; %s confirmed it after %v.", s.bank, s.Name, lsn, far.Name, time.Since(start).Round(time.Millisecond))
 		d.text(d.paint(dim, fmt.Sprintf("  %-10s %16s %8s    %16s %8s", "", s.Name, "rows", far.Name, "rows")))
 		equal, written := true, ""
 		for _, table := range tables {

@@ -14,7 +14,7 @@ import (
 // width is the number of columns that the demo fills.
 const width = 80
 
-// stage is where the demo speaks to its audience.
+// stage prints the demo.
 type stage struct {
 	out    io.Writer
 	colour bool
@@ -22,13 +22,13 @@ type stage struct {
 	acts   int
 	claims []claim
 	facts  []fact
-	wrong  int // claims that don't hold, and acts that broke off
+	wrong  int // claims that don't hold, and acts that failed
 }
 
 // fact is a line of the summary.
 type fact struct{ what, value string }
 
-// claim is something that the demo has shown, or has failed to.
+// claim is a statement that the demo has checked.
 type claim struct {
 	holds        bool
 	what, detail string
@@ -68,17 +68,17 @@ func (s *stage) text(text string) { fmt.Fprintln(s.out, text) }
 // say prints a paragraph.
 func (s *stage) say(format string, args ...any) { s.text("\n" + fmt.Sprintf(format, args...)) }
 
-// command shows what was typed, and where.
+// command prints a command, and where it runs.
 func (s *stage) command(where, line string) {
 	s.text("\n" + s.paint(dim, where+" $ ") + s.paint(cyan, line))
 }
 
-// moment prints what has just happened in a run of events that began at since.
+// moment prints an event with the time since the first one of its series.
 func (s *stage) moment(since time.Time, format string, args ...any) {
 	s.text(fmt.Sprintf("  %6.2f s  %s", time.Since(since).Seconds(), fmt.Sprintf(format, args...)))
 }
 
-// claim tells what has been shown, with a detail at the right.
+// claim prints a checked statement, with a detail at the right.
 func (s *stage) claim(holds bool, what, format string, args ...any) {
 	c := claim{holds, what, fmt.Sprintf(format, args...)}
 	s.claims = append(s.claims, c)
@@ -88,12 +88,12 @@ func (s *stage) claim(holds bool, what, format string, args ...any) {
 	s.text(s.line(c))
 }
 
-// fact keeps what the summary is to say.
+// fact keeps a line for the summary.
 func (s *stage) fact(what, format string, args ...any) {
 	s.facts = append(s.facts, fact{what, fmt.Sprintf(format, args...)})
 }
 
-// failed tells why the demo can't go on.
+// failed prints why the demo fails.
 func (s *stage) failed(err error) {
 	s.wrong++
 	s.text("\n" + s.paint(red, "✘ "+err.Error()))
@@ -108,7 +108,7 @@ func (s *stage) line(c claim) string {
 	return "  " + mark + " " + c.what + s.paint(dim, " "+strings.Repeat("·", max(1, gap-2))+" ") + c.detail
 }
 
-// summary ends the demo: what is worth remembering, and what didn't hold.
+// summary ends the demo: the facts, and the claims that did not hold.
 func (s *stage) summary() {
 	s.text("\n" + s.paint(bold, strings.Repeat("━", width)) + "\n")
 	for _, f := range s.facts {
@@ -117,8 +117,8 @@ func (s *stage) summary() {
 	s.text("")
 	took := time.Since(s.start).Seconds()
 	if s.wrong == 0 {
-		verdict := fmt.Sprintf("All %d claims hold.", len(s.claims))
-		s.text(fmt.Sprintf("  %s %.0f seconds; nothing is left of it on this machine.\n", s.paint(bold+";"+green, verdict), took))
+		verdict := fmt.Sprintf("All %d claims hold", len(s.claims))
+		s.text(fmt.Sprintf("  %s, after %.0f seconds. Everything that the demo set up is removed.\n", s.paint(bold+";"+green, verdict), took))
 		return
 	}
 	for _, c := range s.claims {
@@ -126,5 +126,5 @@ func (s *stage) summary() {
 			s.text(s.line(c))
 		}
 	}
-	s.text("\n  " + s.paint(bold+";"+red, fmt.Sprintf("Not everything went as it should, after %.0f seconds.", took)) + "\n")
+	s.text("\n  " + s.paint(bold+";"+red, fmt.Sprintf("The demo failed after %.0f seconds.", took)) + "\n")
 }

@@ -9,14 +9,13 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// watch looks at what passes at both databases' interfaces while something
-// happens to a gateway.
+// watch measures the traffic at both databases' interfaces while a gateway fails.
 type watch struct {
 	replication, clients, far lab.TCPStats
 	near, opposite            *lab.Capture
 }
 
-// watch begins to look.
+// watch begins to measure.
 func (d *demo) watch(ctx context.Context) (*watch, error) {
 	subscribers := map[string]bool{}
 	for _, s := range d.sites() {
@@ -44,10 +43,10 @@ func (d *demo) watch(ctx context.Context) (*watch, error) {
 	return w, err
 }
 
-// ours says that an address belongs to the sites, and not to a host's own chatter.
+// ours reports whether an address belongs to the sites; other traffic is a host's own.
 func ours(a netip.AddrPort) bool { return a.Addr().IsPrivate() }
 
-// stall is what the databases felt.
+// stall is how long the databases' traffic paused.
 type stall struct {
 	replication, clients time.Duration
 	resets               int
@@ -71,9 +70,9 @@ func (w *watch) end() (st stall, err error) {
 // felt claims that a stall was short, and keeps it for the summary.
 func (d *demo) felt(st stall, what, happened string, limit time.Duration) {
 	r, c := st.replication.Milliseconds(), st.clients.Milliseconds()
-	d.claim(st.replication < limit, "replication stood still when "+happened, "%d ms", r)
+	d.claim(st.replication < limit, "replication paused when "+happened, "%d ms", r)
 	d.claim(st.clients < limit, "clients waited when "+happened, "%d ms at most", c)
-	d.claim(st.resets == 0, "TCP resets that the databases saw when "+happened, "%d", st.resets)
-	d.fact(what, "replication stood still for %d ms, clients %d ms", r, c)
+	d.claim(st.resets == 0, "TCP resets at the databases when "+happened, "%d", st.resets)
+	d.fact(what, "replication paused for %d ms, clients %d ms", r, c)
 	d.resets += st.resets
 }
