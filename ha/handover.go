@@ -10,7 +10,7 @@ var (
 	ErrNoSibling  = errors.New("the site has no second node: add one to its configuration")
 	ErrNotActive  = errors.New("this node is not active: ask the active one")
 	ErrActive     = errors.New("this node is active already: there is nothing to do")
-	ErrUnheard    = errors.New("the sibling is not heard: see whether it runs and whether its tunnel is up")
+	ErrUnheard    = errors.New("the sibling is not reachable: see whether it runs and whether its tunnel is up")
 	ErrUnfit      = errors.New("the node that would take over has a failing LAN or data plane, or reaches fewer sites: see gw doctor there, or force it")
 	ErrRecords    = errors.New("the records of the node that would take over are incomplete: wait, or force it")
 	ErrInProgress = errors.New("a handover is under way: wait for its end in gw ha status")

@@ -73,8 +73,8 @@ const (
 // String is the event as a constant log message.
 func (k EventKind) String() string {
 	return [...]string{
-		"none", "role changed", "claim heard", "sibling silent", "sibling heard again", "implausible epoch refused",
-		"handover asked for", "handover refused", "handover timed out", "failover acknowledged",
+		"none", "role changed", "claim received", "sibling timed out", "sibling reachable again", "implausible epoch refused",
+		"handover requested", "handover refused", "handover timed out", "failover acknowledged",
 		"unauthenticated statement ignored",
 	}[k]
 }
@@ -98,23 +98,23 @@ type Reason string
 const (
 	ReasonStart         Reason = "started; listening for an active node"
 	ReasonAlone         Reason = "the site has one node"
-	ReasonNobody        Reason = "started and nobody was heard"
+	ReasonNobody        Reason = "no other node seen within 3 s of the start"
 	ReasonVacant        Reason = "no node of the site was active"
-	ReasonDead          Reason = "the sibling fell silent and the other site does not hear it either"
+	ReasonDead          Reason = "the sibling timed out, and no witness sees it"
 	ReasonActiveHeard   Reason = "another node is active"
 	ReasonHigherClaim   Reason = "the sibling has the higher claim"
-	ReasonHearsay       Reason = "the other site knows the sibling's higher claim"
-	ReasonBehind        Reason = "a higher epoch was heard of"
+	ReasonHearsay       Reason = "another site reported the sibling's higher claim"
+	ReasonBehind        Reason = "a higher epoch was seen"
 	ReasonHealth        Reason = "the sibling reaches more sites, or this node's LAN or data plane fails"
 	ReasonSiblingWorse  Reason = "the sibling reaches fewer sites, or its LAN or data plane fails"
 	ReasonDrain         Reason = "drained by an operator"
 	ReasonTakeover      Reason = "taken over by an operator"
 	ReasonFrozen        Reason = "the process was frozen"
-	ReasonConfirmed     Reason = "nobody claimed while the process was frozen"
-	ReasonUnconfirmed   Reason = "nobody answered after the process was frozen"
+	ReasonConfirmed     Reason = "no node claimed while the process was frozen"
+	ReasonUnconfirmed   Reason = "no node answered after the process was frozen"
 	ReasonClocks        Reason = "a wall clock is wrong by more than a day"
 	ReasonNotStandby    Reason = "the sibling is not a standby"
-	ReasonStale         Reason = "the request named an epoch that is over"
+	ReasonStale         Reason = "the request named an old epoch"
 	ReasonUnfit         Reason = "the standby's LAN or data plane fails, or it reaches fewer sites"
 	ReasonRecords       Reason = "the standby's records are incomplete"
 	ReasonUnwillingSoon Reason = "the last change was less than 5 s ago"

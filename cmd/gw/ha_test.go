@@ -50,7 +50,7 @@ func activeNode() status.HA {
 	now := time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
 	equal, ago := true, seconds(21*time.Millisecond)
 	const epoch = 1773497366123
-	const dead = "the sibling fell silent and the other site does not hear it either"
+	const dead = "the sibling timed out, and no witness sees it"
 	return status.HA{
 		Time: now, Node: "red-1", Site: "red", Role: status.RoleActive, Why: dead, Since: now.Add(-time.Hour), Active: "red-1", Epoch: epoch,
 		Health: status.Health{LAN: true, Plane: true, Reach: 1},

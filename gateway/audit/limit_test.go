@@ -47,12 +47,12 @@ func TestLimit(t *testing.T) {
 	}
 	flooded := s.Written
 	l.AddDenial(&Denial{SourceSite: "gray", Packets: 7})
-	run("claim heard", nil, 1)
+	run("claim received", nil, 1)
 	kinds, lost := events(t, path)
-	if kinds["flow_open"] != int(flooded) || kinds["full"] != 1 || kinds["denied"] != 1 || kinds["claim heard"] != 1 || lost != int(s.Lost) {
+	if kinds["flow_open"] != int(flooded) || kinds["full"] != 1 || kinds["denied"] != 1 || kinds["claim received"] != 1 || lost != int(s.Lost) {
 		t.Errorf("after a denial and a claim: %v, %d lost", kinds, lost)
 	}
-	run("claim heard", nil, 10_000)
+	run("claim received", nil, 10_000)
 	if got := size(t, path); got > limit {
 		t.Errorf("%d bytes after a flood of other lines", got)
 	}

@@ -15,7 +15,7 @@ func sampleHA(now time.Time) *HA {
 	equal, ago := true, Seconds(20*time.Millisecond)
 	return &HA{
 		Time: now, Node: "red-1", Site: "red", Role: RoleActive, Since: now.Add(-time.Hour), Active: "red-1", Epoch: 1773500000123,
-		Why:      "the sibling fell silent and the other site does not hear it either",
+		Why:      "the sibling timed out, and no witness sees it",
 		Health:   Health{LAN: true, Plane: true, Reach: 1},
 		Problems: []string{"the records differ; wait for it"},
 		Sibling: Sibling{
@@ -29,7 +29,7 @@ func sampleHA(now time.Time) *HA {
 		Planned:   1, Unplanned: 2,
 		LastFailover: &Failover{
 			At: now.Add(-time.Hour), From: "red-2", To: "red-1", Epoch: 1773500000123,
-			Reason: "the sibling fell silent and the other site does not hear it either",
+			Reason: "the sibling timed out, and no witness sees it",
 			Phases: Phases{
 				Asked: ms(100.2), Detected: ms(150.3), Claimed: ms(150.4), Acknowledged: ms(191), Address: ms(152), Announced: ms(152.25), Total: ms(191),
 			},

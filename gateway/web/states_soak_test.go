@@ -71,7 +71,7 @@ func snapshot(name string, end time.Time, left time.Duration) status.Status {
 	ms := func(f float64) status.Millis { return status.Millis(f * 1e6) }
 	if moved {
 		h.LastFailover = &status.Failover{
-			At: end.Add(-35 * time.Minute), From: "red-2", To: "red-1", Epoch: 1, Reason: "the sibling fell silent and the other site does not hear it either",
+			At: end.Add(-35 * time.Minute), From: "red-2", To: "red-1", Epoch: 1, Reason: "the sibling timed out, and no witness sees it",
 			Phases: status.Phases{Asked: ms(100.2), Detected: ms(150.3), Claimed: ms(150.4), Acknowledged: ms(191), Address: ms(152), Announced: ms(152.2), Total: ms(191)},
 		}
 	}

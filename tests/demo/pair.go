@@ -67,7 +67,7 @@ func (d *demo) takeover(ctx context.Context) error {
 	}
 	d.claim(now == active, standby.node+" handed back when it was drained", "%s is active", now.node)
 	d.felt(killed, "kill -9 of "+active.node, active.node+" was killed", noticed)
-	d.fact(standby.node+" took over", "with %d connections, %d ms after the last heartbeat of %s", took.Records.Held, total, active.node)
+	d.fact(standby.node+" took over", "%d connections, %d ms after %s's last heartbeat", took.Records.Held, total, active.node)
 	d.felt(drained, "drain of "+standby.node, standby.node+" was drained", noticed)
 	d.fact("errors and resets", "%d client errors, %d TCP resets", d.errors, d.resets)
 	return nil

@@ -68,16 +68,16 @@ func TestPairReload(t *testing.T) {
 func (n *pairNetwork) auditTells(t *testing.T, from, to *node) {
 	t.Helper()
 	const opened, closed, reloaded, handed = "flow_open", "flow_end closed", "reload done", "drained by an operator"
-	heard := "claim heard red " + to.name
+	heard := "claim received red " + to.name
 	for _, c := range []struct {
 		nd   *node
 		want []string // in this order, with others in between
 	}{
-		{from, []string{"role changed active red " + from.name, reloaded, opened, "handover asked for " + to.name + " " + handed, "role changed standby red " + from.name, heard, reloaded}},
+		{from, []string{"role changed active red " + from.name, reloaded, opened, "handover requested " + to.name + " " + handed, "role changed standby red " + from.name, heard, reloaded}},
 		{to, []string{"role changed standby red " + to.name, reloaded, "role changed active red " + to.name + " " + handed, reloaded, closed}},
 		{to, []string{"role changed active red " + to.name + " " + handed, "failover acknowledged gray-1 " + handed, reloaded}},
 		{to, []string{"role changed active red " + to.name + " " + handed, "flow_open taken over", closed}},
-		{n.gray[0], []string{"claim heard red " + from.name, reloaded, opened, heard, reloaded, closed}},
+		{n.gray[0], []string{"claim received red " + from.name, reloaded, opened, heard, reloaded, closed}},
 	} {
 		var missing []string
 		c.nd.auditWhole(t, func(lines []audit.Event) bool {
