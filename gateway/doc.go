@@ -2,7 +2,7 @@
 // the parts meet that know nothing of each other.
 //
 //	gateway.go  construction, lifetimes, order of closing
-//	restore.go  records of flows: from the file, and from the other sites
+//	pairing.go  this node's part in an election, and the LAN's address
 //	source.go   snapshots for status and control
 //	auditing.go lines of the audit log
 package gateway

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -29,8 +28,12 @@ import (
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/pulse"
 	"github.com/onewaylink/gw/gateway/records"
+	"github.com/onewaylink/gw/gateway/relay"
 	"github.com/onewaylink/gw/gateway/reload"
+	"github.com/onewaylink/gw/gateway/restore"
+	"github.com/onewaylink/gw/gateway/sites"
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/gateway/waker"
 	"github.com/onewaylink/gw/gateway/web"
 	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -63,24 +66,18 @@ type Gateway struct {
 	milestoneMu sync.Mutex
 	milestone   func(string, time.Duration)
 
-	nodesMu  sync.Mutex
-	nodes    map[string]link.PeerState // by name
-	everUp   map[string]bool           // nodes whose link has been up
-	carriers map[string]string         // site to the node that carries it
-	ways     map[string]way            // by site
-
-	wakes chan string // sites whose senders are to be woken; nil wakes none
-
 	host     hostSide
 	table    *flow.Table
 	path     *flow.Path
 	store    *records.Store
 	streams  *netstack.Host
-	restorer *restorer
+	restorer *restore.Restorer
 	explain  *explain.Explainer
 	reload   *reload.Reloader
 	capture  *serve.Server
-	relaying *relaying
+	board    *sites.Board
+	relay    *relay.Relayer
+	waker    *waker.Waker // nil where the configuration wants no wakes
 	link     *link.Link
 	pulse    *pulse.Pulse
 	pair     *pair.Pair  // nil in a network without pairs
@@ -102,14 +99,6 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	g := &Gateway{
 		cfg: cfg, version: opt.Version, log: opt.Logger, started: time.Now(),
 		milestone: opt.Milestone,
-		nodes:     make(map[string]link.PeerState), everUp: make(map[string]bool), carriers: make(map[string]string),
-		ways: make(map[string]way),
-	}
-	for _, s := range cfg.Sites {
-		g.carriers[s.Name] = s.Nodes[0].Name
-	}
-	if p := cfg.SelfSite().Pair; p == nil || p.Wake {
-		g.wakes = make(chan string, 8)
 	}
 	defer func() {
 		if err != nil {
@@ -147,7 +136,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 		return nil, err
 	}
 	g.reload = reload.New(reload.Config{
-		Running: cfg, Load: opt.Load, Flows: g.table, Carrier: g.carrier, Apply: g.apply,
+		Running: cfg, Load: opt.Load, Flows: g.table, Carrier: g.board.Carrier, Apply: g.apply,
 		Describe: connStatus, Audit: g.auditReload, Logger: g.log,
 	})
 	g.newExplainer()
@@ -170,7 +159,7 @@ func (g *Gateway) routes() []control.Route {
 
 func (g *Gateway) newExplainer() {
 	g.explain = explain.New(explain.Config{
-		Network: g.cfg, Running: g.reload.Running, Path: g.path, Reach: (*reach)(g), Streams: g.streams,
+		Network: g.cfg, Running: g.reload.Running, Path: g.path, Reach: g.board, Streams: g.streams,
 		Standby: g.table.Standby, Active: func() string { return g.pair.Status().Active }, // no standby without a pair
 		Links: func() []status.Link { return g.source.Status().Links }, Denied: g.noteDeniedQuestion, Logger: g.log,
 	})
@@ -186,18 +175,6 @@ func (g *Gateway) apply(next configs.Config, j *parts.Judge) flow.Rejudged {
 	g.link.Renew(parts.LinkPeers(next))
 	g.log.SetLevel(hclog.LevelFromString(next.Local.Log.Level))
 	return out
-}
-
-// reach is what this node knows of the others, for an Explainer.
-type reach Gateway
-
-func (r *reach) Carrier(site string) string           { return (*Gateway)(r).carrier(site) }
-func (r *reach) Address(site, node string) netip.Addr { return (*Gateway)(r).addressOf(site, node) }
-func (r *reach) Why(site string) string               { return (*Gateway)(r).way(site).why }
-func (r *reach) Up(node string) bool {
-	r.nodesMu.Lock()
-	defer r.nodesMu.Unlock()
-	return r.nodes[node].Up
 }
 
 // newCapture keeps packets if the configuration says so, and answers gw capture.
@@ -219,9 +196,11 @@ func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
 	g.pulse = pulse.New(g.now)
-	keep := &recorder{store: g.store}
+	keep := &restore.Recorder{File: g.store}
+	var changes *pair.Changes // nil without a sibling
 	if len(cfg.SelfSite().Nodes) > 1 {
-		keep.changes = pair.NewChanges()
+		changes = pair.NewChanges()
+		keep.Changes = changes
 	}
 	g.denials = denials.New(len(cfg.Sites))
 	g.table = flow.New(flow.Config{
@@ -231,34 +210,89 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	})
 	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.host)
+	all := parts.Sites(cfg)
+	g.board = sites.New(sites.Config{Self: cfg.SelfSite().Name, Sites: all, Path: g.path, Now: g.now})
 	if g.link, err = link.New(link.Config{
 		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
 		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: cfg.Local.TUN.MTU,
-		Version: g.version, Logger: g.log, OnChange: g.linkChanged, Alive: g.pulse.Alive,
+		Version: g.version, Logger: g.log, OnChange: g.board.SetNode, Alive: g.pulse.Alive,
 	}); err != nil {
 		return fmt.Errorf("%w; %s", err, ourFault)
 	}
-	if err = g.newRelaying(); err != nil {
+	if g.relay, err = relay.New(relay.Config{
+		Self: cfg.SelfSite().Name, Address: node.Addresses[0], Sites: all, Table: g.table, Host: g.path, Board: g.board, Links: g.link,
+		Offload: g.host.Offload(), Check: cfg.Local.Check, Now: g.now, MayWrite: g.pulse.MayWrite,
+		MaxRelays: cfg.Local.Limits.Relays, TrunkMemory: cfg.Local.Limits.Trunks, Logger: g.log,
+	}); err != nil {
 		return fmt.Errorf("%w; %s", err, ourFault)
 	}
-	g.link.SetTrunks(g.relaying.pool)
+	g.path.SetRelayer(g.relay)
+	g.link.SetTrunks(g.relay.Trunks())
+	g.board.Listen(g.relay) // first: what is woken afterwards must be raw
+	if p := cfg.SelfSite().Pair; p == nil || p.Wake {
+		g.waker = waker.New(all, g.path, g.log)
+		g.board.Listen(g.waker)
+	}
 	if g.streams, err = netstack.New(netstack.Config{
 		Addresses: node.Addresses, MTU: streamMTU, Output: g.link, Logger: g.log,
 	}); err != nil {
 		return fmt.Errorf("%w; %s", err, ourFault)
 	}
 	g.link.HandleStreams(g.streams)
-	g.restorer = newRestorer(g.log, cfg, g.table, g.store, g.streams)
+	g.restorer = restore.New(restore.Config{
+		Self: cfg.SelfSite().Name, Sites: all, Linked: linkedSites(cfg), Table: g.table, Network: g.streams, Logger: g.log,
+	})
 	if paired(cfg) {
-		if err = g.newPair(rand.Uint64()|1, keep.changes); err != nil {
+		if err = g.newPair(rand.Uint64()|1, changes); err != nil {
 			return err
 		}
 		g.link.Handle(wire.HAPort, g.pair.Receive)
 		g.link.Handle(wire.StrayPort, g.pair.Receive)
+		g.board.Listen(sibling{g.pair})
+	}
+	g.board.Listen(g.restorer)
+	g.board.Listen(milestones{g})
+	list, err := g.store.Load()
+	if err != nil {
+		return err
+	}
+	if g.pair != nil {
 		g.pair.StandBy() // before the next line: a standby's records stay records
 	}
-	return g.restorer.fromFile()
+	g.restorer.FromFile(list)
+	return nil
+}
+
+// linkedSites names the sites that this node's site has a link with.
+func linkedSites(c configs.Config) (out []string) {
+	self := c.SelfSite().Name
+	for _, l := range c.LinksOf(self) {
+		other, _ := l.Other(self)
+		out = append(out, other)
+	}
+	return out
+}
+
+// sibling tells the pair whether the sibling's configuration permits one.
+type sibling struct{ pair *pair.Pair }
+
+func (s sibling) Notice(e sites.Event) {
+	switch e.Kind {
+	case sites.SiblingRefused:
+		s.pair.SetSibling("its configuration differs in what a pair must agree on")
+	case sites.SiblingAgreed:
+		s.pair.SetSibling("")
+	}
+}
+
+// milestones reports when links come up for the first time.
+type milestones struct{ g *Gateway }
+
+func (m milestones) Notice(e sites.Event) {
+	if e.Kind == sites.Established {
+		m.g.say(fmt.Sprintf("link to %s (site %s) up", e.Node, e.Site), time.Since(m.g.started))
+	}
 }
 
 // ourFault is what to do about what no configuration that was accepted leads to.
@@ -272,7 +306,7 @@ const discardWait = 500 * time.Millisecond
 // pair has taken notice of the gap. Everything that is read meanwhile is dropped.
 func (g *Gateway) discard() {
 	start := time.Now()
-	g.relaying.legs.ReleaseAll(netstack.EndFrozen)
+	g.relay.Discard()
 	g.path.Discard()
 	for g.link.Pending() || g.host.Pending() {
 		if time.Since(start) > discardWait {
@@ -352,7 +386,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	run("doctor", g.watch.Run)
 	run("denials", g.runDenials)
-	run("wakes", g.runWakes)
+	if g.waker != nil {
+		run("wakes", g.waker.Run)
+	}
 	if g.pair != nil {
 		run("pair", g.pair.Run)
 	}
@@ -362,14 +398,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	run("flows", g.table.Run)
 	run("flow confirmations", g.path.ConfirmFlows)
-	run("legs", g.relaying.legs.Run)
-	run("trunks", g.relaying.pool.Run)
-	run("relaying", g.relaying.run)
-	run("relaying's log", func(ctx context.Context) error { g.relaying.quiet.Run(ctx); return nil })
+	run("sites", g.board.Run)
+	run("relays", g.relay.Run)
 	run("records", g.store.Run)
 	run("control streams", g.streams.Run)
-	run("record requests", g.restorer.run)
-	run("record service", g.restorer.serve)
+	run("restoring", g.restorer.Run)
 	run("questions", func(ctx context.Context) error {
 		l, err := g.streams.Listen(explain.Port)
 		if err != nil {

@@ -8,14 +8,12 @@ import (
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/control"
-	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/pair"
-	"github.com/onewaylink/gw/gateway/records"
+	"github.com/onewaylink/gw/gateway/restore"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/ha"
 	"github.com/onewaylink/gw/ha/vip"
-	"github.com/onewaylink/gw/netstack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -32,14 +30,8 @@ func paired(c configs.Config) bool {
 
 // pairSites are this node's site and those that are linked to it.
 func pairSites(c configs.Config) []pair.Site {
-	self := c.SelfSite().Name
-	names := []string{self}
-	for _, l := range c.LinksOf(self) {
-		other, _ := l.Other(self)
-		names = append(names, other)
-	}
 	var out []pair.Site
-	for _, name := range names {
+	for _, name := range append([]string{c.SelfSite().Name}, linkedSites(c)...) {
 		s, _ := c.Site(name)
 		ps := pair.Site{Name: s.Name, Subnets: s.Subnets}
 		for _, n := range s.Nodes {
@@ -56,11 +48,8 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 	pc := pair.Config{
 		Self: pair.Node{Name: node.Name, Key: ha.NodeID(node.PublicKey)}, Sites: pairSites(c),
 		StateDir: c.Local.StateDir, HAPort: wire.HAPort, StrayPort: wire.StrayPort,
-		Tunnels: g.link, Flows: (*pairFlows)(g), Path: g.path, Process: g.pulse, Changes: changes,
-		Fit: g.fit, OnCarrier: g.setCarrier, OnTakeover: g.restorer.again, OnEvent: g.auditPair, Logger: g.log,
-	}
-	if g.wakes != nil {
-		pc.Wake = g.wake
+		Tunnels: g.link, Flows: &restore.Replica{Table: g.table, File: g.store, Log: g.log}, Path: g.path, Process: g.pulse, Board: g.board, Changes: changes,
+		Fit: g.fit, OnEvent: g.auditPair, Logger: g.log,
 	}
 	for _, n := range c.SelfSite().Nodes {
 		if n.Name == node.Name {
@@ -99,59 +88,6 @@ func (g *Gateway) fit() (lan, plane bool) {
 	return lan, device && !g.path.Stuck()
 }
 
-// pairFlows is the flow table as the pair sees it: what comes from the sibling
-// goes into the file too.
-type pairFlows Gateway
-
-func (f *pairFlows) SetStandby(on bool) {
-	f.table.SetStandby(on)
-	f.relaying.draining.Store(false)
-	if on {
-		f.relaying.legs.ReleaseAll(netstack.EndStandby)
-	}
-}
-
-func (f *pairFlows) Record(b, key []byte) ([]byte, bool) { return f.table.Record(b, key) }
-func (f *pairFlows) Records(yield func(k, v []byte) bool) {
-	f.table.Records("")(yield)
-}
-
-func (f *pairFlows) Replace(key, value []byte) {
-	reason, err := f.table.Replace(key, value)
-	if err != nil || reason != wire.OK {
-		f.log.Debug("sibling's record left out", "reason", reason, "error", err)
-		return
-	}
-	f.store.Put(key, value)
-}
-
-func (f *pairFlows) Remove(key []byte) {
-	f.table.Remove(key)
-	f.store.Delete(key)
-}
-
-// recorder gives the data path's records to the file, and to the sibling.
-type recorder struct {
-	store   *records.Store
-	changes *pair.Changes // nil without a sibling
-}
-
-var _ flow.Recorder = (*recorder)(nil)
-
-func (r *recorder) Put(key, value []byte) {
-	r.store.Put(key, value)
-	if r.changes != nil {
-		r.changes.Put(key)
-	}
-}
-
-func (r *recorder) Delete(key []byte) {
-	r.store.Delete(key)
-	if r.changes != nil {
-		r.changes.Put(key)
-	}
-}
-
 // lanAddress is the LAN's next hop: the Keeper answers for it on the LAN, and the TUN has it while this
 // node holds it.
 type lanAddress struct {
@@ -176,10 +112,11 @@ func (h haControl) Status() status.HA { return h.gw.pair.Status() }
 // Drain first hands relayed connections back to the raw path, which is handed over
 // without a loss.
 func (h haControl) Drain(ctx context.Context, force bool) (status.Failover, error) {
-	h.gw.relaying.drain(ctx)
+	h.gw.board.SetDraining(true)
+	h.gw.relay.Drain(ctx)
 	f, err := h.gw.pair.Drain(ctx, force)
 	if err != nil {
-		h.gw.relaying.draining.Store(false)
+		h.gw.board.SetDraining(false)
 	}
 	return f, err
 }

@@ -51,7 +51,7 @@ func (s *source) Status() status.Status {
 			Wakes: recalls.Wakes, Retold: recalls.Retold, RecallsLeft: recalls.WakesLeft + recalls.RetoldLeft,
 			Records: st.Records, RecordsRefused: g.store.Stats().Refused, Limit: st.Limit,
 		},
-		Relay:   g.relaying.status(st.Relayed),
+		Relay:   g.relay.Status(st.Relayed),
 		Drops:   status.NewDrops(drops),
 		Denials: g.denialStatus(),
 		Sites:   g.siteStatus(st.Foreign),
@@ -83,7 +83,7 @@ func (g *Gateway) siteStatus(list []flow.ForeignStats) []status.Site {
 		f := &list[i]
 		s := status.Site{
 			Site: f.Site, Unconfirmed: f.Unconfirmed,
-			RecordRequests: requests(g.restorer.quota.Stats(f.Site)), Questions: requests(g.explain.Questions(f.Site)),
+			RecordRequests: requests(g.restorer.Requests(f.Site)), Questions: requests(g.explain.Questions(f.Site)),
 		}
 		for r, n := range f.Given {
 			s.Records = append(s.Records, status.RecordResult{Result: flow.Given(r).String(), Count: n})
@@ -125,7 +125,7 @@ func linkStatus(p link.PeerStatus) status.Link {
 // Conns implements status.ConnSource.
 func (s *source) Conns() iter.Seq[status.Conn] {
 	return func(yield func(status.Conn) bool) {
-		relays := s.gw.relaying.legs.Describe() // now: the table is locked while it gives its flows
+		relays := s.gw.relay.Conns() // now: the table is locked while it gives its flows
 		var replicated func([]byte) bool
 		if s.gw.pair != nil {
 			replicated = s.gw.pair.Replicated()
@@ -145,22 +145,13 @@ func (s *source) Conns() iter.Seq[status.Conn] {
 				ends.Near, ends.Far = ends.Far, ends.Near
 			}
 			if i, ok := relays[ends]; ok && c.Relayed {
-				out.Relay = relayStatus(i)
+				out.Relay = i
 			}
 			if !yield(out) {
 				return
 			}
 		}
 	}
-}
-
-func relayStatus(i netstack.RelayInfo) *status.ConnRelay {
-	r := &status.ConnRelay{
-		NearRTT: status.Seconds(i.NearRTT), NearRetransmits: i.NearRetransmits, WaitingOut: uint64(i.Out), WaitingIn: uint64(i.In),
-	}
-	p := i.Trunk.(*relayTrunk).Path()
-	r.LinkRTT, r.LinkRetransmits = status.Seconds(p.RTT), p.Retransmits
-	return r
 }
 
 func connStatus(c flow.Conn) status.Conn {

@@ -86,17 +86,17 @@ func (p *Pair) activate(epoch uint64) {
 	}
 	p.send(p.r.Lead(p.now(), epoch))
 	p.cfg.Flows.SetStandby(false)
+	p.cfg.Board.SetStandby(false)
 	if p.leads.Swap(true) {
 		return // with a higher epoch than before
 	}
 	p.cfg.Path.SetPass(nil)
 	p.hold()
 	p.seen.address, p.seen.announced = p.seen.held, 0
-	p.cfg.OnTakeover()
 	p.run("on_active", p.cfg.OnActive)
 	for _, s := range p.cfg.Sites {
 		if s.Name != p.site {
-			p.wake(s.Name)
+			p.cfg.Board.Wake(s.Name)
 		}
 	}
 }
@@ -117,6 +117,7 @@ func (p *Pair) deactivate() {
 		p.cfg.Address.Drop()
 	}
 	p.cfg.Flows.SetStandby(true)
+	p.cfg.Board.SetStandby(true)
 	p.send(p.r.Follow(p.now()))
 	p.cfg.Process.Suspend(false)
 	if led {
@@ -154,9 +155,9 @@ func (p *Pair) assign(o *ha.Output) {
 			p.log.Error("subnets not moved: packets go to the former node", "site", o.Site, "node", name, "error", err)
 		}
 		moved := p.seen.carrier[o.Site] != "" && p.seen.carrier[o.Site] != name
-		p.cfg.OnCarrier(o.Site, name)
+		p.cfg.Board.SetCarrier(o.Site, name)
 		if moved {
-			p.wake(o.Site)
+			p.cfg.Board.Wake(o.Site)
 		}
 	}
 	if p.seen.carrier == nil {

@@ -51,6 +51,18 @@ type Path interface {
 // proof that no other node has replaced it.
 type Process interface{ Suspend(on bool) }
 
+// Board receives what the election decides. Its methods return at once: they are called between
+// heartbeats, and the election waits for nothing on the data path.
+type Board interface {
+	// SetStandby says whether the sibling carries this node's site.
+	SetStandby(bool)
+	// SetCarrier names the node that carries another site from now on.
+	SetCarrier(site, node string)
+	// Wake has the senders woken whose bytes toward a site are in flight, after a takeover on either
+	// side.
+	Wake(site string)
+}
+
 // Address is the LAN's next hop.
 type Address interface {
 	Hold()
@@ -114,6 +126,7 @@ type Config struct {
 	Flows   Flows
 	Path    Path
 	Process Process
+	Board   Board
 	// Changes is where the data path notes changed records; nil without a sibling.
 	Changes *Changes
 	Address Address // nil without a LAN address
@@ -122,21 +135,13 @@ type Config struct {
 	// Fit reports whether the LAN's interface is up and packets make progress. It
 	// is called up to ten times a second, may block, and delays no heartbeat then.
 	Fit func() (lan, plane bool)
-	// OnCarrier is told which node carries a site from now on.
-	OnCarrier func(site, node string)
-	// OnTakeover is told that this node has taken over: records that its sibling
-	// had no time to pass on are known to the other sites.
-	OnTakeover func()
 	// OnEvent is told what is logged of the election, as words and values in turn. It must
 	// not block, and may be nil.
 	OnEvent func(kind string, args []any)
 	// OnActive and OnStandby are commands with arguments; empty runs none.
 	OnActive, OnStandby []string
 	CommandTimeout      time.Duration
-	// Wake wakes the senders of this site whose bytes toward a site are in flight,
-	// after a takeover on either side. It doesn't block; nil wakes none.
-	Wake   func(site string)
-	Logger hclog.Logger
+	Logger              hclog.Logger
 }
 
 // Pair is this node's part in its pair, and its view of the others'. Its methods
@@ -240,6 +245,7 @@ func New(cfg Config, boot uint64) (*Pair, error) {
 func (p *Pair) StandBy() {
 	if p.sib != "" {
 		p.cfg.Flows.SetStandby(true)
+		p.cfg.Board.SetStandby(true)
 		p.passStrays()
 	}
 }
@@ -274,12 +280,6 @@ func (p *Pair) SetSibling(refused string) {
 		return
 	}
 	p.refused.Store(&refused)
-}
-
-func (p *Pair) wake(site string) {
-	if p.cfg.Wake != nil {
-		p.cfg.Wake(site)
-	}
 }
 
 // Settle returns when the machines have taken notice of the present time: what

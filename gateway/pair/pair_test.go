@@ -85,9 +85,17 @@ func (n *node) SetStandby(on bool)        { n.set(func() { n.standby = on }) }
 func (n *node) SetPass(pass func([]byte)) { n.set(func() { n.passing = pass != nil }) }
 func (n *node) Pause(bool)                {}
 func (n *node) Suspend(bool)              {}
-func (n *node) Stray(b []byte)            { n.set(func() { n.strays = append(n.strays, string(b)) }) }
-func (n *node) Hold()                     { n.set(func() { n.held = true }) }
-func (n *node) Drop()                     { n.set(func() { n.held = false }) }
+
+// board is what the other nodes' election tells a node's data path.
+type board struct{ *node }
+
+func (board) SetStandby(bool)           {}
+func (board) SetCarrier(string, string) {}
+func (board) Wake(string)               {}
+
+func (n *node) Stray(b []byte) { n.set(func() { n.strays = append(n.strays, string(b)) }) }
+func (n *node) Hold()          { n.set(func() { n.held = true }) }
+func (n *node) Drop()          { n.set(func() { n.held = false }) }
 func (n *node) MAC() net.HardwareAddr {
 	return net.HardwareAddr{2, 0, 0, 0, 0, n.name[len(n.name)-1]}
 }
@@ -136,9 +144,8 @@ func newNet(t *testing.T, change func(*Config)) *network {
 			n := &node{name: id.Name, net: w, records: map[string]string{}, changed: make(chan struct{}, 1), ended: make(chan error, 1)}
 			c := Config{
 				Self: id, Sites: sites, StateDir: t.TempDir(), HAPort: 1, StrayPort: 2,
-				Tunnels: n, Flows: n, Path: n, Address: n, Process: n, Changes: NewChanges(),
-				Fit:       func() (lan, plane bool) { return true, true },
-				OnCarrier: func(string, string) {}, OnTakeover: func() {},
+				Tunnels: n, Flows: n, Path: n, Address: n, Process: n, Board: board{n}, Changes: NewChanges(),
+				Fit:            func() (lan, plane bool) { return true, true },
 				CommandTimeout: limit, Logger: hclog.NewNullLogger(), Auth: NewAuthenticator([32]byte{1}),
 			}
 			if change != nil {

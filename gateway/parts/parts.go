@@ -9,12 +9,13 @@ import (
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/link/hello"
+	"github.com/onewaylink/gw/gateway/sites"
 )
 
 // FlowSites lists the sites with their addresses, for the flow table.
 func FlowSites(c configs.Config) []flow.Site {
 	self := c.SelfSite().Name
-	var sites []flow.Site
+	var out []flow.Site
 	for _, s := range c.Sites {
 		fs := flow.Site{Name: s.Name, Prefixes: s.Subnets}
 		for _, l := range c.LinksOf(self) {
@@ -22,9 +23,23 @@ func FlowSites(c configs.Config) []flow.Site {
 				fs.Linked = true
 			}
 		}
-		sites = append(sites, fs)
+		out = append(out, fs)
 	}
-	return sites
+	return out
+}
+
+// Sites lists the sites with their nodes, in the order of FlowSites.
+func Sites(c configs.Config) []sites.Site {
+	v4 := c.SelfNode().Addresses[0].Is4()
+	var out []sites.Site
+	for _, s := range c.Sites {
+		st := sites.Site{Name: s.Name}
+		for _, n := range s.Nodes {
+			st.Nodes = append(st.Nodes, sites.Node{Name: n.Name, Addresses: n.Addresses, Trunk: OwnAddress(n, v4)})
+		}
+		out = append(out, st)
+	}
+	return out
 }
 
 // NodeAddresses lists the own addresses of all nodes.

@@ -1,4 +1,4 @@
-package gateway
+package relay
 
 import (
 	"net/netip"
@@ -7,15 +7,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/parts/partstest"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/trunk"
 )
 
-// Each way bears the name of the node that it leads to; one that has sent nothing does not
-// pass off for its own what hello has measured.
-func TestWaysStatus(t *testing.T) {
-	got := waysStatus(partstest.Network().Sites, map[netip.Addr]trunk.Way{
+// Each path bears the name of the node that it leads to; one that has carried nothing does not show
+// what hello has measured as its own.
+func TestPathsStatus(t *testing.T) {
+	got := pathsStatus(parts.Sites(partstest.Network()), map[netip.Addr]trunk.Way{
 		netip.MustParseAddr("10.77.2.2"): {RTT: 41 * time.Millisecond, MinRTT: 40 * time.Millisecond, Bandwidth: 35e6 + 0.5, Inside: 2800, Packets: 1000, Lost: 3},
 		netip.MustParseAddr("10.77.2.1"): {MinRTT: 40 * time.Millisecond},
 		netip.MustParseAddr("10.77.3.1"): {MinRTT: 9 * time.Millisecond, Inside: 1400, Packets: 1},
