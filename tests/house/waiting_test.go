@@ -11,9 +11,8 @@ import (
 // skips lists the files whose tests may skip. What a test needs is installed by tests/deps.sh, or it
 // has a build tag and a line of the Makefile. It may only shrink.
 var skips = map[string]string{
-	"gateway/link/refusal_test.go":   "without root",
-	"gateway/status/shipped_test.go": "without promtool",
-	"netstack/relay_alloc_test.go":   "with the race detector",
+	"gateway/link/refusal_test.go": "without root",
+	"netstack/relay_alloc_test.go": "with the race detector",
 }
 
 // spins lists the files that may yield in a loop. Others wait with tests/await, or for a channel.
