@@ -132,22 +132,20 @@ type rig struct {
 	net   *network
 }
 
-// run runs test with both nodes, in virtual time.
-func run(t *testing.T, test func(t *testing.T, r *rig)) {
+// newRig runs both nodes until the end of a test in a synctest bubble.
+func newRig(t *testing.T) *rig {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		listener := make(streamstest.Listener)
-		r := &rig{table: &table{records: map[string]string{}}, net: &network{listener: listener}}
-		served := &table{records: map[string]string{"k": "v"}}
-		gray := New(Config{Self: "gray", Sites: all, Linked: []string{"red"}, Table: served, Network: silent{listener}, Logger: hclog.NewNullLogger()})
-		idle := make(streamstest.Listener)
-		r.Restorer = New(Config{Self: "red", Sites: all, Linked: []string{"gray"}, Table: r.table, Network: &dialer{r.net, idle}, Logger: hclog.NewNullLogger()})
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		for _, n := range []*Restorer{gray, r.Restorer} {
-			go func() { ended <- n.Run(ctx) }()
-		}
-		test(t, r)
+	listener, idle := make(streamstest.Listener), make(streamstest.Listener)
+	r := &rig{table: &table{records: map[string]string{}}, net: &network{listener: listener}}
+	served := &table{records: map[string]string{"k": "v"}}
+	gray := New(Config{Self: "gray", Sites: all, Linked: []string{"red"}, Table: served, Network: silent{listener}, Logger: hclog.NewNullLogger()})
+	r.Restorer = New(Config{Self: "red", Sites: all, Linked: []string{"gray"}, Table: r.table, Network: &dialer{r.net, idle}, Logger: hclog.NewNullLogger()})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	for _, n := range []*Restorer{gray, r.Restorer} {
+		go func() { ended <- n.Run(ctx) }()
+	}
+	t.Cleanup(func() {
 		cancel()
 		close(listener)
 		close(idle)
@@ -157,6 +155,7 @@ func run(t *testing.T, test func(t *testing.T, r *rig)) {
 			}
 		}
 	})
+	return r
 }
 
 // dialer dials in a network, and listens to no node.
@@ -173,7 +172,8 @@ func reachable(node string) sites.Event {
 
 // A site's records are fetched once, from the node that is reachable first.
 func TestFetchOnce(t *testing.T) {
-	run(t, func(t *testing.T, r *rig) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
 		r.Notice(reachable("gray-1"))
 		synctest.Wait()
 		if !r.table.has("k") {
@@ -201,7 +201,8 @@ func TestFetchOnce(t *testing.T) {
 // A standby's records come from its sibling. When it is promoted, it fetches from every site, also
 // from those whose records it had.
 func TestPromoted(t *testing.T) {
-	run(t, func(t *testing.T, r *rig) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
 		r.table.standby = true
 		r.Notice(reachable("gray-2"))
 		synctest.Wait()
@@ -222,7 +223,8 @@ func TestPromoted(t *testing.T) {
 
 // What fails is repeated a few times, and ends when it succeeds.
 func TestFetchAgain(t *testing.T) {
-	run(t, func(t *testing.T, r *rig) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
 		r.net.down = true
 		r.Notice(reachable("gray-1"))
 		synctest.Wait()
@@ -250,7 +252,8 @@ func TestFetchAgain(t *testing.T) {
 
 // Records over the site's share of the table are fetched again later.
 func TestFetchOverQuota(t *testing.T) {
-	run(t, func(t *testing.T, r *rig) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
 		r.table.given = flow.GivenQuota
 		r.Notice(reachable("gray-1"))
 		synctest.Wait()
