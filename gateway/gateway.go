@@ -22,6 +22,7 @@ import (
 	"github.com/onewaylink/gw/gateway/doctor/host"
 	"github.com/onewaylink/gw/gateway/explain"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/holds"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/pair"
@@ -347,13 +348,13 @@ func (g *Gateway) openHost() error {
 	start := time.Now()
 	t := g.cfg.Local.TUN
 	spec := parts.HostSpec(g.cfg)
-	spec.Net.Former = held(g.cfg.Local.StateDir)
+	spec.Net.Former = holds.Former(g.cfg.Local.StateDir)
 	h, err := hostnet.New(spec, g.log)
 	if err != nil {
 		return err
 	}
 	g.host = h
-	if err := storeHeld(g.cfg.Local.StateDir, merge(nil, parts.LinkedPrefixes(g.cfg))); err != nil {
+	if err := holds.Store(g.cfg.Local.StateDir, parts.LinkedPrefixes(g.cfg)); err != nil {
 		g.log.Warn("cannot record which prefixes are held: a boot with a mistake in the configuration would hold none", "error", err, "mend", "df -h "+g.cfg.Local.StateDir)
 	}
 	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, spec.Net.Addresses, t.MTU, t.Driver), time.Since(start))

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/onewaylink/gw/gateway"
+	"github.com/onewaylink/gw/gateway/epoch/reset"
 )
 
 type haResetCmd struct {
@@ -24,14 +24,14 @@ func (c *haResetCmd) Run(env *env) error {
 	if err != nil {
 		return err
 	}
-	r, err := gateway.ResetEpoch(cfg, c.Force)
+	r, err := reset.Reset(cfg, c.Force)
 	if err != nil {
 		return err
 	}
 	return env.show(false, nil, printed(func(p *printer) { epochResetText(p, &r) }))
 }
 
-func epochResetText(p *printer, r *gateway.EpochReset) {
+func epochResetText(p *printer, r *reset.Result) {
 	how := "ahead of"
 	if r.Ahead < 0 {
 		how = "behind"

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/onewaylink/gw/configs"
-	"github.com/onewaylink/gw/gateway"
+	"github.com/onewaylink/gw/gateway/holds"
 	"github.com/onewaylink/gw/gateway/hostnet"
 )
 
@@ -25,7 +25,7 @@ func (holdCmd) Help() string {
 // Run puts the holds in place and leaves everything else as it is.
 func (c *holdCmd) Run(env *env) error {
 	cfg, diags := configs.Load(c.Config, c.options())
-	held, err := gateway.Hold(cfg, !diags.HasErrors())
+	held, err := holds.Hold(cfg, !diags.HasErrors())
 	if err != nil {
 		return asRoot(fmt.Errorf("hold packets for the other sites back: %w", err))
 	}

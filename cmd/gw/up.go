@@ -15,6 +15,7 @@ import (
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway"
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/holds"
 	"github.com/onewaylink/gw/gateway/process"
 )
 
@@ -42,8 +43,8 @@ func (c *upCmd) Run(env *env) error {
 		fmt.Fprintf(env.stdout, "gw: %s (%s)\n", what, round(took))
 	}
 	cfg, diags := configs.Load(c.Config, c.options())
-	held, holdErr := gateway.Hold(cfg, !diags.HasErrors()) // before a mistake can end this
-	gateway.RecordHeld(cfg, held)
+	held, holdErr := holds.Hold(cfg, !diags.HasErrors()) // before a mistake can end this
+	holds.Record(cfg, held)
 	if len(held) > 0 && holdErr == nil {
 		say("held until the gateway carries it: "+prefixText(held), time.Since(start))
 	}

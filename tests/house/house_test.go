@@ -79,9 +79,9 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 // below names what a package of this module may import of this module; a
 // package that is not listed is a leaf.
 var below = map[string][]string{
-	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
+	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/epoch/reset", "gateway/holds", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/epoch", "gateway/explain", "gateway/flow", "gateway/hostnet", "gateway/link",
+		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/explain", "gateway/flow", "gateway/holds", "gateway/hostnet", "gateway/link",
 		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quota", "gateway/records", "gateway/relay", "gateway/reload", "gateway/restore", "gateway/sites", "gateway/status", "gateway/waker", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 	},
 	"gateway/audit":         {"gateway/safefile"},
@@ -90,6 +90,8 @@ var below = map[string][]string{
 	"gateway/flow/hosttest": {"gateway/flow", "netstack/wire"},
 	"gateway/capture":       {"netstack/wire"},
 	"gateway/ask":           {"gateway/quiet", "gateway/quota", "gateway/streams"},
+	"gateway/epoch/reset":   {"configs", "gateway/epoch", "gateway/records", "ha"},
+	"gateway/holds":         {"configs", "gateway/hostnet", "gateway/parts"},
 	"gateway/explain": {
 		"configs", "gateway/ask", "gateway/capture", "gateway/control", "gateway/doctor", "gateway/flow", "gateway/parts", "gateway/quota", "gateway/status", "netstack/wire",
 	},

@@ -1,4 +1,4 @@
-package gateway
+package holds
 
 import (
 	"errors"
@@ -41,7 +41,7 @@ func TestToHold(t *testing.T) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := storeHeld(dir, prefixList(prefixes...)); err != nil {
+		if err := Store(dir, prefixList(prefixes...)); err != nil {
 			t.Fatal(err)
 		}
 		return dir
@@ -89,18 +89,18 @@ func TestToHold(t *testing.T) {
 }
 
 // A list that is damaged is as good as what can be read of it, and never the default route.
-func TestHeld(t *testing.T) {
+func TestFormer(t *testing.T) {
 	dir := t.TempDir()
-	if got := held(dir); got != nil {
+	if got := Former(dir); got != nil {
 		t.Errorf("without a list: %v", got)
 	}
-	if err := os.WriteFile(filepath.Join(dir, holdsFile), []byte("10.77.2.0/24\n0.0.0.0/0\n::/0\nfd77:2::1/64\n10.77."), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, file), []byte("10.77.2.0/24\n0.0.0.0/0\n::/0\nfd77:2::1/64\n10.77."), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := held(dir), prefixList("10.77.2.0/24", "fd77:2::/64"); !slices.Equal(got, want) {
+	if got, want := Former(dir), prefixList("10.77.2.0/24", "fd77:2::/64"); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	if err := storeHeld(filepath.Join(dir, "absent"), prefixList("10.77.2.0/24")); err == nil {
+	if err := Store(filepath.Join(dir, "absent"), prefixList("10.77.2.0/24")); err == nil {
 		t.Error("stored in a directory that is not there")
 	}
 }

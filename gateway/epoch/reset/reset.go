@@ -1,4 +1,6 @@
-package gateway
+// Package reset makes a node whose epoch is ahead of its clock acceptable to the other nodes, while the
+// node does not run.
+package reset
 
 import (
 	"errors"
@@ -11,21 +13,20 @@ import (
 	"github.com/onewaylink/gw/ha"
 )
 
-// EpochReset is what ResetEpoch found and did.
-type EpochReset struct {
+// Result is what Reset has found and done.
+type Result struct {
 	Path string
-	// Old is the epoch that the file held, and Ahead how far it is ahead of the clock;
-	// negative, it is behind.
+	// Old is the epoch that the file held, and Ahead how far it is ahead of the clock; it is negative if
+	// it is behind.
 	Old   uint64
 	Ahead time.Duration
 	// Sibling is the other node of the pair.
 	Sibling string
 }
 
-// ResetEpoch makes the epoch file of a node that does not run hold none, so that its next
-// claim takes the clock. Without force it only does so where other nodes would refuse the
-// node's claims.
-func ResetEpoch(c configs.Config, force bool) (r EpochReset, err error) {
+// Reset clears the epoch file of a node that does not run: its next claim uses the clock. Without force it
+// does so only if other nodes would refuse the node's claims.
+func Reset(c configs.Config, force bool) (r Result, err error) {
 	dir := c.Local.StateDir
 	for _, n := range c.SelfSite().Nodes {
 		if n.Name != c.SelfNode().Name {
