@@ -2,23 +2,23 @@ package ha
 
 import "time"
 
-// fresh reports whether p was heard within the time that makes a sibling dead.
+// fresh reports whether a message of p arrived within DeadAfter.
 func (m *Machine) fresh(p *peer) bool { return p.ever && m.now-p.heard < m.cfg.DeadAfter }
 
-// muteAfter is the silence that makes a sibling dead of which nobody says that
-// its process is gone. Of four gateways on two busy processors, in bulk, one was
-// silent for 218 ms and alive.
+// muteAfter is the time without a message after which a sibling counts as dead
+// although its host does not report that its process is gone. Of four gateways on
+// two busy processors, under bulk traffic, one was silent for 218 ms and alive.
 func (m *Machine) muteAfter() time.Duration { return 2 * m.cfg.DeadAfter }
 
-// mute reports whether the sibling has not been heard for so long that it is of no
-// use to ask it for anything.
+// mute reports whether the sibling has been silent for muteAfter: a request would be
+// of no use.
 func (m *Machine) mute() bool {
 	s := m.sibling()
 	return !s.ever || m.now-s.heard >= m.muteAfter()
 }
 
-// window is the silence after which a node of a site, in a role, is not heard
-// any more: a standby says little to other sites.
+// window is the time without a message after which a node of a site, in a role,
+// counts as silent. A standby sends few messages to other sites.
 func (m *Machine) window(r Role, site int) time.Duration {
 	if site == m.home || r.leads() {
 		return m.cfg.DeadAfter
@@ -29,7 +29,7 @@ func (m *Machine) window(r Role, site int) time.Duration {
 // elsewhere stands for any site but the own one.
 const elsewhere = -1
 
-// health is what p has said of itself.
+// health is the health that p has reported.
 func (p *peer) health() Health {
 	return Health{LAN: p.flags&flagLAN != 0, Plane: p.flags&flagPlane != 0, Records: p.flags&flagRecords != 0}
 }
@@ -46,7 +46,7 @@ func (m *Machine) ownScore() uint8 { return score(m.self.health, m.self.reach) }
 
 func (p *peer) score() uint8 { return score(p.health(), p.reach) }
 
-// look counts the sites whose active node hears this one and is heard.
+// look counts the sites whose active node receives from this one and vice versa.
 func (m *Machine) look() {
 	m.self.reach = 0
 	for i := range m.sites {
@@ -134,11 +134,11 @@ func (m *Machine) send(p *peer, msg *message) {
 	m.emit(Output{Kind: Send, To: p.id, Payload: m.call.buf[at:len(m.call.buf):len(m.call.buf)]})
 }
 
-// take handles one message of p.
-func (m *Machine) take(p *peer, msg *message) error {
+// handle applies one message of p.
+func (m *Machine) handle(p *peer, msg *message) error {
 	if msg.boot == p.oldBoot && p.oldBoot != 0 && m.fresh(p) {
-		// Sent before p's restart. It may be the other way round, when the first to
-		// arrive here was the late one: then what is taken for new falls silent.
+		// Sent before p's restart. Where the late message arrived first, it is the other
+		// way round: then the process that counts as new falls silent.
 		return ErrOld
 	}
 	if msg.boot != p.boot {
@@ -162,22 +162,22 @@ func (m *Machine) take(p *peer, msg *message) error {
 	switch msg.kind {
 	case msgBeat:
 		p.beatSeq = msg.seq
-		m.takeBeat(p, msg)
+		m.handleBeat(p, msg)
 	case msgAck:
-		m.takeAck(p, msg.epoch)
+		m.handleAck(p, msg.epoch)
 	case msgAsk:
-		m.takeAsk(p, msg)
+		m.handleAsk(p, msg)
 	case msgAnswer:
-		m.takeAnswer(p, msg)
+		m.handleAnswer(p, msg)
 	case msgYield:
-		m.takeYield(p, msg)
+		m.handleYield(p, msg)
 	case msgRefuse:
-		m.takeRefuse(p, msg)
+		m.handleRefuse(p, msg)
 	}
 	return nil
 }
 
-func (m *Machine) takeBeat(p *peer, msg *message) {
+func (m *Machine) handleBeat(p *peer, msg *message) {
 	p.role, p.flags, p.reach = msg.role, msg.flags, msg.reach
 	home := p.site == m.home
 	if home {
@@ -188,18 +188,18 @@ func (m *Machine) takeBeat(p *peer, msg *message) {
 		}
 	}
 	if msg.role.leads() && msg.own.Node == p.id {
-		m.hearDirect(p, msg.own, msg.ownTag)
+		m.applyDirect(p, msg.own, msg.ownTag)
 		if msg.flags&flagWantAck != 0 && m.sites[p.site].claim == msg.own {
 			m.send(p, &message{kind: msgAck, epoch: msg.own.Epoch})
 		}
 		if home && m.leading() {
-			m.beatTo(m.sib) // it has the lower claim and should know at once
+			m.beatTo(m.sib) // it has the lower claim and must learn of this one at once
 		}
 	} else if home {
-		m.hearsay(p, msg.own, msg.ownTag)
+		m.applyCarried(p, msg.own, msg.ownTag)
 	}
 	if !home {
-		m.takeCarried(p, &msg.sibs)
-		m.hearsay(p, msg.yours, msg.yoursTag)
+		m.handleCarried(p, &msg.sibs)
+		m.applyCarried(p, msg.yours, msg.yoursTag)
 	}
 }

@@ -15,23 +15,23 @@ func (n NodeID) String() string { return base64.StdEncoding.EncodeToString(n[:])
 const (
 	// MaxAhead is how far an epoch may be ahead of this node's wall clock.
 	MaxAhead = 24 * time.Hour
-	// claimLapse is how long a site's claim stands against a lower one of the site's
-	// other node while the claimant is not heard to lead.
+	// claimLapse is how long a site's claim outranks a lower one of the site's other
+	// node while no message shows that the claimant leads.
 	claimLapse = 3 * time.Second
-	// claimBurst is how many claims of another site count at once, and claimEvery how
-	// often one does after that: each may cost the owner a change of routes.
+	// claimBurst is how many claims of another site count at once, and claimEvery the
+	// time to each further one: each may make the owner change routes.
 	claimBurst = 16
 	claimEvery = time.Second
 )
 
-// Claim is a node's word that it is active for its site from an epoch on. The
+// Claim is a node's statement that it is active for its site from an epoch on. The
 // zero Claim is below all others.
 type Claim struct {
 	Epoch uint64
 	Node  NodeID
 }
 
-// Above reports whether c wins over o.
+// Above reports whether c outranks o.
 func (c Claim) Above(o Claim) bool {
 	if c.Epoch != o.Epoch {
 		return c.Epoch > o.Epoch
@@ -54,15 +54,15 @@ func (m *Machine) plausible(epoch uint64) bool {
 	return epoch <= m.clock()+uint64(MaxAhead/time.Millisecond)
 }
 
-// raise takes note of an epoch of the own site that one of its nodes has claimed.
+// raise records an epoch of the own site that one of its nodes has claimed.
 func (m *Machine) raise(epoch uint64) {
 	if epoch > m.seen.epoch {
 		m.seen.epoch, m.seen.at = epoch, m.now
 	}
 }
 
-// hearDirect takes a claim from the tunnel of the node that it names, p.
-func (m *Machine) hearDirect(p *peer, c Claim, tag Tag) {
+// applyDirect applies a claim that arrived through the tunnel of p, the node that it names.
+func (m *Machine) applyDirect(p *peer, c Claim, tag Tag) {
 	s := &m.sites[p.site]
 	if c == s.claim && s.direct {
 		s.tag, s.ledAt = tag, m.now
@@ -88,8 +88,8 @@ func (m *Machine) hearDirect(p *peer, c Claim, tag Tag) {
 	m.event(Event{Kind: EventClaim, Site: s.name, Node: c.Node, Epoch: c.Epoch})
 }
 
-// spend takes one of the claims that the site may change at present, and reports false
-// when none is left.
+// spend uses one of the site's claims that may count now, and reports false when none
+// is left.
 func (s *siteState) spend(now time.Duration) bool {
 	earned := int((now - s.spentAt) / claimEvery)
 	if s.spent = max(0, s.spent-earned); s.spent == 0 {
@@ -111,9 +111,9 @@ func (m *Machine) lapsed(site int) bool {
 	return site != m.home && m.now-m.sites[site].ledAt >= claimLapse
 }
 
-// hearsay takes a claim of the own site that p has carried. It counts when p is the
-// sibling, or when the tag proves that a node of this site made it.
-func (m *Machine) hearsay(p *peer, c Claim, tag Tag) {
+// applyCarried applies a claim of the own site that p has carried. It counts when p is
+// the sibling, or when the tag proves that a node of this site made it.
+func (m *Machine) applyCarried(p *peer, c Claim, tag Tag) {
 	own := &m.sites[m.home]
 	if c.Epoch == 0 || !c.Above(own.claim) && c.Epoch <= m.seen.epoch {
 		return
@@ -131,7 +131,7 @@ func (m *Machine) hearsay(p *peer, c Claim, tag Tag) {
 		return // an active node claims again above what it has seen, see reclaim
 	}
 	if m.leading() && m.fresh(m.sibling()) && !m.sibling().role.leads() {
-		return // the sibling itself says that it is not active
+		return // the sibling itself reports that it is not active
 	}
 	own.claim, own.direct, own.tag = c, false, tag
 	m.moves.at = m.now

@@ -25,7 +25,7 @@ import (
 // role 1 | flags 1 | echoed boot 8 | echoed uptime 8 | tag 16. Version 2 added the tags
 // and the proofs.
 const (
-	// Magic is how every payload of a Machine begins, so that its owner can tell
+	// Magic is how every payload of a Machine begins, so that its owner can distinguish
 	// them from others on the same port.
 	Magic = "gwe"
 	// Version of the election's wire format.
@@ -60,16 +60,16 @@ var bodyLen = [...]int{msgBeat: beatLen, msgAck: ackLen, msgAsk: askLen, msgAnsw
 
 const (
 	flagLAN      = 1 << iota // beat: the LAN interface works
-	flagPlane                // beat: the data plane moves
+	flagPlane                // beat: the data plane makes progress
 	flagRecords              // beat: the records are in sync
-	flagHearsYou             // beat: the receiver is being heard
+	flagHearsYou             // beat: the sender receives the receiver's messages
 	flagWantAck              // beat: acknowledge the claim
 	beatFlags    = 1<<iota - 1
 
 	flagSilent  = 1 // answer: the asker's sibling is silent
 	answerFlags = flagSilent
 
-	flagForced = 1 // yield: take over whatever your state is
+	flagForced = 1 // yield: take over in any state
 )
 
 // Errors of Handle.
@@ -94,7 +94,7 @@ func (e *VersionError) Error() string {
 // Unwrap makes a VersionError an ErrVersion.
 func (e *VersionError) Unwrap() error { return ErrVersion }
 
-// message is any message; kind says which fields mean something.
+// message is any message; kind determines which fields have a meaning.
 type message struct {
 	kind  msgKind
 	boot  uint64

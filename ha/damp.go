@@ -8,16 +8,16 @@ import (
 const (
 	// dampHalf is the time in which half of the penalty for role changes is forgiven.
 	dampHalf = time.Hour
-	// flapWait is the wait before the second claim on a witness's word alone that
-	// another witness's proof has undone; it doubles with each up to maxFlaps times.
+	// flapWait is the wait before the second claim that relies on one witness and that
+	// another witness's proof has undone. It doubles with each, maxFlaps times at most.
 	flapWait = time.Second
 	maxFlaps = 6
 )
 
-// damping spaces role changes that one other site alone can bring about, by saying
-// that it hears one node of the pair and not the other: each one doubles the time to
-// the next, and the penalty decays (RFC 2439 damps routes in this way). A hostile
-// site could otherwise move the role every few seconds.
+// damping spaces role changes that one other site alone can cause, by reporting that
+// one node of the pair is reachable and the other is not. Each change doubles the time
+// to the next, and the penalty decays, as RFC 2439 damps routes. Otherwise a hostile
+// site could move the role every few seconds.
 type damping struct {
 	penalty float64 // role changes, decayed
 	at      time.Duration
@@ -37,8 +37,8 @@ func (d *damping) wait(now time.Duration) time.Duration {
 }
 
 // mayMove reports whether enough time has passed since the last role change for one
-// to the better of two nodes. What a node knows of itself, and what two other sites
-// agree on, waits for healthEvery only.
+// to the better of two nodes. A change for what a node knows of itself, or for what two
+// other sites agree on, waits for healthEvery only.
 func (m *Machine) mayMove(better, worse uint8, sure bool) bool {
 	wait := healthEvery
 	if !sure && better-worse < 2 {
@@ -47,10 +47,10 @@ func (m *Machine) mayMove(better, worse uint8, sure bool) bool {
 	return m.now-m.moves.at >= wait
 }
 
-// flapping reports whether the sibling must be taken for alive although witnesses
-// call it silent: before, it was alive after such words, and deposed this node by a
-// claim that a witness carried. Each time makes the wait twice as long. Hearing the
-// sibling itself ends it.
+// flapping reports whether the sibling counts as alive although witnesses report it
+// silent: after earlier reports it was alive, and deposed this node by a claim that a
+// witness carried. Each time doubles the wait. A heartbeat of the sibling itself ends
+// it.
 func (m *Machine) flapping() bool {
 	if m.moves.flaps < 2 {
 		return false

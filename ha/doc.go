@@ -3,22 +3,21 @@
 // netlink.
 //
 // Two state machines live here, both sans-I/O: no sockets, no goroutines, no
-// clocks. Whoever owns them hands over the payloads that arrive and the passing
-// of time, and carries out what they return, in its order.
+// clocks. The owner passes in the payloads that arrive and the time, and carries out
+// what they return, in order.
 //
-//   - [Machine] elects. Each node has one. Siblings hear each other's
-//     heartbeats; the nodes of the linked sites hear the active one's too, so that
-//     they can say whether it is the sibling that died or the path to it.
+//   - [Machine] elects. Each node has one. Siblings send each other heartbeats; the
+//     active one also sends them to the nodes of the linked sites, which can then
+//     report whether the sibling has died or the path to it.
 //   - [Replicator] copies opaque records from the active node to its sibling.
 //
 // # Claims
 //
-// A node becomes active by a [Claim]: an epoch that is higher than any it has
-// heard of. The highest claim of a site is right, equal epochs being ordered by
-// key. A claim counts when it comes from the tunnel of the node that it names.
-// Carried by a node of another site it moves no traffic; it lets a node of the
-// claim's own site that starts or was cut off learn what happened, and only with
-// the tag of a node of that site.
+// A node becomes active by a [Claim]: an epoch higher than any that it has seen. The
+// highest claim of a site is valid; equal epochs are ordered by key. A claim counts when
+// it arrives through the tunnel of the node that it names. A claim that a node of another
+// site carries moves no traffic; it informs a node of the claim's own site that starts or
+// was cut off, and only with the tag of a node of that site.
 //
 // Two active nodes at once do no harm, since a gateway only repeats. So no quorum
 // is needed, and whenever siblings or witnesses meet, the lower claim yields
@@ -36,13 +35,13 @@
 //
 // # Trust
 //
-// Payloads were authenticated by the tunnel that they came from. Their sender may
-// still be broken or hostile, so every message has a fixed size, costs a constant
-// amount of work and at most one reply to its sender.
+// The tunnel authenticates the sender of a payload. The sender may still be broken or
+// hostile, so every message has a fixed size, costs a constant amount of work and at most
+// one reply to its sender.
 //
 // A node trusts its sibling. It trusts no witness: what one carries from the sibling
 // counts only with a tag ([Authenticator]), and a proof that the sibling lives counts
 // only while the sibling's clock, or this node's own one echoed by it, shows that it
-// is fresh. A witness can withhold what it should carry, and call a living node
-// silent; one honest witness makes up for that.
+// is fresh. A witness can withhold what it should carry, and report a living node
+// silent; one honest witness compensates for that.
 package ha

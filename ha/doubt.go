@@ -2,44 +2,44 @@ package ha
 
 import "time"
 
-// doubt is a standby's suspicion that its sibling is dead. While it lasts, the
-// nodes of the other sites, the witnesses, are asked when they heard it last.
+// doubt is a standby's suspicion that its sibling is dead. While it lasts, the standby
+// asks the witnesses, the nodes of the other sites, when they last received from it.
 type doubt struct {
 	on       bool
 	since    time.Duration
 	askAt    time.Duration
 	asked    time.Duration // when first
-	silentAt time.Duration // when a witness first said that the sibling is silent; 0 before
-	told     bool          // an event was emitted
-	gone     bool          // the sibling's host says that its process doesn't run, see Gone
+	silentAt time.Duration // when a witness first reported the sibling silent; 0 before
+	reported bool          // an event was emitted
+	gone     bool          // the sibling's host reports that its process is not running, see Gone
 }
 
 // answer is the latest answer of a witness.
 type answer struct {
 	at     time.Duration // when it arrived; 0: none
-	heard  time.Duration // the latest time at which the witness can have heard the sibling
-	never  bool          // the witness hasn't heard it at all
+	heard  time.Duration // the latest time at which the witness can have received from the sibling
+	never  bool          // the witness has never received from it
 	silent bool
-	proved bool  // the answer came with an authentic proof of the sibling
+	proved bool  // the answer carried an authentic proof of the sibling
 	proof  proof // that one
 }
 
-// view is what this node makes of its sibling.
+// view is this node's judgment of its sibling.
 type view uint8
 
 const (
 	viewUnknown view = iota // silent, and no witness has answered
-	viewDead                // silent, and a witness says the same
+	viewDead                // silent, and a witness reports the same
 	viewLeads               // alive, and it leads
 	viewIdle                // alive, and it doesn't lead
 )
 
-// inquire keeps doubt going: it begins with the sibling's silence and ends when
-// the sibling is heard.
+// inquire runs doubt: it begins with the sibling's silence and ends with the
+// sibling's next message.
 func (m *Machine) inquire() {
 	s := m.sibling()
 	if s.ever && m.now-s.heard < m.suspectAfter() {
-		if m.doubt.told {
+		if m.doubt.reported {
 			m.event(Event{Kind: EventHeard, Node: s.id})
 		}
 		m.doubt = doubt{}
@@ -50,8 +50,8 @@ func (m *Machine) inquire() {
 		*d = doubt{on: true, since: m.now, asked: m.now}
 		m.forget()
 	}
-	if !d.told && s.ever && !m.fresh(s) {
-		d.told = true
+	if !d.reported && s.ever && !m.fresh(s) {
+		d.reported = true
 		m.event(Event{Kind: EventSuspect, Node: s.id})
 	}
 	if m.now < d.askAt {
@@ -71,10 +71,9 @@ func (m *Machine) forget() {
 	}
 }
 
-// Gone takes note that the host of a node says that nobody listens there, which
-// is what Knock asks for. The word is not authenticated, and a node that is only
-// starting says so too: it shortens the patience with a silent sibling and does
-// nothing else.
+// Gone records that the host of a node reports its tunnel's port closed, the answer
+// to Knock. The report is not authenticated, and the host of a starting node sends it
+// too: it shortens the wait for a silent sibling and does nothing else.
 func (m *Machine) Gone(now time.Duration, node NodeID) []Output {
 	m.begin(now)
 	if m.sib >= 0 && node == m.sibling().id && m.doubt.on {
@@ -102,10 +101,10 @@ func (m *Machine) askOne(p *peer) {
 	m.send(p, &message{kind: msgAsk, echoBoot: m.cfg.Boot, echo: uint64(m.now), proof: m.prove(p)})
 }
 
-// takeAsk answers p's question: how long ago p's sibling was heard, its latest proof,
-// and which claim of its site is known. To the sibling itself it answers with the
-// claim that this node knows.
-func (m *Machine) takeAsk(p *peer, msg *message) {
+// handleAsk answers p's question: how long ago p's sibling last sent a message here, its
+// latest proof, and which claim of its site is known. To the sibling itself it answers
+// with the claim that this node knows.
+func (m *Machine) handleAsk(p *peer, msg *message) {
 	a := message{kind: msgAnswer, echoBoot: msg.echoBoot, echo: msg.echo, age: unknownAge, flags: flagSilent}
 	if p.site == m.home {
 		a.yours, a.yoursTag = m.sites[m.home].claim, m.sites[m.home].tag
@@ -123,7 +122,7 @@ func (m *Machine) takeAsk(p *peer, msg *message) {
 	m.send(p, &a)
 }
 
-func (m *Machine) takeAnswer(p *peer, msg *message) {
+func (m *Machine) handleAnswer(p *peer, msg *message) {
 	asked := time.Duration(msg.echo)
 	if msg.echoBoot != m.cfg.Boot || asked > m.now || m.now-asked > echoLife || m.sib < 0 {
 		return
@@ -135,8 +134,8 @@ func (m *Machine) takeAnswer(p *peer, msg *message) {
 	if p.site == m.home {
 		return
 	}
-	p.learnWay(m.now - asked)
-	proved := m.takeCarried(p, &msg.sibs)
+	p.learnRTT(m.now - asked)
+	proved := m.handleCarried(p, &msg.sibs)
 	if !m.doubt.on || asked < m.doubt.since {
 		return
 	}
@@ -147,12 +146,12 @@ func (m *Machine) takeAnswer(p *peer, msg *message) {
 	if p.answer.silent && m.doubt.silentAt == 0 {
 		m.doubt.silentAt = max(m.now, 1)
 	}
-	m.hearsay(p, msg.yours, msg.yoursTag)
+	m.applyCarried(p, msg.yours, msg.yoursTag)
 }
 
-// lifeBy returns the latest time at which p's answer proves the sibling alive: not later
-// than p has heard it, as p tells, nor than the proof allows. It returns false where
-// nothing tells how old the proof is.
+// lifeBy returns the latest time at which p's answer proves the sibling alive: no later
+// than p reports a message of it, and no later than the proof allows. It returns false
+// where the age of the proof is unknown.
 func (m *Machine) lifeBy(p *peer) (at time.Duration, ok bool) {
 	a := &p.answer
 	if !a.proved || a.never {
@@ -162,21 +161,25 @@ func (m *Machine) lifeBy(p *peer) (at time.Duration, ok bool) {
 	return min(at, a.heard), ok
 }
 
-// view judges by this node's own ears while the sibling is fresh, then by the
-// witnesses. One that delivers a fresh proof of the sibling is enough to hold it for
-// alive, whatever others answer. It is dead when at least one calls it silent and none
-// proves the contrary. A witness that was heard lately and has not answered yet is
-// waited for, for as long as its answers take. An answer that it is alive, without a
-// proof of it, counts for nothing at first, and for silence when none has followed in
-// unprovenWait. Where the sibling's host doesn't report that its process is gone, it may
-// be a process that others keep from running: it is given more time.
+// view judges by the sibling's own messages while they are fresh, and otherwise by the
+// witnesses:
+//   - One witness that delivers a fresh proof makes the sibling alive, whatever the
+//     others answer.
+//   - It is dead when at least one witness reports it silent and none proves the
+//     contrary.
+//   - The answer of a witness that sent a message lately is awaited for as long as its
+//     answers usually need.
+//   - An answer "alive" without a proof counts for nothing at first, and for silence
+//     when no proof has followed within unprovenWait.
+//   - Where the sibling's host does not report that its process is gone, other processes
+//     may keep it from running: it has more time.
 func (m *Machine) view() view {
 	s := m.sibling()
 	if m.fresh(s) {
 		return alive(s.role)
 	}
 	silent, missing, unproven := false, time.Duration(0), false
-	life := s.heard // the last sign of it, if ever
+	life := s.heard // of the last sign of it, if ever
 	for i := range m.peers {
 		p := &m.peers[i]
 		a := &p.answer
@@ -185,7 +188,7 @@ func (m *Machine) view() view {
 		}
 		if a.at == 0 {
 			if p.ever && m.now-p.heard < m.window(p.role, p.site) {
-				missing = max(missing, m.cfg.DeadAfter/3, 2*min(p.way, maxWay))
+				missing = max(missing, m.cfg.DeadAfter/3, 2*min(p.rtt, maxWitnessRTT))
 			}
 			continue
 		}
@@ -196,8 +199,8 @@ func (m *Machine) view() view {
 		if known {
 			life = max(life, at)
 		}
-		// Of a sibling that was never heard, the first proof is too old to tell: it
-		// does not echo this node's own ones yet.
+		// The first proof of a sibling that never sent a message here is too old to
+		// count: it does not echo this node's own proofs yet.
 		unproven = unproven || a.proved && !known && !a.silent && !s.ever
 		recent := m.now-a.at < 2*m.cfg.DeadAfter
 		silent = silent || recent && (a.silent || m.now-m.doubt.since >= unprovenWait)
@@ -213,9 +216,9 @@ func (m *Machine) view() view {
 	return viewDead
 }
 
-// siblingScore is what is known of the sibling's score: by its own words, or by a
-// proof that its LAN or its data plane fails. That is how a dead LAN is noticed where
-// the sibling's tunnel runs over it.
+// siblingScore returns the sibling's score, from its own messages, or from a proof that
+// its LAN or its data plane fails. The proof shows a dead LAN where the siblings' tunnel
+// runs over that LAN.
 func (m *Machine) siblingScore() (score uint8, known bool) {
 	s := m.sibling()
 	if m.fresh(s) {

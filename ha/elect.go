@@ -2,7 +2,7 @@ package ha
 
 import "time"
 
-// follow is what a node does that doesn't lead.
+// follow runs a node that does not lead.
 func (m *Machine) follow() {
 	if m.ready.on {
 		if m.now >= m.ready.at {
@@ -27,7 +27,7 @@ func (m *Machine) follow() {
 		if m.self.role == Waiting {
 			m.become(Standby, ReasonActiveHeard)
 		}
-		m.outdo()
+		m.replaceWorse()
 	case viewIdle:
 		if m.spells.vacant == 0 {
 			m.spells.vacant = max(m.now, 1)
@@ -40,26 +40,26 @@ func (m *Machine) follow() {
 			m.claim(ReasonDead)
 		}
 	case viewUnknown:
-		// A standby that nobody answers is cut off itself and stays what it is.
+		// A standby without any answer is cut off itself and stays a standby.
 		if m.self.role == Waiting && m.now-max(m.start.at, m.olderAt) >= loneStart {
 			m.claim(ReasonNobody)
 		}
 	}
 }
 
-// patience is how long this node waits while no node of its site leads and both
-// are alive. One that has been standby has the records and goes first, then the
-// first of the configuration.
+// patience is how long this node waits while no node of its site leads and both are
+// alive. A node that has been standby has the records and claims first, then the first
+// node of the configuration.
 func (m *Machine) patience() time.Duration {
 	d, s := m.cfg.DeadAfter, m.sibling()
 	var wait time.Duration
 	switch {
 	case m.self.role == Standby && s.role == Waiting && m.fresh(s):
-		// Not at once: a new tunnel first brings what the sibling said while it waited
-		// for the tunnel, in a burst, and it may have become active since.
+		// Not at once: a new tunnel first delivers, in a burst, what the sibling sent
+		// before the tunnel was up, and it may have become active since.
 		wait = m.cfg.Heartbeat
 	case m.self.role == Standby && s.role == Waiting:
-		wait = d // by hearsay
+		wait = d // as witnesses report
 	case m.self.role == Standby && m.first:
 		wait = d
 	case m.self.role == Standby:
@@ -77,14 +77,14 @@ func (m *Machine) patience() time.Duration {
 	return wait
 }
 
-// lossPatience is by how many more dead_after a node that reaches fewer sites is
-// waited for: a WAN that is full drops heartbeats in bursts, now this node's and
-// now its sibling's. A LAN or a data plane that fails is known for sure.
+// lossPatience is how many more dead_after pass before a node that reaches fewer sites
+// loses the role: a full WAN drops heartbeats in bursts, now this node's and now its
+// sibling's. A failing LAN or data plane is certain.
 const lossPatience = 2
 
-// outdo takes over from an active sibling that does worse and didn't ask for it: it
-// may be deaf, or stuck.
-func (m *Machine) outdo() {
+// replaceWorse takes over from an active sibling that is worse and has not asked for it:
+// it may not receive, or not make progress.
+func (m *Machine) replaceWorse() {
 	score, known := m.siblingScore()
 	sure := score == 0 && !(m.fresh(m.sibling()) && m.sibling().health().works())
 	if m.self.role != Standby || !known || score >= m.ownScore() || !m.mayMove(m.ownScore(), score, sure) {
@@ -94,7 +94,7 @@ func (m *Machine) outdo() {
 	if m.spells.better == 0 {
 		m.spells.better = max(m.now, 1)
 	}
-	wait := 2 * m.cfg.DeadAfter // the sibling may hand over by itself before
+	wait := 2 * m.cfg.DeadAfter // the sibling may hand over by itself before that
 	if m.fresh(m.sibling()) && m.sibling().health().works() {
 		wait += lossPatience * m.cfg.DeadAfter
 	}
@@ -103,10 +103,10 @@ func (m *Machine) outdo() {
 	}
 }
 
-// lead is what an active node of a pair does.
+// lead runs an active node of a pair.
 func (m *Machine) lead() {
 	if m.self.role == Suspended {
-		m.awaken()
+		m.askStillActive()
 		return
 	}
 	s := m.sibling()
@@ -119,12 +119,12 @@ func (m *Machine) lead() {
 			wait += lossPatience * m.cfg.DeadAfter
 		}
 		if m.now-m.spells.better >= wait && !m.hand.on {
-			m.begins(ReasonHealth, false)
+			m.startHandover(ReasonHealth, false)
 		}
 	} else {
 		m.spells.better = 0
 	}
-	m.handing()
+	m.driveHandover()
 }
 
 // claim makes this node the active one.
@@ -153,7 +153,7 @@ func (m *Machine) claim(why Reason) {
 	m.emit(Output{Kind: Assign, Site: own.name, Node: m.cfg.Self, Epoch: m.seen.epoch})
 }
 
-// record begins the account of a failover.
+// record begins the record of a failover.
 func (m *Machine) record(why Reason) {
 	f := Failover{Reason: why, Epoch: m.seen.epoch, At: m.now}
 	from := m.now
@@ -168,7 +168,7 @@ func (m *Machine) record(why Reason) {
 	m.failover.last, m.failover.pending = f, true
 }
 
-func (m *Machine) takeAck(p *peer, epoch uint64) {
+func (m *Machine) handleAck(p *peer, epoch uint64) {
 	if epoch > m.sites[m.home].claim.Epoch || epoch <= p.acked || !m.leading() {
 		return
 	}
@@ -181,8 +181,8 @@ func (m *Machine) takeAck(p *peer, epoch uint64) {
 	}
 }
 
-// repeat says a claim again to those who haven't acknowledged it, ever more slowly,
-// until the heartbeats do as well.
+// repeat sends a claim again to the nodes that have not acknowledged it, ever more
+// slowly, until the heartbeats are as frequent.
 func (m *Machine) repeat() {
 	if !m.leading() {
 		return
@@ -204,16 +204,16 @@ func (m *Machine) repeat() {
 // never is later than anything.
 const never = time.Duration(1<<63 - 1)
 
-// reclaim raises the epoch of an active node that has heard of a higher one
-// whose node doesn't lead: it forgot, or the site's state was lost. The wait lets
-// a claim that is on its way depose it instead.
+// reclaim raises the epoch of an active node that has seen a higher one whose node does
+// not lead, because the site's state was lost. The wait lets a claim that is in flight
+// depose this node instead.
 func (m *Machine) reclaim() {
 	if m.self.role == Active && m.seen.epoch > m.sites[m.home].claim.Epoch && m.now-max(m.seen.at, m.moves.at) >= m.cfg.DeadAfter {
 		m.claim(ReasonBehind)
 	}
 }
 
-// depose ends this node's part as the active one, if it has it.
+// depose ends this node's active role, if it has it.
 func (m *Machine) depose(why Reason) {
 	if !m.leading() {
 		return

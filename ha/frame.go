@@ -50,7 +50,7 @@ const (
 	opDelete            // of the record id
 	opDrop              // of a record without an id
 	opBegin             // of a bucket's repair
-	opEnd               // of it: what wasn't said since is gone
+	opEnd               // of it: what it did not contain is removed
 	opDigest
 	opAll // the standby has everything
 

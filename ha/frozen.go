@@ -27,9 +27,10 @@ func (m *Machine) stalled(gap time.Duration) {
 	}
 }
 
-// awaken asks everybody whether this node is still the active one, for a
-// while; when nobody answers it goes on, since nobody can be harmed.
-func (m *Machine) awaken() {
+// askStillActive asks all nodes whether this node is still the active one. When none
+// answers within confirmWait, this node resumes: it can disturb no node that it can't
+// reach.
+func (m *Machine) askStillActive() {
 	if m.now-m.spells.frozen >= confirmWait {
 		m.resume(ReasonUnconfirmed)
 		return
@@ -41,15 +42,15 @@ func (m *Machine) awaken() {
 	}
 }
 
-// confirm takes the answer to awaken's question.
+// confirm applies an answer to askStillActive's question.
 func (m *Machine) confirm(p *peer, msg *message) {
 	own := &m.sites[m.home]
 	if p.site == m.home && msg.role.leads() && msg.yours.Node == p.id {
-		m.hearDirect(p, msg.yours, msg.yoursTag)
+		m.applyDirect(p, msg.yours, msg.yoursTag)
 	} else {
-		m.hearsay(p, msg.yours, msg.yoursTag)
+		m.applyCarried(p, msg.yours, msg.yoursTag)
 	}
-	// One who knows a lower claim, or none, can't tell.
+	// A node that knows a lower claim, or none, can't confirm.
 	if m.self.role == Suspended && msg.yours == own.claim {
 		m.resume(ReasonConfirmed)
 	}

@@ -33,16 +33,15 @@ type prepared struct {
 	why Reason
 }
 
-// Drain asks the sibling to take over while both are alive. What prevents it
-// comes back as an error at once; forced says to ask all the same while the
-// sibling is heard. How it ends, an Event tells: this node's role changes, or
-// EventRefused or EventTimeout.
+// Drain asks the sibling to take over while both are alive. It returns an error at once if
+// that is not possible; forced ignores the health and the records of the standby. The
+// outcome is an Event: a change of this node's role, EventRefused or EventTimeout.
 func (m *Machine) Drain(now time.Duration, forced bool) ([]Output, error) {
 	m.begin(now)
 	if err := m.mayDrain(forced); err != nil {
 		return m.call.out, err
 	}
-	m.begins(ReasonDrain, forced)
+	m.startHandover(ReasonDrain, forced)
 	m.step()
 	return m.call.out, nil
 }
@@ -69,8 +68,8 @@ func (m *Machine) mayDrain(forced bool) error {
 	return nil
 }
 
-// Takeover makes this standby the active node, as an operator wants. Without
-// force the sibling has to be heard, and this node has to be as good.
+// Takeover makes this standby the active node on an operator's request. Unless forced,
+// the sibling must be reachable, and this node as healthy, with all records.
 func (m *Machine) Takeover(now time.Duration, forced bool) ([]Output, error) {
 	m.begin(now)
 	switch {
@@ -91,19 +90,19 @@ func (m *Machine) Takeover(now time.Duration, forced bool) ([]Output, error) {
 	return m.call.out, nil
 }
 
-func (m *Machine) begins(why Reason, forced bool) {
+func (m *Machine) startHandover(why Reason, forced bool) {
 	m.hand = handover{on: true, reason: why, forced: forced, began: m.now, nextAt: m.now}
 	m.event(Event{Kind: EventHandover, Node: m.sibling().id, Reason: why})
 }
 
-// handing asks again until the sibling's claim or refusal arrives.
-func (m *Machine) handing() {
+// driveHandover repeats the request until the sibling's claim or refusal arrives.
+func (m *Machine) driveHandover() {
 	h := &m.hand
 	switch {
 	case !h.on:
 	case m.now-h.began >= handoverWait:
 		m.event(Event{Kind: EventTimeout, Node: m.sibling().id, Reason: h.reason})
-		m.ends()
+		m.endHandover()
 	case m.now >= h.nextAt:
 		h.nextAt = m.now + m.quick()
 		msg := message{kind: msgYield, epoch: m.sites[m.home].claim.Epoch, reasonNum: h.reason.code()}
@@ -114,15 +113,15 @@ func (m *Machine) handing() {
 	}
 }
 
-// ends gives a handover up. One for health's sake is tried again after a while.
-func (m *Machine) ends() {
+// endHandover ends a handover without success. One for health is tried again after healthEvery.
+func (m *Machine) endHandover() {
 	if m.hand.reason == ReasonHealth {
 		m.moves.at = m.now
 	}
 	m.hand = handover{}
 }
 
-func (m *Machine) takeYield(p *peer, msg *message) {
+func (m *Machine) handleYield(p *peer, msg *message) {
 	if m.sib < 0 || p != m.sibling() {
 		return
 	}
@@ -157,10 +156,10 @@ func (m *Machine) takeYield(p *peer, msg *message) {
 	m.emit(Output{Kind: Prepare, Site: m.sites[m.home].name, Node: m.cfg.Self})
 }
 
-func (m *Machine) takeRefuse(p *peer, msg *message) {
+func (m *Machine) handleRefuse(p *peer, msg *message) {
 	if m.sib < 0 || p != m.sibling() || !m.hand.on || msg.epoch != m.sites[m.home].claim.Epoch {
 		return
 	}
 	m.event(Event{Kind: EventRefused, Node: p.id, Reason: reasonCodes[msg.reasonNum]})
-	m.ends()
+	m.endHandover()
 }

@@ -7,8 +7,8 @@ import (
 
 const buckets = 256
 
-// index is what a Replicator remembers of the records: of the active node's,
-// what it has put into the stream; of the standby's, what it has taken out.
+// index is what a Replicator remembers of the records: on the active node, what it has
+// put into the stream; on the standby, what it has applied from it.
 type index struct {
 	bucket [buckets]map[string]entry
 	sums   [buckets]uint64 // of the hashes of the bucket's records
@@ -23,8 +23,8 @@ type entry struct {
 	round   uint32 // when it was touched last: since the bucket's repair, or since this node leads
 }
 
-// FNV-1a, 64 bits: draft-eastlake-fnv section 5. It needs no key: whoever makes two
-// records with equal hashes only hides that they differ on the two nodes.
+// FNV-1a, 64 bits: draft-eastlake-fnv section 5. It needs no key: records
+// made to have equal hashes only hide that they differ on the two nodes.
 func fnv(h uint64, b []byte) uint64 {
 	for _, c := range b {
 		h = (h ^ uint64(c)) * 1099511628211
@@ -32,7 +32,7 @@ func fnv(h uint64, b []byte) uint64 {
 	return h
 }
 
-// mix spreads h over all bits, so that sums of hashes tell sets apart.
+// mix spreads h over all bits, so that sums of hashes distinguish sets.
 func mix(h uint64) uint64 {
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
@@ -74,7 +74,7 @@ func (x *index) drop(b int, key string) {
 	}
 }
 
-// digest says all records in one number.
+// digest is one number for all records.
 func (x *index) digest() uint64 {
 	var d uint64
 	for i, s := range x.sums {

@@ -3,14 +3,14 @@ package ha
 import "time"
 
 const (
-	// lifeSpan is how long the least delay of the sibling's heartbeats is kept. Its
-	// clock may stop, as that of a virtual machine does which is paused.
+	// lifeSpan is how long the least delay of the sibling's heartbeats is kept. Its clock
+	// may stop, as that of a paused virtual machine does.
 	lifeSpan = 10 * time.Second
-	// lifeDrift is how long the two clocks are taken to agree after the sibling was heard.
+	// lifeDrift is how long the two clocks count as equal after the sibling's last message.
 	lifeDrift = time.Minute
-	// maxWay bounds the allowance for the way by a witness, which the witness itself
-	// may make longer.
-	maxWay = 500 * time.Millisecond
+	// maxWitnessRTT bounds the allowance for the path through a witness, which the witness
+	// itself may make longer.
+	maxWitnessRTT = 500 * time.Millisecond
 )
 
 // life maps the sibling's clock to this node's, to judge how old the sibling's
@@ -32,7 +32,7 @@ func uptimeOf(us uint64) time.Duration {
 	return time.Duration(min(us, uint64(never/time.Microsecond))) * time.Microsecond
 }
 
-// direct takes the time of a heartbeat from the sibling's tunnel.
+// direct applies the time of a heartbeat from the sibling's tunnel.
 func (l *life) direct(now time.Duration, boot, uptime uint64) {
 	offset := now - uptimeOf(uptime)
 	switch {
@@ -45,7 +45,7 @@ func (l *life) direct(now time.Duration, boot, uptime uint64) {
 	}
 }
 
-// carried takes the time of an authentic proof that a witness has delivered.
+// carried applies the time of an authentic proof that a witness has delivered.
 func (l *life) carried(now time.Duration, o *proof) {
 	if l.boot == o.boot && l.boot != 0 {
 		l.now = min(l.now, now-uptimeOf(o.uptime))
@@ -67,15 +67,15 @@ func (l *life) made(o *proof) (time.Duration, bool) {
 }
 
 // provedAt returns the latest time at which the sibling was certainly alive by its
-// proof o, which p has carried, less what the way by p explains; false where nothing
-// tells how old the proof is.
+// proof o, which p has carried, less what the path through p explains; false where the
+// age of the proof is unknown.
 //
-// The sibling's own clock tells, as mapped by life. Where the siblings' tunnel was never
-// up, or for so long not that the clocks may have drifted apart, this node's clock does:
-// the sibling's proof echoes the time of this node's proof that reached it last. That
-// allows for more, since the echo has gone all the way to the sibling before.
+// The sibling's own clock shows it, as mapped by life. Where the siblings' tunnel was
+// never up, or has been down for so long that the clocks may have drifted apart, this
+// node's clock does: the sibling's proof echoes the time of this node's proof that
+// reached it last. That allows for more, since the echo includes the path to the sibling.
 func (m *Machine) provedAt(p *peer, o *proof) (at time.Duration, ok bool) {
-	way := min(p.way, maxWay)
+	way := min(p.rtt, maxWitnessRTT)
 	made, known := m.life.made(o)
 	if known {
 		at, ok = min(m.now, made+m.cfg.DeadAfter+way), true
@@ -87,12 +87,12 @@ func (m *Machine) provedAt(p *peer, o *proof) (at time.Duration, ok bool) {
 	return at, ok
 }
 
-// learnWay takes the time between a question to p and its answer. It falls at once
-// and rises slowly, since an answer may have waited in a queue.
-func (p *peer) learnWay(rtt time.Duration) {
-	if p.way == 0 {
-		p.way = rtt
+// learnRTT applies the time between a question to p and its answer. The estimate falls
+// at once and rises slowly, since an answer may have waited in a queue.
+func (p *peer) learnRTT(rtt time.Duration) {
+	if p.rtt == 0 {
+		p.rtt = rtt
 		return
 	}
-	p.way = min(rtt, p.way+p.way/8+time.Millisecond)
+	p.rtt = min(rtt, p.rtt+p.rtt/8+time.Millisecond)
 }

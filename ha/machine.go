@@ -8,11 +8,11 @@ import (
 
 // Times of the election that are not configured.
 const (
-	// slowBeats is how many heartbeats a standby saves between two to another site.
+	// slowBeats: a standby sends each slowBeats-th heartbeat to other sites.
 	slowBeats = 5
-	// loneStart is how long a node of a pair that starts and hears nobody waits.
+	// loneStart is how long a starting node of a pair waits without a message of any other node.
 	loneStart = 3 * time.Second
-	// frozenGap is the gap between two calls that is taken for a frozen process.
+	// frozenGap is the gap between two calls that counts as a frozen process.
 	frozenGap = time.Second
 	// confirmWait bounds how long a node that was frozen waits for a confirmation.
 	confirmWait = time.Second
@@ -24,11 +24,11 @@ const (
 	echoLife = time.Second
 	// refuseEvery spaces the events about refused statements of a node.
 	refuseEvery = 10 * time.Second
-	// probeEvery spaces a standby's questions while the sibling is heard. They measure
-	// the way by each witness, and show a witness that delivers no valid proof.
+	// probeEvery spaces a standby's questions while the sibling is reachable. They measure
+	// the round trip to each witness, and show a witness that delivers no valid proof.
 	probeEvery = 5 * time.Second
-	// unprovenWait bounds how long a node that has just started waits for the first
-	// echo in the proofs of a sibling that it has never heard itself.
+	// unprovenWait bounds how long a node that has just started waits for the first echo in
+	// the proofs of a sibling that has never sent it a message.
 	unprovenWait = time.Second
 )
 
@@ -39,7 +39,7 @@ type Site struct {
 	Nodes []NodeID
 }
 
-// Config is what a Machine has to know.
+// Config is what a Machine needs.
 type Config struct {
 	Self NodeID
 	// Sites are this node's own site and all that are linked to it, in any order.
@@ -92,8 +92,8 @@ type peer struct {
 	id   NodeID
 	site int
 
-	ever             bool          // it was heard since this node started
-	heard            time.Duration // when last
+	ever             bool          // a message of it has arrived since this node started
+	heard            time.Duration // when the last one arrived
 	boot, oldBoot    uint64
 	seq, beatSeq     uint32
 	role             Role
@@ -106,7 +106,7 @@ type peer struct {
 
 	proof       proof         // its latest proof, to be carried to its sibling
 	carried     proof         // the latest authentic proof of our sibling that it has carried
-	way         time.Duration // how long its answers take; 0 before the first
+	rtt         time.Duration // from a question to its answer; 0 before the first
 	unauthentic uint64        // statements with a wrong tag that it has carried
 	rejectedAt  time.Duration // the last event about one
 	refusedAt   time.Duration // the last event about an implausible epoch of its own
@@ -119,7 +119,7 @@ type siteState struct {
 	claim  Claim         // the highest one known
 	tag    Tag           // of the claim
 	direct bool          // from the tunnel of its node, or our own
-	ledAt  time.Duration // when its node was last heard to lead with it
+	ledAt  time.Duration // when its node last reported that it leads with it
 
 	spent   int           // claims that counted lately, see spend
 	spentAt time.Duration // since when
@@ -127,11 +127,10 @@ type siteState struct {
 
 // Machine elects the active node of a site. It isn't safe for concurrent use.
 //
-// Every method that returns outputs may be called at any time with a now that
-// doesn't go back; the outputs have to be carried out in order, and the slice and
-// its payloads are valid until the next call, so no method may be called in the
-// midst of carrying them out. The owner calls Tick when Next says so, and asks Next
-// again after every call.
+// Every method that returns outputs may be called at any time, with a now that does not
+// go back. The owner must carry out the outputs in order. The slice and its payloads are
+// valid until the next call, so the owner calls no method before it has carried out all of
+// them. It calls Tick at the time that Next returns, and Next again after every call.
 type Machine struct {
 	// Constant after New.
 	cfg   Config
@@ -170,7 +169,7 @@ type start struct {
 	wall uint64 // the wall clock then, in milliseconds since 1970
 }
 
-// self is this node's state, of which its heartbeats tell the others.
+// self is this node's state, which its heartbeats report to the others.
 type self struct {
 	role   Role
 	why    Reason
@@ -281,9 +280,9 @@ func (m *Machine) Tick(now time.Duration) []Output {
 	return m.call.out
 }
 
-// Handle takes a payload that came through the tunnel of node from. It doesn't
-// keep payload. An error says why it was of no use; the outputs count all the
-// same.
+// Handle processes a payload that arrived through the tunnel of node from. It does not
+// keep payload. An error is why the payload was rejected; the outputs are valid with it,
+// too.
 func (m *Machine) Handle(now time.Duration, from NodeID, payload []byte) ([]Output, error) {
 	m.begin(now)
 	i, ok := m.byID[from]
@@ -297,13 +296,13 @@ func (m *Machine) Handle(now time.Duration, from NodeID, payload []byte) ([]Outp
 		}
 		return m.call.out, err
 	}
-	err := m.take(&m.peers[i], &msg)
+	err := m.handle(&m.peers[i], &msg)
 	m.step()
 	return m.call.out, err
 }
 
-// SetHealth tells what the owner has found out about this node. A Machine starts
-// with a healthy node without records.
+// SetHealth sets this node's health. A Machine starts with a healthy node without
+// records.
 func (m *Machine) SetHealth(now time.Duration, h Health) []Output {
 	m.begin(now)
 	if h != m.self.health {
@@ -347,18 +346,18 @@ func (m *Machine) Next() time.Duration {
 	return next
 }
 
-// quick is the pace of everything that is under way.
+// quick is the interval of everything that is in progress.
 func (m *Machine) quick() time.Duration { return m.cfg.Heartbeat / 5 }
 
-// suspectAfter is the silence after which witnesses are asked: early, so that
-// their answers are there when it counts.
+// suspectAfter is the silence after which this node asks the witnesses: early, so that
+// their answers arrive before they count.
 func (m *Machine) suspectAfter() time.Duration { return m.cfg.DeadAfter * 2 / 3 }
 
 func (m *Machine) leading() bool  { return m.self.role.leads() }
 func (m *Machine) sibling() *peer { return &m.peers[m.sib] }
 
-// begin starts a call. Silence counts only while this process runs: had it
-// stopped, what was sent to it meanwhile may still wait to be read.
+// begin starts a call. Silence counts only while this process runs: what arrived while
+// it was stopped may still wait in a queue.
 func (m *Machine) begin(now time.Duration) {
 	m.call.out, m.call.buf = m.call.out[:0], m.call.buf[:0]
 	gap := max(0, now-m.now)
@@ -369,8 +368,8 @@ func (m *Machine) begin(now time.Duration) {
 	m.call.before = true
 }
 
-// besideOlder reports whether the sibling runs an older version. It ignores this
-// node, and leads by itself where it works, so this node does not.
+// besideOlder reports whether the sibling runs an older version. Such a sibling ignores
+// this node, and leads where it works, so this node does not lead.
 func (m *Machine) besideOlder() bool { return m.olderAt != 0 && m.now-m.olderAt < loneStart }
 
 // step does all that is due.

@@ -2,36 +2,35 @@ package ha
 
 import "time"
 
-// Kind says what an Output asks for.
+// Kind is what an Output requests.
 type Kind uint8
 
 // What the owner of a Machine has to do.
 const (
 	// Send carries Payload to node To, through its tunnel. It may get lost.
 	Send Kind = iota + 1
-	// Knock asks the host of Node, the sibling, outside the tunnel, whether anybody
-	// listens on the tunnel's port. If it says no, call Gone; otherwise do nothing.
+	// Knock asks the host of Node, the sibling, outside the tunnel, whether the tunnel's
+	// port is open. If it is closed, call Gone; otherwise do nothing.
 	Knock
-	// Persist stores Epoch where a restart finds it, before anything that follows
-	// is carried out; it comes back as Config.Seen.
+	// Persist stores Epoch before the outputs that follow are carried out; after a restart
+	// it is Config.Seen.
 	Persist
-	// Prepare: the active node hands over. Take the address and announce it, and let
-	// what the hosts send here wait: an Activate follows a moment later, when what
-	// they sent to the former one has left it.
+	// Prepare: the active node hands over. Take over the address, announce it, and let the
+	// hosts' packets wait: an Activate follows a moment later, when the former active node
+	// has sent what the hosts sent to it.
 	Prepare
 	// Activate makes this node the active one, from Epoch on: records, address,
 	// announcement. It may be repeated with a higher Epoch.
 	Activate
-	// Deactivate takes the site's address away; Node is the active one, where
-	// known.
+	// Deactivate releases the site's address; Node is the active one, where known.
 	Deactivate
-	// Suspend: this process was frozen and may have been replaced meanwhile. Write
-	// nothing to anybody until Resume or Deactivate.
+	// Suspend: this process was frozen, and another node may have replaced it. Write
+	// nothing until Resume or Deactivate.
 	Suspend
-	// Resume takes Suspend back.
+	// Resume ends Suspend.
 	Resume
 	// Assign routes Site's shared subnets to Node. When Site is the own one, Node
-	// is this node or its sibling. Epoch is 0 for what the configuration alone says.
+	// is this node or its sibling. Epoch is 0 where the configuration alone decides.
 	Assign
 	// Report is an Event for log and status.
 	Report
@@ -42,7 +41,7 @@ func (k Kind) String() string {
 	return [...]string{"none", "send", "knock", "persist", "prepare", "activate", "deactivate", "suspend", "resume", "assign", "report"}[k]
 }
 
-// Output is one thing to do. Which fields mean something, Kind says.
+// Output is one thing to do. Kind determines which fields have a meaning.
 type Output struct {
 	Kind    Kind
 	To      NodeID
@@ -53,16 +52,16 @@ type Output struct {
 	Event   *Event
 }
 
-// EventKind says what an Event tells of.
+// EventKind is what an Event reports.
 type EventKind uint8
 
 // What is worth a line in the log.
 const (
 	EventRole        EventKind = iota + 1 // Role and Reason are new
 	EventClaim                            // Node claimed Site with Epoch
-	EventSuspect                          // Node, the sibling, has fallen silent
-	EventHeard                            // Node, the sibling, is heard again
-	EventImplausible                      // Node told of an Epoch too far ahead: its clock or ours is wrong
+	EventSuspect                          // Node, the sibling, has timed out
+	EventHeard                            // Node, the sibling, is reachable again
+	EventImplausible                      // Node sent an Epoch too far ahead: its clock or ours is wrong
 	EventHandover                         // a handover to Node began, for Reason
 	EventRefused                          // Node refused the handover, for Reason
 	EventTimeout                          // Node did not take over in time
@@ -91,7 +90,7 @@ type Event struct {
 	Failover *Failover
 }
 
-// Reason says why, in words for an operator.
+// Reason is why something happened, in words for an operator.
 type Reason string
 
 // Reasons of role changes, handovers and refusals.
@@ -132,14 +131,14 @@ func (r Reason) code() uint8 {
 	return 0
 }
 
-// Failover is how this node last became active, each phase counted from when the
-// sibling was last heard, or from when the handover was asked for.
+// Failover is how this node last became active. Each phase counts from the sibling's last
+// message, or from the request for a handover.
 type Failover struct {
 	Reason       Reason
 	Epoch        uint64
 	At           time.Duration // of the claim, on the Machine's clock
 	Asked        time.Duration // the first question left for a witness; 0 when none did
-	Detected     time.Duration // the decision was taken
+	Detected     time.Duration // the decision was made
 	Claimed      time.Duration // the claim left
 	Acknowledged time.Duration // the first node of another site confirmed it; 0 before
 }

@@ -21,7 +21,7 @@ type Authenticator interface {
 }
 
 // proof is a node's statement to its sibling that it was alive at a moment of its
-// own clock. The zero proof says nothing.
+// own clock. The zero proof states nothing.
 //
 // Echo and echoBoot name the sibling's proof that the carrier delivered last, so
 // the sibling knows that this proof is younger than its own one.
@@ -35,8 +35,8 @@ type proof struct {
 	tag      Tag
 }
 
-// Labels keep the statements apart, so that the tag of one kind of statement never
-// fits another kind.
+// Labels separate the kinds of statements, so that the tag of one kind never fits
+// another.
 const (
 	labelClaim = 'c'
 	labelProof = 'p'
@@ -103,10 +103,10 @@ func (m *Machine) uptime() uint64 { return uint64((m.now - m.start.at).Microseco
 // works reports whether the node could carry packets when it made the proof.
 func (o *proof) works() bool { return o.flags&flagLAN != 0 && o.flags&flagPlane != 0 }
 
-// takeCarried checks the proof of the sibling that p has carried and reports
-// whether the sibling made it. A proof with a wrong tag is counted; none at all is
-// what an honest witness sends that has not heard the sibling.
-func (m *Machine) takeCarried(p *peer, o *proof) bool {
+// handleCarried checks the proof of the sibling that p has carried and reports
+// whether the sibling made it. A proof with a wrong tag is counted. An honest witness
+// that has not received from the sibling sends none.
+func (m *Machine) handleCarried(p *peer, o *proof) bool {
 	if m.sib < 0 || *o == (proof{}) {
 		return false
 	}

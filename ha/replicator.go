@@ -17,7 +17,7 @@ const (
 
 	window     = 64                     // unacknowledged batches
 	maxChanged = 1 << 16                // keys that wait for the window
-	flushEvery = 10 * time.Millisecond  // that a change waits for others, at most
+	flushEvery = 10 * time.Millisecond  // the longest wait of a change for others
 	ackDelay   = 5 * time.Millisecond   // of the standby
 	ackEvery   = 8                      // batches at most
 	openEvery  = 100 * time.Millisecond // attempts to find the standby
@@ -33,13 +33,13 @@ const (
 type Store interface {
 	// Value appends the value of the record key to b; false when there is none.
 	Value(b, key []byte) ([]byte, bool)
-	// Apply takes a record of the sibling, replacing any with the same key, and
-	// Remove drops one. Neither may keep the slices, nor lead to Changed.
+	// Apply stores a record of the sibling, replacing any with the same key, and Remove
+	// removes one. Neither may keep the slices, nor cause a call of Changed.
 	Apply(key, value []byte)
 	Remove(key []byte)
 }
 
-// ReplicatorConfig is what a Replicator has to know.
+// ReplicatorConfig is what a Replicator needs.
 type ReplicatorConfig struct {
 	Boot  uint64 // as Config.Boot
 	Store Store
@@ -73,12 +73,12 @@ type ReplicatorStats struct {
 	Bytes       uint64 // of payloads sent
 	Puts        uint64 // sent
 	Deletes     uint64 // sent
-	Applied     uint64 // records taken from the sibling
+	Applied     uint64 // records received from the sibling
 	Removed     uint64
 	Retransmits uint64
 	Repairs     uint64 // buckets sent again, or for the first time
 	Refused     uint64 // records beyond the limits, not replicated
-	Overflows   uint64 // of the queue of changes, each mended by a repair
+	Overflows   uint64 // of the queue of changes; a repair follows each
 	Sessions    uint64 // begun
 }
 
@@ -87,12 +87,12 @@ func NewReplicator(now time.Duration, cfg ReplicatorConfig) *Replicator {
 	return &Replicator{cfg: cfg, now: now}
 }
 
-// Lead makes this node the source, as Machine's Activate says. The epoch orders
-// its sessions against its sibling's.
+// Lead makes this node the source, as Machine's Activate requests. The epoch orders its
+// sessions against its sibling's.
 func (r *Replicator) Lead(now time.Duration, epoch uint64) [][]byte {
 	r.begin(now)
 	if !r.lead {
-		r.idx.round++ // what changes from here on is newer than the sibling's last word
+		r.idx.round++ // what changes from here on is newer than the sibling's last change
 	}
 	r.lead = true
 	r.src = source{epoch: epoch, since: now, openAt: now}
@@ -100,8 +100,8 @@ func (r *Replicator) Lead(now time.Duration, epoch uint64) [][]byte {
 	return r.out
 }
 
-// Follow makes this node the destination, as Deactivate says. What was not yet
-// said goes out at once.
+// Follow makes this node the destination, as Deactivate requests. It sends the queued
+// changes at once.
 func (r *Replicator) Follow(now time.Duration) [][]byte {
 	r.begin(now)
 	if !r.lead {
@@ -111,7 +111,7 @@ func (r *Replicator) Follow(now time.Duration) [][]byte {
 		for i := range r.src.flight {
 			r.emit(r.src.flight[i].payload)
 		}
-		for len(r.src.queue.keys) > r.src.queue.taken && len(r.src.flight) < 2*window {
+		for len(r.src.queue.keys) > r.src.queue.sent && len(r.src.flight) < 2*window {
 			r.batch()
 		}
 	}
@@ -122,9 +122,9 @@ func (r *Replicator) Follow(now time.Duration) [][]byte {
 	return r.out
 }
 
-// Changed says that the record key was made, changed or removed in the Store. The
-// owner says so for every record that it has restored, too. On the standby it
-// means nothing.
+// Changed reports that the record key was made, changed or removed in the Store. The
+// owner also calls it for every record that it has restored. On the standby it has no
+// effect on the stream.
 func (r *Replicator) Changed(now time.Duration, key []byte) [][]byte {
 	r.begin(now)
 	if !r.lead || len(key) == 0 || len(key) > MaxKey {
@@ -147,8 +147,8 @@ func (r *Replicator) Tick(now time.Duration) [][]byte {
 	return r.out
 }
 
-// Handle takes a payload of the sibling. It doesn't keep payload. An error says why
-// it was of no use; the payloads are to be sent all the same.
+// Handle processes a payload of the sibling. It does not keep payload. An error is why
+// the payload was rejected; the returned payloads must be sent with it, too.
 func (r *Replicator) Handle(now time.Duration, payload []byte) ([][]byte, error) {
 	r.begin(now)
 	var f frame
@@ -157,13 +157,13 @@ func (r *Replicator) Handle(now time.Duration, payload []byte) ([][]byte, error)
 	}
 	switch f.kind {
 	case frameOpen:
-		r.takeOpen(&f)
+		r.handleOpen(&f)
 	case frameData:
-		r.takeData(&f)
+		r.handleData(&f)
 	case frameSums:
-		r.takeSums(&f)
+		r.handleSums(&f)
 	case frameAck:
-		r.takeAck(&f)
+		r.handleAck(&f)
 	}
 	r.drive()
 	return r.out, nil
@@ -180,9 +180,9 @@ func (r *Replicator) Next() time.Duration {
 	return r.now + time.Second
 }
 
-// InSync reports whether the standby has all records: on the active node all
-// that it was told to begin with, and nothing since is overdue; on the standby,
-// whether it was ever told all, and no digest has differed since.
+// InSync reports whether the standby has all records. On the active node: the standby has
+// acknowledged the first complete set, and no repair is due. On the standby: it has
+// received a complete set once, and no digest has differed since.
 func (r *Replicator) InSync() bool {
 	if r.lead {
 		return r.src.open && r.src.all.acked && !r.src.repairing()
@@ -190,19 +190,18 @@ func (r *Replicator) InSync() bool {
 	return r.dst.complete
 }
 
-// Lag is the number of records whose change the standby has not acknowledged, as
-// far as the active node can tell: queued ones and those in flight. On the
-// standby it is 0.
+// Lag is the number of records whose change the standby has not acknowledged: queued
+// ones and those in flight. On the standby it is 0.
 func (r *Replicator) Lag() int {
-	n := len(r.src.queue.keys) - r.src.queue.taken
+	n := len(r.src.queue.keys) - r.src.queue.sent
 	for i := range r.src.flight {
 		n += len(r.src.flight[i].keys)
 	}
 	return n
 }
 
-// Unacknowledged gives the keys that Lag counts, one more than once when it has
-// changed again.
+// Unacknowledged yields the keys that Lag counts; one that has changed again appears more
+// than once.
 func (r *Replicator) Unacknowledged() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range r.src.flight {
@@ -212,7 +211,7 @@ func (r *Replicator) Unacknowledged() iter.Seq[string] {
 				}
 			}
 		}
-		for _, k := range r.src.queue.keys[r.src.queue.taken:] {
+		for _, k := range r.src.queue.keys[r.src.queue.sent:] {
 			if !yield(k) {
 				return
 			}

@@ -228,7 +228,7 @@ func TestReplicatorRepairs(t *testing.T) {
 		w.s[1].Remove([]byte(k))
 		w.r[1].idx.drop(bucketOf(k), k)
 	}
-	w.r[1].take("made up", []byte("x"))
+	w.r[1].store("made up", []byte("x"))
 	w.run(1100 * time.Millisecond)
 	if w.r[1].stats.Removed == 0 {
 		t.Error("the made-up record is still there")

@@ -17,13 +17,13 @@ type sink struct {
 	ackAt   time.Duration // 0: nothing to acknowledge
 	flags   uint8
 
-	complete bool // all was said once
+	complete bool // a complete set has arrived
 	equal    bool
 	equalAt  time.Duration
 }
 
-// takeOpen begins a stream by telling its source what is here already.
-func (r *Replicator) takeOpen(f *frame) {
+// handleOpen begins a stream: it sends its source the sums of what is here already.
+func (r *Replicator) handleOpen(f *frame) {
 	d := &r.dst
 	same := f.session == d.session && f.boot == d.boot
 	if r.lead || !same && !f.session.after(d.session) || same && d.expect > 1 {
@@ -33,15 +33,15 @@ func (r *Replicator) takeOpen(f *frame) {
 		r.stats.Sessions++
 		*d = sink{session: f.session, boot: f.boot, expect: 1, equal: d.equal, equalAt: d.equalAt}
 	}
-	r.tell(0)
+	r.sendSums(0)
 }
 
-// tell sends the sums of the buckets as they are at a position.
-func (r *Replicator) tell(pos uint64) {
+// sendSums sends the sums of the buckets as they are at a position.
+func (r *Replicator) sendSums(pos uint64) {
 	r.emitFrame(&frame{kind: frameSums, boot: r.cfg.Boot, session: r.dst.session, pos: pos, sums: r.idx.short()})
 }
 
-func (r *Replicator) takeData(f *frame) {
+func (r *Replicator) handleData(f *frame) {
 	d := &r.dst
 	if r.lead && (r.src.open || r.now-r.src.since >= lateFor) {
 		return
@@ -86,8 +86,8 @@ func (r *Replicator) ack() {
 	d.unacked, d.ackAt, d.flags = 0, 0, 0
 }
 
-// apply carries out a batch. One that makes no sense ends the stream, which its
-// source begins anew.
+// apply carries out a batch. A malformed one ends the stream, which its
+// source restarts.
 func (r *Replicator) apply(ops []byte) {
 	d := &r.dst
 	for len(ops) > 0 {
@@ -128,7 +128,7 @@ func (r *Replicator) do(o *op) error {
 	}
 	switch o.kind {
 	case opName, opPut:
-		r.take(key, o.value)
+		r.store(key, o.value)
 	case opDelete:
 		d.ids[o.id] = ""
 		r.remove(key)
@@ -152,7 +152,7 @@ func (r *Replicator) do(o *op) error {
 		d.flags = flagEqual
 		if !d.equal {
 			d.flags, d.complete = flagDiffers, false
-			r.tell(d.expect)
+			r.sendSums(d.expect)
 		}
 	case opAll:
 		d.complete = true
@@ -160,14 +160,14 @@ func (r *Replicator) do(o *op) error {
 	return nil
 }
 
-// newer reports whether this node has changed the record since it leads: the word
-// of the former active node comes too late.
+// newer reports whether this node has changed the record since it leads: the change of
+// the former active node is too late.
 func (r *Replicator) newer(b int, key string) bool {
 	e, had := r.idx.get(b, key)
 	return r.lead && had && e.round == r.idx.round
 }
 
-func (r *Replicator) take(key string, value []byte) {
+func (r *Replicator) store(key string, value []byte) {
 	b := bucketOf(key)
 	if r.newer(b, key) {
 		return
@@ -175,7 +175,7 @@ func (r *Replicator) take(key string, value []byte) {
 	e, _ := r.idx.get(b, key)
 	e.hash, e.round = hashOf(key, value), r.idx.round
 	if r.lead {
-		e.round-- // it isn't this node's own
+		e.round-- // not this node's own
 	}
 	r.idx.put(b, key, e)
 	r.stats.Applied++

@@ -28,17 +28,17 @@ type source struct {
 
 // loss finds batches that got lost.
 type loss struct {
-	progress time.Duration // when the standby last acknowledged something new, or had nothing to
+	progress time.Duration // when the standby last acknowledged something new, or nothing was in flight
 	srtt     time.Duration
 	backoff  uint
 	rtoAt    time.Duration
 	dups     int
 }
 
-// queue holds the keys whose change has yet to be sent: keys from taken on.
+// queue holds the keys whose change has yet to be sent: keys[sent:].
 type queue struct {
 	keys    []string
-	taken   int
+	sent    int
 	set     map[string]struct{}
 	firstAt time.Duration // when the first of them changed
 }
@@ -78,7 +78,7 @@ type ids struct {
 type flying struct {
 	pos     uint64
 	payload []byte
-	keys    []string // whose changes it says; what a repair says is in no list
+	keys    []string // of its changes; those of a repair are in no list
 	sentAt  time.Duration
 	again   bool
 }
@@ -89,10 +89,10 @@ func (s *source) rto() time.Duration {
 	return min(maxRTO, (minRTO+2*s.loss.srtt)<<min(s.loss.backoff, 5))
 }
 
-// due reports whether a batch is to be made now. Changes wait a moment for more:
-// a short connection's, which are several, then cost one.
+// due reports whether to make a batch now. Changes wait a moment for more, so that the
+// several changes of a short connection cost one.
 func (s *source) due(now time.Duration) bool {
-	n := len(s.queue.keys) - s.queue.taken
+	n := len(s.queue.keys) - s.queue.sent
 	switch {
 	case s.repairing(), n >= 16:
 		return true
@@ -108,7 +108,7 @@ func (s *source) next(now time.Duration) time.Duration {
 	}
 	next := s.digest.at
 	if next <= now {
-		next = now + digestGap // it waits for what is before it
+		next = now + digestGap // it waits for the changes before it
 	}
 	if len(s.flight) > 0 {
 		next = min(next, s.loss.rtoAt)
@@ -117,14 +117,14 @@ func (s *source) next(now time.Duration) time.Duration {
 		switch {
 		case s.due(now):
 			next = now
-		case len(s.queue.keys) > s.queue.taken:
+		case len(s.queue.keys) > s.queue.sent:
 			next = min(next, s.queue.firstAt+flushEvery)
 		}
 	}
 	return next
 }
 
-// drive does all that is due, on either side.
+// drive does everything that is due, on either side.
 func (r *Replicator) drive() {
 	if !r.lead {
 		if r.dst.ackAt != 0 && r.now >= r.dst.ackAt {
@@ -158,13 +158,13 @@ func (r *Replicator) drive() {
 	}
 }
 
-// session takes a new number; what it begins, the standby's sums will tell.
+// session chooses a new number. The standby's sums will show what differs.
 func (r *Replicator) session() {
 	r.stats.Sessions++
 	r.src.number = uint32(r.stats.Sessions)
 }
 
-// restart gives the stream up and looks for the standby again.
+// restart abandons the stream and looks for the standby again.
 func (r *Replicator) restart() {
 	r.settle()
 	old := r.src
@@ -172,13 +172,13 @@ func (r *Replicator) restart() {
 	r.session()
 }
 
-// settle puts into the index what nobody is told.
+// settle puts into the index the changes that will not be sent.
 func (r *Replicator) settle() {
 	s := &r.src
-	for _, key := range s.queue.keys[s.queue.taken:] {
+	for _, key := range s.queue.keys[s.queue.sent:] {
 		r.absorb(key)
 	}
-	s.queue.keys, s.queue.taken, s.queue.set = nil, 0, nil
+	s.queue.keys, s.queue.sent, s.queue.set = nil, 0, nil
 }
 
 // absorb brings the index up to date with the Store's record.
@@ -215,12 +215,11 @@ func (r *Replicator) change(key []byte) {
 	if _, is := s.queue.set[string(key)]; is {
 		return
 	}
-	if len(s.queue.keys)-s.queue.taken >= maxChanged {
-		// The standby doesn't keep up. Forget what there was to say: what it comes to
-		// is seen from the buckets.
+	if len(s.queue.keys)-s.queue.sent >= maxChanged {
+		// The standby is too slow. Discard the queue: its buckets are sent instead.
 		r.stats.Overflows++
-		for _, k := range s.queue.keys[s.queue.taken:] {
-			r.soil(bucketOf(k))
+		for _, k := range s.queue.keys[s.queue.sent:] {
+			r.markDirty(bucketOf(k))
 		}
 		r.settle()
 	}
@@ -228,15 +227,15 @@ func (r *Replicator) change(key []byte) {
 	if s.queue.set == nil {
 		s.queue.set = map[string]struct{}{}
 	}
-	if len(s.queue.keys) == s.queue.taken {
+	if len(s.queue.keys) == s.queue.sent {
 		s.queue.firstAt = r.now
 	}
 	s.queue.set[k] = struct{}{}
 	s.queue.keys = append(s.queue.keys, k)
 }
 
-// soil has a bucket sent again.
-func (r *Replicator) soil(b int) {
+// markDirty makes a bucket be sent again.
+func (r *Replicator) markDirty(b int) {
 	if !r.src.repair.dirty[b] {
 		r.src.repair.dirty[b] = true
 		r.src.repair.left++
@@ -244,15 +243,15 @@ func (r *Replicator) soil(b int) {
 	r.src.all.sent, r.src.all.acked = false, false
 }
 
-// batch says as much as fits into one message; false when there was nothing after
-// all.
+// batch sends as much as fits into one message, and reports false when there was
+// nothing to send.
 func (r *Replicator) batch() bool {
 	s := &r.src
 	ops := make([]byte, 0, MaxReplica)
 	var keys []string
-	for s.queue.taken < len(s.queue.keys) {
-		key := s.queue.keys[s.queue.taken]
-		next, fits := r.say(ops, key, false)
+	for s.queue.sent < len(s.queue.keys) {
+		key := s.queue.keys[s.queue.sent]
+		next, fits := r.appendChange(ops, key, false)
 		if !fits {
 			break
 		}
@@ -260,17 +259,17 @@ func (r *Replicator) batch() bool {
 			keys = append(keys, key)
 		}
 		ops = next
-		s.queue.keys[s.queue.taken] = ""
-		s.queue.taken++
+		s.queue.keys[s.queue.sent] = ""
+		s.queue.sent++
 		delete(s.queue.set, key)
 	}
-	rest := s.queue.taken < len(s.queue.keys)
+	rest := s.queue.sent < len(s.queue.keys)
 	if !rest {
-		s.queue.keys, s.queue.taken = s.queue.keys[:0], 0
+		s.queue.keys, s.queue.sent = s.queue.keys[:0], 0
 		ops = r.repair(ops)
-	} else if s.queue.taken > maxChanged/2 {
-		s.queue.keys = append(s.queue.keys[:0], s.queue.keys[s.queue.taken:]...)
-		s.queue.taken = 0
+	} else if s.queue.sent > maxChanged/2 {
+		s.queue.keys = append(s.queue.keys[:0], s.queue.keys[s.queue.sent:]...)
+		s.queue.sent = 0
 	}
 	if !rest && !s.repairing() && len(ops) < room-16 {
 		if !s.all.sent {
@@ -296,10 +295,10 @@ func (r *Replicator) batch() bool {
 	return true
 }
 
-// room is what a batch has for operations.
+// room is the number of bytes that a batch has for operations.
 const room = MaxReplica - frameHeader - 8
 
-// repair goes on with the buckets that the standby has to get anew.
+// repair continues with the buckets that are sent again.
 func (r *Replicator) repair(ops []byte) []byte {
 	s := &r.src
 	for len(ops) < room-8 {
@@ -321,7 +320,7 @@ func (r *Replicator) repair(ops []byte) []byte {
 			ops = append(ops, opBegin, byte(s.repair.bucket))
 		}
 		for len(s.repair.keys) > 0 {
-			next, fits := r.say(ops, s.repair.keys[len(s.repair.keys)-1], true)
+			next, fits := r.appendChange(ops, s.repair.keys[len(s.repair.keys)-1], true)
 			if !fits {
 				return ops
 			}
@@ -337,9 +336,9 @@ func (r *Replicator) repair(ops []byte) []byte {
 	return ops
 }
 
-// say appends what is to be said of a record, unless it doesn't fit. What the
-// standby has already is said only where always.
-func (r *Replicator) say(ops []byte, key string, always bool) ([]byte, bool) {
+// appendChange appends the change of a record, or reports false if it does not fit. With
+// always, it appends a record that the standby has already, too.
+func (r *Replicator) appendChange(ops []byte, key string, always bool) ([]byte, bool) {
 	s := &r.src
 	b := bucketOf(key)
 	v, ok := r.value(key)
@@ -397,8 +396,7 @@ func (r *Replicator) say(ops []byte, key string, always bool) ([]byte, bool) {
 	return ops, true
 }
 
-// again sends the oldest batch in flight once more; the standby keeps those behind
-// it.
+// again retransmits the oldest batch in flight; the standby keeps those behind it.
 func (r *Replicator) again() {
 	s := &r.src
 	s.flight[0].again = true
@@ -407,8 +405,8 @@ func (r *Replicator) again() {
 	r.emit(s.flight[0].payload)
 }
 
-// takeSums learns what the standby has: at first, and when a digest differed.
-func (r *Replicator) takeSums(f *frame) {
+// handleSums compares what the standby has: at first, and when a digest differed.
+func (r *Replicator) handleSums(f *frame) {
 	s := &r.src
 	if !r.lead || f.session != (session{s.epoch, s.number}) {
 		return
@@ -426,12 +424,12 @@ func (r *Replicator) takeSums(f *frame) {
 	}
 	for b := range f.sums {
 		if f.sums[b] != ours[b] {
-			r.soil(b)
+			r.markDirty(b)
 		}
 	}
 }
 
-func (r *Replicator) takeAck(f *frame) {
+func (r *Replicator) handleAck(f *frame) {
 	s := &r.src
 	if !r.lead || !s.open || f.session != (session{s.epoch, s.number}) {
 		return
