@@ -4,5 +4,4 @@
 //	gateway.go  construction, lifetimes, order of closing
 //	pairing.go  this node's part in an election, and the LAN's address
 //	source.go   snapshots for status and control
-//	auditing.go lines of the audit log
 package gateway

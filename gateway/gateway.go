@@ -24,6 +24,7 @@ import (
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/holds"
 	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/journal"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/pair"
 	"github.com/onewaylink/gw/gateway/parts"
@@ -89,7 +90,7 @@ type Gateway struct {
 	source   *source
 	watch    *doctor.Watch
 	audit    *audit.Log // nil without local.audit
-	denials  *denials.Ledger
+	journal  *journal.Journal
 }
 
 // New opens the state directory, the control socket, the TUN device and the
@@ -109,8 +110,10 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	g.source = &source{gw: g, started: g.started}
 	g.watch = doctor.NewWatch(g.source)
 
-	if err = g.openAudit(); err != nil {
-		return nil, err
+	if to := cfg.Local.Audit.To; to != "" {
+		if g.audit, err = audit.Open(audit.Config{To: to, Limit: cfg.Local.Limits.Audit, Node: cfg.SelfNode().Name, Logger: g.log}); err != nil {
+			return nil, err
+		}
 	}
 	if g.store, err = records.Open(records.Config{
 		Dir: cfg.Local.StateDir, MaxBytes: cfg.Local.Limits.Records, Logger: g.log,
@@ -138,7 +141,7 @@ func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	}
 	g.reload = reload.New(reload.Config{
 		Running: cfg, Load: opt.Load, Flows: g.table, Carrier: g.board.Carrier, Apply: g.apply,
-		Describe: connStatus, Audit: g.auditReload, Logger: g.log,
+		Describe: connStatus, Audit: g.journal.Reload, Logger: g.log,
 	})
 	g.newExplainer()
 	g.newCapture()
@@ -162,9 +165,12 @@ func (g *Gateway) newExplainer() {
 	g.explain = explain.New(explain.Config{
 		Network: g.cfg, Running: g.reload.Running, Path: g.path, Reach: g.board, Streams: g.streams,
 		Standby: g.table.Standby, Active: func() string { return g.pair.Status().Active }, // no standby without a pair
-		Links: func() []status.Link { return g.source.Status().Links }, Denied: g.noteDeniedQuestion, Logger: g.log,
+		Links: func() []status.Link { return g.source.Status().Links }, Denied: g.journal.DeniedQuestion, Logger: g.log,
 	})
 }
+
+// ReopenAudit opens the audit log again after its file was moved away.
+func (g *Gateway) ReopenAudit() { g.audit.Reopen() }
 
 // Reload reads the configuration again. It may be called by any goroutine.
 func (g *Gateway) Reload() status.Reload { return g.reload.Reload() }
@@ -203,11 +209,12 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		changes = pair.NewChanges()
 		keep.Changes = changes
 	}
-	g.denials = denials.New(len(cfg.Sites))
+	ledger := denials.New(len(cfg.Sites))
+	g.journal = journal.New(journal.Config{Audit: g.audit, Denials: ledger, Sites: siteNames(cfg), Self: cfg.Self.Site, Now: g.now, Logger: g.log})
 	g.table = flow.New(flow.Config{
 		Self: cfg.Self.Site, Sites: parts.FlowSites(cfg), Nodes: parts.NodeAddresses(cfg), Voice: node.Addresses, MTU: cfg.Local.TUN.MTU,
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
-		Alive: g.pulse.MayWrite, Observer: g.observer(cfg), Denials: g.denials, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
+		Alive: g.pulse.MayWrite, Observer: g.journal.Observer(), Denials: ledger, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
 	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.host)
@@ -263,6 +270,13 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	}
 	g.restorer.FromFile(list)
 	return nil
+}
+
+func siteNames(c configs.Config) (out []string) {
+	for _, s := range c.Sites {
+		out = append(out, s.Name)
+	}
+	return out
 }
 
 // linkedSites names the sites that this node's site has a link with.
@@ -386,7 +400,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		run("audit log", g.audit.Run)
 	}
 	run("doctor", g.watch.Run)
-	run("denials", g.runDenials)
+	run("denials", g.journal.Run)
 	if g.waker != nil {
 		run("wakes", g.waker.Run)
 	}

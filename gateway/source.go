@@ -53,7 +53,7 @@ func (s *source) Status() status.Status {
 		},
 		Relay:   g.relay.Status(st.Relayed),
 		Drops:   status.NewDrops(drops),
-		Denials: g.denialStatus(),
+		Denials: g.journal.Denials(),
 		Sites:   g.siteStatus(st.Foreign),
 		Memory:  status.ReadMemory(),
 	}

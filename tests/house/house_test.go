@@ -81,7 +81,7 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/epoch/reset", "gateway/holds", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/explain", "gateway/flow", "gateway/holds", "gateway/hostnet", "gateway/link",
+		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/explain", "gateway/flow", "gateway/holds", "gateway/hostnet", "gateway/journal", "gateway/link",
 		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quota", "gateway/records", "gateway/relay", "gateway/reload", "gateway/restore", "gateway/sites", "gateway/status", "gateway/waker", "gateway/web", "ha", "ha/vip", "netstack", "netstack/wire",
 	},
 	"gateway/audit":         {"gateway/safefile"},
@@ -99,6 +99,7 @@ var below = map[string][]string{
 	"gateway/doctor":          {"gateway/status"},
 	"gateway/flow":            {"gateway/capture", "gateway/denials", "netstack/wire"},
 	"gateway/hostnet":         {"netstack/wire"},
+	"gateway/journal":         {"gateway/audit", "gateway/denials", "gateway/flow", "gateway/reload", "gateway/status"},
 	"gateway/link":            {"gateway/link/bind", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
 	"gateway/pair":            {"gateway/control", "gateway/doctor", "gateway/epoch", "gateway/quiet", "gateway/status", "ha"},
 	"gateway/parts":           {"configs", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/sites", "netstack/wire", "policy"},

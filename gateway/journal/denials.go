@@ -1,4 +1,4 @@
-package gateway
+package journal
 
 import (
 	"context"
@@ -8,32 +8,31 @@ import (
 	"strings"
 	"time"
 
-	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// denialsEvery is how often the ledger of denials is asked for what is due: the first packet of an
-// attempt is reported that much later at most.
+// denialsEvery is how often Run reports what is due in the ledger. The first packet of an attempt is
+// reported that much later at most.
 const denialsEvery = time.Second
 
 // topDenials is how many denials a snapshot shows.
 const topDenials = 8
 
-// reasonQuestion is the reason of a denial that answers a question about a packet, not a packet.
+// reasonQuestion is the reason of a denial that answers a question about a packet.
 const reasonQuestion = "question"
 
-// runDenials reports denied traffic to the log and the audit log until ctx ends, and then what is left.
-func (g *Gateway) runDenials(ctx context.Context) error {
+// Run reports denied traffic to the log and the audit log until ctx ends, and then what is left.
+func (j *Journal) Run(ctx context.Context) error {
 	tick := time.NewTicker(denialsEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			g.reportDenials(false)
+			j.reportDenials(false)
 		case <-ctx.Done():
-			g.reportDenials(true)
+			j.reportDenials(true)
 			return nil
 		}
 	}
@@ -41,27 +40,26 @@ func (g *Gateway) runDenials(ctx context.Context) error {
 
 // reportDenials reports what is due. Addresses and names are the only texts in these lines: a peer
 // chooses no other part of them.
-func (g *Gateway) reportDenials(all bool) {
-	now, wall := g.now(), time.Now()
-	log := g.log.Named("denials")
-	for _, r := range g.denials.Due(now, all) {
-		site := siteName(g.cfg, r.Site)
+func (j *Journal) reportDenials(all bool) {
+	now, wall := j.cfg.Now(), time.Now()
+	for _, r := range j.cfg.Denials.Due(now, all) {
+		site := j.site(r.Site)
 		if r.Others() {
-			log.Warn("denied packets to further destinations", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "destinations", fmt.Sprintf("at least %d", r.Destinations))
+			j.log.Warn("denied packets to further destinations", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "destinations", fmt.Sprintf("at least %d", r.Destinations))
 		} else {
-			log.Warn("denied packets", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "protocol", status.ProtoName(r.Proto),
+			j.log.Warn("denied packets", "packets", r.Packets, "site", site, "sources", sourcesText(&r), "protocol", status.ProtoName(r.Proto),
 				"destination", r.Destination, "ports", portsText(&r), "reason", r.Reason)
 		}
-		g.audit.AddDenial(auditDenial(&r, site, now, wall))
+		j.cfg.Audit.AddDenial(auditDenial(&r, site, now, wall))
 	}
 }
 
-// siteName names the site of an attempt.
-func siteName(c configs.Config, i int) string {
+// site names the site of an attempt.
+func (j *Journal) site(i int) string {
 	if i < 0 {
 		return "unknown"
 	}
-	return c.Sites[i].Name
+	return j.cfg.Sites[i]
 }
 
 // sourcesText is like "10.77.2.9 and 3 more".
@@ -89,7 +87,7 @@ func portsText(r *denials.Report) string {
 	return strings.Join(ports, ",")
 }
 
-// auditDenial turns a report, whose times are on the gateway's clock, into a line of the audit log.
+// auditDenial converts a report, whose times are those of the ledger's clock, for the audit log.
 func auditDenial(r *denials.Report, site string, now time.Duration, wall time.Time) *audit.Denial {
 	d := &audit.Denial{
 		SourceSite: site, Sources: r.Sources, MoreSources: r.MoreSources, Packets: r.Packets,
@@ -104,13 +102,13 @@ func auditDenial(r *denials.Report, site string, now time.Duration, wall time.Ti
 	return d
 }
 
-// denialStatus is what a snapshot shows of denials: the most frequent ones, and totals for metrics.
-func (g *Gateway) denialStatus() status.Denials {
-	now, wall := g.now(), time.Now()
+// Denials returns a snapshot: the most frequent denials, and totals for metrics.
+func (j *Journal) Denials() status.Denials {
+	now, wall := j.cfg.Now(), time.Now()
 	var out status.Denials
-	for _, r := range g.denials.Top(topDenials) {
+	for _, r := range j.cfg.Denials.Top(topDenials) {
 		d := status.Denial{
-			Site: siteName(g.cfg, r.Site), Reason: r.Reason, Packets: r.Packets,
+			Site: j.site(r.Site), Reason: r.Reason, Packets: r.Packets,
 			First: wall.Add(r.First - now), Last: wall.Add(r.Last - now),
 		}
 		if !r.Others() {
@@ -121,14 +119,14 @@ func (g *Gateway) denialStatus() status.Denials {
 		}
 		out.Top = append(out.Top, d)
 	}
-	for _, c := range g.denials.Counts() {
-		out.Totals = append(out.Totals, status.DenialTotal{Site: siteName(g.cfg, c.Site), Reason: c.Reason, Packets: c.Packets})
+	for _, c := range j.cfg.Denials.Counts() {
+		out.Totals = append(out.Totals, status.DenialTotal{Site: j.site(c.Site), Reason: c.Reason, Packets: c.Packets})
 	}
 	return out
 }
 
-// noteDeniedQuestion counts a question of another site about a packet that policy denies, as an
-// attempt of that site: a node can scan the policy by questions, without a packet.
-func (g *Gateway) noteDeniedQuestion(site int, proto uint8, source, destination netip.AddrPort) {
-	g.denials.Note(g.now(), &denials.Attempt{Site: site, Reason: reasonQuestion, Proto: proto, Source: source, Destination: destination})
+// DeniedQuestion counts a question of another site about a packet that policy denies as an attempt of
+// that site: a node can scan the policy by questions, without a packet.
+func (j *Journal) DeniedQuestion(site int, proto uint8, source, destination netip.AddrPort) {
+	j.cfg.Denials.Note(j.cfg.Now(), &denials.Attempt{Site: site, Reason: reasonQuestion, Proto: proto, Source: source, Destination: destination})
 }

@@ -1,4 +1,4 @@
-package gateway
+package journal
 
 import (
 	"bytes"
@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/audit"
 	"github.com/onewaylink/gw/gateway/denials"
 	"github.com/onewaylink/gw/netstack/wire"
@@ -27,26 +26,25 @@ func TestDenialsAreReported(t *testing.T) {
 	var out bytes.Buffer
 	path := filepath.Join(t.TempDir(), "audit.log")
 	log := hclog.New(&hclog.LoggerOptions{Output: &out, DisableTime: true})
-	g := &Gateway{
-		cfg: configs.Config{Sites: []configs.Site{{Name: "red"}, {Name: "gray"}}}, log: log, started: time.Now(),
-		denials: denials.New(2),
-	}
-	var err error
-	if g.audit, err = audit.Open(audit.Config{To: path, Node: "red-1", Logger: log}); err != nil {
+	to, err := audit.Open(audit.Config{To: path, Node: "red-1", Logger: log})
+	if err != nil {
 		t.Fatal(err)
 	}
+	started, ledger := time.Now(), denials.New(2)
+	now := func() time.Duration { return time.Since(started) }
+	j := New(Config{Audit: to, Denials: ledger, Sites: []string{"red", "gray"}, Now: now, Logger: log})
 	target := netip.MustParseAddr("10.77.1.10")
 	for i := range 1204 {
-		g.denials.Note(g.now(), &denials.Attempt{
+		ledger.Note(now(), &denials.Attempt{
 			Site: 1, Reason: wire.Denied.String(), Proto: wire.ProtoTCP,
 			Source:      netip.MustParseAddrPort(fmt.Sprintf("10.77.2.%d:40000", 9+i%4)),
 			Destination: netip.AddrPortFrom(target, uint16(1+i%312)),
 		})
 	}
-	g.noteDeniedQuestion(1, wire.ProtoTCP, netip.MustParseAddrPort("10.77.2.9:0"), netip.MustParseAddrPort("10.77.1.11:5432"))
+	j.DeniedQuestion(1, wire.ProtoTCP, netip.MustParseAddrPort("10.77.2.9:0"), netip.MustParseAddrPort("10.77.1.11:5432"))
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := g.runDenials(done); err != nil { // what is left at the end is reported
+	if err := j.Run(done); err != nil { // what is left at the end is reported
 		t.Fatal(err)
 	}
 	want := "[WARN]  denials: denied packets: packets=1204 site=gray sources=\"10.77.2.9 and 3 more\" protocol=tcp destination=10.77.1.10 ports=\"312 ports\" reason=denied\n" +
@@ -54,7 +52,7 @@ func TestDenialsAreReported(t *testing.T) {
 	if d := cmp.Diff(want, out.String()); d != "" {
 		t.Errorf("log (-want +got):\n%s", d)
 	}
-	if err := g.audit.Close(); err != nil {
+	if err := to.Close(); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(path)
@@ -70,10 +68,10 @@ func TestDenialsAreReported(t *testing.T) {
 		t.Fatalf("audit log: %s, %v", b, err)
 	}
 	if d := e.Denied; e.Event != "denied" || e.Node != "red-1" || d.SourceSite != "gray" || d.Destination != target || d.Packets != 1204 ||
-		d.PortCount != 312 || len(d.Sources) != 4 || d.Reason != "denied" || d.Last.Before(g.started) || d.First.After(d.Last) {
+		d.PortCount != 312 || len(d.Sources) != 4 || d.Reason != "denied" || d.Last.Before(started) || d.First.After(d.Last) {
 		t.Errorf("audit log: %+v", e)
 	}
-	s := g.denialStatus()
+	s := j.Denials()
 	if len(s.Top) != 2 || s.Top[0].Packets != 1204 || s.Top[0].Site != "gray" || s.Top[0].Destination != target || len(s.Totals) != 2 {
 		t.Errorf("status: %+v", s)
 	}
@@ -82,18 +80,17 @@ func TestDenialsAreReported(t *testing.T) {
 // TestDenialsOfAScan: 65,536 destinations make a bounded number of lines.
 func TestDenialsOfAScan(t *testing.T) {
 	var out bytes.Buffer
-	g := &Gateway{
-		cfg: configs.Config{Sites: []configs.Site{{Name: "red"}, {Name: "gray"}}}, log: hclog.New(&hclog.LoggerOptions{Output: &out}), started: time.Now(),
-		denials: denials.New(2),
-	}
+	started, ledger := time.Now(), denials.New(2)
+	now := func() time.Duration { return time.Since(started) }
+	j := New(Config{Denials: ledger, Sites: []string{"red", "gray"}, Now: now, Logger: hclog.New(&hclog.LoggerOptions{Output: &out})})
 	for i := range 1 << 16 {
-		g.denials.Note(g.now(), &denials.Attempt{
+		ledger.Note(now(), &denials.Attempt{
 			Site: 1, Reason: wire.Denied.String(), Proto: wire.ProtoTCP, Source: netip.MustParseAddrPort("10.77.2.9:40000"),
 			Destination: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 77, byte(i >> 8), byte(i)}), 22),
 		})
 	}
 	for range 5 {
-		g.reportDenials(false)
+		j.reportDenials(false)
 	}
 	if n := strings.Count(out.String(), "\n"); n != denials.KeysPerSite+1 || !strings.Contains(out.String(), "further destinations: packets=65504 ") {
 		t.Errorf("%d lines:\n%s", n, out.String())
