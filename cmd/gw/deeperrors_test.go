@@ -80,7 +80,7 @@ var unreached = map[string]string{
 	"gateway/records/fetch.go":                   "it is logged, and tried again",
 	"gateway/records/proto.go":                   "it is logged, and tried again",
 	"gateway/records/writer.go":                  "it is logged, and the file written anew",
-	"gateway/relaying.go":                        "the other gateway is told, and the connection stays raw",
+	"gateway/relay/relayer.go":                   "the other gateway is told, and the connection stays raw",
 	"gateway/status/snapshots.go":                "an answer to monitoring says it",
 	"gateway/status/seconds.go":                  "only a command of another version reads such an answer",
 	"gateway/trunk/conn.go":                      "the trunk ends, and the connection is raw",
