@@ -16,7 +16,7 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 	var out Output
 	m, err := decode(payload)
 	if err != nil {
-		p.bad++
+		p.counts.bad++
 		var v *VersionError
 		if errors.As(err, &v) {
 			p.stranger(now, v.Theirs, &out)
@@ -37,7 +37,7 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 	case kindProbe:
 		// The size that arrived counts, not the one that was meant.
 		size := len(payload) + p.cfg.Overhead
-		if size <= int(m.probe.size) && p.acks.take(now) {
+		if size <= int(m.probe.size) && p.limits.acks.take(now) {
 			out.Messages = append(out.Messages, appendMessage(nil, &message{kind: kindAck, probe: probeMsg{id: m.probe.id, size: uint16(size)}}))
 		}
 	case kindAck:
@@ -47,7 +47,7 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 			out.Events = append(out.Events, EventMTU)
 		}
 	case kindWant:
-		if list, ok := p.cmp.serve(m.want); ok && p.lists.take(now) {
+		if list, ok := p.cmp.serve(m.want); ok && p.limits.lists.take(now) {
 			out.Messages = append(out.Messages, appendMessage(nil, &message{kind: kindAttrs, attrs: list}))
 		}
 	case kindAttrs:
@@ -65,10 +65,10 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 
 // heard handles a hello.
 func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
-	p.received++
+	p.counts.received++
 	at, proven := p.proof(h.echo)
 	turn := p.processes.turn(h.boot, h.seq, at, proven)
-	if turn == newProcess && p.heardAny && !p.restarts.take(now) {
+	if turn == newProcess && p.heardAny && !p.limits.restarts.take(now) {
 		return // the next hello proves it again
 	}
 	if turn == unproven || turn == lateProcess {
@@ -120,7 +120,7 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 	p.judge(now, out)
 	// While establishing, an answer brings the round trip that is missing.
 	ask := p.state == Establishing && !p.answered()
-	if (h.answer || ask) && p.answers.take(now) {
+	if (h.answer || ask) && p.limits.answers.take(now) {
 		p.hello(now, out, ask)
 	}
 }
@@ -130,7 +130,7 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 // owner sees that the link was not up meanwhile.
 func (p *Peer) restarted(now time.Duration, out *Output) {
 	p.window, p.heardOut = window{}, heardMsg{}
-	p.accepted, p.probing = false, false
+	p.accepted, p.probe.on = false, false
 	p.pmtu.pause()
 	p.cmp.restarted()
 	p.set(now, Establishing)
@@ -143,8 +143,8 @@ func (p *Peer) echoed(now, at, hold time.Duration) {
 		return
 	}
 	p.twoWayAt, p.alive = now, at
-	if p.probing && at >= p.probeAt {
-		p.probing = false
+	if p.probe.on && at >= p.probe.at {
+		p.probe.on = false
 	}
 	if d := now - at - hold; d >= 0 && d <= rttMost && hold >= 0 {
 		p.rtt.sample(d)

@@ -72,13 +72,11 @@ type Peer struct {
 	ended    bool          // the owner says that there is none
 	accepted bool          // the peer's process was let in; differences are only shown
 
-	seq       uint32
-	helloAt   time.Duration
-	twoWayAt  time.Duration // when an answer came last
-	alive     time.Duration // when the hello was sent that it answered
-	probeAt   time.Duration // when Probe asked; meaningful while probing
-	probing   bool
-	probeDone time.Duration
+	seq      uint32
+	helloAt  time.Duration
+	twoWayAt time.Duration // when an answer came last
+	alive    time.Duration // when the hello was sent that it answered
+	probe    probe
 
 	heardAny  bool
 	heardAt   time.Duration // when last came
@@ -96,15 +94,29 @@ type Peer struct {
 	pmtu pathMTU
 	cmp  comparison
 
+	limits limits
+	counts counts
+}
+
+// probe is a request for a sign of life, see Probe.
+type probe struct {
+	on   bool
+	at   time.Duration // when it was sent; meaningful while on
+	done time.Duration // when its answer is overdue
+}
+
+// limits bound what the peer can make this node do.
+type limits struct {
 	answers    bucket // to hellos of the present process
 	challenges bucket // to hellos that are not proven
 	restarts   bucket // of the peer that are believed
 	lists      bucket // of attributes that are sent
 	acks       bucket // to padded probes
 	versions   bucket // to messages of other versions
-
-	sent, received, bad uint64
 }
+
+// counts are those of the Snapshot.
+type counts struct{ sent, received, bad uint64 }
 
 // Output is what a method wants done: payloads to send to the peer, each in
 // one datagram, and events in the order in which they happened.
@@ -140,12 +152,14 @@ func New(cfg Config) (*Peer, error) {
 		pmtu:    newPathMTU(cfg.MTU, cfg.Interval, cfg.Random),
 		cmp:     newComparison(cfg.Sections),
 
-		answers:    bucket{every: answerRate, burst: answerBurst},
-		challenges: bucket{every: answerRate, burst: challengeBurst},
-		restarts:   bucket{every: cfg.Interval, burst: restartBurst},
-		lists:      bucket{every: answerRate, burst: answerBurst},
-		acks:       bucket{every: pmtuRate / 2, burst: 4 * pmtuParallel},
-		versions:   bucket{every: time.Second, burst: 1},
+		limits: limits{
+			answers:    bucket{every: answerRate, burst: answerBurst},
+			challenges: bucket{every: answerRate, burst: challengeBurst},
+			restarts:   bucket{every: cfg.Interval, burst: restartBurst},
+			lists:      bucket{every: answerRate, burst: answerBurst},
+			acks:       bucket{every: pmtuRate / 2, burst: 4 * pmtuParallel},
+			versions:   bucket{every: time.Second, burst: 1},
+		},
 	}, nil
 }
 
@@ -177,10 +191,10 @@ func (p *Peer) Session(now time.Duration, up bool) Output {
 // round trips, or 200 ms, it is lost.
 func (p *Peer) Probe(now time.Duration) Output {
 	var out Output
-	if p.probing || !p.answering() {
+	if p.probe.on || !p.answering() {
 		return out
 	}
-	p.probing, p.probeAt, p.probeDone = true, now, now+p.rtt.patience()
+	p.probe.on, p.probe.at, p.probe.done = true, now, now+p.rtt.patience()
 	p.hello(now, &out, true)
 	p.helloAt = now + p.rtt.patience()/2 // the one may have been lost
 	return out
@@ -212,8 +226,8 @@ func (p *Peer) Next(now time.Duration) time.Duration {
 	if p.live {
 		at = min(at, p.pmtu.next(now))
 	}
-	if p.probing {
-		at = min(at, p.probeDone)
+	if p.probe.on {
+		at = min(at, p.probe.done)
 	}
 	switch {
 	case p.answering():
@@ -227,7 +241,7 @@ func (p *Peer) Next(now time.Duration) time.Duration {
 // Tick does what is due.
 func (p *Peer) Tick(now time.Duration) Output {
 	var out Output
-	if p.answering() && (now-p.twoWayAt >= missed*p.cfg.Interval || p.probing && now >= p.probeDone) {
+	if p.answering() && (now-p.twoWayAt >= missed*p.cfg.Interval || p.probe.on && now >= p.probe.done) {
 		p.lose(now, &out)
 	}
 	if p.live && (p.state == Establishing || p.state == Lost) && now >= p.silentAt() && (!p.heardAny || p.heardAt < p.session) {
@@ -255,7 +269,7 @@ func (p *Peer) answering() bool {
 func (p *Peer) set(now time.Duration, s State) { p.state, p.since = s, now }
 
 func (p *Peer) lose(now time.Duration, out *Output) {
-	p.probing = false
+	p.probe.on = false
 	p.pmtu.pause()
 	p.set(now, Lost)
 	p.helloAt = min(p.helloAt, now)
@@ -285,7 +299,7 @@ func (p *Peer) collect(now time.Duration, out *Output) {
 
 // hurried says whether an answer is awaited that matters.
 func (p *Peer) hurried(now time.Duration) bool {
-	return p.state == Establishing || p.state == Lost || p.probing || now-p.twoWayAt > p.cfg.Interval*3/2
+	return p.state == Establishing || p.state == Lost || p.probe.on || now-p.twoWayAt > p.cfg.Interval*3/2
 }
 
 // hello sends a hello and schedules the next, if there is a session.
@@ -317,7 +331,7 @@ func (p *Peer) hello(now time.Duration, out *Output, answer bool) {
 // send sends a hello with an echo, which may be nil. answer asks the peer to answer at once.
 func (p *Peer) send(now time.Duration, out *Output, answer bool, echo *echoMsg) {
 	p.seq++
-	p.sent++
+	p.counts.sent++
 	m := message{kind: kindHello, hello: helloMsg{
 		boot: p.cfg.Boot, seq: p.seq, nonce: p.nonces.next(now), echo: echo, wall: p.cfg.Wall().UnixNano(), answer: answer,
 		interval: p.cfg.Interval, keepalive: p.cfg.Keepalive, caps: p.cfg.Capabilities, mtu: uint16(p.pmtu.mtu),
@@ -340,7 +354,7 @@ func (p *Peer) Snapshot(now time.Duration) Snapshot {
 		MTUOut: p.pmtu.mtu, Skew: p.skew,
 		Differences: slices.Clone(p.cmp.result), Omitted: p.cmp.omitted,
 		Duplicate: p.processes.duplicate, DuplicateEndpoints: p.processes.endpoints,
-		Sent: p.sent, Received: p.received, Bad: p.bad,
+		Sent: p.counts.sent, Received: p.counts.received, Bad: p.counts.bad,
 	}
 	if p.state == Silent {
 		s.MTUOut = p.cfg.MTU // nothing can be measured; stock WireGuard uses it too

@@ -59,7 +59,7 @@ func (p *Peer) proof(e *echoMsg) (time.Duration, bool) {
 // echo is the present process's.
 func (p *Peer) challenge(now time.Duration, h *helloMsg, out *Output) {
 	p.candidate = candidate{boot: h.boot, nonce: h.nonce, at: now}
-	if p.live && p.challenges.take(now) {
+	if p.live && p.limits.challenges.take(now) {
 		p.send(now, out, true, &echoMsg{boot: h.boot, nonce: h.nonce})
 	}
 }

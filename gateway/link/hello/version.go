@@ -26,11 +26,11 @@ func (p *Peer) stranger(now time.Duration, theirs uint8, out *Output) {
 	proven := p.twoWayAt > 0 && now-p.twoWayAt < missed*p.cfg.Interval
 	if lasting && !proven && (p.state != Refused || p.theirs == Version) {
 		p.theirs = theirs
-		p.probing = false
+		p.probe.on = false
 		p.set(now, Refused)
 		out.Events = append(out.Events, EventRefused)
 	}
-	if !p.ended && p.versions.take(now) {
+	if !p.ended && p.limits.versions.take(now) {
 		p.live = true
 		p.hello(now, out, false)
 	}
