@@ -41,7 +41,7 @@ func TestErrors(t *testing.T) {
 	before, after, _ := strings.Cut(string(site), "link \"red\"")
 	_, after, _ = strings.Cut(after, "\n}\n")
 	writeFile(t, "alone.txt", before+after)
-	refuses := serveHA(t, madeUp{}, &madeUpPair{status: activeNode(), err: errors.New("the sibling is not fit: its records are incomplete")})
+	refuses := serveHA(t, madeUp{}, &madeUpPair{status: activeNode(), err: errors.New("the records of the node that would take over are incomplete: wait, or force it")})
 	alone := serve(t, madeUp{status: status.Status{Node: "red-1"}})
 	if err := os.Mkdir("here", 0o755); err != nil {
 		t.Fatal(err)

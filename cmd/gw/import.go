@@ -38,7 +38,7 @@ func (c *importCmd) Run(env *env) error {
 		return fmt.Errorf("read the file of wg-quick: %w; name one such as /etc/wireguard/wg0.conf", err)
 	}
 	if len(text) > wgLimit {
-		return usagef("%s is longer than %d bytes: is it a file of wg-quick?", c.File, wgLimit)
+		return usagef("%s is longer than %d bytes; name a file of wg-quick", c.File, wgLimit)
 	}
 	out, diags := configs.ImportWG(c.File, text, configs.ImportOptions{Site: c.Site, Peers: c.Peer})
 	if err := showFindings(env, diags); err != nil {

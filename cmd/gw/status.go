@@ -104,7 +104,7 @@ func repaint(text string) string {
 
 func write(w io.Writer, text string) error {
 	if _, err := io.WriteString(w, text); err != nil {
-		return fmt.Errorf("write the answer: %w", err)
+		return fmt.Errorf("write the answer: %w; check where standard output goes", err)
 	}
 	return nil
 }
