@@ -22,7 +22,7 @@ const (
 	queueLen = 512
 	// inboxLen bounds the hellos that wait for the loop.
 	inboxLen = 256
-	// lookPackets is how many packets tell what most of them are.
+	// lookPackets is the size of the sample by which mostlyTrunks judges.
 	lookPackets = 256
 	// maxPulled is how often in a row packets of trunks go before those of the host.
 	maxPulled = 3
@@ -55,13 +55,12 @@ type adapter struct {
 	closeOnce sync.Once
 	failed    chan error // the Path's, at most one
 
-	// How many packets have come, and how many of them were trunks', of which the loop
-	// has looked at the first ones.
-	came, cameTrunk struct {
+	// Packets received, and those of trunks among them. The loop has judged the first ones.
+	received, receivedTrunk struct {
 		all    atomic.Uint64
-		looked uint64
+		judged uint64
 	}
-	trunky bool // the loop's: they mostly were
+	trunksPrevail bool // the loop's: most packets of the latest sample were of trunks
 
 	drops controlDrops
 }
@@ -89,7 +88,7 @@ func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound *bind.Gate, inbo
 	return a
 }
 
-// send queues a packet of the gateway's own, which it takes over.
+// send queues a packet of the gateway's own. It keeps pkt.
 func (a *adapter) send(pkt []byte) {
 	select {
 	case a.queue <- pkt:
@@ -99,8 +98,8 @@ func (a *adapter) send(pkt []byte) {
 	}
 }
 
-// Read gives wireguard-go what is to be sent: control packets first, for they
-// are few and keep the link alive.
+// Read returns packets for wireguard-go to send: control packets first, since they are few and keep
+// the link alive.
 //
 // Each of them is a batch of its own. The datagrams of a batch may leave this
 // host as one, for the network card to cut up, and a router on the same machine
@@ -137,8 +136,8 @@ func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 }
 
-// pull gives packets of trunks, but not often in a row: then it is the host's turn, which
-// does not wait for more than there is.
+// pull returns packets of trunks, at most maxPulled times in a row. Then it is the host's turn, which
+// does not wait for packets.
 func (a *adapter) pull(bufs [][]byte, sizes []int, offset int) int {
 	if a.trunks == nil {
 		return 0
@@ -157,9 +156,9 @@ func (a *adapter) pull(bufs [][]byte, sizes []int, offset int) int {
 	return n
 }
 
-// Write takes what wireguard-go has received and decrypted.
+// Write receives what wireguard-go has decrypted.
 func (a *adapter) Write(bufs [][]byte, offset int) (int, error) {
-	a.came.all.Add(uint64(len(bufs)))
+	a.received.all.Add(uint64(len(bufs)))
 	var last ends
 	start := 0 // of the packets not passed on yet
 	for i, b := range bufs {
@@ -190,7 +189,7 @@ func (a *adapter) pass(bufs [][]byte, offset int) error {
 	return err
 }
 
-// take takes a control packet out of the stream: one from another node's own address to this
+// take removes a control packet from the stream: one from another node's own address to this
 // node's, on the ports that gateways use at both ends. wireguard-go has checked that the source
 // belongs to the peer that sent it. Gateways build these packets without options, extension
 // headers or fragments, so fixed offsets do. The Path drops whatever looks like one and is not
@@ -285,7 +284,7 @@ type ends struct {
 	src       netip.Addr
 }
 
-// takeTrunk takes a packet of trunks. They come in long rows between the same two nodes.
+// takeTrunk removes a packet of trunks. They arrive in long rows between the same two nodes.
 func (a *adapter) takeTrunk(b, payload []byte, last *ends) bool {
 	addresses := b[12:20]
 	if b[0]>>4 == 6 {
@@ -298,20 +297,19 @@ func (a *adapter) takeTrunk(b, payload []byte, last *ends) bool {
 	if last.from == nil || a.trunks == nil {
 		return false
 	}
-	a.cameTrunk.all.Add(1)
+	a.receivedTrunk.all.Add(1)
 	a.trunks.Deliver(last.src, payload)
 	return true
 }
 
-// mostlyTrunks reports whether most packets that came lately were trunks'. One goroutine
-// calls it, now and then.
+// mostlyTrunks reports whether most packets received lately were of trunks. Only the loop calls it.
 func (a *adapter) mostlyTrunks() bool {
-	all, trunks := a.came.all.Load(), a.cameTrunk.all.Load()
-	if n := all - a.came.looked; n >= lookPackets {
-		a.trunky = 8*(trunks-a.cameTrunk.looked) >= 7*n
-		a.came.looked, a.cameTrunk.looked = all, trunks
+	all, trunks := a.received.all.Load(), a.receivedTrunk.all.Load()
+	if n := all - a.received.judged; n >= lookPackets {
+		a.trunksPrevail = 8*(trunks-a.receivedTrunk.judged) >= 7*n
+		a.received.judged, a.receivedTrunk.judged = all, trunks
 	}
-	return a.trunky
+	return a.trunksPrevail
 }
 
 // Close makes Read return and ends the events. wireguard-go calls it first
@@ -325,8 +323,7 @@ func (a *adapter) Close() error {
 	return nil
 }
 
-// Events never gives one: wireguard-go is brought up by Run and not by EventUp,
-// which it would obey a second time.
+// Events delivers none: Run brings wireguard-go up. An EventUp would bring it up a second time.
 func (a *adapter) Events() <-chan tun.Event { return a.events }
 
 func (a *adapter) File() *os.File        { return nil }

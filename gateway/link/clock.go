@@ -11,7 +11,7 @@ const clockTolerance = 100 * time.Millisecond
 // renew its sessions until it has caught up.
 type clockWatch struct {
 	latest time.Time // of a handshake, by the wall clock
-	told   bool
+	late   bool      // the clock ran behind at the latest call of check
 }
 
 // used notes that a handshake was made at wall time t.
@@ -29,11 +29,11 @@ func (c *clockWatch) behind(now time.Time) time.Duration {
 	return 0
 }
 
-// tell reports once that the clock has begun to run behind, and once that it
+// check reports once that the clock has begun to run behind, and once that it
 // has caught up.
-func (c *clockWatch) tell(now time.Time) (behind time.Duration, changed bool) {
+func (c *clockWatch) check(now time.Time) (behind time.Duration, changed bool) {
 	behind = c.behind(now)
-	changed = c.told != (behind > 0)
-	c.told = behind > 0
+	changed = c.late != (behind > 0)
+	c.late = behind > 0
 	return behind, changed
 }

@@ -18,17 +18,17 @@ import (
 // concurrently with each other, and Write with itself: each peer has a
 // goroutine that writes.
 type Path interface {
-	// Read gives up to len(bufs) packets, each from offset on. An error ends
+	// Read reads up to len(bufs) packets, each from offset on. An error ends
 	// the link.
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
-	// Write takes packets that came from peers, each from offset on.
+	// Write writes packets from peers to the host, each from offset on.
 	Write(bufs [][]byte, offset int) (int, error)
 	// Wake makes a blocked Read return at once, or the next one if none is
 	// blocked, with what there is, which may be nothing.
 	Wake()
 }
 
-// Streams takes the TCP packets of the control port, whole IP packets. Inject
+// Streams receives the TCP packets of the control ports, whole IP packets. Inject
 // copies what it keeps and doesn't block.
 type Streams interface {
 	Inject(pkt []byte)
@@ -40,7 +40,7 @@ type Trunks interface {
 	// Pull writes whole packets to be sent now into bufs, each from offset on, and returns
 	// how many; it may be none. One goroutine calls it, also after Path.Wake.
 	Pull(bufs [][]byte, sizes []int, offset int) int
-	// Deliver takes the payload of a packet from another node, and Flush ends a batch of
+	// Deliver receives the payload of a packet from another node, and Flush ends a batch of
 	// them. They don't block, and keep nothing of it.
 	Deliver(node netip.Addr, payload []byte)
 	Flush()
@@ -77,7 +77,7 @@ type Peer struct {
 // Config is what a Link is made from.
 type Config struct {
 	PrivateKey [32]byte
-	// ListenPort is the UDP port; 0 takes a free one.
+	// ListenPort is the UDP port; 0 is any free one.
 	ListenPort uint16
 	Self       Self
 	Peers      []Peer
@@ -87,30 +87,30 @@ type Config struct {
 	Alive func() bool
 	// TUNMTU is the largest packet of the host in bytes.
 	TUNMTU int
-	// Version is this software's, told to peers.
+	// Version is this software's, as hellos advertise it.
 	Version string
 	// Resolver is used for endpoints that are names; nil is net.DefaultResolver.
 	Resolver Resolver
 	// HelloInterval is the time between hellos; 0 is hello.DefaultInterval.
 	HelloInterval time.Duration
 	Logger        hclog.Logger
-	// OnChange is told of each change of a peer, one call at a time and in
+	// OnChange receives each change of a peer, one call at a time and in
 	// order. It may be nil, and must not call the Link.
 	OnChange func(PeerState)
 }
 
-// A PeerState is what the packet path must know of a peer.
+// A PeerState is the part of a peer's state that decides which packets pass.
 type PeerState struct {
 	Site, Node string
 	Up         bool // packets can pass: hellos are answered, or the peer is stock WireGuard
 	GW         bool // hellos are answered
 	Refused    bool // a difference or a version forbids data; not Up then
 	MTU        int  // largest packet that reaches the peer, in bytes
-	// Boot names the peer's process, so that a restart is seen; 0 until it was heard.
+	// Boot names the peer's process, so that a restart is seen; 0 until its first hello.
 	Boot uint64
-	// PartialChecksums: the peer takes packets whose checksum is unfinished.
+	// PartialChecksums: the peer accepts packets whose checksum is unfinished.
 	PartialChecksums bool
-	// Trunks: the peer takes trunks.
+	// Trunks: the peer accepts packets of trunks.
 	Trunks bool
 }
 
@@ -135,7 +135,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("link: node %s and this node have no address of the same family", p.Node)
 		}
 		if p.Dial && p.Endpoint == "" {
-			continue // a sibling link may have nobody to dial; it waits
+			continue // a sibling without an endpoint is not dialed
 		}
 		if p.Endpoint != "" {
 			if _, _, err := net.SplitHostPort(p.Endpoint); err != nil {

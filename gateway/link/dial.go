@@ -82,7 +82,7 @@ func (d *dialling) due(now time.Duration) (netip.AddrPort, bool) {
 	return d.addrs[d.index], true
 }
 
-// lookup says whether the name is to be looked up now.
+// lookup reports whether to look the name up now.
 func (d *dialling) lookup(now time.Duration) bool {
 	if !d.active || d.name == "" || d.resolving || now < d.resolveAt {
 		return false
@@ -91,8 +91,8 @@ func (d *dialling) lookup(now time.Duration) bool {
 	return true
 }
 
-// resolved takes the addresses found, none if the lookup failed. An address
-// that wasn't known is dialled at once.
+// resolved replaces the addresses by those found, unless the lookup failed and found none. If the
+// current address is not among them, the first is dialed at once.
 func (d *dialling) resolved(now time.Duration, addrs []netip.AddrPort) {
 	d.resolving = false
 	if d.active {

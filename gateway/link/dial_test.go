@@ -101,7 +101,7 @@ func TestClockWatch(t *testing.T) {
 		{noon.Add(-time.Minute), time.Minute, false},
 		{noon.Add(time.Minute), 0, true},
 	} {
-		if behind, changed := c.tell(tt.now); behind != tt.behind || changed != tt.changed {
+		if behind, changed := c.check(tt.now); behind != tt.behind || changed != tt.changed {
 			t.Errorf("at %v: %v %v, want %v %v", tt.now.Sub(noon), behind, changed, tt.behind, tt.changed)
 		}
 	}

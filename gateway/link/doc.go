@@ -1,4 +1,4 @@
-// Package link is the way to the nodes of other sites: wireguard-go's device
+// Package link connects this node to the nodes of other sites: wireguard-go's device
 // between a tun.Device that is the gateway's packet path and the bind package's
 // UDP sockets, with the hello package's conversation inside each tunnel.
 //
@@ -9,9 +9,9 @@
 //   - adapter.go: the tun.Device under wireguard-go, which takes the control
 //     packets out of the stream and bounds what is in flight.
 //   - loop.go: the one goroutine that drives all peers.
-//   - peer.go: one peer: its hello, and what is told about it.
+//   - peer.go: one peer: its hello, and what OnChange reports of it.
 //   - dial.go, resolve.go: who dials, when, and at which address.
-//   - uapi.go: the words in which wireguard-go is configured and asked.
+//   - uapi.go: wireguard-go's configuration protocol.
 //   - clock.go: a wall clock that runs behind.
 //   - snapshot.go: what status shows.
 //

@@ -11,10 +11,10 @@ import (
 )
 
 // knocker asks a peer's host whether a process listens on the tunnel's port. Where
-// none does, the kernel says so at once (ICMP port unreachable, RFC 1122 section
-// 3.2.2.1), which tells a process that was killed from one that is merely slow.
-// The question is an empty datagram, of which a gateway takes no notice. It has a
-// socket of its own, since the answer makes the next call on its socket fail.
+// none does, the kernel answers at once (ICMP port unreachable, RFC 1122 section
+// 3.2.2.1), which distinguishes a killed process from a slow one. The question is an
+// empty datagram, which a gateway ignores. It has a socket of its own, since the
+// answer makes the next call on its socket fail.
 type knocker struct {
 	mu   sync.Mutex
 	at   netip.AddrPort // where the peer was last, as the loop knows
@@ -26,7 +26,7 @@ type knocker struct {
 	refused time.Time
 }
 
-// moved says where the peer is now.
+// moved sets the peer's present endpoint.
 func (k *knocker) moved(endpoint string) {
 	if at, err := netip.ParseAddrPort(endpoint); err == nil {
 		k.mu.Lock()
@@ -35,7 +35,7 @@ func (k *knocker) moved(endpoint string) {
 	}
 }
 
-// refuse takes note that nobody took a datagram to a place.
+// refuse notes that a host refused a datagram to an endpoint.
 func (k *knocker) refuse(to netip.AddrPort) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -44,12 +44,12 @@ func (k *knocker) refuse(to netip.AddrPort) {
 	}
 }
 
-// refusalCounts is for how long a refusal says something of the present: since
-// before the first knock at a peer that died, and not since its restart.
+// refusalCounts is how long a refusal proves that the process is gone: long enough to include those
+// before the first knock, and too short to outlast a restart.
 const refusalCounts = 250 * time.Millisecond
 
-// knock asks once more, and reports whether the answer to the time before was
-// that nobody listens, or to what else was sent there lately.
+// knock asks again, and reports whether the host refused the knock before, or another datagram to
+// the same endpoint lately.
 func (k *knocker) knock() (gone bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -161,7 +161,7 @@ func (l *Link) Run(ctx context.Context) error {
 	l.mu.Unlock()
 	dev := device.NewDevice(l.tun, l.bind, l.deviceLogger())
 	// Closing, in this order: the loop and the Bind's repetition have ended,
-	// so that nobody dials any more; the gates open, so that nobody waits in
+	// so that nothing dials any more; the gates open, so that no goroutine waits in
 	// one; then the device closes the adapter, which makes its reader return,
 	// and the Bind, which makes its receivers return. A reader that has failed
 	// closes the device by itself, in a goroutine of its own: wait for that.
@@ -203,7 +203,7 @@ func (l *Link) cause(err error) error {
 }
 
 // deviceLogger passes on wireguard-go's lines. Its errors are transient and concern what the link
-// watches itself, so they are for debugging. Each kind of them has a rate of its own: anybody who
+// watches itself, so they are for debugging. Each kind of them has a rate of its own: any host that
 // reaches the socket can cause some. Level trace is not limited.
 func (l *Link) deviceLogger() *device.Logger {
 	log := l.log.Named("wireguard")

@@ -17,7 +17,7 @@ const never = time.Duration(math.MaxInt64)
 
 const (
 	// lookSoon is how often the device is asked for a handshake while one is
-	// dialled, and lookOften otherwise. wireguard-go has no other way to tell.
+	// dialled, and lookOften otherwise. wireguard-go reports handshakes in no other way.
 	lookSoon = 10 * time.Millisecond
 	// lookHello is how old a look may be by which a hello is attributed to an endpoint.
 	lookHello = time.Millisecond
@@ -164,7 +164,7 @@ func (l *Link) look(force bool) {
 		}
 	}
 	l.bind.Moderate(l.moment(now))
-	if behind, changed := l.clock.tell(l.wall()); changed && behind > 0 {
+	if behind, changed := l.clock.check(l.wall()); changed && behind > 0 {
 		l.log.Error("wall clock runs behind the last handshake and peers will take new ones for replays: set the clock right, or wait",
 			"behind", behind)
 	} else if changed {
@@ -173,8 +173,7 @@ func (l *Link) look(force bool) {
 }
 
 // moment is how long datagrams under bulk may wait for others: not at all, unless all
-// other sites are so far that it makes little difference. The sibling is near, and what it
-// has to say is little.
+// other sites are so far that it makes little difference. The sibling is near and sends little.
 func (l *Link) moment(now time.Duration) time.Duration {
 	d, part := gather, time.Duration(gatherPart)
 	if l.tun.mostlyTrunks() {
@@ -186,7 +185,7 @@ func (l *Link) moment(now time.Duration) time.Duration {
 			continue
 		}
 		any = true
-		d = min(d, p.hello.Snapshot(now).RTT/part) // 0 of one that says no hello
+		d = min(d, p.hello.Snapshot(now).RTT/part) // 0 of a peer without gw's hello
 	}
 	if !any || d < gather {
 		return 0
@@ -205,7 +204,7 @@ func (l *Link) received(c control) {
 	l.do(p, out)
 }
 
-// resolved takes the outcome of a lookup.
+// resolved applies the outcome of a lookup.
 func (l *Link) resolved(r resolution) {
 	if r.err != nil {
 		r.p.log.Warn("resolve", "peer's name can't be resolved: it will be tried again", "endpoint", r.p.Endpoint, "error", r.err)
@@ -213,8 +212,8 @@ func (l *Link) resolved(r resolution) {
 	r.p.dial.resolved(l.now(), r.addrs)
 }
 
-// nudged has heard that the peer at an address doesn't know our session. The
-// word is not authenticated: it is a reason to ask, not to act.
+// nudged handles a nudge: the peer at an address claims not to know our session. A nudge is not
+// authenticated, so it causes a probe and nothing more.
 func (l *Link) nudged(from netip.AddrPort) {
 	l.look(true)
 	for _, p := range l.peers {
@@ -256,10 +255,10 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 	l.lookAt = min(l.lookAt, l.now()+lookSoon)
 }
 
-// dialComplain is the attempt at which the operator is told.
+// dialComplain is the attempt at which a warning is logged.
 const dialComplain = 4
 
-// do sends what a hello state machine wants sent, and acts on its events.
+// do sends a hello state machine's messages, and acts on its events.
 func (l *Link) do(p *peer, out hello.Output) {
 	for _, payload := range out.Messages {
 		l.tun.send(wire.AppendUDP(nil, p.src, p.dst, payload))
@@ -308,14 +307,14 @@ func (l *Link) event(p *peer, e hello.Event) {
 	}
 }
 
-// changes collects what OnChange must be told.
+// changes collects what OnChange has not received yet.
 func (l *Link) changes() (out []PeerState) {
 	if l.cfg.OnChange == nil {
 		return nil
 	}
 	for _, p := range l.peers {
-		if s := p.state(l.now()); s != p.told {
-			p.told = s
+		if s := p.state(l.now()); s != p.reported {
+			p.reported = s
 			out = append(out, s)
 		}
 	}

@@ -18,11 +18,11 @@ type peer struct {
 	dial     dialling
 	knocker  knocker // not under Link.mu
 
-	live      bool // hello was told of a session
+	live      bool // hello knows of a session
 	handshake time.Time
 	renewedAt time.Duration // when that handshake was seen
 	endpoint  string        // as of the last look at the device
-	told      PeerState
+	reported  PeerState     // as OnChange received it last
 }
 
 func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, error) {
@@ -47,14 +47,14 @@ func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, erro
 	if p.dials() {
 		out.dial = newDialling(p.Endpoint)
 	}
-	out.told = PeerState{Site: p.Site, Node: p.Node}
+	out.reported = PeerState{Site: p.Site, Node: p.Node}
 	return out, nil
 }
 
-// dials says whether this side dials the peer and knows where.
+// dials reports whether this side dials the peer and knows its endpoint.
 func (p *Peer) dials() bool { return p.Dial && p.Endpoint != "" }
 
-// state is what the packet path must know now.
+// state is the peer's present state.
 func (p *peer) state(now time.Duration) PeerState {
 	s := p.hello.Snapshot(now)
 	gw := s.State == hello.Up

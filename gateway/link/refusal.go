@@ -17,18 +17,18 @@ import (
 
 // A host answers few datagrams to a closed port: six at once, and one a second
 // from then on (Linux: icmp_ratelimit). The first after a gateway's death may be to
-// a heartbeat, and none to a knock. So all refusals that arrive are listened for.
+// a heartbeat, and none to a knock. So the Link listens for all refusals.
 
-// Lengths and codes of what quotes a datagram that nobody takes: RFC 792, "Destination
-// Unreachable Message", and RFC 4443 section 3.1.
+// Lengths and codes of messages that quote a refused datagram: RFC 792, "Destination Unreachable
+// Message", and RFC 4443 section 3.1.
 const (
 	unreachableHeader = 8
 	codePort4         = 3
 	codePort6         = 4
 )
 
-// listenForRefusals takes note of refusals until ctx ends. Where the process may
-// not listen for them it ends at once: the knocks' own answers are heard all the same.
+// listenForRefusals notes refusals until ctx ends. Where the process may not listen for them it ends
+// at once; knocks still receive their own answers.
 func (l *Link) listenForRefusals(ctx context.Context) error {
 	var g errgroup.Group
 	for _, network := range []string{"ip4:icmp", "ip6:ipv6-icmp"} {
@@ -45,7 +45,7 @@ func (l *Link) listenForRefusals(ctx context.Context) error {
 		g.Go(func() error {
 			defer stop()
 			defer conn.Close()
-			return l.hearRefusals(ctx, conn, v6)
+			return l.receiveRefusals(ctx, conn, v6)
 		})
 	}
 	return g.Wait()
@@ -70,7 +70,7 @@ func filterRefusals(conn net.PacketConn, v6 bool) (err error) {
 	return nil
 }
 
-func (l *Link) hearRefusals(ctx context.Context, conn net.PacketConn, v6 bool) error {
+func (l *Link) receiveRefusals(ctx context.Context, conn net.PacketConn, v6 bool) error {
 	buf := make([]byte, 1500)
 	for {
 		n, _, err := conn.ReadFrom(buf)
@@ -90,8 +90,7 @@ func (l *Link) hearRefusals(ctx context.Context, conn net.PacketConn, v6 bool) e
 	}
 }
 
-// refused returns where a datagram went of which an ICMP message says that nobody
-// took it.
+// refused returns the destination of the datagram that an ICMP message reports as refused.
 func refused(b []byte, v6 bool) (to netip.AddrPort, ok bool) {
 	header, code, typ := wire.IPv4Header, byte(codePort4), byte(3)
 	if v6 {

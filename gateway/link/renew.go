@@ -8,10 +8,9 @@ import (
 	"github.com/onewaylink/gw/gateway/link/hello"
 )
 
-// Renew takes over from peers what may change while the link runs: what is shared
-// with each of them, which it is told at once, and the keepalive. All else stays as it
-// is, above all which node carries a site's subnets: peers say that as a file does, and
-// MoveSubnets knows better. Peers that the Link does not have are passed over.
+// Renew replaces what may change while the link runs: the sections shared with each peer, which are
+// advertised at once, and the keepalive. All else stays, above all which node carries a site's
+// subnets: the argument has that from a file, MoveSubnets from the election. Renew ignores peers that the Link lacks.
 func (l *Link) Renew(peers []Peer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/onewaylink/gw/gateway/link/hello"
 )
 
-// PeerStatus is how a peer stands, for people.
+// PeerStatus is what people see of a peer.
 type PeerStatus struct {
 	Site, Node string
 	State      hello.State
@@ -49,7 +49,7 @@ type Difference struct {
 type Stats struct {
 	Bind bind.Stats
 	// Control packets dropped: too many waiting for the link, too many hellos
-	// waiting, damaged, or to a port where nobody listens.
+	// waiting, damaged, or to a port without a handler.
 	ControlQueueFull, ControlInboxFull, ControlDamaged, ControlUnwanted uint64
 	// OutboundWaits and InboundWaits count how often packets had to wait
 	// because too many were in flight inside wireguard-go.
@@ -136,6 +136,6 @@ func (l *Link) Stats() Stats {
 		ControlDamaged: d.badChecksum.Load(), ControlUnwanted: d.unwanted.Load(),
 		OutboundWaits: l.outbound.Waits(), InboundWaits: l.bind.Intake().Waits(),
 		OutboundResets: l.outbound.Resets(),
-		Undelivered: l.bind.Intake().Undelivered(),
+		Undelivered:    l.bind.Intake().Undelivered(),
 	}
 }

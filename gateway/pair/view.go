@@ -82,7 +82,7 @@ func (p *Pair) status() status.HA {
 		Records: status.Records{
 			Held: r.Records, Lag: r.Lag, Repairing: r.Repair, Messages: r.Messages, Retransmits: r.Retransmits, Repairs: r.Repairs,
 			Applied: r.Applied, Removed: r.Removed, Refused: r.Refused, Overflows: r.Overflows, Sessions: r.Sessions,
-		 Sent: r.Puts + r.Deletes, SentBytes: r.Bytes, InSync: r.InSync,
+			Sent: r.Puts + r.Deletes, SentBytes: r.Bytes, InSync: r.InSync,
 		},
 		VIP:     status.VIP{Addresses: p.cfg.Addresses, Held: p.cfg.Address != nil && p.cfg.Address.Held()},
 		Planned: p.seen.planned, Unplanned: p.seen.unplanned, LastFailover: p.failover(s.Failover),
