@@ -48,10 +48,10 @@ const grace = 30 * time.Second
 
 // Options are what the command line adds to the configuration.
 type Options struct {
-	// Version is the software's, as told to peers and in status.
+	// Version is the software's, as hellos and status show it.
 	Version string
-	// Milestone is told of each step of coming up, and how long it took. It is
-	// called from several goroutines, one at a time.
+	// Milestone reports each step of the start, and how long it took. Several
+	// goroutines call it, one at a time.
 	Milestone func(what string, took time.Duration)
 	// Load reads the configuration again, as it was read for New.
 	Load   func() (configs.Config, configs.Diagnostics)
@@ -95,8 +95,8 @@ type Gateway struct {
 
 // New opens the state directory, the control socket, the TUN device and the
 // tunnel's sockets, in this order, so that a second process for the same node
-// fails before it touches the host. It starts nothing. Whoever gets a Gateway
-// has to Run it, which closes it all.
+// fails before it touches the host. It starts nothing. The caller must
+// Run the Gateway, which closes everything.
 func New(cfg configs.Config, opt Options) (_ *Gateway, err error) {
 	g := &Gateway{
 		cfg: cfg, version: opt.Version, log: opt.Logger, started: time.Now(),
@@ -310,15 +310,15 @@ func (m milestones) Notice(e sites.Event) {
 	}
 }
 
-// ourFault is what to do about what no configuration that was accepted leads to.
+// ourFault is the remedy for an error that no accepted configuration causes.
 const ourFault = "this is a mistake of gw: report it, with what gw version and gw validate say"
 
 // discardWait bounds how long a process that was frozen discards: what waits in
 // the largest queue, 4 MB of a socket, takes a tenth of it.
 const discardWait = 500 * time.Millisecond
 
-// discard returns when what waited while the process was frozen is gone, and the
-// pair has taken notice of the gap. Everything that is read meanwhile is dropped.
+// discard returns when the packets that waited while the process was frozen are gone, and the
+// election knows of the gap. Everything that is read meanwhile is dropped.
 func (g *Gateway) discard() {
 	start := time.Now()
 	g.relay.Discard()
@@ -381,8 +381,8 @@ func (g *Gateway) say(what string, took time.Duration) {
 	g.milestone(what, took)
 }
 
-// Run carries packets until ctx ends or something breaks, and gives everything
-// back. It returns nil after ctx has ended.
+// Run forwards packets until ctx ends or a task fails, and closes everything. It returns nil after
+// ctx has ended.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	run := func(name string, task func(context.Context) error) {
@@ -433,7 +433,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(group.Wait(), g.close())
 }
 
-// close closes what New opened, in the opposite order: nobody may write to the TUN after it is
+// close closes what New opened, in the opposite order: nothing may write to the TUN after it is
 // closed, and the state directory stays locked until the device is gone, so that a successor
 // does not meet it. The holds stay: what ends here opens nothing.
 func (g *Gateway) close() error {

@@ -9,7 +9,8 @@ import (
 	"github.com/onewaylink/gw/ha"
 )
 
-// act carries out what the Machine wants, in its order.
+// act carries out the Machine's outputs, in their order. docs/design.md ("Is this node active?")
+// lists which variables change, in which order.
 func (p *Pair) act(out []ha.Output) {
 	for i := range out {
 		o := &out[i]
@@ -40,15 +41,14 @@ func (p *Pair) act(out []ha.Output) {
 
 const (
 	// prepareWait bounds how long the claim after a Prepare may take, and settleWait
-	// how long after it the other sites are waited for: until then they refuse what
-	// comes from this node.
+	// how long after it packets wait for the other sites, which refuse this node's
+	// packets until they accept the claim.
 	prepareWait = 100 * time.Millisecond
 	settleWait  = 10 * time.Millisecond
 )
 
-// prepare draws the LAN's packets to this node, and has them wait here. Until the
-// claim the other sites take nothing from it, so the sibling goes on with what
-// it has got.
+// prepare attracts the LAN's packets to this node, and holds them. Until the claim the other sites
+// accept none from it, so the sibling forwards what it has received.
 func (p *Pair) prepare() {
 	p.pausedUntil = p.now() + prepareWait
 	p.cfg.Path.Pause(true)
@@ -75,7 +75,7 @@ func (p *Pair) resume() {
 }
 
 // activate makes this node carry the site: first its state, then the address,
-// then the word to the LAN. The claim to the other sites left before.
+// then the announcement on the LAN. The claim to the other sites left before.
 func (p *Pair) activate(epoch uint64) {
 	p.cfg.Process.Suspend(false)
 	if p.sib == "" {
@@ -101,8 +101,8 @@ func (p *Pair) activate(epoch uint64) {
 	}
 }
 
-// deactivate gives all that up. The other sites take nothing from this node any
-// more, so what the LAN sends here goes to the sibling before anything else is done.
+// deactivate makes this node a standby. The other sites accept nothing from it any more, so it
+// first passes the LAN's packets on to the sibling.
 func (p *Pair) deactivate() {
 	if p.sib == "" {
 		return

@@ -19,7 +19,7 @@ type command struct {
 	args []string
 }
 
-// runCommands runs what comes through the channel, one after the other, so that
+// runCommands runs the commands of the queue, one after the other, so that
 // an on_standby never overtakes the on_active before it.
 func runCommands(ctx context.Context, log hclog.Logger, timeout time.Duration, queue <-chan command) error {
 	for {

@@ -1,13 +1,13 @@
-// Package pair gives the election of package ha its hands: it carries the
+// Package pair carries out the decisions of the election in package ha: it sends the
 // machines' messages through the tunnels, moves subnets and the LAN's address as
 // they decide, keeps the standby's flow table equal to the active node's, and
-// tells people about it.
+// shows its state.
 //
 // One goroutine, Run, owns both machines. Everything else reaches it by a
 // channel, so that nothing on the data path waits for an election.
 //
 //	pair.go     construction and the loop
-//	act.go      what is done when a machine says so
+//	act.go      carries out the machines' outputs
 //	auth.go     how siblings recognize each other's statements that others carry
 //	records.go  the flow table's records, to and from the sibling
 //	command.go  on_active and on_standby

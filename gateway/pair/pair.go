@@ -19,7 +19,7 @@ import (
 	"github.com/onewaylink/gw/ha"
 )
 
-// Tunnels carry what nodes say to each other, and the subnets.
+// Tunnels carry messages between nodes, and sites' packets.
 type Tunnels interface {
 	SendDatagram(node string, port uint16, payload []byte) error
 	MoveSubnets(node string, prefixes []netip.Prefix) error
@@ -31,19 +31,19 @@ type Tunnels interface {
 // Flows is the flow table.
 type Flows interface {
 	SetStandby(bool)
-	// Replace takes a record of the sibling, Remove drops one, both so that a
-	// restart finds it so; Record appends the value of one that is held.
+	// Replace stores a record of the sibling, Remove deletes one; both survive a
+	// restart. Record appends the value of one that is held.
 	Replace(key, value []byte)
 	Remove(key []byte)
 	Record(b, key []byte) ([]byte, bool)
 	Records(yield func(key, value []byte) bool)
 }
 
-// Path is the way of the packets.
+// Path is the data path.
 type Path interface {
 	SetPass(func(pkt []byte))
 	Stray(pkt []byte)
-	// Pause makes packets of the hosts wait where they are, or lets them go on.
+	// Pause holds the hosts' packets, or releases them.
 	Pause(bool)
 }
 
@@ -68,7 +68,7 @@ type Address interface {
 	Hold()
 	Drop()
 	Held() bool
-	// MAC is this node's link address on the LAN, and Expect is told the sibling's, which
+	// MAC is this node's link address on the LAN, and Expect sets the sibling's, which
 	// may claim the address as well.
 	MAC() net.HardwareAddr
 	Expect(mac net.HardwareAddr)
@@ -135,7 +135,7 @@ type Config struct {
 	// Fit reports whether the LAN's interface is up and packets make progress. It
 	// is called up to ten times a second, may block, and delays no heartbeat then.
 	Fit func() (lan, plane bool)
-	// OnEvent is told what is logged of the election, as words and values in turn. It must
+	// OnEvent receives what is logged of the election, as keys and values in turn. It must
 	// not block, and may be nil.
 	OnEvent func(kind string, args []any)
 	// OnActive and OnStandby are commands with arguments; empty runs none.
@@ -168,7 +168,7 @@ type Pair struct {
 	m       *ha.Machine
 	r       *ha.Replicator
 	seen    view
-	gone    bool // the sibling's host has said so, for the Machine to hear
+	gone    bool // the sibling's host reported that its process is gone; the Machine does not know yet
 	epochs  *epoch.File
 	unsaved unsaved
 	macAt   time.Duration // when the sibling is sent this node's link address again
@@ -176,13 +176,13 @@ type Pair struct {
 	pausedUntil time.Duration
 }
 
-// datagram is what another node has said.
+// datagram is a message from another node.
 type datagram struct {
 	from    ha.NodeID
 	payload []byte
 }
 
-// order is something that an operator wants of the loop.
+// order is an operator's request to the loop.
 type order struct {
 	do   func() error // with mu held
 	done chan error
@@ -253,7 +253,7 @@ func (p *Pair) StandBy() {
 // now is the machines' clock.
 func (p *Pair) now() time.Duration { return time.Since(p.start) }
 
-// Receive takes what arrived through a node's tunnel on one of the ports. It
+// Receive receives a datagram from a node's tunnel on one of the ports. It
 // doesn't block and keeps nothing of payload.
 func (p *Pair) Receive(node string, port uint16, payload []byte) {
 	if port == p.cfg.StrayPort {
@@ -268,12 +268,11 @@ func (p *Pair) Receive(node string, port uint16, payload []byte) {
 	}
 	select {
 	case p.inbox <- datagram{key, bytes.Clone(payload)}:
-	default: // as good as lost on the way; all of it is repeated
+	default: // as if lost on the path; every message is repeated
 	}
 }
 
-// SetSibling says whether the sibling's configuration is at odds with this one's
-// in a way that forbids the pair. Empty means that it is not.
+// SetSibling sets why the sibling's configuration forbids the pair. Empty means that it permits it.
 func (p *Pair) SetSibling(refused string) {
 	if refused == "" {
 		p.refused.Store(nil)
@@ -291,7 +290,7 @@ func (p *Pair) Settle(ctx context.Context) error {
 	})
 }
 
-// Run takes part until ctx ends. Then it gives the address back, but not the
+// Run takes part in the election until ctx ends. Then it drops the address, but not the
 // role: the sibling finds out by silence, within dead_after.
 func (p *Pair) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -352,7 +351,7 @@ func (p *Pair) loop(ctx context.Context) error {
 			p.mu.Lock()
 		case d := <-p.inbox:
 			p.mu.Lock()
-			p.take(d)
+			p.dispatch(d)
 		case o := <-p.orders:
 			p.mu.Lock()
 			o.done <- o.do()
@@ -382,8 +381,8 @@ func (p *Pair) loop(ctx context.Context) error {
 	}
 }
 
-// take hands a datagram to the machine that it is for.
-func (p *Pair) take(d datagram) {
+// dispatch passes a datagram to its machine.
+func (p *Pair) dispatch(d datagram) {
 	if bytes.HasPrefix(d.payload, []byte(macMagic)) {
 		p.takeMAC(d)
 		return

@@ -422,7 +422,7 @@ func TestLinkAddresses(t *testing.T) {
 	standby.await(t, "knows the active node's", standby.see(func() bool { return standby.sibling == mac(active) }))
 	forged := append([]byte(macMagic), macVersion, 9, 9, 9, 9, 9, 9)
 	active.Pair.mu.Lock()
-	active.take(datagram{w.nodes["gray-1"].keys["gray-1"], forged})
+	active.dispatch(datagram{w.nodes["gray-1"].keys["gray-1"], forged})
 	active.Pair.mu.Unlock()
 	if active.see(func() bool { return active.sibling != mac(standby) })() {
 		t.Error("another site's node sets the sibling's link address")

@@ -69,7 +69,7 @@ func eachKey(keys []byte, fn func(key []byte)) {
 	}
 }
 
-// sendChanges tells the Replicator what has changed.
+// sendChanges passes the keys of changed records to the Replicator.
 func (p *Pair) sendChanges() {
 	if p.sib == "" {
 		return
@@ -79,7 +79,7 @@ func (p *Pair) sendChanges() {
 	p.seen.spare = keys
 }
 
-// Replicated returns a function that tells whether the standby has acknowledged the
+// Replicated returns a function that reports whether the standby has acknowledged the
 // record with a key as it was when Replicated was called. It is nil where that is no
 // question: without a sibling, and on the standby itself.
 func (p *Pair) Replicated() func(key []byte) bool {
@@ -102,7 +102,7 @@ func (p *Pair) Replicated() func(key []byte) bool {
 	}
 }
 
-// knowRecords tells the Replicator of the records that were restored at the start.
+// knowRecords passes the keys of the records restored at the start to the Replicator.
 func (p *Pair) knowRecords() {
 	if p.sib == "" {
 		return

@@ -26,7 +26,7 @@ type view struct {
 	ended              []chan error
 }
 
-// note remembers an event, and tells those who wait for it.
+// note records an event, and notifies those who wait for it.
 func (v *view) note(p *Pair, e *ha.Event) {
 	switch e.Kind {
 	case ha.EventRole:
@@ -56,7 +56,7 @@ func (v *view) note(p *Pair, e *ha.Event) {
 	}
 }
 
-// end tells everybody who waits for a change of roles how it ended.
+// end notifies all who wait for a change of roles how it ended.
 func (v *view) end(err error) {
 	for _, c := range v.ended {
 		c <- err
