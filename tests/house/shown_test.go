@@ -131,3 +131,38 @@ func TestCountersAreRead(t *testing.T) {
 		}
 	}
 }
+
+// TestDoctorKnowsTheReasons: each reason for which a datagram does not leave the host, by which gw doctor judges,
+// is one that the link counts.
+func TestDoctorKnowsTheReasons(t *testing.T) {
+	words := func(in func(name string) bool) map[string]bool {
+		all := map[string]bool{}
+		for _, s := range sources(t) {
+			if !in(s.name) {
+				continue
+			}
+			for _, f := range s.files {
+				ast.Inspect(f, func(n ast.Node) bool {
+					if lit, ok := n.(*ast.BasicLit); ok {
+						all[strings.ReplaceAll(strings.Trim(lit.Value, `"`), "_", "-")] = true
+					}
+					return true
+				})
+			}
+		}
+		return all
+	}
+	counted := words(func(name string) bool { return under(name, "gateway/link") })
+	judged := 0
+	for word := range words(func(name string) bool { return name == "gateway/doctor" }) {
+		if strings.HasPrefix(word, "send-") {
+			judged++
+			if !counted[word] {
+				t.Errorf("gw doctor judges by %s, which nothing counts", word)
+			}
+		}
+	}
+	if judged < 4 {
+		t.Errorf("gw doctor judges by %d reasons", judged)
+	}
+}
