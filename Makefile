@@ -56,6 +56,7 @@ unit: ## formatting, vet, and the packages' own tests with the race detector
 	$(GO) test -count=1 -run 'TestSimulation|TestSiege' ./ha # 100,000 seeds each; with the race detector a few
 	$(GO) -C tools test ./...
 	$(GO) test -count=1 ./gateway/trunk # simulations of speed, which it would make minutes of
+	$(GO) test -count=1 -run 'TestRelayAllocates|TestRelayMemory' ./netstack/legs # it changes what is allocated
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target beyond its seeds, which `make unit` runs: FUZZTIME=1h

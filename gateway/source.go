@@ -8,7 +8,7 @@ import (
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/quota"
 	"github.com/onewaylink/gw/gateway/status"
-	"github.com/onewaylink/gw/netstack"
+	"github.com/onewaylink/gw/netstack/legs"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -140,7 +140,7 @@ func (s *source) Conns() iter.Seq[status.Conn] {
 					out.Standby = status.RecordHeld
 				}
 			}
-			ends := netstack.Ends{Near: c.Source, Far: c.Destination}
+			ends := legs.Ends{Near: c.Source, Far: c.Destination}
 			if !c.Local {
 				ends.Near, ends.Far = ends.Far, ends.Near
 			}

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/onewaylink/gw/netstack/stacktest"
 )
 
 var (
@@ -81,32 +82,6 @@ func connect(t testing.TB, loss float64) (red, gray *Host, wires [2]*cable, stop
 	return hosts[0], hosts[1], wires, stop
 }
 
-// checkLeaks fails when goroutines of the stack or of this package are left. It
-// waits for their end: Host.Close waits for gVisor's WaitGroup only, and after
-// its Done a goroutine is still to be seen until it has returned.
-func checkLeaks(t *testing.T) {
-	t.Helper()
-	newBell().await(t, "end of all goroutines", func() bool { return len(leaks()) == 0 })
-}
-
-// leaks are the stacks of such goroutines.
-func leaks() (found []string) {
-	b := make([]byte, 1<<20)
-	b = b[:runtime.Stack(b, true)]
-	for _, g := range strings.Split(string(b), "\n\n")[1:] { // the first is this one
-		if strings.Contains(g, "gvisor.dev") || strings.Contains(g, "gw/netstack.(*") {
-			found = append(found, g)
-		}
-	}
-	return found
-}
-
-func noise(seed uint64, n int) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{byte(seed)}).Read(b)
-	return b
-}
-
 // exchange sends size bytes each way at once over one connection.
 func exchange(t *testing.T, from, to *Host, addr netip.Addr, size int) {
 	l, err := to.Listen(9771)
@@ -122,14 +97,14 @@ func exchange(t *testing.T, from, to *Host, addr netip.Addr, size int) {
 		c.SetDeadline(deadline)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := c.Write(noise(mine, size)); err != nil {
+			if _, err := c.Write(stacktest.Noise(mine, size)); err != nil {
 				t.Errorf("write: %v", err)
 			}
 		})
 		got := make([]byte, size)
 		if _, err := io.ReadFull(c, got); err != nil {
 			t.Errorf("read: %v", err)
-		} else if sha256.Sum256(got) != sha256.Sum256(noise(theirs, size)) {
+		} else if sha256.Sum256(got) != sha256.Sum256(stacktest.Noise(theirs, size)) {
 			t.Error("something else arrived")
 		}
 		wg.Wait()
@@ -172,7 +147,7 @@ func TestTransferBothWays(t *testing.T) {
 			red, gray, wires, stop := connect(t, c.loss)
 			exchange(t, red, gray, c.addr, c.size)
 			stop()
-			checkLeaks(t)
+			stacktest.CheckLeaks(t)
 			for _, w := range wires {
 				if n := w.largest.Load(); n > 1400 {
 					t.Errorf("a packet of %d bytes", n)
@@ -186,24 +161,16 @@ func TestTransferBothWays(t *testing.T) {
 func TestMemoryComesBack(t *testing.T) {
 	red, gray, _, stop := connect(t, 0)
 	exchange(t, red, gray, gray4, 1<<20) // fills the pools
-	before := heap()
+	before := stacktest.Heap()
 	for range 5 {
 		exchange(t, red, gray, gray4, 1<<20)
 	}
-	after := heap()
+	after := stacktest.Heap()
 	t.Logf("heap of both hosts: %d KiB, then %d KiB", before>>10, after>>10)
 	if after > before+1<<20 {
 		t.Errorf("heap grew from %d to %d bytes", before, after)
 	}
 	stop()
-}
-
-func heap() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC() // pools are emptied by the second one
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 // No router solicitation, address detection or group report may go to a peer.
@@ -290,7 +257,7 @@ func TestHostCloseEndsConnections(t *testing.T) {
 			t.Error("a read or accept went on")
 		}
 	}
-	checkLeaks(t)
+	stacktest.CheckLeaks(t)
 }
 
 // A peer that asks for much, takes nothing and comes again must not pile up what
@@ -302,7 +269,7 @@ func TestLingerZeroKeepsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	before := heap()
+	before := stacktest.Heap()
 	for range 30 {
 		c, err := red.Dial(t.Context(), netip.AddrPortFrom(gray6, 9771))
 		if err != nil {
@@ -335,7 +302,7 @@ func TestLingerZeroKeepsNothing(t *testing.T) {
 		}
 		c.Close()
 	}
-	if after := heap(); after > before+2<<20 {
+	if after := stacktest.Heap(); after > before+2<<20 {
 		t.Errorf("heap grew from %d to %d bytes", before, after)
 	}
 }
@@ -371,7 +338,7 @@ func TestNewRefuses(t *testing.T) {
 			h.Close()
 		}
 	}
-	checkLeaks(t)
+	stacktest.CheckLeaks(t)
 }
 
 func TestInjectDropsWhenFull(t *testing.T) {
@@ -394,5 +361,5 @@ func TestInjectDropsWhenFull(t *testing.T) {
 	if st := h.Stats(); st.Dropped != 13 {
 		t.Errorf("after close: %+v", st)
 	}
-	checkLeaks(t)
+	stacktest.CheckLeaks(t)
 }

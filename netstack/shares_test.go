@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/netstack/stacktest"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
 
@@ -77,7 +78,7 @@ func TestShares(t *testing.T) {
 func TestFloodOfOneNode(t *testing.T) {
 	red, gray, _, stop := connect(t, 0)
 	exchange(t, red, gray, gray4, 1<<20) // fills the pools
-	before := heap()
+	before := stacktest.Heap()
 	flooding, done := make(chan struct{}), make(chan struct{})
 	blue := netip.MustParseAddr("10.77.3.1") // nobody: what is sent there is lost
 	go func() {
@@ -98,14 +99,14 @@ func TestFloodOfOneNode(t *testing.T) {
 	close(flooding)
 	<-done
 	st := gray.Stats()
-	if after := heap(); after > before+4<<20 {
+	if after := stacktest.Heap(); after > before+4<<20 {
 		t.Errorf("heap grew from %d to %d bytes by %d packets", before, after, st.Received)
 	}
 	if st.Limited < st.Received/4 {
 		t.Errorf("%+v", st)
 	}
 	stop()
-	checkLeaks(t)
+	stacktest.CheckLeaks(t)
 }
 
 // TestConnectionsOfOneNodeAreBounded: beyond its share a node's connections are reset; closing one

@@ -16,7 +16,7 @@ import (
 	"github.com/onewaylink/gw/gateway/quiet"
 	"github.com/onewaylink/gw/gateway/sites"
 	"github.com/onewaylink/gw/gateway/trunk"
-	"github.com/onewaylink/gw/netstack"
+	"github.com/onewaylink/gw/netstack/legs"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -27,7 +27,7 @@ type Table interface {
 
 // Host is the path to and from this site's hosts.
 type Host interface {
-	netstack.Near
+	legs.Near
 	// Wake has the link ask the trunks for packets.
 	Wake()
 }
@@ -65,7 +65,7 @@ type Config struct {
 // Relayer relays connections. Its methods are safe for concurrent use.
 type Relayer struct {
 	cfg   Config
-	legs  *netstack.Legs
+	legs  *legs.Stack
 	pool  *trunk.Pool
 	quiet *quiet.Logger // for lines that a peer can cause
 
@@ -83,7 +83,7 @@ var (
 func New(cfg Config) (*Relayer, error) {
 	r := &Relayer{cfg: cfg, quiet: quiet.New(quiet.Config{Logger: cfg.Logger}), changed: make(chan struct{}, 1)}
 	var err error
-	if r.legs, err = netstack.NewLegs(netstack.LegsConfig{
+	if r.legs, err = legs.New(legs.Config{
 		Near: cfg.Host, Offload: cfg.Offload, Now: cfg.Now, Alive: cfg.MayWrite, Check: cfg.Check,
 		MaxRelays: cfg.MaxRelays, Logger: cfg.Logger,
 	}); err != nil {
@@ -146,7 +146,7 @@ func (r *Relayer) accept(c *trunk.Conn) {
 		return
 	}
 	if err := r.join(t, &open); err != nil {
-		netstack.Refuse(t, err.Error())
+		legs.Refuse(t, err.Error())
 		r.quiet.Debug("refused", "refused to relay a connection for another gateway", "error", err)
 		return
 	}
@@ -157,7 +157,7 @@ var errNotActive = errors.New("this node does not carry its site, or is about to
 
 // join relays the connection that another gateway has opened.
 func (r *Relayer) join(t *relayTrunk, open *wire.Frame) error {
-	o, err := netstack.ParseOpening(open)
+	o, err := legs.ParseOpening(open)
 	if err != nil {
 		return err
 	}
@@ -175,14 +175,14 @@ func (r *Relayer) join(t *relayTrunk, open *wire.Frame) error {
 func (r *Relayer) Notice(e sites.Event) {
 	switch e.Kind {
 	case sites.Lost:
-		r.lost(e, netstack.EndLinkDown)
+		r.lost(e, legs.EndLinkDown)
 	case sites.Restarted:
-		r.lost(e, netstack.EndRestarted)
+		r.lost(e, legs.EndRestarted)
 	case sites.Moved: // a node that no longer carries the site takes part in nothing
-		r.release(e.Site, netstack.EndMoved, func(node string) bool { return node != e.Node })
+		r.release(e.Site, legs.EndMoved, func(node string) bool { return node != e.Node })
 		r.setPeers(netip.Addr{})
 	case sites.Demoted:
-		r.legs.ReleaseAll(netstack.EndStandby)
+		r.legs.ReleaseAll(legs.EndStandby)
 		r.setPeers(netip.Addr{})
 	case sites.Promoted:
 		r.setPeers(netip.Addr{})
@@ -195,15 +195,15 @@ func (r *Relayer) Notice(e sites.Event) {
 }
 
 // lost ends the relays by way of a node, and the trunks to it: what the node knew of them is gone.
-func (r *Relayer) lost(e sites.Event, why netstack.End) {
+func (r *Relayer) lost(e sites.Event, why legs.End) {
 	r.release(e.Site, why, func(node string) bool { return node == e.Node })
 	r.setPeers(r.trunkTo(e.Site, e.Node))
 	r.setPeers(netip.Addr{})
 }
 
 // release makes raw what is relayed by way of a site's chosen nodes.
-func (r *Relayer) release(site string, why netstack.End, chosen func(node string) bool) {
-	r.legs.Release(why, func(t netstack.Trunk) bool {
+func (r *Relayer) release(site string, why legs.End, chosen func(node string) bool) {
+	r.legs.Release(why, func(t legs.Trunk) bool {
 		n := r.nodeAt(site, t.(*relayTrunk).Remote())
 		return n != "" && chosen(n)
 	})
@@ -240,29 +240,29 @@ const drainWithin = time.Second
 func (r *Relayer) Drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainWithin)
 	defer cancel()
-	r.legs.HandBack(ctx, &netstack.EndDrained)
+	r.legs.HandBack(ctx, &legs.EndDrained)
 }
 
 // Discard makes all connections raw after a freeze of this process. When it returns, nothing of
 // what the legs held is written any more.
-func (r *Relayer) Discard() { r.legs.ReleaseAll(netstack.EndFrozen) }
+func (r *Relayer) Discard() { r.legs.ReleaseAll(legs.EndFrozen) }
 
 // tracker is the flow table as a relay sees it.
 type tracker struct{ *flow.Handle }
 
-var _ netstack.Tracker = tracker{}
+var _ legs.Tracker = tracker{}
 
-func (t tracker) Detach(e netstack.End) { t.Handle.Detach(e.Why, e.Clean, e.Never) }
+func (t tracker) Detach(e legs.End) { t.Handle.Detach(e.Why, e.Clean, e.Never) }
 
 // relayTrunk is a trunk as a relay sees it.
 type relayTrunk struct{ *trunk.Conn }
 
-var _ netstack.Trunk = (*relayTrunk)(nil)
+var _ legs.Trunk = (*relayTrunk)(nil)
 
 // Quality is what the trunk's own packets have measured.
-func (t *relayTrunk) Quality() netstack.Quality {
+func (t *relayTrunk) Quality() legs.Quality {
 	p := t.Path()
-	return netstack.Quality{
+	return legs.Quality{
 		RTT: max(p.MinRTT, time.Microsecond), Delay: p.RTT, Rate: uint64(p.Share), Paced: p.Bounded, Backlog: trunk.Backlog,
 	}
 }

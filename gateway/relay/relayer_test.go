@@ -16,7 +16,7 @@ import (
 	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/link"
 	"github.com/onewaylink/gw/gateway/sites"
-	"github.com/onewaylink/gw/netstack"
+	"github.com/onewaylink/gw/netstack/legs"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -178,7 +178,7 @@ func TestJoin(t *testing.T) {
 	}{
 		{"a standby, or one that drains", false, open, errNotActive, nil},
 		{"the table refuses", true, open, flow.ErrNotNow, []*wire.Position{{End: 1, Ack: 2, Edge: 3}}},
-		{"another frame", true, wire.Frame{Kind: wire.FrameData}, netstack.ErrOpen, nil},
+		{"another frame", true, wire.Frame{Kind: wire.FrameData}, legs.ErrOpen, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)

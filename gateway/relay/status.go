@@ -8,13 +8,13 @@ import (
 	"github.com/onewaylink/gw/gateway/sites"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/gateway/trunk"
-	"github.com/onewaylink/gw/netstack"
+	"github.com/onewaylink/gw/netstack/legs"
 )
 
 // Conns is what people see of each relayed connection.
-func (r *Relayer) Conns() map[netstack.Ends]*status.ConnRelay {
+func (r *Relayer) Conns() map[legs.Ends]*status.ConnRelay {
 	list := r.legs.Describe()
-	out := make(map[netstack.Ends]*status.ConnRelay, len(list))
+	out := make(map[legs.Ends]*status.ConnRelay, len(list))
 	for ends, i := range list {
 		p := i.Trunk.(*relayTrunk).Path()
 		out[ends] = &status.ConnRelay{

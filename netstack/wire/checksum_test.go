@@ -40,9 +40,9 @@ func TestSumAgainstOracle(t *testing.T) {
 func TestTransportChecksums(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"tcp4": tcp4(ACK, 33), "tcp6": tcp6(ACK, 34),
-		"udp4": wiretest.UDP(red4, gray4, pattern(5)), "udp6": wiretest.UDP(red6, gray6, pattern(6)),
-		"icmp4": wiretest.Echo(red4.Addr(), gray4.Addr(), false, 1, 1, pattern(7)),
-		"icmp6": wiretest.Echo(red6.Addr(), gray6.Addr(), false, 1, 1, pattern(8)),
+		"udp4": wiretest.UDP(red4, gray4, wiretest.Pattern(5)), "udp6": wiretest.UDP(red6, gray6, wiretest.Pattern(6)),
+		"icmp4": wiretest.Echo(red4.Addr(), gray4.Addr(), false, 1, 1, wiretest.Pattern(7)),
+		"icmp6": wiretest.Echo(red6.Addr(), gray6.Addr(), false, 1, 1, wiretest.Pattern(8)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := parse(t, b)
@@ -82,12 +82,12 @@ func TestTransportChecksums(t *testing.T) {
 }
 
 func TestUDPWithoutChecksum(t *testing.T) {
-	b := wiretest.UDP(red4, gray4, pattern(5))
+	b := wiretest.UDP(red4, gray4, wiretest.Pattern(5))
 	b[26], b[27] = 0, 0
 	if p := parse(t, b); !p.ChecksumOK() || p.IsPartial() {
 		t.Error("IPv4 UDP needs no checksum (RFC 768)")
 	}
-	b = wiretest.UDP(red6, gray6, pattern(5))
+	b = wiretest.UDP(red6, gray6, wiretest.Pattern(5))
 	b[46], b[47] = 0, 0
 	if p := parse(t, b); p.ChecksumOK() {
 		t.Error("IPv6 UDP needs one (RFC 8200 section 8.1)")
@@ -106,12 +106,12 @@ func TestUDPWithoutChecksum(t *testing.T) {
 func TestSettle(t *testing.T) {
 	tcp := Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 16}
 	// A VXLAN-like packet: the checksum left to do is that of the packet inside.
-	inner := wiretest.UDP(red4, gray4, pattern(20))
+	inner := wiretest.UDP(red4, gray4, wiretest.Pattern(20))
 	in := parse(t, bytes.Clone(inner))
 	in.SetPartial()
 	tunnel := wiretest.UDP(red4, gray4, in.B)
 	finished := wiretest.IP(red4.Addr(), gray4.Addr(), 17, append(bytes.Clone(tunnel[20:28]), inner...))
-	surplus := edit(wiretest.UDP(red4, gray4, pattern(12)), 24, 0, 12)
+	surplus := edit(wiretest.UDP(red4, gray4, wiretest.Pattern(12)), 24, 0, 12)
 	tests := []struct {
 		name string
 		b    []byte

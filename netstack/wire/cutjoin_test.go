@@ -35,7 +35,7 @@ func TestCutThenJoinGivesTheSameBytes(t *testing.T) {
 				for _, partial := range []bool{false, true} {
 					t.Run(fmt.Sprintf("v6=%t/options=%d/%d by %d/partial=%t", v6, len(opts), tt.n, tt.size, partial), func(t *testing.T) {
 						s := wiretest.TCP{Src: red4, Dst: gray4, Seq: 1<<32 - 5000, Ack: 9, Flags: tt.flags, Window: 77, ID: 65534,
-							Options: opts, Payload: pattern(tt.n)}
+							Options: opts, Payload: wiretest.Pattern(tt.n)}
 						if v6 {
 							s.Src, s.Dst = red6, gray6
 						}
@@ -120,7 +120,7 @@ func cutJoin(t *testing.T, s wiretest.TCP, size int, partial bool) {
 }
 
 func TestCutFastOpen(t *testing.T) {
-	p := parse(t, wiretest.TCP{Src: red4, Dst: gray4, Seq: 100, Flags: SYN, Payload: pattern(25)}.Packet())
+	p := parse(t, wiretest.TCP{Src: red4, Dst: gray4, Seq: 100, Flags: SYN, Payload: wiretest.Pattern(25)}.Packet())
 	var got []string
 	for _, b := range cutAll(p, 10, false) {
 		s := parse(t, b)
@@ -132,7 +132,7 @@ func TestCutFastOpen(t *testing.T) {
 }
 
 func TestJoinRefuses(t *testing.T) {
-	base := wiretest.TCP{Src: red4, Dst: gray4, Seq: 1000, Ack: 5, Flags: ACK, Window: 9, Options: timestamps, Payload: pattern(100)}
+	base := wiretest.TCP{Src: red4, Dst: gray4, Seq: 1000, Ack: 5, Flags: ACK, Window: 9, Options: timestamps, Payload: wiretest.Pattern(100)}
 	next := base
 	next.Seq += 100
 	change := func(f func(*wiretest.TCP)) []byte { s := next; f(&s); return s.Packet() }
@@ -143,9 +143,9 @@ func TestJoinRefuses(t *testing.T) {
 		want          bool
 	}{
 		{"the next one", base.Packet(), next.Packet(), true},
-		{"a shorter one", base.Packet(), change(func(s *wiretest.TCP) { s.Payload = pattern(99) }), true},
+		{"a shorter one", base.Packet(), change(func(s *wiretest.TCP) { s.Payload = wiretest.Pattern(99) }), true},
 		{"with psh", base.Packet(), change(func(s *wiretest.TCP) { s.Flags |= PSH }), true},
-		{"a longer one", base.Packet(), change(func(s *wiretest.TCP) { s.Payload = pattern(101) }), false},
+		{"a longer one", base.Packet(), change(func(s *wiretest.TCP) { s.Payload = wiretest.Pattern(101) }), false},
 		{"a gap", base.Packet(), change(func(s *wiretest.TCP) { s.Seq++ }), false},
 		{"the same again", base.Packet(), base.Packet(), false},
 		{"no payload", base.Packet(), change(func(s *wiretest.TCP) { s.Payload = nil }), false},
@@ -183,7 +183,7 @@ func TestJoinRefuses(t *testing.T) {
 	t.Run("over 64 KB", func(t *testing.T) {
 		var j Joined
 		s := base
-		s.Payload = pattern(30000)
+		s.Payload = wiretest.Pattern(30000)
 		for i := range 3 {
 			p := parse(t, s.Packet())
 			switch {

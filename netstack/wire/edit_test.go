@@ -36,7 +36,7 @@ func TestClampMSS(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, partial := range []bool{false, true} {
 				t.Run(tt.name, func(t *testing.T) {
-					s := wiretest.TCP{Src: red4, Dst: gray4, Flags: tt.flags, Options: tt.opts, Payload: pattern(3)}
+					s := wiretest.TCP{Src: red4, Dst: gray4, Flags: tt.flags, Options: tt.opts, Payload: wiretest.Pattern(3)}
 					if v6 {
 						s.Src, s.Dst = red6, gray6
 					}

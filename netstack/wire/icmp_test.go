@@ -21,10 +21,10 @@ func TestICMPErrors(t *testing.T) {
 		quoted    int
 	}{
 		{"v4 denied", AdminProhibited, tcp4(SYN, 0), 3, 13, 0, 40},
-		{"v4 too big", PacketTooBig, wiretest.UDP(red4, gray4, pattern(1472)), 3, 4, 1380, 576 - 28},
+		{"v4 too big", PacketTooBig, wiretest.UDP(red4, gray4, wiretest.Pattern(1472)), 3, 4, 1380, 576 - 28},
 		{"v4 unreachable", HostUnreachable, tcp4(ACK, 1), 3, 1, 0, 41},
 		{"v6 denied", AdminProhibited, tcp6(SYN, 0), 1, 1, 0, 60},
-		{"v6 too big", PacketTooBig, wiretest.UDP(red6, gray6, pattern(1452)), 2, 0, 1380, 1280 - 48},
+		{"v6 too big", PacketTooBig, wiretest.UDP(red6, gray6, wiretest.Pattern(1452)), 2, 0, 1380, 1280 - 48},
 		{"v6 unreachable", HostUnreachable, tcp6(ACK, 1), 1, 0, 0, 61},
 	}
 	for _, tt := range tests {
@@ -153,10 +153,10 @@ func TestParseQuoted(t *testing.T) {
 }
 
 func TestBuild(t *testing.T) {
-	if got, want := AppendUDP(nil, red4, gray4, pattern(100)), wiretest.UDP(red4, gray4, pattern(100)); !bytes.Equal(got, want) {
+	if got, want := AppendUDP(nil, red4, gray4, wiretest.Pattern(100)), wiretest.UDP(red4, gray4, wiretest.Pattern(100)); !bytes.Equal(got, want) {
 		t.Errorf("v4\n%x, want\n%x", got, want)
 	}
-	if got, want := AppendUDP([]byte{1}, red6, gray6, pattern(33)), wiretest.UDP(red6, gray6, pattern(33)); !bytes.Equal(got[1:], want) {
+	if got, want := AppendUDP([]byte{1}, red6, gray6, wiretest.Pattern(33)), wiretest.UDP(red6, gray6, wiretest.Pattern(33)); !bytes.Equal(got[1:], want) {
 		t.Errorf("v6\n%x, want\n%x", got[1:], want)
 	}
 	want := wiretest.TCP{Src: red4, Dst: gray4, Seq: 99, Flags: ACK}.Packet()

@@ -5,11 +5,11 @@ import "encoding/binary"
 // TCP option kinds (IANA, "TCP Option Kind Numbers").
 const (
 	optEnd           = 0
-	optNop           = 1
+	OptNOP           = 1
 	optMSS           = 2
 	optWindowScale   = 3
 	optSACKPermitted = 4
-	optSACK          = 5
+	OptSACK          = 5
 	optTimestamps    = 8
 	optMD5           = 19
 	optAO            = 29
@@ -32,7 +32,7 @@ func (p *Packet) options() options { return options{p: p, at: p.L4 + TCPHeader} 
 
 func (o *options) next() bool {
 	b := o.p.B
-	for o.at += o.n; o.at < o.p.Data && b[o.at] == optNop; o.at++ {
+	for o.at += o.n; o.at < o.p.Data && b[o.at] == OptNOP; o.at++ {
 	}
 	if o.at+1 >= o.p.Data || b[o.at] == optEnd {
 		return false
@@ -74,7 +74,7 @@ func (p *Packet) MSS() uint16 {
 func (p *Packet) TimestampOption() (b [12]byte, ok bool) {
 	for o := p.options(); o.next(); {
 		if o.kind == optTimestamps && o.n == 10 {
-			b[0], b[1], b[2], b[3] = optNop, optNop, optTimestamps, 10
+			b[0], b[1], b[2], b[3] = OptNOP, OptNOP, optTimestamps, 10
 			copy(b[4:], o.value())
 			return b, true
 		}
@@ -112,7 +112,7 @@ func (p *Packet) Plain(partial bool) {
 		switch o.kind {
 		case optTimestamps, optMPTCP, optFastOpen, optExperiment:
 			for i := range o.n {
-				p.put8(o.at+i, optNop, partial)
+				p.put8(o.at+i, OptNOP, partial)
 			}
 		}
 	}
@@ -143,7 +143,7 @@ func (p *Packet) SACK(to *[MaxBlocks]Block) int {
 		return 0
 	}
 	for o := p.options(); o.next(); {
-		if o.kind != optSACK {
+		if o.kind != OptSACK {
 			continue
 		}
 		n := 0
@@ -162,7 +162,7 @@ func AppendSACK(b []byte, blocks []Block) []byte {
 	if len(blocks) == 0 {
 		return b
 	}
-	b = append(b, optNop, optNop, optSACK, byte(2+8*len(blocks)))
+	b = append(b, OptNOP, OptNOP, OptSACK, byte(2+8*len(blocks)))
 	for _, k := range blocks {
 		b = binary.BigEndian.AppendUint32(b, k.Start)
 		b = binary.BigEndian.AppendUint32(b, k.End)
@@ -176,10 +176,10 @@ func AppendSYNOptions(b []byte, mss uint16, sack bool, scale int) []byte {
 	b = append(b, optMSS, 4)
 	b = binary.BigEndian.AppendUint16(b, mss)
 	if sack {
-		b = append(b, optNop, optNop, optSACKPermitted, 2)
+		b = append(b, OptNOP, OptNOP, optSACKPermitted, 2)
 	}
 	if scale >= 0 {
-		b = append(b, optNop, optWindowScale, 3, byte(scale))
+		b = append(b, OptNOP, optWindowScale, 3, byte(scale))
 	}
 	return b
 }

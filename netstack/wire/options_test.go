@@ -10,7 +10,7 @@ import (
 
 // syn is a segment with options in either family.
 func syn(t testing.TB, v6 bool, flags uint8, opts []byte) *Packet {
-	s := wiretest.TCP{Src: red4, Dst: gray4, Seq: 0xfffe1234, Ack: 77, Flags: flags, Window: 500, Options: opts, Payload: pattern(7)}
+	s := wiretest.TCP{Src: red4, Dst: gray4, Seq: 0xfffe1234, Ack: 77, Flags: flags, Window: 500, Options: opts, Payload: wiretest.Pattern(7)}
 	if v6 {
 		s.Src, s.Dst = red6, gray6
 	}

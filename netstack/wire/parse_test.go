@@ -15,19 +15,11 @@ var (
 )
 
 func tcp4(flags uint8, n int) []byte {
-	return wiretest.TCP{Src: red4, Dst: gray4, Seq: 1000, Ack: 2000, Flags: flags, Window: 501, ID: 77, Payload: pattern(n)}.Packet()
+	return wiretest.TCP{Src: red4, Dst: gray4, Seq: 1000, Ack: 2000, Flags: flags, Window: 501, ID: 77, Payload: wiretest.Pattern(n)}.Packet()
 }
 
 func tcp6(flags uint8, n int) []byte {
-	return wiretest.TCP{Src: red6, Dst: gray6, Seq: 1000, Ack: 2000, Flags: flags, Window: 501, Payload: pattern(n)}.Packet()
-}
-
-func pattern(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(i*7 + i>>8 + 1)
-	}
-	return b
+	return wiretest.TCP{Src: red6, Dst: gray6, Seq: 1000, Ack: 2000, Flags: flags, Window: 501, Payload: wiretest.Pattern(n)}.Packet()
 }
 
 // edit returns a copy of b with the given bytes put at an offset, and its IPv4
@@ -50,8 +42,8 @@ func ip6(proto byte, parts ...[]byte) []byte {
 }
 
 func TestParse(t *testing.T) {
-	udp := wiretest.UDP(red4, gray4, pattern(10))
-	udpBody6 := wiretest.UDP(red6, gray6, pattern(10))[40:]
+	udp := wiretest.UDP(red4, gray4, wiretest.Pattern(10))
+	udpBody6 := wiretest.UDP(red6, gray6, wiretest.Pattern(10))[40:]
 	tcpBody6 := tcp6(ACK, 10)[40:]
 	opts := func(next byte) []byte { return []byte{next, 0, 1, 4, 0, 0, 0, 0} }
 	routing := func(next, kind, left byte) []byte { return []byte{next, 0, kind, left, 0, 0, 0, 0} }
@@ -160,7 +152,7 @@ func TestParse(t *testing.T) {
 
 func TestParseFindsFields(t *testing.T) {
 	long := wiretest.TCP{Src: red6, Dst: gray6, Seq: 1 << 31, Ack: 7, Flags: ACK | FIN, Window: 9,
-		Options: []byte{1, 1, 1, 0}, Payload: pattern(5)}.Packet()
+		Options: []byte{1, 1, 1, 0}, Payload: wiretest.Pattern(5)}.Packet()
 	tests := []struct {
 		name string
 		b    []byte
@@ -226,8 +218,8 @@ func TestReasonsHaveNames(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, b := range [][]byte{
-		tcp4(SYN, 0), tcp4(ACK|PSH, 100), tcp6(ACK, 33), wiretest.UDP(red6, gray6, pattern(9)),
-		wiretest.Echo(red4.Addr(), gray4.Addr(), false, 1, 2, pattern(5)),
+		tcp4(SYN, 0), tcp4(ACK|PSH, 100), tcp6(ACK, 33), wiretest.UDP(red6, gray6, wiretest.Pattern(9)),
+		wiretest.Echo(red4.Addr(), gray4.Addr(), false, 1, 2, wiretest.Pattern(5)),
 		ip4(6, []byte{1, 1, 148, 4, 0, 0, 0, 0}, tcp4(SYN, 4)[20:]),
 		ip6(0, []byte{44, 0, 1, 4, 0, 0, 0, 0}, []byte{6, 0, 0, 0, 0, 0, 0, 9}, tcp6(ACK, 1)[40:]),
 		ip6(51, append([]byte{17, 4}, make([]byte, 22)...), wiretest.UDP(red6, gray6, nil)[40:]),

@@ -11,3 +11,9 @@ func SeqMax(a, b uint32) uint32 {
 	}
 	return a
 }
+
+// WindowField returns the value of a segment's window field that opens a right edge, rounded
+// down (RFC 7323 section 2.3); 0 for an edge behind the acknowledgement.
+func WindowField(ack, edge uint32, scale uint8) uint16 {
+	return uint16(min(uint32(max(int32(edge-ack), 0))>>scale, 0xffff))
+}

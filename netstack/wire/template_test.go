@@ -11,10 +11,10 @@ import (
 // made are the segments that a template has to make as the oracle does.
 var made = []wiretest.TCP{
 	{Seq: 1, Ack: 2, Flags: ACK, Window: 3},
-	{Seq: 1<<32 - 1, Ack: 1 << 31, Flags: ACK | PSH, Window: 65535, Payload: pattern(1)},
+	{Seq: 1<<32 - 1, Ack: 1 << 31, Flags: ACK | PSH, Window: 65535, Payload: wiretest.Pattern(1)},
 	{Seq: 99, Ack: 7, Flags: FIN | ACK, Options: []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2}},
-	{Seq: 5, Ack: 6, Flags: ACK, Window: 9, Options: bytes.Repeat([]byte{1}, 40), Payload: pattern(1441)},
-	{Seq: 5, Ack: 6, Flags: ACK, Window: 9, Payload: pattern(65000)},
+	{Seq: 5, Ack: 6, Flags: ACK, Window: 9, Options: bytes.Repeat([]byte{1}, 40), Payload: wiretest.Pattern(1441)},
+	{Seq: 5, Ack: 6, Flags: ACK, Window: 9, Payload: wiretest.Pattern(65000)},
 }
 
 func TestTemplate(t *testing.T) {

@@ -106,7 +106,7 @@ var below = map[string][]string{
 	"gateway/parts/partstest": {"configs"},
 	"gateway/records":         {"gateway/quiet", "gateway/quota", "gateway/streams"},
 	"gateway/reload":          {"configs", "gateway/control", "gateway/flow", "gateway/parts", "gateway/status", "netstack/wire"},
-	"gateway/relay":           {"gateway/flow", "gateway/link", "gateway/quiet", "gateway/sites", "gateway/status", "gateway/trunk", "netstack", "netstack/wire"},
+	"gateway/relay":           {"gateway/flow", "gateway/link", "gateway/quiet", "gateway/sites", "gateway/status", "gateway/trunk", "netstack/legs", "netstack/wire"},
 	"gateway/restore":         {"gateway/flow", "gateway/quiet", "gateway/quota", "gateway/records", "gateway/sites", "netstack/wire"},
 	"gateway/sites":           {"gateway/flow", "gateway/link"},
 	"gateway/waker":           {"gateway/sites"},
@@ -115,6 +115,8 @@ var below = map[string][]string{
 	"gateway/status":          {"gateway/quiet"},
 	"gateway/web":             {"gateway/doctor", "gateway/quiet", "gateway/status"},
 	"netstack":                {"netstack/wire"},
+	"netstack/legs":           {"netstack/legs/rule", "netstack/wire"},
+	"netstack/legs/rule":      {"netstack/wire"},
 }
 
 func TestImportsRunDownward(t *testing.T) {

@@ -12,19 +12,17 @@ import (
 // has a build tag and a line of the Makefile. It may only shrink.
 var skips = map[string]string{
 	"gateway/link/refusal_test.go": "without root",
-	"netstack/relay_alloc_test.go": "with the race detector",
 }
 
 // spins lists the files that may yield in a loop. Others wait with tests/await, or for a channel.
 var spins = map[string]string{
-	"gateway/link/bind/device_test.go": "",
-	"gateway/link/node_test.go":        "",
-	"gateway/link/refusal_test.go":     "",
-	"gateway/link/stock_test.go":       "",
-	"gateway/process/process_test.go":  "the test is about goroutines that wait for a processor",
-	"netstack/duo_test.go":             "",
-	"netstack/relay_alloc_test.go":     "",
-	"netstack/relay_end_test.go":       "",
+	"gateway/link/bind/device_test.go":  "",
+	"gateway/link/node_test.go":         "",
+	"gateway/link/refusal_test.go":      "",
+	"gateway/link/stock_test.go":        "",
+	"gateway/process/process_test.go":   "the test is about goroutines that wait for a processor",
+	"netstack/legs/relay_alloc_test.go": "it drives the relay, and what it measures is the relay's speed",
+	"netstack/legs/relay_end_test.go":   "it varies the moment of an end",
 }
 
 // sleeps lists the files that may sleep outside a synctest bubble.

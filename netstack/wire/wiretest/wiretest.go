@@ -184,3 +184,12 @@ func Sum(b []byte) uint16 {
 	}
 	return uint16(s)
 }
+
+// Pattern returns n bytes in which a shift or a swap of parts is visible.
+func Pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>8 + 1)
+	}
+	return b
+}

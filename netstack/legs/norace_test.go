@@ -1,0 +1,5 @@
+//go:build !race
+
+package legs
+
+const slowdown = 1
