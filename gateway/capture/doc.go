@@ -1,10 +1,9 @@
-// Package capture keeps what a gateway has seen of packets lately, and writes it
-// as pcapng. The data path puts the headers of each packet into a Ring, with the
-// verdict, at up to four points:
+// Package capture keeps what a gateway has seen of recent packets, and writes it as pcapng. The
+// data path puts the headers of each packet into a Ring, with the verdict, at up to four points:
 //
 //	host ── FromHost ──▶ gateway ── ToLink ──▶ link
 //	host ◀── ToHost ──── gateway ◀── FromLink ── link
 //
-// Readers look at it whenever they like. A Ring never holds a payload, takes a
-// fixed amount of memory, and its Put neither allocates nor waits for anybody.
+// Readers may read at any time. A Ring never holds a payload and has a fixed amount of memory. Its
+// Put neither allocates nor waits.
 package capture

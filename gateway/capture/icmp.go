@@ -7,8 +7,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// ICMPText describes an ICMP error such as a gateway sends. b may end after the headers. It returns ""
-// for what is no ICMP packet.
+// ICMPText describes an ICMP error such as a gateway sends. b may end after the headers. It returns
+// "" for what is no ICMP packet.
 func ICMPText(b []byte) string {
 	var p wire.Packet
 	if r := wire.Parse(&p, b); r != wire.OK && r != wire.Short || len(b) == 0 {

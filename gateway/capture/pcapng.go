@@ -9,15 +9,15 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// Writer writes a pcapng file (draft-ietf-opsawg-pcapng) with two interfaces, the
-// host's side and the link's.
+// Writer writes a pcapng file (draft-ietf-opsawg-pcapng) with two interfaces, the host's side and
+// the link's.
 type Writer struct {
 	w   io.Writer
 	buf []byte
 	err error
 }
 
-// Labels are what a file says of where it comes from.
+// Labels are what a file says about its origin.
 type Labels struct {
 	// Software is what wrote it, with its version, Node and Device where.
 	Software, Node, Device string
@@ -44,9 +44,9 @@ const (
 	flagOutbound = 2
 )
 
-// Each packet stands behind a header of LINKTYPE_LINUX_SLL (https://www.tcpdump.org/linktypes.html),
-// by which old tools know its direction too. LINKTYPE_RAW would need none, but libpcap
-// up to 1.10 takes a second interface with it for one of another type.
+// Each packet stands behind a header of LINKTYPE_LINUX_SLL
+// (https://www.tcpdump.org/linktypes.html), by which old tools know its direction too. LINKTYPE_RAW
+// would need none, but libpcap up to 1.10 reads a second interface with it as one of another type.
 const (
 	linkType   = 113
 	linkHeader = 16
@@ -143,7 +143,7 @@ func (w *Writer) Close(at int64, lost uint64) error {
 	return w.flush()
 }
 
-// Comment says in words what became of the packet, and by which rule.
+// Comment describes what happened to the packet, and by which rule.
 func (s *Sight) Comment() string {
 	var parts []string
 	if s.Reason != wire.OK {

@@ -13,8 +13,8 @@ type Record struct {
 	Seq uint64
 }
 
-// Reader reads a Ring. Several may read at once, each at its own pace. Its methods
-// must not be called concurrently.
+// Reader reads a Ring. Several may read at the same time, each at its own pace. Its methods must
+// not be called concurrently.
 type Reader struct {
 	ring *Ring
 	pos  [len(Ring{}.lane)]uint64
@@ -39,9 +39,9 @@ func (r *Ring) NewTail() *Reader {
 	return rd
 }
 
-// Read returns what has come since the last call and passes want, in the order in
-// which it was seen. What was overwritten before it could be read is missing. want
-// must keep nothing of the Record that it is given.
+// Read returns what was recorded since the last call and passes want, in the order in which it was
+// seen. What was overwritten before it could be read is missing. want must keep nothing of its
+// Record.
 func (rd *Reader) Read(want func(*Record) bool) []Record {
 	var out []Record
 	for i := range rd.ring.lane {
@@ -58,8 +58,8 @@ func (rd *Reader) Read(want func(*Record) bool) []Record {
 	return out
 }
 
-// take copies the next records of a lane to buf. It holds the lock for no longer
-// than that takes, so that writers hardly ever find both lanes of a kind in use.
+// take copies the next records of a lane to buf. It holds the lock only for the copy, so that
+// writers rarely find both lanes of a kind in use.
 func (rd *Reader) take(l *lane, i int) []name {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +82,7 @@ func (rd *Reader) take(l *lane, i int) []name {
 	return l.names
 }
 
-// split makes Records of what take has copied.
+// split decodes the Records that take has copied.
 func (rd *Reader) split(out []Record, names []name, want func(*Record) bool) []Record {
 	for b := rd.buf; len(b) > 0; b = b[order.Uint32(b):] {
 		rule := names[order.Uint16(b[24:])]

@@ -8,23 +8,21 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// A Ring holds the latest packets. It is made of lanes. Half of the memory is for
-// the packets of bulk; the other half for those that begin, end or refuse
-// something, which are few, so that bulk does not drive them out. Of each kind there
-// is a lane for either direction, so that the goroutines that move packets seldom
-// meet.
+// A Ring holds the latest packets. It is made of lanes. Half of the memory is for the packets of
+// bulk; the other half for those that begin, end or refuse something, which are few, so that bulk
+// does not drive them out. Of each kind there is a lane for either direction, so that the
+// goroutines that move packets seldom meet.
 //
-// Put never waits: where its lane is being used, by a reader or another writer, it
-// takes the other one of the kind, and where both are, the packet is not kept, and
-// counted.
+// Put never waits: where its lane is being used, by a reader or another writer, it takes the other
+// one of the kind, and where both are, the packet is not kept, and counted.
 type Ring struct {
 	lane [4]lane
 	seq  atomic.Uint64
 	lost atomic.Uint64
 }
 
-// New makes a Ring that takes about size bytes, and at least 64 KiB. The memory is
-// the kernel's until packets have come.
+// New returns a Ring of about size bytes, and at least 64 KiB. The kernel provides the memory as
+// packets arrive.
 func New(size int) *Ring {
 	r := new(Ring)
 	for i := range r.lane {
@@ -35,8 +33,8 @@ func New(size int) *Ring {
 	return r
 }
 
-// Lost is how many packets were not kept since all that could have held them was
-// in use at that moment.
+// Lost is how many packets were not kept since all that could have held them was in use at that
+// moment.
 func (r *Ring) Lost() uint64 { return r.lost.Load() }
 
 // Put keeps a sight. It keeps nothing of s itself. Safe for concurrent use.
@@ -64,8 +62,8 @@ func (r *Ring) Put(s *Sight) {
 type lane struct {
 	mu  sync.Mutex
 	buf []byte // its length is a multiple of 8
-	// next and oldest are positions since the beginning; that in buf is the rest of
-	// the division by its length.
+	// next and oldest are positions since the beginning; that in buf is the rest of the division by
+	// its length.
 	next, oldest uint64
 	// Rules are kept by number. There are few, and names only grows.
 	names []name
@@ -81,8 +79,8 @@ type name struct{ rule, pos string }
 //	4 size, with all    4 length of the packet    8 time    8 sequence number
 //	2 rule   1 reason   1 point   1 note   1 -    2 length of the head    head
 //
-// in the machine's byte order, and a multiple of 8 in size. One that would not fit
-// before the end of the circle begins at its start, behind a size with skipped set.
+// in the machine's byte order, and a multiple of 8 in size. One that would not fit before the end
+// of the circle begins at its start, behind a size with skipped set.
 const (
 	recordHead = 32
 	skipped    = 1 << 31

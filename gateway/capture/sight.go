@@ -7,11 +7,11 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// MaxHead is the most that is kept of a packet, in bytes: the headers of TCP over
-// IPv6 with all options, and of an ICMP error with those that it quotes.
+// MaxHead is the most that is kept of a packet, in bytes: the headers of TCP over IPv6 with all
+// options, and of an ICMP error with those that it quotes.
 const MaxHead = 128
 
-// Point says where a packet was seen.
+// Point is where a packet was seen.
 type Point uint8
 
 const (
@@ -31,15 +31,15 @@ func (p Point) OnHost() bool { return p == FromHost || p == ToHost }
 // Inbound reports whether the packet came into the gateway there.
 func (p Point) Inbound() bool { return p == FromHost || p == FromLink }
 
-// Note says what else is to be known of a packet.
+// Note is what else is known of a packet.
 type Note uint8
 
 const (
 	// Plain is nothing.
 	Plain Note = iota
-	// Taken by a relay, which carries it on in its own way.
+	// Passed to a relay, which carries it by its trunk.
 	Taken
-	// FromRelay is said by a relay, which repeats what the far end has said.
+	// FromRelay was sent by a relay, which repeats what the far end has sent.
 	FromRelay
 	// Own is of the gateway's own: an ICMP error, or a packet that it has kept.
 	Own
@@ -78,10 +78,9 @@ type Sight struct {
 	Rule, Pos string
 }
 
-// head tells how much of a packet is kept: its headers, and of an ICMP error those
-// that it quotes. rare says that the packet begins, ends or refuses something, so
-// that it is worth being kept longer than those of bulk. b may be cut off
-// anywhere, and may be no packet at all.
+// head tells how much of a packet is kept: its headers, and of an ICMP error those that it quotes.
+// rare says that the packet begins, ends or refuses something, so that it is worth being kept
+// longer than those of bulk. b may be cut off anywhere, and may be no packet at all.
 func head(b []byte) (keep int, rare bool) {
 	l4, proto, first := transport(b)
 	if !first {
@@ -123,8 +122,8 @@ func quotes(proto, typ uint8) bool {
 	return typ == 3 || typ == 4 || typ == 5 || typ == 11 || typ == 12 // RFC 792
 }
 
-// transport finds the transport header: its offset, its protocol, and whether it is
-// there, as it is not in a fragment other than the first.
+// transport finds the transport header: its offset, its protocol, and whether it is there, as it is
+// not in a fragment other than the first.
 func transport(b []byte) (l4 int, proto uint8, first bool) {
 	switch {
 	case len(b) >= wire.IPv4Header && b[0]>>4 == 4:
@@ -158,7 +157,7 @@ func transport6(b []byte) (l4 int, proto uint8, first bool) {
 	return min(at, len(b)), next, false
 }
 
-// A Tuple is what tells flows apart. Ports are 0 where the protocol has none.
+// A Tuple identifies a flow. Ports are 0 where the protocol has none.
 type Tuple struct {
 	Proto                uint8
 	Source, Destination  netip.Addr
@@ -167,8 +166,8 @@ type Tuple struct {
 	ICMPType, ICMPCode   uint8
 }
 
-// Tuple reads the packet's own tuple out of its headers, and of an ICMP error that of
-// the packet that it quotes. It reports false where there is none.
+// Tuple reads the packet's own tuple out of its headers, and of an ICMP error that of the packet
+// that it quotes. It reports false where there is none.
 func (s *Sight) Tuple() (t Tuple, quoted *Tuple, ok bool) {
 	t, l4, ok := tuple(s.Head)
 	if ok && (t.Proto == wire.ProtoICMP || t.Proto == wire.ProtoICMPv6) && len(s.Head) > l4+wire.ICMPHeader && quotes(t.Proto, t.ICMPType) {

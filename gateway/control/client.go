@@ -62,8 +62,9 @@ func (c *Client) Conns(ctx context.Context, q status.Query) (status.ConnList, er
 	return list, err
 }
 
-// Get asks for the path, with its query, and decodes the JSON answer into answer. Errors name the socket and wrap ErrNotRunning or
-// ErrPermission where these are the cause; a refusal by the gateway is told in its own words.
+// Get asks for the path, with its query, and decodes the JSON answer into answer. Errors name the
+// socket and wrap ErrNotRunning or ErrPermission where these are the cause; a refusal is the
+// gateway's own error text.
 func (c *Client) Get(ctx context.Context, path string, answer any) error {
 	return c.do(ctx, http.MethodGet, path, nil, answer)
 }

@@ -1,6 +1,6 @@
-// Package control is the unix socket over which the commands on this machine talk to a running gateway:
-// HTTP with JSON bodies, versioned by the first part of the path. A user who can open the socket can order
-// everything, so the socket belongs to its owner alone (mode 0600).
+// Package control is the unix socket over which the commands on this machine talk to a running
+// gateway: HTTP with JSON bodies, versioned by the first part of the path. A user who can open the
+// socket can order everything, so the socket belongs to its owner alone (mode 0600).
 //
 // The packages that answer hand their routes to Server.Handle before Run. These are all of them:
 //

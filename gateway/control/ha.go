@@ -13,18 +13,21 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// HA is the pair as commands see it. All methods may be called at any time and by several goroutines at once. An action that takes
-// time stops waiting when ctx ends; what it has begun may then still come about, and Status tells. Errors are shown to the operator
-// as they are: why it was refused and what to do.
+// HA is the pair as commands see it. All methods may be called at any time and by several
+// goroutines at once. An action that takes time stops waiting when ctx ends; what it has begun may
+// still happen, and Status shows it. Commands show the errors unchanged: each says why the action
+// was refused and what to do.
 type HA interface {
 	// Status is a snapshot.
 	Status() status.HA
-	// Drain lets the sibling take over, both alive, and returns when it has. Only the active node can; unless force is set it refuses
-	// when the sibling is unfit or its records are incomplete.
+	// Drain hands over to the sibling, while both are alive, and returns when the sibling is
+	// active. Only the active node can; unless force is set it refuses when the sibling is unfit or
+	// its records are incomplete.
 	Drain(ctx context.Context, force bool) (status.Failover, error)
 	// Failover makes this node, a standby, the active one, whether or not the sibling answers.
 	Failover(ctx context.Context) (status.Failover, error)
-	// Test compares the records of both nodes, without touching the wire. A comparison that finds something is no error.
+	// Test compares the records of both nodes, without touching the wire. A comparison that finds
+	// something is no error.
 	Test(ctx context.Context) (status.HATest, error)
 }
 
@@ -89,7 +92,7 @@ func (c *Client) HA(ctx context.Context) (status.HA, error) {
 	return h, err
 }
 
-// Drain orders the gateway to let its sibling take over, and waits until it has.
+// Drain orders the gateway to hand over to its sibling, and waits until the sibling is active.
 func (c *Client) Drain(ctx context.Context, force bool) (status.Failover, error) {
 	var f status.Failover
 	err := c.Post(ctx, "/v1/ha/drain?"+url.Values{"force": {strconv.FormatBool(force)}}.Encode(), &f)

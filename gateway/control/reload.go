@@ -12,18 +12,18 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// Reloader changes the configuration of the running gateway. Both methods may be called
-// by several goroutines at once.
+// Reloader changes the configuration of the running gateway. Both methods may be called by several
+// goroutines at once.
 type Reloader interface {
-	// Plan says what the files would do. It changes nothing.
+	// Plan reports what the files would change. It changes nothing.
 	Plan(files []File) status.Plan
-	// Reload reads the files that the gateway was started with again, and applies them
-	// as a whole or not at all.
+	// Reload reads the files that the gateway was started with again, and applies them as a whole
+	// or not at all.
 	Reload() status.Reload
 }
 
-// File is the text of a configuration file. Paths in it are relative to its name, which
-// is best absolute.
+// File is the text of a configuration file. Paths in it are relative to its name, which is best
+// absolute.
 type File struct {
 	Name string `json:"name"`
 	Text []byte `json:"text"`
@@ -51,7 +51,7 @@ func ReloadRoutes(r Reloader, log hclog.Logger) []Route {
 	}
 }
 
-// Plan asks what the files would do to the running gateway.
+// Plan asks what the files would change in the running gateway.
 func (c *Client) Plan(ctx context.Context, files []File) (status.Plan, error) {
 	var p status.Plan
 	body, err := json.Marshal(files)
@@ -62,7 +62,7 @@ func (c *Client) Plan(ctx context.Context, files []File) (status.Plan, error) {
 	return p, err
 }
 
-// Reload has the gateway read its files again. An answer is no error, whatever it says.
+// Reload orders the gateway to read its files again. A refusal is an answer, not an error.
 func (c *Client) Reload(ctx context.Context) (status.Reload, error) {
 	var r status.Reload
 	err := c.Post(ctx, "/v1/reload", &r)

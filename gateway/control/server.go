@@ -36,8 +36,9 @@ type Route struct {
 	Handler http.Handler
 }
 
-// Listen opens the socket, so that a second gateway for the same node ends before it touches the host;
-// the error then wraps an InUseError. It starts no goroutine: commands wait in the backlog until Run.
+// Listen opens the socket, so that a second gateway for the same node ends before it touches the
+// host; the error then wraps an InUseError. It starts no goroutine: commands wait in the backlog
+// until Run.
 func Listen(cfg Config) (*Server, error) {
 	l, err := listen(cfg.Path)
 	if err != nil {
@@ -88,8 +89,8 @@ func serveConns(w http.ResponseWriter, r *http.Request, source status.ConnSource
 	_ = writeConns(w, list) // it fails when the client has gone
 }
 
-// writeConns encodes the list as json.Marshal does, but flow by flow: the text of thousands of flows is
-// never in memory as a whole.
+// writeConns encodes the list as json.Marshal does, but flow by flow: the text of thousands of
+// flows is never in memory as a whole.
 func writeConns(w io.Writer, list status.ConnList) error {
 	b := bufio.NewWriterSize(w, 16<<10)
 	fmt.Fprintf(b, `{"total":%d,"conns":[`, list.Total)

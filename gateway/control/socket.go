@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPath is the longest path of a unix socket: sun_path has 108 bytes with the final zero (unix(7)).
+// maxPath is the longest path of a unix socket: sun_path has 108 bytes with the final zero
+// (unix(7)).
 const maxPath = 107
 
 // elsewhere is what helps where the directory can't be used.
 const elsewhere = "choose another path with local { socket = … }"
 
-// listen makes the socket at path, with its directory when that is missing. What a dead process left there is replaced; a live one
-// is an error.
+// listen makes the socket at path, and its directory if it is missing. It replaces the socket of a
+// dead process; a live one is an error.
 func listen(path string) (*net.UnixListener, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("open control socket %s: the path is longer than %d bytes; choose a shorter one with local { socket = … }", path, maxPath)
@@ -29,8 +30,9 @@ func listen(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the directory of control socket %s: %w; %s", path, err, elsewhere)
 	}
-	// Two gateways that start at once could each take the other's fresh socket for a dead one between the look and the bind. So the
-	// directory is locked meanwhile; unlike a lock file, that leaves nothing behind. The kernel unlocks it should we die.
+	// Two gateways that start at the same time could each remove the other's new socket as a dead
+	// one, between the check and the bind. So listen locks the directory; unlike a lock file, that
+	// leaves nothing behind, and the kernel unlocks it if the process dies.
 	lock, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of control socket %s: %w; %s", path, err, elsewhere)
@@ -44,7 +46,7 @@ func listen(path string) (*net.UnixListener, error) {
 	}
 	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
-		// The file takes its mode from the unbound socket, so that it never exists with a wider one.
+		// The file gets its mode from the unbound socket, so that it never exists with a wider one.
 		if ctlErr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); ctlErr != nil {
 			return ctlErr
 		}
@@ -57,7 +59,7 @@ func listen(path string) (*net.UnixListener, error) {
 	return l.(*net.UnixListener), nil
 }
 
-// clearDead removes a socket that nobody listens on. Anything else in its place is an error.
+// clearDead removes a socket without a listener. Anything else in its place is an error.
 func clearDead(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,7 +76,8 @@ func clearDead(path string) error {
 		defer conn.Close()
 		return fmt.Errorf("control socket %s: %w", path, &InUseError{PID: listenerPID(conn.(*net.UnixConn))})
 	}
-	// Only a refusal proves that nobody listens. A full backlog, for one, is a gateway that lives and is slow.
+	// Only ECONNREFUSED proves that there is no listener. A full backlog, for example, means a slow
+	// gateway.
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("look whether a gateway lives at control socket %s: %w; stop the process that has it, or %s", path, err, elsewhere)
 	}
@@ -86,19 +89,20 @@ func clearDead(path string) error {
 
 // InUseError says that a live process listens on the control socket.
 type InUseError struct {
-	// PID is the process, zero when the kernel doesn't tell (it is in another namespace).
+	// PID is the process, or zero if it is in another namespace.
 	PID int
 }
 
 // Error names the process and what to do.
 func (e *InUseError) Error() string {
 	if e.PID == 0 {
-		return "a gateway is already running there; stop it first, or give this one another path with local { socket = … }"
+		return "a gateway is already running there; stop it first, or choose another path for this one with local { socket = … }"
 	}
-	return fmt.Sprintf("a gateway is already running there as process %d; stop it first, or give this one another path with local { socket = … }", e.PID)
+	return fmt.Sprintf("a gateway is already running there as process %d; stop it first, or choose another path for this one with local { socket = … }", e.PID)
 }
 
-// listenerPID asks for the process that called listen(2) on the other end; the answer needs no accept. Zero when unknown.
+// listenerPID asks for the process that called listen(2) on the other end; the answer needs no
+// accept. Zero when unknown.
 func listenerPID(c *net.UnixConn) int {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// Trace asks what would become of a packet. Ports are 0 for icmp; a size of 0 is as small as it gets.
+// Trace asks what happens to a packet. Ports are 0 for icmp; size 0 is the smallest packet.
 func (c *Client) Trace(ctx context.Context, spec status.FlowSpec, size int) (status.Trace, error) {
 	values := url.Values{
 		"source": {status.EndText(spec.A)}, "destination": {status.EndText(spec.B)}, "proto": {spec.Proto}, "size": {strconv.Itoa(size)},
@@ -23,8 +23,8 @@ func (c *Client) Trace(ctx context.Context, spec status.FlowSpec, size int) (sta
 	return t, err
 }
 
-// Capture opens a pcapng file of the packets of some flows: those of the last so much time, or, when that is zero, those that come
-// from now on, for as long as ctx lasts. The caller closes it.
+// Capture opens a pcapng file of the packets of some flows: those of the past, as long as last
+// says, or, if that is zero, live until ctx ends. The caller closes it.
 func (c *Client) Capture(ctx context.Context, spec status.FlowSpec, last time.Duration) (io.ReadCloser, error) {
 	values := url.Values{"flow": {spec.String()}}
 	if last > 0 {
@@ -33,7 +33,8 @@ func (c *Client) Capture(ctx context.Context, spec status.FlowSpec, last time.Du
 	return c.open(ctx, http.MethodGet, "/v1/capture?"+values.Encode(), nil)
 }
 
-// Packets calls each for every packet of some flows that the gateway judges from now on, until ctx ends or each reports false.
+// Packets calls each for every packet of some flows that the gateway judges from now on, until ctx
+// ends or each reports false.
 func (c *Client) Packets(ctx context.Context, spec status.FlowSpec, each func(status.Packet) bool) error {
 	body, err := c.open(ctx, http.MethodGet, "/v1/packets?"+url.Values{"flow": {spec.String()}}.Encode(), nil)
 	if err != nil {

@@ -14,50 +14,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config says what Apply is to put on the host.
+// Config says what Apply puts on the host.
 type Config struct {
 	// Device is the TUN's name.
 	Device string
-	// Addresses are the node's own. They go on the device, as /32 and /128.
+	// Addresses are the node's own. The device gets them as /32 and /128.
 	Addresses []netip.Addr
-	// Site holds the subnets of the node's own site, and LAN the interface toward its hosts
-	// (empty if there is none). Together they say by which address the other
-	// sites see what runs on this host: see Route.Src.
+	// Site holds the subnets of the node's own site, and LAN the interface toward its hosts (empty
+	// if there is none). Both select the address by which the other sites know what runs on this
+	// host: see Route.Src.
 	Site []netip.Prefix
 	LAN  string
-	// Routes are the ways to the other sites.
+	// Routes lead to the other sites.
 	Routes []Route
-	// Former are the prefixes that earlier processes of this node have held. Apply removes
-	// the holds of those that Routes no longer has. It leaves all other holds alone, since
-	// they may be another gateway's.
+	// Former are the prefixes that earlier processes of this node have held. Apply removes the
+	// holds of those that Routes no longer has. It leaves all other holds alone, since they may be
+	// another gateway's.
 	Former []netip.Prefix
 }
 
 // Route leads a subnet of another site through the device.
 type Route struct {
 	Prefix netip.Prefix
-	// Src is the source address of sockets of this host that have chosen none. If it
-	// isn't valid, Apply prefers a lasting address that the host has within
-	// Config.Site on another interface (on LAN first), since that is how its site
-	// knows a database on this host, and otherwise takes the node's own address. In a pair
-	// it ought to be the node's own: only the active node may send with
-	// the rest of the site's addresses.
+	// Src is the source address of sockets of this host that have chosen none. If it isn't valid,
+	// Apply prefers a lasting address that the host has within Config.Site on another interface (on
+	// LAN first), since that is how its site knows a database on this host, and otherwise uses the
+	// node's own address. In a pair use the node's own: only the active node may send with the rest
+	// of the site's addresses.
 	Src netip.Addr
 	// MTU and AdvMSS, in bytes, are what connections of this host over the route start from; 0
 	// leaves the choice to the kernel.
 	MTU, AdvMSS int
-	// Congctl is the congestion control of such connections, "bbr" for one; empty
-	// means the host's default.
+	// Congctl is the congestion control of such connections, "bbr" for one; empty means the host's
+	// default.
 	Congctl string
 }
 
-// Apply brings the device up with its addresses and routes, and removes what an earlier
-// process has left and c does not ask for. It may be called again with another
-// Config. A host without the congestion control that a route asks for gets
-// the route without it, and a warning in the log.
+// Apply brings the device up with its addresses and routes, and removes what an earlier process has
+// left and c does not ask for. It may be called again with another Config. A host without the
+// congestion control that a route asks for gets the route without it, and a warning in the log.
 //
-// Nothing undoes Apply when a gateway ends. The kernel deletes a device that does not
-// persist, with its addresses and routes, and the holds stay: see Hold and Down.
+// Nothing undoes Apply when a gateway ends. The kernel deletes a device that does not persist, with
+// its addresses and routes, and the holds stay: see Hold and Down.
 //
 // Apply changes the namespace of the calling thread. Calls must not overlap.
 func Apply(c Config, log hclog.Logger) error {
@@ -69,10 +67,10 @@ func Apply(c Config, log hclog.Logger) error {
 		return fmt.Errorf("set up IPv6 on %q: %w", c.Device, err)
 	}
 	if err := setIPv4(l, ipv4DevconfAcceptLocal); err != nil {
-		return fmt.Errorf("have %q take the gateway's own ICMP errors: %w", c.Device, err)
+		return fmt.Errorf("make %q accept the gateway's own ICMP errors: %w", c.Device, err)
 	}
 	if err := forward(l, c.Site); err != nil {
-		return fmt.Errorf("have %q forward to the site's hosts: %w", c.Device, err)
+		return fmt.Errorf("make %q forward to the site's hosts: %w", c.Device, err)
 	}
 	if err := netlink.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring %q up: %w", c.Device, err)
@@ -83,8 +81,8 @@ func Apply(c Config, log hclog.Logger) error {
 	return setRoutes(l, c, log)
 }
 
-// addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: no link-local address. Nobody
-// on the link could use one, and the kernel would send router solicitations from it.
+// addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: no link-local address. No host on the
+// link could use one, and the kernel would send router solicitations from it.
 const addrGenNone = 1
 
 // prepareIPv6 must come before the device is up.
@@ -99,7 +97,7 @@ func prepareIPv6(l netlink.Link, addrs []netip.Addr) error {
 	case errors.Is(err, os.ErrNotExist) && !needed:
 		return nil // a kernel without IPv6
 	case errors.Is(err, os.ErrNotExist):
-		return errors.New("the kernel has no IPv6: boot it without ipv6.disable=1, or take IPv6 out of the configuration")
+		return errors.New("the kernel has no IPv6: boot it without ipv6.disable=1, or remove IPv6 from the configuration")
 	case err != nil:
 		return err
 	}
@@ -125,11 +123,11 @@ func prepareIPv6(l netlink.Link, addrs []netip.Addr) error {
 // What unix lacks of linux/if_link.h and linux/ip.h.
 const (
 	iflaInetConf = 1
-	// ipv4DevconfForwarding lets what comes in by the device go on to other hosts.
+	// ipv4DevconfForwarding makes the kernel forward packets that arrive on the device.
 	ipv4DevconfForwarding = 1
-	// ipv4DevconfAcceptLocal lets IPv4 packets with an address of this host as their source
-	// come in by the device. The gateway's ICMP errors have the node's own address, and without
-	// this the kernel drops them as martians (ip-sysctl, accept_local). IPv6 knows no such check.
+	// ipv4DevconfAcceptLocal makes the kernel accept IPv4 packets from the device whose source is
+	// an address of this host. The gateway's ICMP errors have the node's own address, and without
+	// this the kernel drops them as martians (ip-sysctl, accept_local). IPv6 has no such check.
 	ipv4DevconfAcceptLocal = 23
 )
 
@@ -148,10 +146,10 @@ func setIPv4(l netlink.Link, setting uint16) error {
 	return err
 }
 
-// forward lets the kernel forward what comes in by the device to hosts of the site, if the site
-// has any but this one. What comes in has passed the policy. The other direction is the LAN
-// interface's setting, which is the operator's. For IPv6 it needs Linux 6.17; what an older one
-// needs, checkForwarding6 finds.
+// forward makes the kernel forward packets from the device to the site's hosts, if the site has
+// others than this one. These packets have passed the policy. The other direction is a setting of
+// the LAN interface, which belongs to the operator. For IPv6 it needs Linux 6.17; checkForwarding6
+// finds what an older kernel needs.
 func forward(l netlink.Link, site []netip.Prefix) error {
 	behind, err := hostsBehind(CheckConfig{Site: site})
 	if err != nil {
@@ -163,15 +161,15 @@ func forward(l netlink.Link, site []netip.Prefix) error {
 		}
 	}
 	if has6(behind) {
-		// It fails where /proc/sys is read-only, too, and then counts only if the host as a
-		// whole does not forward, which checkForwarding6 finds.
+		// It fails where /proc/sys is read-only, too, and then counts only if the host as a whole
+		// does not forward, which checkForwarding6 finds.
 		_ = writeSysctl(forceForwarding6(l.Attrs().Name), "1")
 	}
 	return nil
 }
 
-// setAddresses leaves the device with exactly these addresses. Those that are there
-// already are not touched, so that sockets bound to them notice nothing.
+// setAddresses leaves the device with exactly these addresses. Those that are there already are not
+// touched, so that sockets bound to them notice nothing.
 func setAddresses(l netlink.Link, want []netip.Addr) error {
 	dev := l.Attrs().Name
 	have, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
@@ -189,7 +187,7 @@ func setAddresses(l netlink.Link, want []netip.Addr) error {
 			continue
 		}
 		if err := netlink.AddrDel(l, &a); err != nil {
-			return fmt.Errorf("take %v from %q: %w", p, dev, err)
+			return fmt.Errorf("remove %v from %q: %w", p, dev, err)
 		}
 	}
 	for _, a := range want {
@@ -199,7 +197,7 @@ func setAddresses(l netlink.Link, want []netip.Addr) error {
 		}
 		addr := &netlink.Addr{IPNet: netOf(p)}
 		if a.Is6() {
-			// Nobody on this link could have the address too: don't wait to hear so.
+			// No other host on this link can have the address: skip duplicate address detection.
 			addr.Flags = unix.IFA_F_NODAD
 		}
 		if err := netlink.AddrAdd(l, addr); err != nil {
@@ -226,8 +224,8 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(a.Unmap(), bits)
 }
 
-// readSysctl reads a setting by its path below /proc/sys. Below net/ it is that of the
-// calling thread's namespace.
+// readSysctl reads a setting by its path below /proc/sys. Below net/ it is that of the calling
+// thread's namespace.
 func readSysctl(path string) (string, error) {
 	b, err := os.ReadFile("/proc/sys/" + path)
 	return strings.TrimSpace(string(b)), err

@@ -17,25 +17,24 @@ import (
 type Level int
 
 const (
-	// Warning is what keeps some traffic from its way, or may.
+	// Warning is for what stops some traffic, or may stop it.
 	Warning Level = iota
-	// Fatal is what the gateway can't run with.
+	// Fatal is for what stops the gateway.
 	Fatal
 )
 
 // A Finding is one thing that the host lacks or forbids.
 type Finding struct {
 	Level Level
-	// What is wrong and what comes of it, in one line.
+	// What is wrong and what it causes, in one line.
 	What string
 	// Mend is a shell command that mends it until the next boot.
 	Mend string
 }
 
-// CheckConfig says what the host is to be fit for.
+// CheckConfig says what the host must be fit for.
 type CheckConfig struct {
-	// Device is the TUN's name and MTU its MTU in bytes. The device need not exist
-	// yet.
+	// Device is the TUN's name and MTU its MTU in bytes. The device need not exist yet.
 	Device string
 	MTU    int
 	// LAN is the interface toward the site's hosts, empty if there is none.
@@ -44,18 +43,16 @@ type CheckConfig struct {
 	Site, Remote []netip.Prefix
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
-	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions
-	// Listen4 and Listen6; 0 for a node that only dials, which has the host's own firewall
-	// not looked at.
+	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions Listen4 and
+	// Listen6; 0 for a node that only dials, which has the host's own firewall not looked at.
 	ListenPort       uint16
 	Listen4, Listen6 bool
 }
 
-// Check looks for what keeps a gateway from its work on this host, the fatal findings
-// first. It changes nothing, needs no privilege to be called, and may be called
-// before Open or while the gateway runs; some findings show only then (another
-// routing table that comes first, for one). It looks at the namespace of the calling
-// thread.
+// Check looks for what stops a gateway on this host, and returns the fatal findings first. It
+// changes nothing, needs no privilege to be called, and may be called before Open or while the
+// gateway runs; some findings show only then (another routing table that comes first, for one). It
+// looks at the namespace of the calling thread.
 func Check(c CheckConfig) []Finding {
 	var all []Finding
 	for _, s := range Survey(c) {
@@ -70,7 +67,7 @@ type Subject struct {
 	Findings []Finding
 }
 
-// Survey is Check for who also wants to know what is in order.
+// Survey is Check for a caller that also reports what is in order.
 func Survey(c CheckConfig) []Subject {
 	all := []Subject{
 		{"tun device", checkTUN(tunPath)},
@@ -87,7 +84,7 @@ func Survey(c CheckConfig) []Subject {
 	return all
 }
 
-// unique leaves out what was found twice, as what can't be read is.
+// unique drops repeated findings, such as those about what cannot be read.
 func unique(found []Finding) (out []Finding) {
 	for _, f := range found {
 		if !slices.Contains(out, f) {
@@ -147,7 +144,7 @@ func checkLAN(c CheckConfig) []Finding {
 	return nil
 }
 
-// has4 and has6 say whether prefixes of a family are among ps.
+// has4 and has6 report whether ps has a prefix of that IP version.
 func has4(ps []netip.Prefix) bool {
 	for _, p := range ps {
 		if p.Addr().Is4() {
@@ -166,8 +163,8 @@ func has6(ps []netip.Prefix) bool {
 	return false
 }
 
-// sysctlKey is the name that sysctl(8) knows a setting by; path is below /proc/sys. A dot within
-// an interface's name becomes a slash there.
+// sysctlKey is the name that sysctl(8) knows a setting by; path is below /proc/sys. A dot within an
+// interface's name becomes a slash there.
 func sysctlKey(path string) string {
 	return strings.NewReplacer("/", ".", ".", "/").Replace(path)
 }

@@ -9,19 +9,19 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// The ways through a firewall's FORWARD chain, by the match that names the TUN.
+// The directions through a firewall's FORWARD chain, by the match that names the TUN.
 const (
 	wayIn  = "iifname"
 	wayOut = "oifname"
 )
 
-// checkFirewall looks for base chains that drop what is forwarded unless a rule accepts
-// it, and have no rule which accepts what comes from the TUN or goes there. It does
-// not judge the rules any further. What iptables-nft makes is seen too.
+// checkFirewall looks for base chains that drop what is forwarded unless a rule accepts it, and
+// have no rule that accepts packets from the TUN or to it. It does not judge the rules any further.
+// What iptables-nft makes is seen too.
 func checkFirewall(c CheckConfig) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil || len(behind) == 0 {
-		return nil // checkForwarding has told
+		return nil // checkForwarding reports it
 	}
 	conn, err := nftables.New()
 	if err != nil {
@@ -57,7 +57,7 @@ func checkFirewall(c CheckConfig) []Finding {
 	return append(found, checkLegacyFirewall(c, has4(behind), has6(behind))...)
 }
 
-// forwards says whether a chain is a filter of forwarded packets of a family in use.
+// forwards reports whether a chain is a filter of forwarded packets of a family in use.
 func forwards(ch *nftables.Chain, v4, v6 bool) bool {
 	if ch.Hooknum == nil || *ch.Hooknum != *nftables.ChainHookForward || ch.Type != nftables.ChainTypeFilter {
 		return false
@@ -73,8 +73,8 @@ func forwards(ch *nftables.Chain, v4, v6 bool) bool {
 	return false
 }
 
-// drops says whether what no rule accepts is dropped: by policy, or by a last rule that
-// drops or rejects everything.
+// drops reports whether a chain drops what no rule accepts: by policy, or by a last rule that drops
+// or rejects everything.
 func drops(ch *nftables.Chain, rules []*nftables.Rule) bool {
 	if ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
 		return true
@@ -97,7 +97,7 @@ func drops(ch *nftables.Chain, rules []*nftables.Rule) bool {
 	return dropping
 }
 
-// missingWays lists the ways for which no accepting rule of the table names the device.
+// missingWays lists the directions for which no accepting rule of the table names the device.
 func missingWays(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Table, device string) ([]string, error) {
 	missing := []string{wayIn, wayOut}
 	for _, ch := range chains {
@@ -117,7 +117,7 @@ func missingWays(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.
 	return missing, nil
 }
 
-// acceptedWays lists the ways in which an accepting rule names the device.
+// acceptedWays lists the directions in which an accepting rule names the device.
 func acceptedWays(r *nftables.Rule, device string) (ways []string) {
 	key, accepts := expr.MetaKey(0), false
 	for _, e := range r.Exprs {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkForwarding asks for forwarding when the site has hosts behind this one: at the
-// interfaces that lead to them and at the TUN, and nowhere else (see checkPast).
+// checkForwarding asks for forwarding when the site has hosts behind this one: at the interfaces
+// that lead to them and at the TUN, and nowhere else (see checkPast).
 func checkForwarding(c CheckConfig) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil {
@@ -39,8 +39,7 @@ func checkForwarding(c CheckConfig) []Finding {
 	return all
 }
 
-// hostsBehind lists those of the site's subnets which have addresses that are not this
-// host's own.
+// hostsBehind lists those of the site's subnets which have addresses that are not this host's own.
 func hostsBehind(c CheckConfig) ([]netip.Prefix, error) {
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
@@ -59,11 +58,11 @@ func hostsBehind(c CheckConfig) ([]netip.Prefix, error) {
 	return behind, nil
 }
 
-// noForwarding is what comes of an interface that does not forward.
+// noForwarding is what an interface without forwarding causes.
 const noForwarding = "what comes in there goes no further"
 
-// checkForwarding4 looks at what counts for IPv4: the interface at which a packet comes in.
-// The TUN's own setting is Apply's.
+// checkForwarding4 checks what decides for IPv4: the interface on which a packet arrives. The TUN's
+// own setting is Apply's.
 func checkForwarding4(c CheckConfig, lans []string) (found []Finding) {
 	for _, name := range append(slices.Clone(lans), c.Device) {
 		path := forwarding4(name)
@@ -107,8 +106,8 @@ func checkForwarding6(c CheckConfig, lans []string) []Finding {
 }
 
 // mendForwarding6 turns IPv6 forwarding on for the whole host, which is all that kernels before
-// Linux 6.17 offer. A host that forwards ignores router advertisements from then on, and loses
-// the default route that it learned from one, unless accept_ra of that interface is 2.
+// Linux 6.17 offer. A host that forwards ignores router advertisements from then on, and loses the
+// default route that it learned from one, unless accept_ra of that interface is 2.
 func mendForwarding6(learned []string) string {
 	mend := ""
 	for _, name := range learned {
@@ -120,8 +119,8 @@ func mendForwarding6(learned []string) string {
 	return mend + sysctlCommand("1", forwarding6)
 }
 
-// raInterfaces names the interfaces by which a route was learned from a router
-// advertisement (RFC 4861, section 4.2).
+// raInterfaces names the interfaces by which a route was learned from a router advertisement (RFC
+// 4861, section 4.2).
 func raInterfaces() (names []string) {
 	routes, err := dump(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)
@@ -139,10 +138,10 @@ func raInterfaces() (names []string) {
 	return names
 }
 
-// checkReversePath looks for RFC 3704's strict reverse path filter, which drops what comes
-// in elsewhere than the way back leads: in a pair the way back changes with the
-// active node. The greater of the settings for all and for the interface counts, and 2
-// (loose) is greater than 1 (strict).
+// checkReversePath looks for RFC 3704's strict reverse path filter, which drops a packet that
+// arrives on another interface than the route back uses: in a pair that route changes with the
+// active node. The greater of the settings for all and for the interface counts, and 2 (loose) is
+// greater than 1 (strict).
 func checkReversePath(c CheckConfig) []Finding {
 	var found []Finding
 	for _, name := range []string{c.LAN, c.Device} {

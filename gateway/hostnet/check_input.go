@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// undialled is what comes of a port that is not let in. Nothing else tells of it.
+// undialled is what a blocked port causes. Nothing else reports it.
 const undialled = "no other node can dial this one, so its link does not come up"
 
-// checkInput looks for base chains that drop what is addressed to this host unless a
-// rule accepts it, and have no rule for the port at which other nodes dial this one.
+// checkInput looks for base chains that drop what is addressed to this host unless a rule accepts
+// it, and have no rule for the port at which other nodes dial this one.
 func checkInput(c CheckConfig) []Finding {
 	if c.ListenPort == 0 {
 		return nil
@@ -56,8 +56,8 @@ func checkInput(c CheckConfig) []Finding {
 	return append(found, checkLegacyInput(c)...)
 }
 
-// accepts looks for a rule that lets the port through: by its number anywhere in the
-// table, otherwise in the base chain and those that it leads to.
+// accepts looks for a rule that accepts the port: by its number anywhere in the table, otherwise in
+// the base chain and those that it leads to.
 func accepts(conn *nftables.Conn, chains []*nftables.Chain, base *nftables.Chain, c CheckConfig) (bool, error) {
 	rules := map[string][]*nftables.Rule{}
 	for _, ch := range chains {
@@ -82,7 +82,7 @@ func accepts(conn *nftables.Conn, chains []*nftables.Chain, base *nftables.Chain
 	return false, nil
 }
 
-// reachable are the chains that a base chain's packets may come to.
+// reachable returns the chains that a base chain's packets may reach.
 func reachable(base string, rules map[string][]*nftables.Rule) map[string]bool {
 	seen := map[string]bool{base: true}
 	for next := []string{base}; len(next) > 0; next = next[1:] {
@@ -101,11 +101,11 @@ func reachable(base string, rules map[string][]*nftables.Rule) map[string]bool {
 // How a rule accepts what is sent to the port.
 const (
 	notAtAll = iota
-	bySource // whatever comes from some interface or address
+	bySource // everything from some interface or address
 	byPort
 )
 
-// accepted says how a rule accepts what other nodes send to the port.
+// accepted returns how a rule accepts what other nodes send to the port.
 func accepted(conn *nftables.Conn, r *nftables.Rule, c CheckConfig) (how int) {
 	var load expr.Any // what the next comparison is of
 	verdict, narrow := false, false
@@ -179,7 +179,7 @@ func accepted(conn *nftables.Conn, r *nftables.Rule, c CheckConfig) (how int) {
 	return how
 }
 
-// What a comparison says of what other nodes send to the port.
+// Results of a comparison for what other nodes send to the port.
 const (
 	nothing  = iota
 	excludes // it does not hold for that
@@ -187,7 +187,8 @@ const (
 	narrows  // it is of something that is not looked at
 )
 
-// compared says what a comparison of what was loaded says of what other nodes send.
+// compared returns the result of a comparison, for the value loaded before it and for what other
+// nodes send.
 func (c CheckConfig) compared(load expr.Any, e *expr.Cmp) int {
 	switch l := load.(type) {
 	case *expr.Meta:
@@ -206,7 +207,7 @@ func (c CheckConfig) compared(load expr.Any, e *expr.Cmp) int {
 	return nothing
 }
 
-// comparedMeta is compared for what is not in the packet. Other nodes' packets come by any
+// comparedMeta is compared for what is not in the packet. Other nodes' packets arrive on any
 // interface but the TUN and the loopback.
 func (c CheckConfig) comparedMeta(key expr.MetaKey, e *expr.Cmp) int {
 	switch key {
@@ -229,7 +230,7 @@ func (c CheckConfig) comparedMeta(key expr.MetaKey, e *expr.Cmp) int {
 	return nothing
 }
 
-// otherProtocol tells whether a comparison wants another transport protocol than UDP.
+// otherProtocol reports whether a comparison requires another transport protocol than UDP.
 func otherProtocol(e *expr.Cmp) bool {
 	return e.Op == expr.CmpOpEq && (len(e.Data) == 0 || e.Data[0] != unix.IPPROTO_UDP)
 }
@@ -237,12 +238,12 @@ func otherProtocol(e *expr.Cmp) bool {
 // loopbackIndex is the loopback's in every namespace.
 const loopbackIndex = 1
 
-// hasNew tells whether a mask of connection states has that of what is being opened.
+// hasNew reports whether a mask of connection states includes NEW.
 func hasNew(mask []byte) bool {
 	return len(mask) != 4 || binary.NativeEndian.Uint32(mask)&expr.CtStateBitNEW != 0
 }
 
-// holds says whether a comparison is true; nft makes two of a range.
+// holds reports whether a comparison is true; nft makes two of a range.
 func holds(op expr.CmpOp, have, want string) bool {
 	switch op {
 	case expr.CmpOpEq:
@@ -261,8 +262,8 @@ func holds(op expr.CmpOp, have, want string) bool {
 	return false
 }
 
-// namesDevice tells also for a name that ends in a wildcard, which the kernel has
-// without its final zero.
+// namesDevice also handles a name that ends in a wildcard, which the kernel has without its final
+// zero.
 func namesDevice(data []byte, device string) bool {
 	name := string(data)
 	return string(unzero(data)) == device ||
@@ -286,8 +287,8 @@ func isDstPort(p *expr.Payload) bool {
 	return p.Base == expr.PayloadBaseTransportHeader && p.Offset == 2 && p.Len == 2
 }
 
-// inSet tells whether a rule's set has a key. One that can't be read is taken to:
-// a warning that is wrong costs more than one that is missing.
+// inSet reports whether a rule's set has a key. A set that can't be read counts as having it: a
+// warning that is wrong costs more than one that is missing.
 func inSet(conn *nftables.Conn, table *nftables.Table, l *expr.Lookup, key []byte) bool {
 	set, err := conn.GetSetByName(table, l.SetName)
 	if err != nil {

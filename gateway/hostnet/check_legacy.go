@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A legacyTables says where one family's iptables, those from before nftables, keep what
+// A legacyTables holds the layout of one IP version's iptables from before nftables
 // (linux/netfilter_ipv4/ip_tables.h, linux/netfilter_ipv6/ip6_tables.h).
 type legacyTables struct {
 	command           string // the program that changes them
@@ -32,7 +32,7 @@ var (
 	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", "ip6_tables", "ip6table_filter", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 132, 140, 168}
 )
 
-// among says whether these are the tables of one of the IP versions.
+// among reports whether these are the tables of one of the IP versions.
 func (t legacyTables) among(v4, v6 bool) bool {
 	return t.domain == unix.AF_INET && v4 || t.domain == unix.AF_INET6 && v6
 }
@@ -61,8 +61,8 @@ type legacyInfo struct {
 	Size       uint32
 }
 
-// checkLegacyFirewall does for iptables what checkFirewall does for nftables, but looks at
-// the policy only and at no last rule.
+// checkLegacyFirewall does for iptables what checkFirewall does for nftables, but looks at the
+// policy only and at no last rule.
 func checkLegacyFirewall(c CheckConfig, v4, v6 bool) (found []Finding) {
 	for _, t := range []legacyTables{legacy4, legacy6} {
 		if !t.among(v4, v6) {
@@ -88,8 +88,8 @@ func checkLegacyFirewall(c CheckConfig, v4, v6 bool) (found []Finding) {
 	return found
 }
 
-// missing lists the ways for which no accepting rule names the device, if the FORWARD
-// chain's policy is to drop.
+// missing lists the directions for which no accepting rule names the device, if the FORWARD chain's
+// policy is to drop.
 func (t legacyTables) missing(device string) ([]string, error) {
 	info, entries, err := t.filter()
 	if err != nil || entries == nil {
@@ -121,8 +121,8 @@ func (t legacyTables) filter() (info legacyInfo, entries []byte, err error) {
 }
 
 // maybeUsed reports whether the kernel has the table "filter", in this network namespace or in
-// another one: unless its module is not loaded. To ask for the table then makes at most an
-// empty one, and loads nothing.
+// another one: unless its module is not loaded. To ask for the table then makes at most an empty
+// one, and loads nothing.
 func (t legacyTables) maybeUsed() bool {
 	loaded := func(module string) bool {
 		_, err := os.Stat("/sys/module/" + module)

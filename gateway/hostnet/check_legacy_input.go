@@ -19,8 +19,8 @@ const (
 	legacyInvertsPorts = 2 // XT_UDP_INV_DSTPT
 )
 
-// checkLegacyInput does for iptables what checkInput does for nftables, but looks at the
-// policy only and at no last rule.
+// checkLegacyInput does for iptables what checkInput does for nftables, but looks at the policy
+// only and at no last rule.
 func checkLegacyInput(c CheckConfig) (found []Finding) {
 	for _, t := range []legacyTables{legacy4, legacy6} {
 		if !t.among(c.Listen4, c.Listen6) {
@@ -41,14 +41,14 @@ func checkLegacyInput(c CheckConfig) (found []Finding) {
 	return found
 }
 
-// dropsInput says whether the INPUT chain's policy is to drop.
+// dropsInput reports whether the INPUT chain's policy is DROP.
 func (t legacyTables) dropsInput(info legacyInfo, entries []byte) bool {
 	policy, _, ok := t.entry(entries, int(info.Underflow[hookInput]))
 	return ok && policy.verdict == verdictDrop
 }
 
-// lets looks for a rule that lets the port through: by its number in any chain, otherwise
-// in INPUT itself.
+// lets looks for a rule that accepts the port: by its number in any chain, otherwise in INPUT
+// itself.
 func (t legacyTables) lets(info legacyInfo, entries []byte, c CheckConfig) bool {
 	first, last := int(info.HookEntry[hookInput]), int(info.Underflow[hookInput])
 	for at := 0; at < len(entries); {
@@ -65,7 +65,7 @@ func (t legacyTables) lets(info legacyInfo, entries []byte, c CheckConfig) bool 
 	return false
 }
 
-// accepted says how a rule accepts what other nodes send to the port.
+// accepted returns how a rule accepts what other nodes send to the port.
 func (t legacyTables) accepted(b []byte, e legacyEntry, c CheckConfig) (how int) {
 	if e.verdict != verdictAccept || e.in == "lo" || e.in == c.Device {
 		return notAtAll
@@ -97,11 +97,11 @@ func (t legacyTables) accepted(b []byte, e legacyEntry, c CheckConfig) (how int)
 	return how
 }
 
-// narrowed is what a rule accepts under a condition that is not looked at: a port of its
-// own may still follow.
+// narrowed is what a rule accepts under a condition that is not looked at: a port of its own may
+// still follow.
 const narrowed = -1
 
-// namesPorts tells whether a match is about destination ports at all.
+// namesPorts reports whether a match restricts destination ports.
 func namesPorts(m []byte) bool {
 	return binary.NativeEndian.Uint32(m[legacyPorts:]) != binary.NativeEndian.Uint32([]byte{0, 0, 0xff, 0xff})
 }

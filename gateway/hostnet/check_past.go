@@ -11,14 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkPast looks for ways around gw: interfaces other than the LAN's and the TUN at which the
-// kernel forwards what comes in. Toward the site's hosts no rule of gw's policy sees it. Toward
-// the TUN the policy takes it for what its source says, and a sender on the WAN may say that it
-// is a host of the site.
+// checkPast looks for paths around gw: interfaces other than the LAN's and the TUN from which the
+// kernel forwards packets. Toward the site's hosts they bypass gw's policy. Toward the TUN the
+// policy trusts their source address, and a sender on the WAN can forge that of a host of the site.
 func checkPast(c CheckConfig) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil {
-		return nil // checkForwarding has told
+		return nil // checkForwarding reports it
 	}
 	lans, others, err := sides(c, behind)
 	if err != nil {
@@ -70,8 +69,7 @@ func (p *passage) add(from string, to netip.Prefix) {
 	}
 }
 
-// passages lists what the kernel forwards and the firewall lets through, and what it may let
-// through.
+// passages lists what the kernel forwards and the firewall passes, and what it may pass.
 func (f *forwardPath) passages(in, out []netlink.Link, to []netip.Prefix) (open, unclear passage) {
 	for _, i := range in {
 		for _, p := range to {
@@ -91,9 +89,9 @@ func (f *forwardPath) passages(in, out []netlink.Link, to []netip.Prefix) (open,
 	return open, unclear
 }
 
-// sides divides the host's interfaces: those that lead to the site's hosts, and the others at
-// which packets may come in. The loopback, the TUN, ports of a bridge and interfaces that are
-// down are neither.
+// sides divides the host's interfaces: those that lead to the site's hosts, and the others at which
+// packets may arrive. The loopback, the TUN, ports of a bridge and interfaces that are down are
+// neither.
 func sides(c CheckConfig, behind []netip.Prefix) (lans, others []netlink.Link, err error) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
@@ -131,9 +129,9 @@ func sides(c CheckConfig, behind []netip.Prefix) (lans, others []netlink.Link, e
 }
 
 // forwardsFrom reports whether the kernel forwards packets of to's family that come in at an
-// interface. For IPv4 the interface's own setting decides. For IPv6 the host's does, and from
-// Linux 6.17 on also the interface's force_forwarding; the interface's setting "forwarding"
-// chooses between the roles of host and router and decides nothing here.
+// interface. For IPv4 the interface's own setting decides. For IPv6 the host's does, and from Linux
+// 6.17 on also the interface's force_forwarding; the interface's setting "forwarding" chooses
+// between the roles of host and router and decides nothing here.
 func forwardsFrom(name string, to netip.Addr) bool {
 	if to.Is4() {
 		return sysctlInt(forwarding4(name)) != 0
@@ -147,9 +145,9 @@ const forwarding6 = "net/ipv6/conf/all/forwarding"
 func forwarding4(name string) string      { return "net/ipv4/conf/" + name + "/forwarding" }
 func forceForwarding6(name string) string { return "net/ipv6/conf/" + name + "/force_forwarding" }
 
-// mendPast drops by nftables what comes in elsewhere than at the LAN's interfaces and the TUN
-// and goes out by one of these. Without connection tracking, which would limit and slow down
-// what gw carries.
+// mendPast drops by nftables what arrives on other interfaces than the LAN's and the TUN and goes
+// out by one of these. Without connection tracking, which would limit and slow down what gw
+// carries.
 func mendPast(c CheckConfig, lans []netlink.Link) string {
 	names := []string{c.Device}
 	for _, l := range lans {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What WireGuard puts around a packet of the TUN: outer IP header, UDP header (8), and
-// type, receiver, counter and tag of a data message (32).
+// What WireGuard puts around a packet of the TUN: outer IP header, UDP header (8), and type,
+// receiver, counter and tag of a data message (32).
 const (
 	overhead4 = 20 + 8 + 32
 	overhead6 = 40 + 8 + 32
@@ -47,11 +47,11 @@ func describe(r *netlink.Route) string {
 	return s
 }
 
-// within says whether p is q or a part of it.
+// within reports whether q contains p.
 func within(p, q netip.Prefix) bool { return p.Bits() >= q.Bits() && q.Contains(p.Addr()) }
 
-// checkRoutes looks for routes that take traffic for the other sites elsewhere: more
-// specific ones, and those to just such a subnet that win by their metric.
+// checkRoutes looks for routes that send traffic for the other sites elsewhere: more specific ones,
+// and those to just such a subnet that win by their metric.
 func checkRoutes(c CheckConfig) []Finding {
 	others, err := otherRoutes()
 	if err != nil {
@@ -88,8 +88,8 @@ func checkRoutes(c CheckConfig) []Finding {
 	return found
 }
 
-// checkRules asks the kernel itself, once our route is there: a rule may let another
-// table decide before the main one.
+// checkRules asks the kernel itself, once our route is there: a rule may let another table decide
+// before the main one.
 func checkRules(remote netip.Prefix, device int) []Finding {
 	ours, err := ownRoutes()
 	if err != nil {
@@ -110,7 +110,7 @@ func checkRules(remote netip.Prefix, device int) []Finding {
 	return nil
 }
 
-// family is the option by which ip(8) is told that IPv6 is meant.
+// family is the option of ip(8) for IPv6.
 func family(a netip.Addr) string {
 	if a.Is6() {
 		return "-6 "
@@ -118,8 +118,8 @@ func family(a netip.Addr) string {
 	return ""
 }
 
-// checkEndpoints looks for endpoints that the routes of gw would swallow: the tunnel's
-// own packets would go into the tunnel.
+// checkEndpoints looks for endpoints that the routes of gw would swallow: the tunnel's own packets
+// would go into the tunnel.
 func checkEndpoints(c CheckConfig) []Finding {
 	others, err := otherRoutes()
 	if err != nil {
@@ -161,15 +161,15 @@ func bestRoute(routes []netlink.Route, a netip.Addr) (best *netlink.Route) {
 	return best
 }
 
-// checkMTU compares the TUN's MTU with the first hop toward each endpoint. What lies
-// further on, the link measures.
+// checkMTU compares the TUN's MTU with the first hop toward each endpoint. What lies further on,
+// the link measures.
 func checkMTU(c CheckConfig) []Finding {
 	var found []Finding
 	seen := map[int]bool{}
 	for _, e := range c.Endpoints {
 		got, err := netlink.RouteGet(e.AsSlice())
 		if err != nil || len(got) == 0 || seen[got[0].LinkIndex] {
-			continue // no way there now: the link tells, and tries again
+			continue // no route now: the link reports it, and tries again
 		}
 		seen[got[0].LinkIndex] = true
 		l, err := netlink.LinkByIndex(got[0].LinkIndex)

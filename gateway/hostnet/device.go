@@ -14,8 +14,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// MaxPacket is the size in bytes of the largest packet that a Device gives or
-// takes: what the length field of an IPv4 header can say (RFC 791, section 3.1).
+// MaxPacket is the size in bytes of the largest packet that a Device reads or writes: the maximum
+// of an IPv4 header's total length (RFC 791, section 3.1).
 const MaxPacket = 65535
 
 // The drivers that TUNConfig.Driver names.
@@ -24,58 +24,54 @@ const (
 	DriverWater   = "water"
 )
 
-// Errors that callers tell apart with errors.Is.
+// Errors that callers distinguish with errors.Is.
 var (
 	// ErrBusy says that another process has the device open.
 	ErrBusy = errors.New("another process has it open")
-	// ErrNotTUN says that the name is taken by an interface which is no
-	// single-queue TUN.
+	// ErrNotTUN says that another interface than a single-queue TUN has the name.
 	ErrNotTUN = errors.New("an interface of that name exists and is no single-queue tun device")
-	// ErrNoTUN says that the kernel offers no TUN devices here.
+	// ErrNoTUN says that the kernel has no TUN devices here.
 	ErrNoTUN = errors.New("/dev/net/tun is missing")
 	// ErrNotPermitted says that this process may not make network devices.
 	ErrNotPermitted = errors.New("not permitted")
-	// ErrNoOffload says that a packet still to be cut was written to a Device
-	// whose Offload reports false.
-	ErrNoOffload = errors.New("device takes no packets that are still to be cut")
+	// ErrNoOffload says that a super-segment was written to a Device whose Offload reports false.
+	ErrNoOffload = errors.New("device accepts no super-segments")
 	// ErrGone says that the device was deleted while it was open.
 	ErrGone = errors.New("the device was deleted")
 )
 
-// A Device is an open TUN device. One goroutine reads; any number may write at
-// the same time, and may write while one reads. SetReadDeadline and Close may be called at
-// any time.
+// A Device is an open TUN device. One goroutine reads; any number may write at the same time, and
+// may write while one reads. SetReadDeadline and Close may be called at any time.
 type Device interface {
-	// Read reads one IP packet into b, which ought to hold MaxPacket bytes (a longer
-	// packet is cut short), and says what of its making was left to the
-	// gateway. It fails with os.ErrDeadlineExceeded when the deadline has passed and with
-	// os.ErrClosed after Close.
+	// Read reads one IP packet into b, which should hold MaxPacket bytes (a longer packet is
+	// truncated), and returns what the sender left unfinished. It fails with os.ErrDeadlineExceeded
+	// when the deadline has passed and with os.ErrClosed after Close.
 	Read(b []byte) (n int, o wire.Offload, err error)
-	// TryRead is Read for the same goroutine, but returns 0 without an error at
-	// once when no packet is there.
+	// TryRead is Read for the same goroutine, but returns 0 without an error at once when no packet
+	// is there.
 	TryRead(b []byte) (n int, o wire.Offload, err error)
-	// Write hands the kernel one IP packet: vec in its order, of at most 1023
-	// pieces. Neither vec nor what it holds is kept or changed. A packet that is still to be
-	// cut needs its checksum too, and has its headers in the first piece.
+	// Write hands the kernel one IP packet: vec in its order, of at most 1023 pieces. Neither vec
+	// nor what it holds is kept or changed. A super-segment must have an unfinished checksum, and
+	// its headers in the first piece.
 	Write(vec [][]byte, o wire.Offload) error
-	// SetReadDeadline makes a Read that waits, and those to come, fail from t
-	// on. The zero time means never.
+	// SetReadDeadline makes a waiting Read and later ones fail from t on. The zero time means
+	// never.
 	SetReadDeadline(t time.Time) error
-	// Pending says whether packets wait to be read.
+	// Pending reports whether packets wait to be read.
 	Pending() bool
-	// Offload says whether Write takes packets that are still to be cut and
-	// leaves unfinished checksums to the kernel, and whether Read may give such.
+	// Offload reports whether Write accepts super-segments and unfinished checksums, and whether
+	// Read may return them.
 	Offload() bool
 	// Name is the interface's name, as the kernel has it.
 	Name() string
 	// MTU is the interface's MTU in bytes, as Open has set it.
 	MTU() int
-	// Close lets go of the device, which vanishes unless it was opened with
-	// Persist. A Read that waits returns.
+	// Close closes the device. The kernel deletes it unless it was opened with Persist. A Read that
+	// waits returns.
 	Close() error
 }
 
-// TUNConfig says what device Open is to open.
+// TUNConfig describes the device that Open opens.
 type TUNConfig struct {
 	// Name is the interface's name, of at most 15 bytes.
 	Name string
@@ -83,15 +79,14 @@ type TUNConfig struct {
 	MTU int
 	// Driver is DriverOffload or DriverWater; empty means DriverOffload.
 	Driver string
-	// Persist keeps the device, its addresses and its routes when it is closed or
-	// the process dies, and takes over one that was left. Without it a device
-	// that was left is removed first.
+	// Persist keeps the device, its addresses and its routes when it is closed or the process dies,
+	// and reuses a device that an earlier process has left. Without it Open removes such a device
+	// first.
 	Persist bool
 }
 
-// Open opens the TUN device that c describes, in the network namespace of the
-// calling thread, and makes it if there is none. A device that is new is down
-// and without addresses: Apply brings it up.
+// Open opens the TUN device that c describes, in the network namespace of the calling thread, and
+// makes it if there is none. A new device is down and has no addresses: Apply brings it up.
 func Open(c TUNConfig) (Device, error) {
 	d, err := open(c)
 	if err != nil {
@@ -103,7 +98,7 @@ func Open(c TUNConfig) (Device, error) {
 	return d, nil
 }
 
-// advised adds what to do to an error that the kernel alone can explain.
+// advised adds what to do to an error that only the kernel can explain.
 func advised(err error) error {
 	for _, known := range []error{ErrBusy, ErrNotTUN, ErrNoTUN, ErrNotPermitted} {
 		if errors.Is(err, known) {
@@ -129,7 +124,7 @@ func open(c TUNConfig) (Device, error) {
 	return nil, fmt.Errorf("no driver %q: use %q or %q", c.Driver, DriverOffload, DriverWater)
 }
 
-// setLink sets what the open device's interface needs and a driver cannot say.
+// setLink sets what the interface needs and a driver cannot set.
 func setLink(c TUNConfig) error {
 	l, err := netlink.LinkByName(c.Name)
 	if err != nil {
@@ -145,8 +140,7 @@ func setLink(c TUNConfig) error {
 	return nil
 }
 
-// dropLeftOver removes a persistent device that an earlier process has left,
-// unless this one is to take it over.
+// dropLeftOver removes a persistent device that an earlier process has left, unless c reuses it.
 func dropLeftOver(c TUNConfig) error {
 	if c.Persist {
 		return nil
@@ -162,7 +156,7 @@ func dropLeftOver(c TUNConfig) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// deviceError gives a driver's read or write error the meaning that Device promises.
+// deviceError translates a driver's error to what Device promises.
 func deviceError(name, op string, raw syscall.RawConn, err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -170,15 +164,15 @@ func deviceError(name, op string, raw syscall.RawConn, err error) error {
 	case errors.Is(err, os.ErrClosed):
 		return os.ErrClosed
 	case gone(raw):
-		return fmt.Errorf("%s tun %q: %w: restart gw to make it anew", op, name, ErrGone)
+		return fmt.Errorf("%s tun %q: %w: restart gw to make it again", op, name, ErrGone)
 	case errors.Is(err, unix.EIO):
 		return fmt.Errorf("%s tun %q: the interface is down: ip link set dev %s up: %w", op, name, name, err)
 	}
 	return fmt.Errorf("%s tun %q: %w", op, name, err)
 }
 
-// gone says whether the descriptor's device was deleted. The failed call itself doesn't
-// tell for certain: a reader that was waiting gets an error of the poller's own.
+// gone reports whether the descriptor's device was deleted. The failed call does not show it: a
+// waiting reader gets an error of the poller.
 func gone(raw syscall.RawConn) bool {
 	var opErr error
 	req, err := unix.NewIfreq("")

@@ -16,16 +16,16 @@ import (
 // What becomes of a packet, or of the packets of a kind.
 const (
 	dropped   = iota
-	undecided // some may pass, or the rules say more than is understood here
+	undecided // some may pass, or the rules have what is not understood here
 	passed
 )
 
-// A forwardPath is what the host's firewall does with forwarded packets: the rules of
-// nftables, what iptables-nft makes of its own included, and those of the older iptables.
+// A forwardPath is what the host's firewall does with forwarded packets: the rules of nftables,
+// what iptables-nft makes of its own included, and those of the older iptables.
 //
-// It judges the first packet of a new TCP connection by the interfaces that it comes in and
-// goes out by, and by the prefix that it is addressed to. Its source and ports are anything,
-// so a rule that looks at them leaves the matter undecided.
+// It judges the first packet of a new TCP connection by the interfaces on which it arrives and goes
+// out by, and by the prefix that it is addressed to. Its source and ports are anything, so a rule
+// that looks at them leaves the matter undecided.
 type forwardPath struct {
 	conn   *nftables.Conn
 	bases  []*nftables.Chain
@@ -77,8 +77,8 @@ func readForwardPath() (*forwardPath, error) {
 	return f, nil
 }
 
-// verdict judges packets that come in at one interface, leave by another and are addressed to
-// a prefix. One chain that drops them is enough.
+// verdict judges packets that arrive on one interface, leave by another and are addressed to a
+// prefix. One chain that drops them is enough.
 func (f *forwardPath) verdict(in, out netlink.Link, to netip.Prefix) int {
 	verdict := passed
 	for _, base := range f.bases {
@@ -264,8 +264,8 @@ func (p *probe) verdictMap(t *nftables.Table, l *expr.Lookup, v value, depth int
 	return match, ends
 }
 
-// verdictIn reads the verdict in a map's element, which the library leaves as it is: attributes
-// of linux/netfilter/nf_tables.h.
+// verdictIn reads the verdict in a map's element, which the library leaves as it is: attributes of
+// linux/netfilter/nf_tables.h.
 func verdictIn(b []byte) (*expr.Verdict, bool) {
 	attrs, err := nl.ParseRouteAttr(b)
 	if err != nil {
@@ -339,8 +339,8 @@ func (v value) masked(mask, xor []byte) value {
 	return out
 }
 
-// compare compares as many bytes as there are to compare with. An interface's name with a
-// wildcard is shorter than the register.
+// compare compares as many bytes as there are to compare with. An interface's name with a wildcard
+// is shorter than the register.
 func (v value) compare(op expr.CmpOp, with []byte) int {
 	equal := yes
 	for i, w := range with {
@@ -421,8 +421,8 @@ func ctState(key expr.CtKey) value {
 	return exactly(binary.NativeEndian.AppendUint32(nil, expr.CtStateBitNEW))
 }
 
-// payload is what is known of a packet's bytes: its protocol and the prefix that it goes to
-// (RFC 791, section 3.1; RFC 8200, section 3).
+// payload is what is known of a packet's bytes: its protocol and the prefix that it goes to (RFC
+// 791, section 3.1; RFC 8200, section 3).
 func (p *probe) payload(e *expr.Payload) value {
 	if e.OperationType != expr.PayloadLoad || e.Base != expr.PayloadBaseNetworkHeader {
 		return value{}
@@ -445,8 +445,8 @@ func (p *probe) payload(e *expr.Payload) value {
 	return value{}
 }
 
-// xtStateNew is XT_CONNTRACK_STATE_BIT(IP_CT_NEW), and xtState the flag that says that states
-// are looked at (linux/netfilter/xt_conntrack.h).
+// xtStateNew is XT_CONNTRACK_STATE_BIT(IP_CT_NEW), and xtState the flag that says that states are
+// looked at (linux/netfilter/xt_conntrack.h).
 const (
 	xtStateNew = 8
 	xtState    = 1

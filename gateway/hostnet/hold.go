@@ -11,13 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrRunning says that a gateway has the device open, so that Down leaves its routes alone.
+// ErrRunning says that a gateway has the device open: Down leaves its routes alone.
 var ErrRunning = errors.New("a gateway is running here")
 
-// Hold puts a hold in place for each of the prefixes: a blackhole route that counts only
-// while no gateway's route does. It removes nothing, and a hold that is there already is no
-// error. Hold needs neither a device nor an address, and tries every prefix whatever becomes
-// of the others.
+// Hold puts a hold in place for each of the prefixes: a blackhole route that counts only while no
+// gateway's route does. It removes nothing, and a hold that is there already is no error. Hold
+// needs neither a device nor an address, and tries every prefix whatever becomes of the others.
 //
 // Hold changes the namespace of the calling thread.
 func Hold(prefixes []netip.Prefix) error {
@@ -60,10 +59,10 @@ type Left struct {
 	Devices  []string       // persistent ones, removed with their addresses and routes
 }
 
-// Down removes all that ended gateways have left in the namespace of the calling thread:
-// holds, routes, and the devices that these lead through. From then on packets for the
-// prefixes take the host's other routes. What belongs to a running gateway stays, and Down
-// then returns an error that is ErrRunning, along with what it removed.
+// Down removes all that ended gateways have left in the namespace of the calling thread: holds,
+// routes, and the devices that these lead through. From then on packets for the prefixes follow the
+// host's other routes. What belongs to a running gateway stays, and Down then returns an error that
+// is ErrRunning, along with what it removed.
 func Down() (left Left, err error) {
 	have, err := ownRoutes()
 	if err != nil {
@@ -116,8 +115,8 @@ func Down() (left Left, err error) {
 	return left, errors.Join(errs...)
 }
 
-// inUse reports whether a process has a TUN open. The kernel takes its carrier away when the
-// last one closes it.
+// inUse reports whether a process has a TUN open. The kernel removes its carrier when the last one
+// closes it.
 func inUse(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 }
 
 func runningError(device string) error {
@@ -127,8 +126,8 @@ func runningError(device string) error {
 	return fmt.Errorf("%w: a process has %s open", ErrRunning, device)
 }
 
-// Networks lists the host's own unicast addresses with the lengths of their networks. It
-// leaves out the loopback's and link-local ones.
+// Networks lists the host's own unicast addresses with the lengths of their networks. It leaves out
+// the loopback's and link-local ones.
 func Networks() (out []netip.Prefix, err error) {
 	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {

@@ -16,8 +16,8 @@ type Spec struct {
 	Check CheckConfig
 }
 
-// A Host is a node's own host: an open TUN device, by either driver, with the addresses and routes that
-// lead packets to it.
+// A Host is a node's own host: an open TUN device, by either driver, with the addresses and routes
+// that lead packets to it.
 type Host struct {
 	Device
 	spec   Spec
@@ -25,9 +25,9 @@ type Host struct {
 	missed uint64 // what the device had dropped before New
 }
 
-// New checks the host, opens the device, and applies addresses and routes, in the network namespace of
-// the calling thread. It logs warnings of the check. If one of its findings is fatal, New changes
-// nothing and returns an error.
+// New checks the host, opens the device, and applies addresses and routes, in the network namespace
+// of the calling thread. It logs warnings of the check. If one of its findings is fatal, New
+// changes nothing and returns an error.
 func New(s Spec, log hclog.Logger) (*Host, error) {
 	var fatal []error
 	for _, f := range Check(s.Check) {
@@ -63,13 +63,14 @@ func (h *Host) Run(ctx context.Context) error {
 	return keepHolds(ctx, prefixes, h.log)
 }
 
-// Healthy reports whether the interface toward the site's hosts is up, or there is none, and whether the
-// device is up.
+// Healthy reports whether the interface toward the site's hosts is up, or there is none, and
+// whether the device is up.
 func (h *Host) Healthy() (lan, device bool) {
 	return h.spec.Net.LAN == "" || linkUp(h.spec.Net.LAN), linkUp(h.spec.TUN.Name)
 }
 
-// Missed returns how many packets the kernel has dropped since New because the device's queue was full.
+// Missed returns how many packets the kernel has dropped since New because the device's queue was
+// full.
 func (h *Host) Missed() (uint64, error) {
 	n, err := missed(h.spec.TUN.Name)
 	return n - h.missed, err

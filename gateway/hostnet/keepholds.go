@@ -20,7 +20,7 @@ const watchAgain = time.Second
 func keepHolds(ctx context.Context, prefixes []netip.Prefix, log hclog.Logger) error {
 	for {
 		if err := watchHolds(ctx, prefixes, log); err != nil && ctx.Err() == nil {
-			log.Warn("holds are not watched for a second: one that another program removes is missing", "error", err)
+			log.Warn("holds are not watched for a second: a hold that another program removes stays missing", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -43,7 +43,7 @@ func watchHolds(ctx context.Context, prefixes []netip.Prefix, log hclog.Logger) 
 		for range updates { // until its goroutine has ended
 		}
 	}()
-	if err := Hold(prefixes); err != nil { // those that went while nobody watched
+	if err := Hold(prefixes); err != nil { // those removed before the subscription
 		return err
 	}
 	for {

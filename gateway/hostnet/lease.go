@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lease puts an address on a device for a time, or renews it. The kernel removes an address that its
-// owner does not renew. It counts whole seconds: d is rounded up.
+// lease puts an address on a device for a time, or renews it. The kernel removes an address that
+// its owner does not renew. It counts whole seconds: d is rounded up.
 func lease(device string, a netip.Addr, d time.Duration) error {
 	l, err := netlink.LinkByName(device)
 	if err != nil {

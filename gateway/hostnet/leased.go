@@ -11,18 +11,19 @@ import (
 // leaseTime is how long an address stays on the device after its last renewal.
 const leaseTime = 2 * time.Second
 
-// A Keeper answers on the LAN for the addresses of a pair while it holds them. Its methods do not wait.
+// A Keeper answers on the LAN for the addresses of a pair while it holds them. Its methods do not
+// wait.
 type Keeper interface {
 	Hold()
 	Drop()
 	Held() bool
 }
 
-// Leased puts the addresses that a Keeper holds on the TUN device too, so that they answer a ping. The
-// device goes with the process, and the leases of one that is frozen expire.
+// Leased puts the addresses that a Keeper holds on the TUN device too, so that they answer a ping.
+// The device goes with the process, and the leases of one that is frozen expire.
 //
-// The kernel may be slow to change addresses while many programs change interfaces. So Hold and Drop do
-// not wait for it: Run does.
+// The kernel may be slow to change addresses while many programs change interfaces. So Hold and
+// Drop do not wait for it: Run does.
 type Leased struct {
 	Keeper
 	device  string

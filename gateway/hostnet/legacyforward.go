@@ -28,9 +28,9 @@ const (
 	legacyCtStates      = legacyMatchHead + 150
 )
 
-// ends returns how packets of new connections may leave the FORWARD chain, by the interfaces
-// that they come in and go out by. It does not follow the order of the rules: one that may
-// match counts next to the policy, so the answer is certain only where all of them agree.
+// ends returns how packets of new connections may leave the FORWARD chain, by the interfaces on
+// which they arrive and leave. It does not follow the order of the rules: one that may match counts
+// next to the policy, so the answer is certain only where all of them agree.
 func (l legacyForward) ends(in, out string) int {
 	const unknown = canDrop | canAccept
 	policy, _, ok := l.entry(l.entries, int(l.info.Underflow[hookForward]))
@@ -59,8 +59,8 @@ func (l legacyForward) ends(in, out string) int {
 	return ends
 }
 
-// elsewhere reports whether an entry is a chain's policy, or in a chain that forwarded packets
-// do not come to.
+// elsewhere reports whether an entry is a chain's policy, or in a chain that forwarded packets do
+// not reach.
 func (l legacyForward) elsewhere(at int) bool {
 	for hook := range l.info.HookEntry {
 		if l.info.ValidHooks&(1<<hook) == 0 {

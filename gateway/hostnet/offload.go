@@ -15,9 +15,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// tunOffloads is what the reader takes unfinished. Not UDP segmentation, which the
-// link has no use for, and not TSO_ECN: the kernel itself then cuts the rare segment
-// that carries CWR, so that nobody behind has to mind it.
+// tunOffloads is what the reader accepts unfinished. Not UDP segmentation, which the link does not
+// use, and not TSO_ECN: the kernel then cuts the rare segment with CWR itself.
 const tunOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 
 // maxVec is how many pieces one system call gathers (UIO_MAXIOV), the header being one.
@@ -106,9 +105,8 @@ func (d *offload) readOnce(b []byte, readv func(fd uintptr) bool) (int, wire.Off
 	return n, t.hdr.decode(b[:n]), nil
 }
 
-// Write gathers the header and the packet in one system call. It goes past the poller and its
-// lock: the kernel takes packets from many writers at once and never keeps one
-// waiting.
+// Write gathers the header and the packet in one system call. It bypasses the poller and its lock:
+// the kernel accepts packets from several writers at a time and blocks none.
 func (d *offload) Write(vec [][]byte, o wire.Offload) error {
 	if err := checkWrite(vec, o); err != nil {
 		return fmt.Errorf("write tun %q: %w", d.name, err)
@@ -138,9 +136,9 @@ func checkWrite(vec [][]byte, o wire.Offload) error {
 	case len(vec) >= maxVec:
 		return fmt.Errorf("packet of %d pieces: at most %d", len(vec), maxVec-1)
 	case o.GSOSize != 0 && !o.NeedsCsum:
-		return errors.New("a packet that is to be cut can't have a finished checksum")
+		return errors.New("a super-segment can't have a finished checksum")
 	case o.GSOSize != 0 && int(o.CsumStart)+tcpMinHeader > len(vec[0]):
-		return errors.New("the first piece must hold the headers of a packet that is to be cut")
+		return errors.New("the first piece must hold the headers of a super-segment")
 	}
 	return nil
 }
@@ -153,9 +151,8 @@ func (d *offload) error(op string, err error) error {
 	return deviceError(d.name, op, d.raw, err)
 }
 
-// A transfer is one readv or writev: the header, then the packet's pieces. It is made
-// once and used again, because a closure made for each call would be garbage for each
-// packet.
+// A transfer is one readv or writev: the header, then the packet's pieces. It is made once and used
+// again, because a closure made for each call would be garbage for each packet.
 type transfer struct {
 	hdr   vnetHdr
 	iov   []unix.Iovec
@@ -195,16 +192,15 @@ func (t *transfer) add(b []byte) {
 	t.iov = append(t.iov, v)
 }
 
-// finish lets go of the caller's buffers and gives the number of bytes moved.
+// finish drops the references to the caller's buffers and returns the number of bytes moved.
 func (t *transfer) finish() int {
 	clear(t.iov)
 	return t.n
 }
 
-// call never blocks, since the descriptor doesn't. So it is made without telling
-// Go's scheduler, which would take the processor away from a goroutine that spends
-// more than 20 us in the kernel, as a whole segment does, hand it to another
-// thread, and back again.
+// call never blocks, since the descriptor doesn't. So Go's scheduler is not involved: it would take
+// the processor from a goroutine that spends more than 20 us in the kernel, as a whole segment
+// does, and give it to another thread.
 func (t *transfer) call(trap, fd uintptr) {
 	for {
 		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(&t.iov[0])), uintptr(len(t.iov)))

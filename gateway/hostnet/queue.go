@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel keeps packets for a TUN's reader that is behind, and drops what comes on top:
-// it starts with room for 500, which a burst of single packets at 10 Gbit/s fills in half
-// a millisecond. No socket holds its own back, since the kernel counts a packet as sent
-// when it waits here.
+// The kernel queues packets for a TUN's reader that is late, and drops those beyond the queue: it
+// starts with room for 500, which a burst of single packets at 10 Gbit/s fills in half a
+// millisecond. No socket holds its own back, since the kernel counts a packet as sent when it waits
+// here.
 //
-// 5,000 are what eighty connections over 40 ms have under way while the reader waits for
-// a processor; then nothing is dropped. Each of them may be a segment of 64 KB, and the
-// reader may stand still for long, so together they are at most an eighth of the memory.
+// 5,000 are what eighty connections over 40 ms have under way while the reader waits for a
+// processor; then nothing is dropped. Each of them may be a segment of 64 KB, and the reader may
+// stand still for long, so together they are at most an eighth of the memory.
 const (
 	minQueue = 1000
 	maxQueue = 5000
@@ -32,8 +32,8 @@ func memory() uint64 {
 	return uint64(s.Totalram) * uint64(s.Unit)
 }
 
-// missed returns how many packets the kernel has dropped since the TUN device of that name
-// was made, as they were more than may wait for its reader.
+// missed returns how many packets the kernel has dropped since the TUN device of that name was
+// made, as they were more than may wait for its reader.
 func missed(name string) (uint64, error) {
 	l, err := netlink.LinkByName(name)
 	if err != nil {

@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RouteProtocol marks the routes that are gw's, in "ip route show proto 103". Routing daemons
-// have numbers from 186 on (linux/rtnetlink.h), administrators 4 and below.
+// RouteProtocol marks the routes that are gw's, in "ip route show proto 103". Routing daemons have
+// numbers from 186 on (linux/rtnetlink.h), administrators 4 and below.
 const RouteProtocol = 0x67
 
-// The metrics of the up to three routes to one subnet; the least wins. They are low
-// so that a route which somebody else makes to just this subnet doesn't win by
-// chance, least of all while the device is gone and the hold stands in.
+// The metrics of the up to three routes to one subnet; the least wins. They are low so that another
+// program's route to the same subnet does not win by chance, least of all while the device is gone
+// and the hold stands in.
 const (
 	// metricDevice is the route through the device.
 	metricDevice = 10
 	// metricOwn is the same with the node's own address as its source. It is there when
-	// metricDevice's source is an address of another interface: once that address is
-	// taken off, the kernel removes every IPv4 route that names it.
+	// metricDevice's source is an address of another interface: once that address is taken off, the
+	// kernel removes every IPv4 route that names it.
 	metricOwn = 11
 	// metricHold is the blackhole.
 	metricHold = 12
@@ -38,9 +38,9 @@ type routeKey struct {
 
 func keyOf(r *netlink.Route) routeKey { return routeKey{prefixOf(r.Dst), r.Priority} }
 
-// setRoutes leaves the device with exactly the routes of c, and no hold without
-// its route. The new holds come first and the old ones go last, when every new route is in
-// place: at no moment does a packet for a prefix of either set take another route.
+// setRoutes leaves the device with exactly the routes of c, and no hold without its route. It adds
+// the new holds first and removes the old ones last, when every new route is in place: at no moment
+// does a packet for a prefix of either set follow another route.
 func setRoutes(l netlink.Link, c Config, log hclog.Logger) error {
 	want, err := planRoutes(l, c)
 	if err != nil {
@@ -110,9 +110,8 @@ func ownAddress(own []netip.Addr, to netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// siteAddress chooses the address by which the other sites see this host: a lasting one
-// within the site's subnets on an interface of the host's, those of the LAN first, or else
-// the node's own.
+// siteAddress chooses the address by which the other sites see this host: a lasting one within the
+// site's subnets on an interface of the host's, those of the LAN first, or else the node's own.
 func siteAddress(c Config, own netip.Addr) (netip.Addr, error) {
 	if !own.IsValid() {
 		return own, nil
@@ -132,8 +131,8 @@ func siteAddress(c Config, own netip.Addr) (netip.Addr, error) {
 			return own, fmt.Errorf("list the addresses of %q: %w", name, err)
 		}
 		for _, a := range addrs {
-			// An address with a lifetime may be a pair's, which moves, or a privacy
-			// address, which nobody knows.
+			// An address with a lifetime may be a pair's, which moves, or a privacy address, which
+			// nobody knows.
 			lasting := a.Flags&unix.IFA_F_PERMANENT != 0 && a.Flags&unix.IFA_F_DEPRECATED == 0
 			addr := prefixOf(a.IPNet).Addr()
 			if lasting && addr.Is4() == own.Is4() && inAny(c.Site, addr) {
@@ -154,8 +153,8 @@ func inAny(ps []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// takenError is for a route that another gateway's device has, or a device which one under
-// another name has left.
+// takenError is for a route that another gateway's device has, or a device which one under another
+// name has left.
 func takenError(key routeKey, index int) error {
 	name := fmt.Sprint("number ", index)
 	if l, err := netlink.LinkByIndex(index); err == nil {
@@ -165,7 +164,7 @@ func takenError(key routeKey, index int) error {
 		key.dst, name, name)
 }
 
-// setRoute makes a route, or brings one of ours up to date.
+// setRoute adds a route, or replaces one of ours.
 func setRoute(r *netlink.Route, ours bool, log hclog.Logger) error {
 	set := netlink.RouteAdd
 	if ours {
@@ -180,7 +179,7 @@ func setRoute(r *netlink.Route, ours bool, log hclog.Logger) error {
 		err = set(&without)
 	}
 	if errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("route to %v: somebody else has one of metric %d: ip route del %v metric %d",
+		return fmt.Errorf("route to %v: another program has one of metric %d: ip route del %v metric %d",
 			prefixOf(r.Dst), r.Priority, prefixOf(r.Dst), r.Priority)
 	}
 	if err != nil {
@@ -189,10 +188,9 @@ func setRoute(r *netlink.Route, ours bool, log hclog.Logger) error {
 	return nil
 }
 
-// dropRoutes deletes those of our routes that are not to be kept: the device's, and then
-// the former holds. Other devices' routes and the holds behind them are left alone, since
-// another gateway may be running in this namespace; and so is a hold that another gateway
-// may have left.
+// dropRoutes deletes those of our routes that are not to be kept: the device's, and then the former
+// holds. Other devices' routes and the holds behind them are left alone, since another gateway may
+// be running in this namespace; and so is a hold that another gateway may have left.
 func dropRoutes(have []netlink.Route, device int, keep map[routeKey]bool, former []netip.Prefix, log hclog.Logger) error {
 	others := map[netip.Prefix]bool{}
 	for i := range have {
@@ -239,14 +237,14 @@ func ownRoutes() ([]netlink.Route, error) {
 	return all, nil
 }
 
-// hasCongctl says whether the kernel has a congestion control loaded. It loads one that it
-// has as a module when a route asks for it.
+// hasCongctl reports whether the kernel has a congestion control loaded. It loads one that it has
+// as a module when a route asks for it.
 func hasCongctl(name string) bool {
 	have, err := readSysctl("net/ipv4/tcp_available_congestion_control")
 	return err == nil && slices.Contains(strings.Fields(have), name)
 }
 
-// dump lists something anew while the list changed under the kernel's hands.
+// dump repeats a listing that a change has interrupted.
 func dump[T any](list func() ([]T, error)) (all []T, err error) {
 	for range 5 {
 		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {

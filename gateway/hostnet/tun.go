@@ -15,17 +15,16 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// attach opens /dev/net/tun and makes the descriptor the queue of the TUN of that
-// name, which is made if there is none. The descriptor does not block: Go's poller
-// may take it, now that it belongs to a device (the kernel reports an error event for
-// one that belongs to none).
+// attach opens /dev/net/tun and makes the descriptor the queue of the TUN of that name, which is
+// made if there is none. The descriptor does not block: Go's poller accepts it now that it belongs
+// to a device (the kernel reports an error event for one without a device).
 func attach(name string, flags uint16) (fd int, err error) {
 	fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
 		return -1, fmt.Errorf("%w: modprobe tun", ErrNoTUN)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return -1, fmt.Errorf("open %s: %w: run gw as root, or let the container have the device", tunPath, ErrNotPermitted)
+		return -1, fmt.Errorf("open %s: %w: run gw as root, or give the container the device", tunPath, ErrNotPermitted)
 	case err != nil:
 		return -1, fmt.Errorf("open %s: %w", tunPath, err)
 	}
@@ -57,10 +56,9 @@ func attachError(name string, err error) error {
 	return fmt.Errorf("make the device: %w", err)
 }
 
-// holder names the process that has the TUN open ("process 1234 (gw)"), or nothing when /proc
-// does not tell. A TUN's fdinfo has a line "iff:\tNAME". Other namespaces may have
-// devices of the name: processes in this one come before them, and where there is doubt
-// all are named.
+// holder names the process that has the TUN open ("process 1234 (gw)"), or nothing when /proc does
+// not tell. A TUN's fdinfo has a line "iff:\tNAME". Other namespaces may have devices of that name:
+// processes in this namespace come first, and in doubt all are named.
 func holder(name string) string {
 	infos, err := filepath.Glob("/proc/[0-9]*/fdinfo/*")
 	if err != nil {
@@ -111,9 +109,9 @@ func setPersist(fd int, on bool) error {
 	return nil
 }
 
-// setOffload tells the kernel which unfinished packets the reader takes. It must be
-// said on every open: a persistent device remembers what its last owner took, and
-// would go on giving 64 KB segments to one that reads packet by packet.
+// setOffload tells the kernel which unfinished packets the reader accepts. Set it on every open: a
+// persistent device remembers its last owner's setting, and would send 64 KB segments to a reader
+// of single packets.
 func setOffload(fd int, flags int) error {
 	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, flags); err != nil {
 		return fmt.Errorf("set offloads: %w", err)
@@ -130,8 +128,7 @@ func setVnetHdrLen(fd int) error {
 	return nil
 }
 
-// pending asks the kernel whether a read would find something. A device that is
-// closed has nothing.
+// pending asks the kernel whether a read would find something. A device that is closed has nothing.
 func pending(raw syscall.RawConn) bool {
 	var n int
 	err := raw.Control(func(fd uintptr) {

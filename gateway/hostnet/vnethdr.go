@@ -8,8 +8,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// vnetHdrLen is the size in bytes of a virtio-net header without its num_buffers
-// field (Virtual I/O Device 1.2, section 5.1.6), the one a TUN has by default:
+// vnetHdrLen is the size in bytes of a virtio-net header without its num_buffers field (Virtual I/O
+// Device 1.2, section 5.1.6), the one a TUN has by default:
 //
 //	0 flags  1 gso_type  2 hdr_len  4 gso_size  6 csum_start  8 csum_offset
 //
@@ -26,10 +26,10 @@ const (
 
 type vnetHdr [vnetHdrLen]byte
 
-// decode says what the header and the packet behind it leave to be done. The kernel's
-// hdr_len is not believed, since it gives the length of the buffer's linear part:
-// HdrLen is computed from the TCP header. A packet to be cut whose TCP header is not
-// where csum_start says is given as a finished one, which its checksum will betray.
+// decode returns what the header leaves unfinished in the packet behind it. It does not use the
+// kernel's hdr_len, which is the length of the buffer's linear part: HdrLen is computed from the
+// TCP header. A packet to be cut whose TCP header is not where csum_start says is given as a
+// finished one, which its checksum will betray.
 func (h *vnetHdr) decode(pkt []byte) wire.Offload {
 	flags, gsoType := h[0], h[1]
 	var o wire.Offload
@@ -57,8 +57,8 @@ func (h *vnetHdr) decode(pkt []byte) wire.Offload {
 	return o
 }
 
-// encode writes the header for the packet that begins with head. head must reach to the end
-// of the TCP header when the packet is to be cut.
+// encode writes the header for the packet that begins with head. head must reach to the end of the
+// TCP header when the packet is to be cut.
 func (h *vnetHdr) encode(head []byte, o wire.Offload) {
 	*h = vnetHdr{}
 	if o.CsumValid {
@@ -76,8 +76,8 @@ func (h *vnetHdr) encode(head []byte, o wire.Offload) {
 	if head[0]>>4 == 6 {
 		h[1] = unix.VIRTIO_NET_HDR_GSO_TCPV6
 	}
-	// CWR belongs on the first of the segments only (RFC 3168, section 6.1.2): the
-	// kernel must know that there is one.
+	// CWR belongs on the first of the segments only (RFC 3168, section 6.1.2): the kernel must know
+	// that there is one.
 	if head[int(o.CsumStart)+tcpFlags]&tcpCWR != 0 {
 		h[1] |= unix.VIRTIO_NET_HDR_GSO_ECN
 	}

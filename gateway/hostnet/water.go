@@ -28,8 +28,8 @@ type waterDevice struct {
 var _ Device = (*waterDevice)(nil)
 
 func openWater(c TUNConfig) (*waterDevice, error) {
-	// The library leaks its descriptor, and says little, when the device can't be
-	// had: find out first. This makes and unmakes a device that is not there yet.
+	// If the device cannot be opened, the library leaks its descriptor and hides the error: try
+	// first. This makes and deletes a device that does not exist yet.
 	fd, err := attach(c.Name, 0)
 	if err != nil {
 		return nil, err
@@ -57,8 +57,8 @@ func openWater(c TUNConfig) (*waterDevice, error) {
 	return d, nil
 }
 
-// prepare says on the library's descriptor what the library does not: that no
-// unfinished packets are taken, and that child processes don't inherit it.
+// prepare sets on the library's descriptor what the library does not: the reader accepts no
+// unfinished packets, and child processes do not inherit it.
 func (d *waterDevice) prepare() error {
 	var err, opErr error
 	if d.raw, err = d.file.SyscallConn(); err != nil {
@@ -88,7 +88,7 @@ func (d *waterDevice) Read(b []byte) (int, wire.Offload, error) {
 	return n, wire.Offload{}, nil
 }
 
-// TryRead goes past the library and the file, which both wait.
+// TryRead bypasses the library and the file, which both wait.
 func (d *waterDevice) TryRead(b []byte) (int, wire.Offload, error) {
 	t := &d.try
 	t.buf = b
@@ -108,8 +108,8 @@ func (d *waterDevice) TryRead(b []byte) (int, wire.Offload, error) {
 	return t.n, wire.Offload{}, nil
 }
 
-// A tryRead is one read that doesn't wait. It is made once, because a closure
-// made for each call would be garbage for each packet.
+// A tryRead is one read that doesn't wait. It is made once, because a closure made for each call
+// would be garbage for each packet.
 type tryRead struct {
 	buf  []byte
 	n    int
@@ -126,8 +126,7 @@ func (t *tryRead) read(fd uintptr) bool {
 	}
 }
 
-// Write finishes the checksum of a packet that needs it, and refuses one that is still to
-// be cut.
+// Write finishes the checksum of a packet that needs it, and refuses one that is still to be cut.
 func (d *waterDevice) Write(vec [][]byte, o wire.Offload) error {
 	if len(vec) == 0 {
 		return fmt.Errorf("write tun %q: no packet", d.name)
@@ -157,9 +156,9 @@ func (d *waterDevice) Write(vec [][]byte, o wire.Offload) error {
 	return nil
 }
 
-// finishChecksum sums the packet from o.CsumStart on, its field for the checksum
-// holding the pseudo-header's sum, and stores the complement there (RFC 1071). It
-// reports false when the field is not inside the packet.
+// finishChecksum sums the packet from o.CsumStart on, its field for the checksum holding the
+// pseudo-header's sum, and stores the complement there (RFC 1071). It reports false when the field
+// is not inside the packet.
 func finishChecksum(pkt []byte, o wire.Offload) bool {
 	field := int(o.CsumStart) + int(o.CsumOffset)
 	if field+2 > len(pkt) {

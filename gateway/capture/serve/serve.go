@@ -1,5 +1,5 @@
-// Package serve answers gw capture and gw trace --live on the control socket: with the packets that a
-// capture.Ring has kept, and with those that come from now on.
+// Package serve answers gw capture and gw trace --live on the control socket: with the packets that
+// a capture.Ring has kept, and with those that come from now on.
 package serve
 
 import (
@@ -23,7 +23,8 @@ import (
 const (
 	// lookEvery is how often a live answer looks for new packets.
 	lookEvery = 50 * time.Millisecond
-	// liveRing is the size in bytes of the ring for live answers where the gateway keeps no packets.
+	// liveRing is the size in bytes of the ring for live answers where the gateway keeps no
+	// packets.
 	liveRing = 2 << 20
 	// writeTimeout bounds how long a client may take to accept what was written to it.
 	writeTimeout = 10 * time.Second
@@ -36,7 +37,8 @@ type Tap interface {
 
 // Config configures a Server.
 type Config struct {
-	// Kept is the ring of the recent past, which the Tap fills already; nil if the gateway keeps none.
+	// Kept is the ring of the recent past, which the Tap fills already; nil if the gateway keeps
+	// none.
 	Kept *capture.Ring
 	// Tap fills the ring of live answers if Kept is nil.
 	Tap Tap
@@ -88,8 +90,8 @@ func (s *Server) follow() (ring *capture.Ring, end func()) {
 
 var errNothingKept = errors.New("no past packets: this gateway is configured with capture { memory = 0 }; leave --last out to capture live")
 
-// servePcapng answers with a file: of the past, as long as last says, or, without last, live until the
-// client leaves.
+// servePcapng answers with a file: of the past, as long as last says, or, without last, live until
+// the client leaves.
 func (s *Server) servePcapng(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	spec, err := status.ParseFlowSpec(q.Get("flow"))
@@ -128,8 +130,8 @@ func (s *Server) servePcapng(w http.ResponseWriter, r *http.Request) {
 	_ = s.each(r.Context(), out, &spec, file.Write)
 }
 
-// servePackets answers with a line of JSON for each packet that the gateway judges, answers or sends for
-// a relay, until the client leaves.
+// servePackets answers with a line of JSON for each packet that the gateway judges, answers or
+// sends for a relay, until the client leaves.
 func (s *Server) servePackets(w http.ResponseWriter, r *http.Request) {
 	spec, err := status.ParseFlowSpec(r.URL.Query().Get("flow"))
 	if err != nil {
@@ -147,8 +149,8 @@ func (s *Server) servePackets(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// each calls do for every new packet of the flows, until ctx ends or do fails, and flushes out after
-// each look.
+// each calls do for every new packet of the flows, until ctx ends or do fails, and flushes out
+// after each look.
 func (s *Server) each(ctx context.Context, out *stream, spec *status.FlowSpec, do func(*capture.Record) error) error {
 	ring, end := s.follow()
 	defer end()
