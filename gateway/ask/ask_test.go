@@ -73,7 +73,7 @@ func TestAsk(t *testing.T) {
 		case "long":
 			return make([]byte, MaxBody+1), nil
 		}
-		return nil, errors.New("nobody here answers " + kind)
+		return nil, errors.New("no answer to " + kind)
 	})
 	if got, err := Ask(t.Context(), dial(), "echo", []byte("hello")); err != nil || string(got) != "gray hello" {
 		t.Errorf("%q, %v", got, err)
@@ -83,7 +83,7 @@ func TestAsk(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	var refused *RefusedError
-	if _, err := Ask(t.Context(), dial(), "other", nil); !errors.As(err, &refused) || refused.Why != "nobody here answers other" {
+	if _, err := Ask(t.Context(), dial(), "other", nil); !errors.As(err, &refused) || refused.Why != "no answer to other" {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Ask(t.Context(), dial(), "long", nil); !errors.As(err, &refused) {
@@ -173,7 +173,7 @@ func TestNoSiteKeepsAnotherFromAsking(t *testing.T) {
 		t.Error("gray has more answers at a time than a site may")
 	}
 	if got, err := Ask(t.Context(), dial("127.0.0.2"), "", nil); err != nil || string(got) != "fine" {
-		t.Errorf("blue is told %q, %v", got, err)
+		t.Errorf("blue receives %q, %v", got, err)
 	}
 	if st := s.Quota.Stats("gray"); st.Busy != 1 {
 		t.Errorf("%+v", st)
@@ -210,7 +210,7 @@ func TestASiteMayNotAskTooOften(t *testing.T) {
 	}
 }
 
-// TestVersions: either side tells the other which version it does not speak.
+// TestVersions: each side reports to the other which version it does not speak.
 func TestVersions(t *testing.T) {
 	dial := serve(t, true, nil)
 	c := dial()

@@ -55,7 +55,7 @@ func FuzzServer(f *testing.F) {
 			}()
 		}
 		if got, err := Ask(t.Context(), l.Dial(honest), "trace", []byte("x")); err != nil || !bytes.Equal(got, []byte("x")) {
-			t.Errorf("the honest node is told %q, %v", got, err)
+			t.Errorf("the honest node receives %q, %v", got, err)
 		}
 		cancel()
 		close(l)

@@ -1,10 +1,9 @@
-// Package records keeps what a gateway must remember of its flows: in a file, so
-// that a gateway that was killed goes on with them when it is started again, and
-// by asking the gateway of another site, which knows the same flows.
+// Package records keeps the records of a gateway's flows: in a file, from which a
+// restarted gateway resumes them, and by fetching them from the gateway of another site,
+// which knows the same flows.
 //
-// A record is an opaque key and an opaque value, about 100 bytes together. What
-// they mean, and whether a record that comes back is still to be believed, is
-// the caller's matter.
+// A record is an opaque key and an opaque value, about 100 bytes together. Their meaning,
+// and whether a record that was read is still valid, are the caller's business.
 //
 // The file is a log: a versioned header, then entries, each with a checksum of
 // its own. It is written by one task in batches and never waits for the disk,
@@ -25,11 +24,11 @@ type Record struct {
 	Key, Value []byte
 }
 
-// Snapshot yields every record that its owner holds at the moment. Yield copies
-// what it is given and never blocks, so an owner may hold a lock meanwhile.
+// Snapshot yields every record that its owner holds. Yield copies its arguments and never
+// blocks, so the owner may hold a lock during the iteration.
 type Snapshot = iter.Seq2[[]byte, []byte]
 
-// fits says whether a record is within the limits.
+// fits reports whether a record is within the limits.
 func fits(key, value []byte) bool {
 	return len(key) > 0 && len(key) <= MaxKey && len(value) <= MaxValue
 }

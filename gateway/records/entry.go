@@ -62,9 +62,8 @@ func parseEntry(b []byte) (entry, bool) {
 	return entry{op: op, key: b[entryHeader : entryHeader+k : entryHeader+k], value: b[entryHeader+k : size : size], size: size}, true
 }
 
-// scan calls each for every readable entry of b, in order. Behind damage it
-// goes on with the next entry that can be read. It returns in how many places
-// something was skipped and how many bytes that were.
+// scan calls each for every readable entry of b, in order. After damage it continues with
+// the next readable entry. It returns the number of damaged places and of skipped bytes.
 func scan(b []byte, each func(entry)) (places, bytes int) {
 	damaged := false
 	for len(b) > 0 {

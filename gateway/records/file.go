@@ -35,7 +35,7 @@ type contents struct {
 	unreadable bool     // neither a header nor any entry could be read
 }
 
-// decode reads a file. It never fails: it says what it could not read.
+// decode reads a file. It never fails: the result tells what was unreadable.
 func decode(b []byte) contents {
 	c := contents{}
 	if len(b) == 0 {
@@ -80,9 +80,8 @@ func decode(b []byte) contents {
 	return c
 }
 
-// Load reads the records of the last run. It is called once, before Run, which
-// begins with writing the file anew from the snapshot: whoever wants to keep a
-// record has it in the snapshot by then.
+// Load reads the records of the last run. Call it once, before Run: Run first rewrites
+// the file from the snapshot, which must contain the records to keep by then.
 //
 // Damage costs the entries that it hit and one line in the log. A file of
 // another version, or in which nothing can be read, is moved aside and counts as
@@ -93,13 +92,13 @@ func (s *Store) Load() ([]Record, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open flow records: %w; see that the file can be read, or move it away: connections that only it knows have to be opened anew", err)
+		return nil, fmt.Errorf("open flow records: %w; see that the file can be read, or move it away: connections that only it knows must be opened again", err)
 	}
 	defer f.Close()
 	// The writer keeps below one and a half times MaxBytes; what is more isn't ours.
 	b, err := io.ReadAll(io.LimitReader(f, 2*s.cfg.MaxBytes))
 	if err != nil {
-		return nil, fmt.Errorf("read flow records: %w; move %s away: connections that only it knows have to be opened anew", err, s.path)
+		return nil, fmt.Errorf("read flow records: %w; move %s away: connections that only it knows must be opened again", err, s.path)
 	}
 	c := decode(b)
 	switch {

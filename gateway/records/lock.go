@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrInUse says that another process has the state directory.
+// ErrInUse: another process uses the state directory.
 var ErrInUse = errors.New("state directory is in use")
 
-// Lock takes a state directory for this process until the returned lock is closed, for
-// what must not happen while a gateway runs on it.
+// Lock locks a state directory until the returned lock is closed, for operations during
+// which no gateway may use it.
 func Lock(dir string) (io.Closer, error) {
 	f, err := lockDir(dir)
 	if err != nil {
@@ -25,8 +25,8 @@ func Lock(dir string) (io.Closer, error) {
 	return f, nil
 }
 
-// lockDir takes dir for this process, for as long as the file is open. The lock
-// dies with the process, so nothing has to be cleaned up after a kill.
+// lockDir locks dir while the returned file is open. The kernel releases the lock when
+// the process ends, so a killed process leaves nothing to remove.
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

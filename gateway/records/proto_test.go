@@ -114,7 +114,7 @@ func TestFetch(t *testing.T) {
 func TestFetchRefused(t *testing.T) {
 	srv := testServer(t, func(string) Snapshot { return numbered(1) })
 	addr := serve(t, srv)
-	none := func(k, v []byte) { t.Error("a record came") }
+	none := func(k, v []byte) { t.Error("a record arrived") }
 	if _, err := Fetch(t.Context(), dial(t, addr), "gray", Limits{}, none); !errors.Is(err, ErrRefused) {
 		t.Error(err)
 	}

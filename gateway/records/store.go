@@ -30,8 +30,8 @@ type Config struct {
 	// Dir is the directory for the file and the lock; it is made when missing.
 	Dir string
 	// MaxBytes bounds the file; default 32 MiB, some 250,000 records. Records
-	// that don't fit are not kept and are counted. Deletions may take the file
-	// over it by a third before it is rewritten.
+	// that don't fit are not kept and are counted. Deletions may let the file exceed it
+	// by a third before it is rewritten.
 	MaxBytes int64
 	Logger   hclog.Logger
 }
@@ -60,18 +60,17 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending []byte // encoded entries
-	dirty   bool   // what was queued is lost: only a rewrite makes the file right
+	dirty   bool   // queued entries were discarded: only a rewrite makes the file complete
 	stats   Stats
 
 	w writer
 
-	// Hooks of tests, called by Run before it takes the queue over and after it
-	// has written it.
+	// Hooks of tests, called by Run before it removes the queue and after it has written it.
 	beforeTake, afterWrite func()
 }
 
-// Open takes cfg.Dir for this process. The error is ErrInUse when another
-// process has it.
+// Open locks cfg.Dir for this process. The error is ErrInUse when another process uses
+// it.
 func Open(cfg Config) (*Store, error) {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = defaultMaxBytes
@@ -113,7 +112,7 @@ func (s *Store) queue(op byte, key, value []byte) {
 		s.stats.Refused++
 		return
 	case s.dirty:
-		return // the rewrite to come has it from the snapshot
+		return // the next rewrite has it from the snapshot
 	case len(s.pending)+entryHeader+len(key)+len(value) > maxPending:
 		s.pending, s.dirty = s.pending[:0], true
 		s.stats.Overflows++
@@ -137,7 +136,7 @@ func (s *Store) Stats() Stats {
 	return s.stats
 }
 
-// Close gives the directory back. Run must have returned.
+// Close releases the directory. Run must have returned.
 func (s *Store) Close() error {
 	var err error
 	if s.w.file != nil {

@@ -211,7 +211,7 @@ func TestFileIsBounded(t *testing.T) {
 		t.Errorf("%d of the 50 records that are left", n)
 	}
 	if n := strings.Count(lines.String(), "is full"); n < 1 || n > 2 {
-		t.Errorf("said to be full %d times", n)
+		t.Errorf("logged as full %d times", n)
 	}
 }
 
@@ -249,7 +249,7 @@ func TestFailingDiskIsTriedAgain(t *testing.T) {
 			t.Errorf("complained %d times", n)
 		}
 		if !strings.Contains(lines.String(), "written again") {
-			t.Error("recovery is not told")
+			t.Error("the recovery is not logged")
 		}
 	})
 	if diff := cmp.Diff(o.m, load(t, dir)); diff != "" {

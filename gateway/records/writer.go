@@ -31,13 +31,13 @@ type writer struct {
 	liveBytes int64
 	seed      maphash.Seed
 
-	full  bool          // records are being refused, and that was said
+	full  bool          // records are refused, and the log has it
 	retry time.Duration // the next pause after a failure; 0 when all is well
 }
 
-// Run writes the file anew from the snapshot and then, until ctx ends, what is
-// queued; at last what is still queued. A disk that fails is logged once and
-// tried again: the gateway works without records too.
+// Run rewrites the file from the snapshot and then, until ctx ends, appends what is
+// queued, including what is queued at the end. A failing disk is logged once, and Run
+// tries again: the gateway works without records, too.
 func (s *Store) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.pending, s.dirty = s.pending[:0], true
@@ -62,7 +62,7 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// step writes what is queued and says how long to pause before the next one.
+// step writes the queue and returns the pause before the next step.
 func (s *Store) step() time.Duration {
 	start := time.Now()
 	if s.beforeTake != nil {
@@ -113,8 +113,8 @@ func (s *Store) step() time.Duration {
 	return pause
 }
 
-// needsRewrite says whether it pays to write the file anew instead of adding
-// more bytes: half of it is garbage, or it is full and a quarter is.
+// needsRewrite reports whether a rewrite is better than appending more bytes: half of the
+// file is garbage, or it is full and a quarter is.
 func (s *Store) needsRewrite(more int) bool {
 	garbage := s.w.size - s.w.liveBytes
 	return garbage > rewriteAbove && garbage*2 > s.w.size ||
@@ -206,7 +206,7 @@ func (s *Store) rewrite() error {
 	return nil
 }
 
-// replaceFile writes b to the disk under another name and then gives it path's.
+// replaceFile writes b to the disk under another name and then renames the file to path.
 // It returns the file, open for appending.
 func replaceFile(path string, b []byte) (*os.File, error) {
 	temp := path + ".new"
@@ -230,8 +230,8 @@ func replaceFile(path string, b []byte) (*os.File, error) {
 		os.Remove(temp)
 		return nil, fmt.Errorf("rewrite: %w", err)
 	}
-	// A rename that isn't on the disk yet only means that after a crash of the
-	// machine the old file is there, so its failure is no reason to give up.
+	// If the rename does not reach the disk, the old file is there after a crash of the
+	// machine, so a failure here is harmless.
 	if d, err := os.Open(filepath.Dir(path)); err == nil {
 		d.Sync()
 		d.Close()

@@ -211,7 +211,7 @@ func (o output) SendPacket(packet []byte) {
 	o.a.send(o.p, b)
 }
 
-// receive takes a packet that a victim sent.
+// receive handles a packet that a victim sent.
 func (a *Attacker) receive(b []byte) {
 	var p wire.Packet
 	if wire.Parse(&p, b) != wire.OK {

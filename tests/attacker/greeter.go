@@ -63,7 +63,7 @@ func (g *greeter) run(ctx context.Context) error {
 	}
 }
 
-// handle takes a hello of the victim's.
+// handle processes a hello of the victim.
 func (g *greeter) handle(payload []byte) {
 	g.do(func(now time.Duration) hello.Output {
 		var out hello.Output

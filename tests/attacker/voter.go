@@ -71,7 +71,7 @@ func (v *voter) handle(from *victim, payload []byte) {
 	defer v.mu.Unlock()
 	for id, vic := range v.byID {
 		if vic == from {
-			out, _ := v.machine.Handle(time.Since(v.began), id, payload) // records of a pair come by the same port
+			out, _ := v.machine.Handle(time.Since(v.began), id, payload) // records of a pair use the same port
 			v.do(out)
 		}
 	}

@@ -1,3 +1,3 @@
 // Package house holds the rules of the house as tests: who may import what, and
-// that every package says what it is for.
+// that every package has a comment.
 package house

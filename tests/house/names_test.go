@@ -96,7 +96,7 @@ func TestThreatModelNamesFuzzTargets(t *testing.T) {
 	}
 }
 
-// TestThreatModelNamesRealTests: docs/security.md says by which test each statement is shown.
+// TestThreatModelNamesRealTests: docs/security.md names the tests that show each statement.
 func TestThreatModelNamesRealTests(t *testing.T) {
 	b, err := os.ReadFile(path.Join(root, "docs/security.md"))
 	if err != nil {
