@@ -219,7 +219,7 @@ func (b *builder) ownPair() {
 		if !own {
 			continue
 		}
-		if raw.pair != nil && len(raw.pair.vip) > 0 && b.cfg.Local.LAN == "" && b.raw.local.lan == nil {
+		if raw.pair != nil && len(raw.pair.vip) > 0 && b.cfg.Local.LAN == "" && b.raw.local.texts["lan"] == nil {
 			b.errorAt(raw.pair.vip[0].at, "Add it to the local block of this machine: lan = \"eth0\".", "a vip, but no lan: the interface that it belongs to isn't told")
 		}
 		b.listenPort(raw.nodes[b.cfg.Self.Node])

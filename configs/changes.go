@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -38,7 +37,7 @@ type Change struct {
 	Effect   Effect
 }
 
-// effects classifies every setting; "*" stands for a name. A reload replaces what is
+// effects classifies the settings outside the local block, whose rows are in localSettings; "*" stands for a name. A reload replaces what is
 // read when something happens, and leaves alone what sockets, routes, tunnels and the
 // election were made from: a restart lets connections live, too.
 var effects = map[string]Effect{
@@ -66,30 +65,6 @@ var effects = map[string]Effect{
 	"policy.rule.*.to":    EffectReload,
 	"policy.rule.*.ports": EffectReload,
 	"policy.rule.*.mode":  EffectReload,
-
-	"local.private_key_file": EffectNone, // the key itself is the node's public_key
-	"local.state_dir":        EffectRestart,
-	"local.socket":           EffectRestart,
-	"local.lan":              EffectRestart,
-	"local.listen_port":      EffectRestart,
-	"local.check":            EffectRestart,
-	"local.answers":          EffectReload,
-	"local.tun.name":         EffectRestart,
-	"local.tun.mtu":          EffectRestart,
-	"local.tun.driver":       EffectRestart,
-	"local.tun.persist":      EffectRestart,
-	"local.tun.congctl":      EffectRestart,
-	"local.status.listen":    EffectRestart,
-	"local.log.level":        EffectReload,
-	"local.log.json":         EffectRestart,
-	"local.audit.to":         EffectRestart,
-	"local.capture.memory":   EffectRestart,
-	"local.limits.flows":     EffectRestart,
-	"local.limits.relays":    EffectRestart,
-	"local.limits.trunks":    EffectRestart,
-	"local.limits.fragments": EffectRestart,
-	"local.limits.records":   EffectRestart,
-	"local.limits.audit":     EffectRestart,
 }
 
 // Changes lists what differs between the configuration that a node runs with and
@@ -140,35 +115,6 @@ func (c Config) attrs() map[string]string {
 	return out
 }
 
-func localAttrs(l Local) []Attr {
-	flag := strconv.FormatBool
-	return []Attr{
-		{Name: "local.private_key_file", Value: l.PrivateKeyFile},
-		{Name: "local.state_dir", Value: l.StateDir},
-		{Name: "local.socket", Value: l.Socket},
-		{Name: "local.lan", Value: l.LAN},
-		{Name: "local.listen_port", Value: strconv.Itoa(int(l.ListenPort))},
-		{Name: "local.check", Value: flag(l.Check)},
-		{Name: "local.answers", Value: string(l.Answers)},
-		{Name: "local.tun.name", Value: l.TUN.Name},
-		{Name: "local.tun.mtu", Value: strconv.Itoa(l.TUN.MTU)},
-		{Name: "local.tun.driver", Value: string(l.TUN.Driver)},
-		{Name: "local.tun.persist", Value: flag(l.TUN.Persist)},
-		{Name: "local.tun.congctl", Value: l.TUN.CongCtl},
-		{Name: "local.status.listen", Value: l.Status.Listen},
-		{Name: "local.log.level", Value: l.Log.Level},
-		{Name: "local.log.json", Value: flag(l.Log.JSON)},
-		{Name: "local.audit.to", Value: l.Audit.To},
-		{Name: "local.capture.memory", Value: strconv.Itoa(l.Capture.Memory)},
-		{Name: "local.limits.flows", Value: strconv.Itoa(l.Limits.Flows)},
-		{Name: "local.limits.relays", Value: strconv.Itoa(l.Limits.Relays)},
-		{Name: "local.limits.trunks", Value: strconv.FormatInt(l.Limits.Trunks, 10)},
-		{Name: "local.limits.fragments", Value: strconv.Itoa(l.Limits.Fragments)},
-		{Name: "local.limits.records", Value: strconv.FormatInt(l.Limits.Records, 10)},
-		{Name: "local.limits.audit", Value: strconv.FormatInt(l.Limits.Audit, 10)},
-	}
-}
-
 func names(maps ...map[string]string) []string {
 	var out []string
 	for _, m := range maps {
@@ -200,11 +146,24 @@ func effectOn(running, next Config, name string) Effect {
 	case parts[0] == "link" && parts[1] != self && parts[2] != self:
 		return EffectNone
 	}
-	e, ok := effects[pattern(parts)]
+	e, ok := classified(pattern(parts))
 	if !ok {
 		return EffectRestart // which is always right
 	}
 	return e
+}
+
+// classified returns the effect of a setting by its pattern, and false for an unknown one.
+func classified(pattern string) (Effect, bool) {
+	if path, ok := strings.CutPrefix(pattern, "local."); ok {
+		i := slices.IndexFunc(localSettings, func(s setting) bool { return s.path == path })
+		if i < 0 {
+			return "", false
+		}
+		return localSettings[i].effect, true
+	}
+	e, ok := effects[pattern]
+	return e, ok
 }
 
 // pattern puts "*" in the place of the names of sites, nodes and rules, which have no

@@ -294,12 +294,10 @@ func (im *importer) link(p wgPeer, peer text) {
 	im.raw.rules = append(im.raw.rules, rawRule{name: text{s: peer.s, at: p.at}, at: p.at, from: both, to: both, ports: all})
 }
 
-func (im *importer) local() (l rawLocal) {
-	for _, n := range []struct {
-		key  string
-		into **number
-	}{{"listenport", &l.listenPort}, {"mtu", &l.tunMTU}} {
-		t := first(im.file.iface, n.key)
+func (im *importer) local() rawLocal {
+	l := newRawLocal()
+	for key, path := range map[string]string{"listenport": "listen_port", "mtu": "tun.mtu"} {
+		t := first(im.file.iface, key)
 		if t == nil {
 			continue
 		}
@@ -308,7 +306,7 @@ func (im *importer) local() (l rawLocal) {
 			im.errorAt(t.at, "Write a number from 1 to 65535.", "%q is no number", t.s)
 			continue
 		}
-		*n.into = &number{n: int64(v), at: t.at}
+		l.numbers[path] = &number{n: int64(v), at: t.at}
 	}
 	return l
 }
@@ -338,16 +336,17 @@ func importText(cfg Config, own string) []byte {
 
 // localText writes local.hcl.
 func localText(l rawLocal) []byte {
-	if l.listenPort == nil && l.tunMTU == nil {
+	port, mtu := l.numbers["listen_port"], l.numbers["tun.mtu"]
+	if port == nil && mtu == nil {
 		return nil
 	}
 	var b strings.Builder
 	b.WriteString("# What concerns this machine only; gw reference explains each setting.\nlocal {\n")
-	if n := l.listenPort; n != nil {
-		fmt.Fprintf(&b, "listen_port = %d\n", n.n)
+	if port != nil {
+		fmt.Fprintf(&b, "listen_port = %d\n", port.n)
 	}
-	if n := l.tunMTU; n != nil {
-		fmt.Fprintf(&b, "tun {\nmtu = %d\n}\n", n.n)
+	if mtu != nil {
+		fmt.Fprintf(&b, "tun {\nmtu = %d\n}\n", mtu.n)
 	}
 	b.WriteString("}\n")
 	return hclwrite.Format([]byte(b.String()))

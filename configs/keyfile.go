@@ -98,7 +98,7 @@ func (b *builder) findKey(opt Options) {
 		return
 	}
 	path, rng := opt.KeyFile, nowhere
-	if t := b.raw.local.privateKeyFile; path == "" && t != nil {
+	if t := b.raw.local.texts["private_key_file"]; path == "" && t != nil {
 		if !b.notEmpty(*t, "private_key_file") {
 			return
 		}
@@ -138,7 +138,7 @@ func (b *builder) findKey(opt Options) {
 
 // nameSelf sets which node this is by its name.
 func (b *builder) nameSelf(name string) {
-	if t := b.raw.local.privateKeyFile; t != nil {
+	if t := b.raw.local.texts["private_key_file"]; t != nil {
 		b.cfg.Local.PrivateKeyFile = relativeTo(t.at.Filename, t.s)
 	}
 	for i, s := range b.cfg.Sites {

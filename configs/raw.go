@@ -61,32 +61,6 @@ type rawRule struct {
 	mode  *text
 }
 
-type rawLocal struct {
-	privateKeyFile *text
-	stateDir       *text
-	socket         *text
-	lan            *text
-	listenPort     *number
-	check          *toggle
-	answers        *text
-	tunName        *text
-	tunMTU         *number
-	tunDriver      *text
-	tunPersist     *toggle
-	tunCongCtl     *text
-	statusListen   *text
-	auditTo        *text
-	logLevel       *text
-	logJSON        *toggle
-	captureMemory  *number
-	maxFlows       *number
-	maxRelays      *number
-	maxTrunks      *number
-	maxFragments   *number // MiB
-	maxRecords     *number // MiB
-	maxAudit       *number // MiB
-}
-
 // readFiles decodes the bodies of all files into one raw configuration.
 func (d *decoder) readFiles(bodies []*hclsyntax.Body) rawConfig {
 	var raw rawConfig
@@ -201,33 +175,4 @@ func (m *merged) sub(name string) content {
 		return b.content
 	}
 	return content{}
-}
-
-func (d *decoder) readLocal(m *merged) rawLocal {
-	tun, status, audit, log, limits := m.sub("tun"), m.sub("status"), m.sub("audit"), m.sub("log"), m.sub("limits")
-	return rawLocal{
-		privateKeyFile: d.text(m.content, "private_key_file", "/etc/gw/private.key"),
-		stateDir:       d.text(m.content, "state_dir", "/var/lib/gw"),
-		socket:         d.text(m.content, "socket", "/run/gw/gw.sock"),
-		lan:            d.text(m.content, "lan", "eth0"),
-		listenPort:     d.number(m.content, "listen_port", "51820"),
-		check:          d.toggle(m.content, "check"),
-		answers:        d.text(m.content, "answers", "verdict"),
-		tunName:        d.text(tun, "name", "gw0"),
-		tunMTU:         d.number(tun, "mtu", "1420"),
-		tunDriver:      d.text(tun, "driver", "offload"),
-		tunPersist:     d.toggle(tun, "persist"),
-		tunCongCtl:     d.text(tun, "congctl", "bbr"),
-		statusListen:   d.text(status, "listen", "127.0.0.1:9770"),
-		auditTo:        d.text(audit, "to", "/var/log/gw/audit.log"),
-		logLevel:       d.text(log, "level", "info"),
-		logJSON:        d.toggle(log, "json"),
-		captureMemory:  d.number(m.sub("capture"), "memory", "4"),
-		maxFlows:       d.number(limits, "flows", "131072"),
-		maxRelays:      d.number(limits, "relays", "4096"),
-		maxTrunks:      d.number(limits, "trunks", "64"),
-		maxFragments:   d.number(limits, "fragments", "4"),
-		maxRecords:     d.number(limits, "records", "32"),
-		maxAudit:       d.number(limits, "audit", "1024"),
-	}
 }

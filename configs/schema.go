@@ -9,9 +9,9 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// bodySchema lists what may stand in a body. The tables below are the one place
-// that holds the names; decoding asks for them, unknown names are compared with
-// them, and a test proves that reference.hcl shows each.
+// bodySchema lists what may stand in a body. The tables below, and localSettings for the local
+// block, are the one place that holds the names; decoding asks for them, unknown names are
+// compared with them, and a test proves that reference.hcl shows each.
 type bodySchema struct {
 	where  string // how a message calls the body
 	attrs  []string
@@ -55,36 +55,7 @@ var rootSchema = &bodySchema{
 				}},
 			},
 		}},
-		{name: "local", body: &bodySchema{
-			where: "the local block",
-			attrs: []string{"private_key_file", "state_dir", "socket", "lan", "listen_port", "check", "answers"},
-			blocks: []blockSchema{
-				{name: "tun", body: &bodySchema{
-					where: "the tun block",
-					attrs: []string{"name", "mtu", "driver", "persist", "congctl"},
-				}},
-				{name: "status", body: &bodySchema{
-					where: "the status block",
-					attrs: []string{"listen"},
-				}},
-				{name: "audit", body: &bodySchema{
-					where: "the audit block",
-					attrs: []string{"to"},
-				}},
-				{name: "log", body: &bodySchema{
-					where: "the log block",
-					attrs: []string{"level", "json"},
-				}},
-				{name: "capture", body: &bodySchema{
-					where: "the capture block",
-					attrs: []string{"memory"},
-				}},
-				{name: "limits", body: &bodySchema{
-					where: "the limits block",
-					attrs: []string{"flows", "relays", "trunks", "fragments", "records", "audit"},
-				}},
-			},
-		}},
+		{name: "local", body: localSchema()},
 	},
 }
 
