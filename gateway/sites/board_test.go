@@ -287,25 +287,29 @@ func TestDeadPathCloses(t *testing.T) {
 	}
 }
 
-// Two goroutines change the same site over and over: in the end the data path sees the last state of
-// both. A state that was read before the lock and published after it would be seen here.
-func TestNoUpdateIsLost(t *testing.T) {
+// locked reports what is published without the Board's lock.
+type locked struct {
+	t *testing.T
+	b *Board
+}
+
+func (l *locked) SetSite(i int, _ flow.SiteState) {
+	if l.b.mu.TryLock() {
+		l.b.mu.Unlock()
+		l.t.Errorf("the state of site %d is published without the lock: an update in between is lost", i)
+	}
+}
+
+// Whatever changes a site publishes it with the lock held, so that no state that was read before can
+// replace a newer one.
+func TestPublishesUnderTheLock(t *testing.T) {
 	r := newRig()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := range 2000 {
-			r.SetNode(up("gray-1", func(p *link.PeerState) { p.MTU = 1000 + i }))
-		}
-	}()
-	for i := range 2000 {
-		r.SetCarrier("gray", "gray-1")
-		r.SetMeasures([]Measure{{Site: "gray", Node: "gray-1", RTT: time.Duration(i) * time.Millisecond}})
-	}
-	<-done
-	if got := r.path[gray]; got.MTU != 2999 || !got.WAN {
-		t.Errorf("%+v", got)
-	}
+	r.cfg.Path = &locked{t, r.Board}
+	r.SetNode(up("gray-1"))
+	r.SetCarrier("gray", "gray-2")
+	r.SetMeasures([]Measure{{Site: "gray", Node: "gray-2", RTT: time.Second}})
+	r.SetStandby(true)
+	r.SetNode(down("gray-2"))
 }
 
 // listener notes events, and blocks until it may go on.
