@@ -117,7 +117,11 @@ func (r *Relayer) Run(ctx context.Context) error {
 // Adopt implements flow.Relayer: it opens a trunk and begins.
 func (r *Relayer) Adopt(near, far netip.AddrPort, site int) {
 	p := r.cfg.Board.Path(site)
-	if !p.Node.IsValid() || !r.cfg.Board.Relays() || r.legs.Full() {
+	if !p.Node.IsValid() || !r.cfg.Board.Relays() {
+		return
+	}
+	if r.legs.Full() {
+		r.legs.CountRefused()
 		return
 	}
 	c := r.pool.Take(p.Node)

@@ -223,17 +223,17 @@ func (l *Stack) enter(r *Relay, task func()) error {
 
 const defaultRelays = 4096
 
-// Full reports whether no further connection may be relayed now, and counts the
-// question as one that was refused.
+// Full reports whether MaxRelays connections are relayed. CountRefused counts one that is left raw
+// for that reason.
 func (l *Stack) Full() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	full := len(l.relays) >= l.cfg.MaxRelays
-	if full {
-		l.full.Add(1)
-	}
-	return full
+	return len(l.relays) >= l.cfg.MaxRelays
 }
+
+// CountRefused counts a connection that the caller leaves raw because the stack is full. Offer and
+// Accept count what they refuse themselves.
+func (l *Stack) CountRefused() { l.full.Add(1) }
 
 func (l *Stack) leave(r *Relay) {
 	l.mu.Lock()

@@ -37,6 +37,10 @@ func TestLegsAreBounded(t *testing.T) {
 	if !s.legs.Full() {
 		t.Error("not full")
 	}
+	if n := s.legs.Stats().Full; n != 1 {
+		t.Errorf("%d counted, want 1: a question is no refusal", n)
+	}
+	s.legs.CountRefused()
 	if n := s.legs.Stats().Full; n != 2 {
 		t.Errorf("%d counted, want 2", n)
 	}
