@@ -99,18 +99,11 @@ const DefaultMaxFlows = 131072
 // The time-outs, since the last packet of a flow. They are generous: a flow
 // kept too long costs memory, one forgotten too early costs a connection.
 const (
-	timeoutSyn      = 130 * time.Second  // Linux gives a SYN up after 127 s
-	timeoutOpen     = 5 * 24 * time.Hour // RFC 5382 REQ-5 asks for at least 2 h 4 min
-	timeoutHalf     = 12 * time.Hour     // one side has said FIN and the other may still have much to say
-	timeoutClosing  = 4 * time.Minute    // RFC 5382 REQ-5: at least 4 minutes
-	timeoutTomb     = 2 * time.Minute    // RFC 9293 section 3.4.2: 2 MSL is four minutes, Linux takes one
-	timeoutReset    = 2 * time.Minute    // a RST that was lost is said again when the other end speaks
-	timeoutUDP      = 30 * time.Second   // nothing has come back yet
-	timeoutUDPReply = 5 * time.Minute    // RFC 4787 REQ-5
-	timeoutICMP     = 60 * time.Second   // RFC 5508 REQ-2
-	timeoutRevoked  = 5 * time.Minute    // a sender that still tries does so every two (RFC 6298 section 2.5)
-	timeoutOther    = 10 * time.Minute   //
-	sweepEvery      = 2 * time.Second    // how often the table is searched for what has timed out
-	recordBytes     = uint32(64 << 20)   // a record's positions are never older than this many bytes
-	recordWindow    = int32(1 << 30)     // how far a connection may be from its record; see tracker.resume
+	timeoutUDP      = 30 * time.Second // nothing has come back yet
+	timeoutUDPReply = 5 * time.Minute  // RFC 4787 REQ-5
+	timeoutICMP     = 60 * time.Second // RFC 5508 REQ-2
+	timeoutRevoked  = 5 * time.Minute  // a sender that still tries does so every two (RFC 6298 section 2.5)
+	timeoutOther    = 10 * time.Minute //
+	sweepEvery      = 2 * time.Second  // how often the table is searched for what has timed out
+	recordBytes     = uint32(64 << 20) // a record's positions are never older than this many bytes
 )

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/capture"
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -54,7 +55,7 @@ type askQueue struct {
 // the queue is full. The lock of its shard is held.
 func (t *Table) enqueue(f *flow) {
 	u := f.unconfirmed
-	if u.queued || u.tries >= askTries || f.tcp.phase <= phaseSynAck || f.tcp.phase.over() {
+	if u.queued || u.tries >= askTries || f.tcp.Phase() <= tcptrack.SynReceived || f.tcp.Phase().Over() {
 		return
 	}
 	if f.localB != f.openerB && t.cfg.Now()-f.opened < handshakeFor {
@@ -183,8 +184,8 @@ func (t *Table) question(k key) []byte {
 	if u.stamped {
 		options = u.stamps[:]
 	}
-	local, far := &f.tcp.side[f.end(f.localB)], &f.tcp.side[f.end(!f.localB)]
-	u.asked = local.end - askBehind
+	local, far := f.tcp.End(f.end(f.localB)), f.tcp.End(f.end(!f.localB))
+	u.asked = local - askBehind
 	dst, src := f.key.ends(f.localB)
-	return wire.AppendSegment(nil, src, dst, far.end-askBehind, u.asked, wire.ACK, 0, options, 0)
+	return wire.AppendSegment(nil, src, dst, far-askBehind, u.asked, wire.ACK, 0, options, 0)
 }

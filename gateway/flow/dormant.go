@@ -3,6 +3,7 @@ package flow
 import (
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -116,7 +117,7 @@ func (t *Table) dormantOpener(k *key, d *dormant) int {
 
 // outline is what a dormant flow's time-out is seen from.
 func (d *dormant) outline(k *key) *flow {
-	return &flow{key: *k, replied: d.value[1]&recReplied != 0, tcp: tracker{phase: phase(d.value[2])}}
+	return &flow{key: *k, replied: d.value[1]&recReplied != 0, tcp: tcptrack.At(tcptrack.Phase(d.value[2]))}
 }
 
 // forgetDormant removes a dormant flow and its record.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -34,7 +35,11 @@ func TestDormant(t *testing.T) {
 		{"removed after a packet", func(g *gw) { packet(g); g.table.Remove(k) }, 0, 0},
 		{"removed and offered by another site", func(g *gw) { g.table.Remove(k); g.table.TakeForeign(gray, k, v) }, 0, 0},
 		{"takeover", func(g *gw) { g.table.SetStandby(false); g.now += time.Hour; g.table.sweep(g.now); packet(g) }, 1, 0},
-		{"takeover and a long silence", func(g *gw) { g.table.SetStandby(false); g.now += 2 * timeoutOpen; g.table.sweep(g.now) }, 0, 0},
+		{"takeover and a long silence", func(g *gw) {
+			g.table.SetStandby(false)
+			g.now += 2 * tcptrack.Established.Timeout()
+			g.table.sweep(g.now)
+		}, 0, 0},
 		{"taken from the file before", func(g *gw) {
 			g.table.Remove(k)
 			g.table.Take(k, v)

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -24,7 +25,7 @@ type flow struct {
 	// unconfirmed says that only another site's record tells of it; nil for all others.
 	unconfirmed *unconfirmed
 	account     account // what the Observer has heard of it
-	tcp         tracker
+	tcp         tcptrack.Tracker
 	// carriage is how it is carried. relay is that of it for the Path, which may
 	// look a moment later; wants says that a relay is to be tried.
 	carriage carriage
@@ -43,7 +44,7 @@ type flow struct {
 	// noted is what the record says, to tell when it is out of date.
 	noted struct {
 		kept  bool
-		phase phase
+		phase tcptrack.Phase
 		end   [2]uint32
 	}
 }
@@ -58,7 +59,7 @@ func (f *flow) timeout() time.Duration {
 	}
 	switch f.key.proto {
 	case wire.ProtoTCP:
-		return f.tcp.phase.timeout()
+		return f.tcp.Phase().Timeout()
 	case wire.ProtoUDP:
 		if f.replied {
 			return timeoutUDPReply
@@ -77,13 +78,13 @@ func (f *flow) spare() bool {
 		return true
 	}
 	if f.key.proto == wire.ProtoTCP {
-		return f.tcp.phase == phaseSyn || f.tcp.phase.over()
+		return f.tcp.Phase() == tcptrack.SynSent || f.tcp.Phase().Over()
 	}
 	return !f.replied
 }
 
 // over reports whether it is a connection that has ended.
-func (f *flow) over() bool { return f.key.proto == wire.ProtoTCP && f.tcp.phase.over() }
+func (f *flow) over() bool { return f.key.proto == wire.ProtoTCP && f.tcp.Phase().Over() }
 
 // state is the word for people.
 func (f *flow) state() string {
@@ -94,7 +95,7 @@ func (f *flow) state() string {
 		return "unconfirmed"
 	}
 	if f.key.proto == wire.ProtoTCP {
-		return f.tcp.phase.String()
+		return f.tcp.Phase().String()
 	}
 	if f.replied {
 		return "replied"
@@ -104,7 +105,7 @@ func (f *flow) state() string {
 
 // repeated reports whether p, a SYN, is the one that opened this connection: an
 // old copy of it doesn't open another.
-func (f *flow) repeated(p *wire.Packet, fromB bool) bool { return f.tcp.repeated(f.end(fromB), p) }
+func (f *flow) repeated(p *wire.Packet, fromB bool) bool { return f.tcp.Repeated(f.end(fromB), p) }
 
 // end is the tracker's number for the end that a packet comes from.
 func (f *flow) end(fromB bool) int {
@@ -117,7 +118,7 @@ func (f *flow) end(fromB bool) int {
 // packet takes a packet of the flow into account; fromB tells its direction.
 func (f *flow) packet(now time.Duration, p *wire.Packet, fromB bool) wire.Reason {
 	if f.key.proto == wire.ProtoTCP {
-		if r := f.tcp.packet(f.end(fromB), p); r != wire.OK {
+		if r := f.tcp.Packet(f.end(fromB), p); r != wire.OK {
 			return r
 		}
 	}
@@ -146,10 +147,10 @@ func (f *flow) stale() bool {
 	}
 	switch f.key.proto {
 	case wire.ProtoTCP:
-		if !f.noted.kept || f.noted.phase != f.tcp.lasting() {
+		if !f.noted.kept || f.noted.phase != f.tcp.Lasting() {
 			return true
 		}
-		return f.tcp.side[0].end-f.noted.end[0] > recordBytes || f.tcp.side[1].end-f.noted.end[1] > recordBytes
+		return f.tcp.End(0)-f.noted.end[0] > recordBytes || f.tcp.End(1)-f.noted.end[1] > recordBytes
 	case wire.ProtoUDP:
 		return f.replied && !f.noted.kept
 	}

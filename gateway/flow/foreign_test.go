@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -19,7 +20,7 @@ func madeUp(src, dst netip.AddrPort) (k, v []byte) {
 	if srcB {
 		flags |= recOpenerB
 	}
-	v = []byte{recordVersion, flags, byte(phaseOpen)}
+	v = []byte{recordVersion, flags, byte(tcptrack.Established)}
 	v = binary.BigEndian.AppendUint64(v, uint64(time.Now().Add(-time.Hour).UnixMilli()))
 	for range 2 {
 		v = append(v, 7)
@@ -351,8 +352,8 @@ func TestQuestionsAreOld(t *testing.T) {
 		what string
 		n    uint32
 	}{{"sequence number", p.Seq}, {"acknowledgement", p.Ack}, {"right window edge", p.Ack + uint32(p.Window)}} {
-		if behind := int32(positions - c.n); behind <= resumeWindow {
-			t.Errorf("the question's %s is %d bytes behind the record, which may be wrong by %d", c.what, behind, resumeWindow)
+		if behind := int32(positions - c.n); behind <= tcptrack.ResumeWindow {
+			t.Errorf("the question's %s is %d bytes behind the record, which may be wrong by %d", c.what, behind, tcptrack.ResumeWindow)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -606,7 +607,7 @@ func (m *model) restart() {
 // forge sends what neither end could have said.
 func (m *model) forge() {
 	f := m.flow()
-	if f == nil || f.tcp.loose || !f.tcp.trusted || f.tcp.phase < phaseOpen || f.tcp.phase == phaseReset {
+	if f == nil || !f.tcp.Exact() || f.tcp.Phase() < tcptrack.Established || f.tcp.Phase() == tcptrack.Reset {
 		return
 	}
 	i := m.rng.IntN(2)
@@ -614,7 +615,7 @@ func (m *model) forge() {
 	if e.state != stOpen || o.state != stOpen {
 		return
 	}
-	reach := 4 * max(m.maxWindow, slack, f.tcp.side[0].window, f.tcp.side[1].window)
+	reach := 4 * max(m.maxWindow, tcptrack.Slack, f.tcp.Window(0), f.tcp.Window(1))
 	near := func(a, b uint32) bool { return a-b+reach < 2*reach }
 	seq, ack := e.nxt, o.nxt
 	if m.chance(0.5) {
@@ -676,11 +677,11 @@ func TestModelOfTwoTCPs(t *testing.T) {
 		}
 		m.run(100, 0, 0.1)
 		f := m.flow()
-		if f == nil || f.tcp.phase != phaseTomb && m.restarts == 0 {
-			m.fail("both have ended, and the flow is %v", f.tcp.phase)
+		if f == nil || f.tcp.Phase() != tcptrack.TimeWait && m.restarts == 0 {
+			m.fail("both have ended, and the flow is %v", f.tcp.Phase())
 		}
 		kinds["restarts"] += m.restarts
-		if f.tcp.loose {
+		if !f.tcp.Exact() {
 			kinds["loose"]++
 		}
 	}

@@ -3,6 +3,7 @@ package flow
 import (
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -90,10 +91,10 @@ func (t *Table) tellEnded(f *flow, reason string) {
 
 // tellOver tells of a connection that has been closed.
 func (t *Table) tellOver(f *flow) {
-	switch f.tcp.phase {
-	case phaseTomb:
+	switch f.tcp.Phase() {
+	case tcptrack.TimeWait:
 		t.tellEnded(f, "closed")
-	case phaseReset:
+	case tcptrack.Reset:
 		t.tellEnded(f, "reset")
 	}
 }
@@ -114,7 +115,7 @@ func (t *Table) tellLate(f *flow, now time.Duration) bool {
 
 // tellTurned tells of a connection that has just been closed, or that goes on after its end.
 func (t *Table) tellTurned(f *flow, now time.Duration) {
-	switch over := f.tcp.phase.over(); {
+	switch over := f.tcp.Phase().Over(); {
 	case over == f.account.ended:
 	case over:
 		t.tellOver(f)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -222,7 +223,7 @@ func TestObserveRestored(t *testing.T) {
 		takeOver(g)
 		look(g)
 		heard.want(t, "taken over", "taken over by some")
-		g.now += 2 * timeoutOpen
+		g.now += 2 * tcptrack.Established.Timeout()
 		look(g)
 		heard.want(t, "forgotten", "ended, silent for too long: 0 out, 0 in, 0s")
 	})

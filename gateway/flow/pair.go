@@ -70,7 +70,7 @@ func (t *Table) SetStandby(standby bool) {
 	defer t.standby.Store(false) // last: a sweep in between would forget what was silent only here
 	t.each(func(f *flow) bool {
 		f.last = now
-		f.tcp.unsettle()
+		f.tcp.Unsettle()
 		f.restored, f.began = true, now
 		switch a := &f.account; {
 		case !was || f.revoked || !a.opened && a.how == CameNew:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -145,20 +146,19 @@ func (t *Table) next(src, dst netip.AddrPort) saying {
 		return syn
 	}
 	i := f.end(srcB)
-	own, other := &f.tcp.side[i], &f.tcp.side[1-i]
 	switch {
-	case f.tcp.phase.over():
-		syn.seq = own.end + anywhere // none that it has said before
-	case f.tcp.phase == phaseSyn && i == 0:
-		syn.seq = own.isn
-	case f.tcp.phase == phaseSyn || f.tcp.phase == phaseSynAck && i == 1:
+	case f.tcp.Phase().Over():
+		syn.seq = f.tcp.End(i) + anywhere // none that it has said before
+	case f.tcp.Phase() == tcptrack.SynSent && i == 0:
+		syn.seq = f.tcp.ISN(i)
+	case f.tcp.Phase() == tcptrack.SynSent || f.tcp.Phase() == tcptrack.SynReceived && i == 1:
 		syn.flags |= wire.ACK
-		syn.ack = other.end
-		if f.tcp.phase == phaseSynAck {
-			syn.seq = own.isn
+		syn.ack = f.tcp.End(1 - i)
+		if f.tcp.Phase() == tcptrack.SynReceived {
+			syn.seq = f.tcp.ISN(i)
 		}
 	default:
-		return saying{seq: own.end, ack: other.end, flags: wire.ACK | wire.PSH, window: window}
+		return saying{seq: f.tcp.End(i), ack: f.tcp.End(1 - i), flags: wire.ACK | wire.PSH, window: window}
 	}
 	return syn
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -77,7 +78,7 @@ func parseKey(b []byte) (k key, err error) {
 // appendRecord appends the flow's record and notes what it says.
 func (f *flow) appendRecord(b []byte) []byte {
 	f.noted.kept = true
-	f.noted.phase = f.tcp.lasting()
+	f.noted.phase = f.tcp.Lasting()
 	var flags byte
 	set := func(on bool, bit byte) {
 		if on {
@@ -88,22 +89,22 @@ func (f *flow) appendRecord(b []byte) []byte {
 	set(f.replied, recReplied)
 	if f.key.proto == wire.ProtoTCP {
 		t := &f.tcp
-		at := t.positions()
-		set(t.recordTrusted(), recTrusted)
-		set(at[0].known, recKnown0)
-		set(at[1].known, recKnown1)
-		set(f.carriage.plain && t.recordTrusted(), recPlain)
-		set(t.side[0].sack && t.side[1].sack && t.recordTrusted(), recSACK)
-		f.noted.end = [2]uint32{t.side[0].end, t.side[1].end}
+		at := t.Recorded()
+		set(t.RecordTrusted(), recTrusted)
+		set(at[0].Known, recKnown0)
+		set(at[1].Known, recKnown1)
+		set(f.carriage.plain && t.RecordTrusted(), recPlain)
+		set(t.SACK() && t.RecordTrusted(), recSACK)
+		f.noted.end = [2]uint32{t.End(0), t.End(1)}
 	}
-	b = append(b, recordVersion, flags, byte(f.tcp.lasting()))
+	b = append(b, recordVersion, flags, byte(f.tcp.Lasting()))
 	b = binary.BigEndian.AppendUint64(b, uint64(f.openedW.UnixMilli()))
-	for i := range f.tcp.side {
-		b = append(b, f.tcp.side[i].scale)
-		b = binary.BigEndian.AppendUint32(b, f.tcp.side[i].end)
+	for i := range 2 {
+		b = append(b, f.tcp.Scale(i))
+		b = binary.BigEndian.AppendUint32(b, f.tcp.End(i))
 	}
-	for i := range f.tcp.side {
-		b = binary.BigEndian.AppendUint16(b, f.tcp.side[i].mss)
+	for i := range 2 {
+		b = binary.BigEndian.AppendUint16(b, f.tcp.MSS(i))
 	}
 	return b
 }
@@ -142,26 +143,26 @@ func (f *flow) parse(b []byte) error {
 		}
 		return nil
 	}
-	ph := phase(b[2])
+	ph := tcptrack.Phase(b[2])
 	switch {
-	case ph == phaseNone || ph > phaseReset:
+	case ph == tcptrack.None || ph > tcptrack.Reset:
 		return fmt.Errorf("%w: no TCP state %d", ErrRecord, b[2])
 	case b[11] > 14 || b[16] > 14:
 		return fmt.Errorf("%w: window scales %d and %d, at most 14 can be", ErrRecord, b[11], b[16])
-	case ph == phaseSyn && b[1]&(recTrusted|recKnown1) != 0:
+	case ph == tcptrack.SynSent && b[1]&(recTrusted|recKnown1) != 0:
 		return fmt.Errorf("%w: more than a SYN tells", ErrRecord)
 	case b[1]&(recPlain|recSACK) != 0 && b[1]&recTrusted == 0:
 		return fmt.Errorf("%w: options without scales", ErrRecord)
 	}
 	f.carriage.plain = b[1]&recPlain != 0
-	f.tcp.resume(ph, b[1]&recTrusted != 0, [2]position{
+	f.tcp.Resume(ph, b[1]&recTrusted != 0, [2]tcptrack.End{
 		{
-			known: b[1]&recKnown0 != 0, scale: b[11], end: binary.BigEndian.Uint32(b[12:]),
-			mss: binary.BigEndian.Uint16(b[21:]), sack: b[1]&recSACK != 0,
+			Known: b[1]&recKnown0 != 0, Scale: b[11], Seq: binary.BigEndian.Uint32(b[12:]),
+			MSS: binary.BigEndian.Uint16(b[21:]), SACK: b[1]&recSACK != 0,
 		},
 		{
-			known: b[1]&recKnown1 != 0, scale: b[16], end: binary.BigEndian.Uint32(b[17:]),
-			mss: binary.BigEndian.Uint16(b[23:]), sack: b[1]&recSACK != 0,
+			Known: b[1]&recKnown1 != 0, Scale: b[16], Seq: binary.BigEndian.Uint32(b[17:]),
+			MSS: binary.BigEndian.Uint16(b[23:]), SACK: b[1]&recSACK != 0,
 		},
 	})
 	return nil

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -45,8 +46,8 @@ func TestRestart(t *testing.T) {
 			if got := n.conn(); got.Local != local || got.Source != caller[0] || got.Destination != caller[1] || got.State != "established" || got.Site != "gray" {
 				t.Errorf("%+v", got)
 			}
-			n.want("far from the record", pass(n, true, c.raw(true, ack, c.a+uint32(recordWindow)+1000, c.b, 10)), wire.OutWindow)
-			n.want("its rst", pass(n, false, c.raw(false, rst, c.b+uint32(recordWindow)+1000, 0, 0)), wire.OutWindow)
+			n.want("far from the record", pass(n, true, c.raw(true, ack, c.a+uint32(tcptrack.RecordWindow)+1000, c.b, 10)), wire.OutWindow)
+			n.want("its rst", pass(n, false, c.raw(false, rst, c.b+uint32(tcptrack.RecordWindow)+1000, 0, 0)), wire.OutWindow)
 			n.want("more", pass(n, true, c.call(ack, make([]byte, 1000)...)), wire.OK)
 			n.want("its ack", pass(n, false, c.answer(ack)), wire.OK)
 			// Both have been heard: now there are windows again.
@@ -166,7 +167,7 @@ func TestWhatIsRecorded(t *testing.T) {
 	g.out(wiretest.Echo(redDB.Addr(), grayDB.Addr(), false, 1, 1, nil))
 	n := 0
 	for k, v := range g.table.Records("gray") {
-		if !bytes.Equal(g.book.records[string(k)], v) && parsedPhase(t, v) != phaseOpen {
+		if !bytes.Equal(g.book.records[string(k)], v) && parsedPhase(t, v) != tcptrack.Established {
 			t.Errorf("a record that is not in the book: %x", k)
 		}
 		n++
@@ -179,12 +180,12 @@ func TestWhatIsRecorded(t *testing.T) {
 	}
 }
 
-func parsedPhase(t *testing.T, v []byte) phase {
+func parsedPhase(t *testing.T, v []byte) tcptrack.Phase {
 	t.Helper()
 	if len(v) != recordSize {
 		t.Fatalf("a record of %d bytes", len(v))
 	}
-	return phase(v[2])
+	return tcptrack.Phase(v[2])
 }
 
 // A record is written anew before its positions are too old to be of use.
@@ -231,7 +232,7 @@ func TestParseRecordRefuses(t *testing.T) {
 		"a long value":         {k, append(bytes.Clone(v), 0)},
 		"an unknown flag":      {k, change(v, 1, 0x80)},
 		"no phase":             {k, change(v, 2, 0)},
-		"an unknown phase":     {k, change(v, 2, byte(phaseReset)+1)},
+		"an unknown phase":     {k, change(v, 2, byte(tcptrack.Reset)+1)},
 		"a far future":         {k, change(v, 3, 1)},
 		"a scale of 15":        {k, change(v, 11, 15)},
 		"another scale of 15":  {k, change(v, 16, 15)},

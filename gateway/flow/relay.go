@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/capture"
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -137,15 +138,15 @@ func (t *Table) ready(f *flow, now time.Duration) bool {
 func (f *flow) relayable() bool {
 	t := &f.tcp
 	return f.unconfirmed == nil && f.carriage.plain && !f.tinyMSS() &&
-		(t.phase == phaseOpen || t.phase == phaseHalf) && t.trusted && !t.loose &&
-		t.side[0].acked && t.side[1].acked && t.side[0].opened && t.side[1].opened
+		(t.Phase() == tcptrack.Established || t.Phase() == tcptrack.HalfClosed) && t.Exact() &&
+		t.Complete()
 }
 
 // tinyMSS reports whether an end of the connection asks for segments that are too small for a
 // relay, by its SYN or by a record of it.
 func (f *flow) tinyMSS() bool {
 	t := &f.tcp
-	return t.trusted && (t.phase == phaseOpen || t.phase == phaseHalf) && min(t.side[0].mss, t.side[1].mss) < wire.LeastMSS
+	return t.Trusted() && (t.Phase() == tcptrack.Established || t.Phase() == tcptrack.HalfClosed) && min(t.MSS(0), t.MSS(1)) < wire.LeastMSS
 }
 
 // Handle is a relayed connection, as its Relay reaches it in the table.
@@ -180,7 +181,7 @@ func (t *Table) Attach(
 		return ErrNoFlow
 	}
 	if said != nil && f.end(!nearB) == 0 {
-		f.tcp.third(said)
+		f.tcp.ThirdACK(said)
 	}
 	switch {
 	case f.rule.Mode == ModeRoute:
@@ -190,8 +191,8 @@ func (t *Table) Attach(
 	}
 	i := f.end(nearB)
 	c := wire.Connection{
-		Near: near, Far: far, NearSaid: f.tcp.said(i), FarSaid: f.tcp.said(1 - i),
-		SACK: f.tcp.side[0].sack && f.tcp.side[1].sack,
+		Near: near, Far: far, NearSaid: f.tcp.Position(i), FarSaid: f.tcp.Position(1 - i),
+		SACK: f.tcp.SACK(),
 	}
 	most := mssFor(t.cfg.MTU, k.v6)
 	c.NearSaid.MSS, c.FarSaid.MSS = min(c.NearSaid.MSS, most), min(c.FarSaid.MSS, most)
@@ -216,7 +217,7 @@ func (h *Handle) Heard(said wire.Position) {
 		return
 	}
 	far := 1 - f.end(f.localB)
-	n := f.tcp.hear(far, said)
+	n := f.tcp.Learn(far, said)
 	now := h.t.cfg.Now()
 	f.last = now
 	f.in.bytes += uint64(n)

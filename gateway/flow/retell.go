@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -70,21 +71,23 @@ func (f *flow) lastACK() []byte {
 	t := &f.tcp
 	// Where both ends have said FIN the other one may be gone by now, and a kernel
 	// answers by a reset for a socket that it has no more.
-	if f.revoked || t.phase != phaseOpen && t.phase != phaseHalf || t.loose || !t.trusted {
+	if f.revoked || t.Phase() != tcptrack.Established && t.Phase() != tcptrack.HalfClosed || !t.Exact() {
 		return nil
 	}
 	// A far end whose FIN is acknowledged waits for nothing more. It may be gone, too:
 	// the local end's FIN may have passed by a node that died before this one knew of it.
-	if t.side[1-f.end(f.localB)].finAcked {
+	if t.FINAcked(f.end(!f.localB)) {
 		return nil
 	}
 	// The edge that the checks allow has room for error: what is repeated is the one
 	// that was said.
-	local := &t.side[f.end(f.localB)]
-	if !local.acked || !local.opened || wire.SeqLess(local.right, local.ack) {
+	local := f.end(f.localB)
+	ack, acked := t.ACK(local)
+	edge, opened := t.RightEdge(local)
+	if !acked || !opened || wire.SeqLess(edge, ack) {
 		return nil
 	}
-	window := wire.WindowField(local.ack, local.right, local.scale)
+	window := wire.WindowField(ack, edge, t.Scale(local))
 	src, dst := f.key.ends(f.localB)
-	return wire.AppendACK(nil, src, dst, local.end, local.ack, window)
+	return wire.AppendACK(nil, src, dst, t.End(local), ack, window)
 }

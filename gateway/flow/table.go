@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -122,7 +123,7 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 	}
 	if p.Proto == wire.ProtoTCP && p.Flags&(wire.SYN|wire.ACK) == wire.SYN {
 		switch {
-		case f.tcp.phase.over() && !f.repeated(p, fromB):
+		case f.tcp.Phase().Over() && !f.repeated(p, fromB):
 			// The tuple is used anew. The tombstone stays when it may not be.
 			return t.admit(s, now, p, f.key, fromB, fromHost)
 		case fromB != f.openerB && t.rule(p) == nil:
@@ -131,7 +132,7 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 			return nil, t.refuse(wire.Denied)
 		}
 	}
-	opening := f.tcp.phase == phaseSynAck
+	opening := f.tcp.Phase() == tcptrack.SynReceived
 	if r := f.packet(now, p, fromB); r != wire.OK {
 		return f, r
 	}
@@ -199,7 +200,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 		f.site = from
 	}
 	if p.Proto == wire.ProtoTCP {
-		f.tcp.open(p)
+		f.tcp.Open(p)
 		f.carriage.plain = rule.Mode != ModeRoute && !p.Signed()
 	}
 	f.comes(CameNew, now)

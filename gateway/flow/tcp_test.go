@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -73,7 +74,7 @@ func TestTCPLife(t *testing.T) {
 	if n := len(g.book.records); n != 1 {
 		t.Errorf("%d records, want the tombstone", n)
 	}
-	g.now += timeoutTomb + time.Second
+	g.now += tcptrack.TimeWait.Timeout() + time.Second
 	g.table.sweep(g.now)
 	g.want("fin to nobody", g.in(c.raw(false, fin|ack, c.b-1, c.a, 0)), wire.NoFlow)
 	if n := len(g.book.records); n != 0 {
@@ -152,7 +153,7 @@ func TestTCPRefusals(t *testing.T) {
 		g.table.sweep(g.now)
 		g.want("data", g.out(c.call(ack, 1)), wire.OK)
 		g.want("forged rst", g.out(c.raw(true, rst, c.a+100, 0, 0)), wire.OK)
-		g.now += timeoutReset + time.Second
+		g.now += tcptrack.Reset.Timeout() + time.Second
 		g.table.sweep(g.now)
 		g.want("believed by silence", g.out(c.call(ack, 1)), wire.NoFlow)
 	})
@@ -253,10 +254,10 @@ func TestTCPTimeouts(t *testing.T) {
 		make func(*gw, *talk)
 		life time.Duration
 	}{
-		{"syn", func(g *gw, c *talk) { g.out(c.call(syn)) }, timeoutSyn},
-		{"open", func(g *gw, c *talk) { g.open(c) }, timeoutOpen},
-		{"half", func(g *gw, c *talk) { g.open(c); g.out(c.call(fin | ack)) }, timeoutHalf},
-		{"closing", func(g *gw, c *talk) { g.open(c); g.out(c.call(fin | ack)); g.in(c.answer(fin | ack)) }, timeoutClosing},
+		{"syn", func(g *gw, c *talk) { g.out(c.call(syn)) }, tcptrack.SynSent.Timeout()},
+		{"open", func(g *gw, c *talk) { g.open(c) }, tcptrack.Established.Timeout()},
+		{"half", func(g *gw, c *talk) { g.open(c); g.out(c.call(fin | ack)) }, tcptrack.HalfClosed.Timeout()},
+		{"closing", func(g *gw, c *talk) { g.open(c); g.out(c.call(fin | ack)); g.in(c.answer(fin | ack)) }, tcptrack.Closing.Timeout()},
 		{"udp", func(g *gw, c *talk) { g.out(wiretest.UDP(redDB, grayDB, nil)) }, timeoutUDP},
 		{"udp answered", func(g *gw, c *talk) {
 			g.out(wiretest.UDP(redDB, grayDB, nil))

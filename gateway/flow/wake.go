@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/onewaylink/gw/gateway/capture"
+	"github.com/onewaylink/gw/gateway/flow/tcptrack"
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
@@ -124,11 +125,11 @@ func (t *Table) sleepers(site int) (list []sleeper) {
 // the other has not acknowledged, as far as both have been heard.
 func (f *flow) inFlight() (una uint32, ok bool) {
 	t := &f.tcp
-	if f.revoked || f.unconfirmed != nil || f.key.proto != wire.ProtoTCP || t.phase < phaseOpen || t.phase.over() {
+	if f.revoked || f.unconfirmed != nil || f.key.proto != wire.ProtoTCP || t.Phase() < tcptrack.Established || t.Phase().Over() {
 		return 0, false
 	}
-	local, far := &t.side[f.end(f.localB)], &t.side[1-f.end(f.localB)]
-	return far.ack, far.acked && wire.SeqLess(far.ack, local.end)
+	una, ok = t.ACK(f.end(!f.localB))
+	return una, ok && wire.SeqLess(una, t.End(f.end(f.localB)))
 }
 
 // asleep reports whether nothing has been acknowledged since s was listed, and

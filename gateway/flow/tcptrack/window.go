@@ -1,4 +1,4 @@
-package flow
+package tcptrack
 
 import "github.com/onewaylink/gw/netstack/wire"
 
@@ -7,9 +7,9 @@ import "github.com/onewaylink/gw/netstack/wire"
 // segment of both directions passing by, the middle knows at least what either
 // end knows, so it can tell what neither would send.
 const (
-	// slack is the least that a segment may be late by, whatever the windows:
+	// Slack is the least that a segment may be late by, whatever the windows:
 	// MAXACKWINDOW of the paper, a whole unscaled window.
-	slack = 66000
+	Slack = 66000
 	// overtaken is how far beyond the right edge a segment may begin: the byte by
 	// which a closed window is probed and a FIN take up a number each there, and
 	// what follows may come before them.
@@ -22,10 +22,10 @@ const (
 // acknowledgement may be, when window is the largest that was ever open: a
 // window for what is in flight, and another for how late it comes. It fits 31
 // bits.
-func back(window uint32) int32 { return int32(2 * min(max(window, slack), maxWindow)) }
+func back(window uint32) int32 { return int32(2 * min(max(window, Slack), maxWindow)) }
 
 // inWindow holds a segment against the four bounds of van Rooij's paper.
-func (t *tracker) inWindow(i int, p *wire.Packet) wire.Reason {
+func (t *Tracker) inWindow(i int, p *wire.Packet) wire.Reason {
 	if !t.trusted {
 		return wire.OK
 	}
@@ -47,7 +47,7 @@ func (t *tracker) inWindow(i int, p *wire.Packet) wire.Reason {
 }
 
 // advance takes a good segment, neither SYN nor RST, into account.
-func (t *tracker) advance(i int, p *wire.Packet) {
+func (t *Tracker) advance(i int, p *wire.Packet) {
 	s, o := &t.side[i], &t.side[1-i]
 	end := p.Seq + p.SegLen()
 	if wire.SeqLess(s.end, end) {

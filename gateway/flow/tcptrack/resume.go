@@ -1,54 +1,57 @@
-package flow
+package tcptrack
 
 import "github.com/onewaylink/gw/netstack/wire"
 
-// position is what a record tells of one end.
-type position struct {
-	known bool
-	end   uint32
-	scale uint8
-	mss   uint16
-	sack  bool
+// End is what a record states of one end.
+type End struct {
+	Known bool
+	Seq   uint32 // the highest sequence number sent, plus one
+	Scale uint8  // shifts its windows
+	MSS   uint16
+	SACK  bool
 }
 
-// resumeWindow bounds the window that an end is taken to have offered before a
+// RecordWindow is how far a connection may be from its record, in bytes.
+const RecordWindow = int32(1 << 30)
+
+// ResumeWindow bounds the window that an end is taken to have offered before a
 // restart: all that its scale can say, since what it offers now may be what is
 // left of it. Linux and others offer no more than this unless told to.
-const resumeWindow = 64 << 20
+const ResumeWindow = 64 << 20
 
-// resume begins with what a record tells of a connection. Its positions are at
+// Resume begins with what a record tells of a connection. Its positions are at
 // most recordBytes and one flight old.
-func (t *tracker) resume(ph phase, trusted bool, at [2]position) {
-	*t = tracker{phase: ph, trusted: trusted, loose: true}
+func (t *Tracker) Resume(ph Phase, trusted bool, at [2]End) {
+	*t = Tracker{phase: ph, trusted: trusted, loose: true}
 	for i := range t.side {
 		s := &t.side[i]
-		s.end, s.scale = at[i].end, at[i].scale
-		s.mss, s.sack = at[i].mss, at[i].sack
-		s.window = min(uint32(65535)<<s.scale, resumeWindow)
-		t.hint[i] = at[i].known
+		s.end, s.scale = at[i].Seq, at[i].Scale
+		s.mss, s.sack = at[i].MSS, at[i].SACK
+		s.window = min(uint32(65535)<<s.scale, ResumeWindow)
+		t.hint[i] = at[i].Known
 	}
 }
 
-// unsettle makes what is known of the connection a record: its packets may have
+// Unsettle makes what is known of the connection a record: its packets may have
 // passed elsewhere since.
-func (t *tracker) unsettle() {
-	if t.phase != phaseNone {
-		t.resume(t.lasting(), t.recordTrusted(), t.positions())
+func (t *Tracker) Unsettle() {
+	if t.phase != None {
+		t.Resume(t.Lasting(), t.RecordTrusted(), t.Recorded())
 	}
 }
 
-// recordTrusted is whether a record may say that both scales are known, and
-// positions what it tells of the ends.
-func (t *tracker) recordTrusted() bool { return t.trusted && t.phase != phaseSyn }
+// RecordTrusted is whether a record may say that both scales are known, and
+// Recorded what it states of the ends.
+func (t *Tracker) RecordTrusted() bool { return t.trusted && t.phase != SynSent }
 
-func (t *tracker) positions() (at [2]position) {
+func (t *Tracker) Recorded() (at [2]End) {
 	for i := range at {
 		known := !t.loose || t.hint[i]
 		if i == 1 {
-			known = known && t.phase != phaseSyn
+			known = known && t.phase != SynSent
 		}
 		s := &t.side[i]
-		at[i] = position{known: known, end: s.end, scale: s.scale, mss: s.mss, sack: s.sack}
+		at[i] = End{Known: known, Seq: s.end, Scale: s.scale, MSS: s.mss, SACK: s.sack}
 	}
 	return at
 }
@@ -57,26 +60,26 @@ func (t *tracker) positions() (at [2]position) {
 // What one packet says is a hint: it counts once the other end's packet fits
 // it, so that a single stray segment can't lead the window astray. Until then
 // everything near the record passes.
-func (t *tracker) relearn(i int, p *wire.Packet) wire.Reason {
+func (t *Tracker) relearn(i int, p *wire.Packet) wire.Reason {
 	s, o := &t.side[i], &t.side[1-i]
 	end := p.Seq + p.SegLen()
 	if t.hint[i] && far(end, s.end) || t.hint[1-i] && far(p.Ack, o.end) {
 		return wire.OutWindow
 	}
-	if t.phase == phaseSyn {
+	if t.phase == SynSent {
 		if i == 1 {
 			return wire.OK // a challenge ACK, or more of a connection that it can't tell yet
 		}
-		t.phase = phaseOpen // the SYN-ACK went by without us, and the scales with it
+		t.phase = Established // the SYN-ACK went by without us, and the scales with it
 	}
-	if !t.heard[i] || wire.SeqLess(s.end, end) {
+	if !t.seen[i] || wire.SeqLess(s.end, end) {
 		s.end = end
 	}
-	t.heard[i], t.hint[i] = true, true
+	t.seen[i], t.hint[i] = true, true
 	s.window = max(s.window, uint32(p.Window)<<s.scale, 1)
 	s.acks(p.Ack)
 	s.opens(p.Ack + uint32(p.Window)<<s.scale)
-	if t.heard[1-i] && fits(s, o) && fits(o, s) {
+	if t.seen[1-i] && fits(s, o) && fits(o, s) {
 		t.loose = false
 		s.assume(o)
 		o.assume(s)
@@ -90,7 +93,7 @@ func (t *tracker) relearn(i int, p *wire.Packet) wire.Reason {
 // has the rest from before the restart.
 func fits(s, o *side) bool {
 	d := int64(int32(s.end - o.ack))
-	near := int64(o.window) + slack
+	near := int64(o.window) + Slack
 	return -near <= d && d <= near
 }
 
@@ -98,7 +101,7 @@ func fits(s, o *side) bool {
 // before the restart s may have filled the window of o, which then acknowledges
 // all of it at once when s repeats the one segment that it missed.
 func (s *side) assume(o *side) {
-	s.edge = o.ack + o.window + slack
+	s.edge = o.ack + o.window + Slack
 	if wire.SeqLess(s.edge, s.end) {
 		s.edge = s.end
 	}
@@ -118,5 +121,5 @@ func (s *side) maySent(ack uint32) bool {
 // connection.
 func far(a, b uint32) bool {
 	d := int32(a - b)
-	return d > recordWindow || d < -recordWindow
+	return d > RecordWindow || d < -RecordWindow
 }

@@ -1,4 +1,4 @@
-package flow
+package tcptrack
 
 import (
 	"time"
@@ -6,47 +6,50 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// phase is where a TCP connection stands, as seen from the middle.
-type phase uint8
+// Phase is where a TCP connection stands, as seen from the middle.
+type Phase uint8
 
+// The phases, in the order in which a record numbers them.
 const (
-	phaseNone    phase = iota // not TCP
-	phaseSyn                  // SYN seen
-	phaseSynAck               // SYN and SYN-ACK seen
-	phaseOpen                 // both ends have acknowledged the other's SYN
-	phaseHalf                 // one end has said FIN
-	phaseClosing              // both have
-	phaseTomb                 // both have, and it is acknowledged: only stragglers come now
-	phaseReset                // one end has said RST
+	None        Phase = iota // not TCP
+	SynSent                  // SYN seen
+	SynReceived              // SYN and SYN-ACK seen
+	Established              // both ends have acknowledged the other's SYN
+	HalfClosed               // one end has sent FIN
+	Closing                  // both have
+	TimeWait                 // both have, and it is acknowledged: only late copies still arrive
+	Reset                    // one end has sent RST
 )
 
 var phaseNames = [...]string{
-	phaseNone: "", phaseSyn: "syn-sent", phaseSynAck: "syn-received", phaseOpen: "established",
-	phaseHalf: "half-closed", phaseClosing: "closing", phaseTomb: "time-wait", phaseReset: "reset",
+	None: "", SynSent: "syn-sent", SynReceived: "syn-received", Established: "established",
+	HalfClosed: "half-closed", Closing: "closing", TimeWait: "time-wait", Reset: "reset",
 }
 
-func (s phase) String() string { return phaseNames[s] }
+func (p Phase) String() string { return phaseNames[p] }
 
-func (s phase) timeout() time.Duration {
-	switch s {
-	case phaseSyn, phaseSynAck:
-		return timeoutSyn
-	case phaseOpen:
-		return timeoutOpen
-	case phaseHalf:
-		return timeoutHalf
-	case phaseClosing:
-		return timeoutClosing
-	case phaseTomb:
-		return timeoutTomb
+// Timeout returns for how long a connection may be silent in this phase before it is forgotten. The
+// time-outs are generous: a connection kept too long costs memory, one forgotten too early is lost.
+func (p Phase) Timeout() time.Duration {
+	switch p {
+	case SynSent, SynReceived:
+		return 130 * time.Second // Linux gives up a SYN after 127 s
+	case Established:
+		return 5 * 24 * time.Hour // RFC 5382 REQ-5 asks for at least 2 h 4 min
+	case HalfClosed:
+		return 12 * time.Hour // the other end may still have much to send
+	case Closing:
+		return 4 * time.Minute // RFC 5382 REQ-5: at least 4 minutes
+	case TimeWait:
+		return 2 * time.Minute // RFC 9293 section 3.4.2: 2 MSL is four minutes, Linux takes one
 	}
-	return timeoutReset
+	return 2 * time.Minute // an end repeats a lost RST when the other one sends
 }
 
-// over reports whether the connection has ended, so that the same tuple may open anew.
-func (s phase) over() bool { return s == phaseTomb || s == phaseReset }
+// Over reports whether the connection has ended, so that the same tuple may open again.
+func (p Phase) Over() bool { return p == TimeWait || p == Reset }
 
-// side is what one end of a connection has said.
+// side is what one end of a connection has sent.
 type side struct {
 	// isn is the sequence number of the SYN, when begun says that it was seen.
 	isn   uint32
@@ -54,7 +57,7 @@ type side struct {
 	// end is the highest sequence number sent, plus one.
 	end uint32
 	// may is, while before says so, how much it may have sent before a restart
-	// without our knowing; see tracker.relearn.
+	// without our knowing; see Tracker.relearn.
 	may    uint32
 	before bool
 	// edge is the highest right edge that the other end has allowed.
@@ -81,10 +84,10 @@ type side struct {
 	finEnd        uint32
 }
 
-// tracker follows one TCP connection from the middle. Index 0 of its sides is
+// Tracker follows one TCP connection from the middle. Index 0 of its sides is
 // the opener. It does no I/O and keeps no clock.
-type tracker struct {
-	phase phase
+type Tracker struct {
+	phase Phase
 	side  [2]side
 	// trusted says that both SYNs were seen, or that a record tells of them, so
 	// that the scales are known. Without them windows can't be checked.
@@ -93,7 +96,7 @@ type tracker struct {
 	// what both ends say fits together.
 	loose bool
 	hint  [2]bool // while loose: end is near the truth
-	heard [2]bool // while loose: this end has spoken
+	seen  [2]bool // while loose: this end has spoken
 	// again is another SYN of the opener, when reopening says so. Either it is
 	// newer: it came while the connection was open, since the opener was
 	// restarted and does not know of it. Or it is that of an earlier try, which may
@@ -101,16 +104,16 @@ type tracker struct {
 	again            side
 	reopening, newer bool
 	// was is the phase before a RST that may not be believed, when doubted says so.
-	was     phase
+	was     Phase
 	doubted bool
 }
 
-// packet judges a segment from side i (0: the opener) and, when it is fine,
+// Packet judges a segment from side i (0: the opener) and, when it is fine,
 // takes it into account.
 //
 // It must never refuse what a correct TCP sends. Refused are segments outside
 // the windows, which belong to no connection or to somebody who guesses.
-func (t *tracker) packet(i int, p *wire.Packet) wire.Reason {
+func (t *Tracker) Packet(i int, p *wire.Packet) wire.Reason {
 	switch {
 	case p.Flags&wire.SYN != 0:
 		t.syn(i, p)
@@ -137,7 +140,7 @@ func (t *tracker) packet(i int, p *wire.Packet) wire.Reason {
 }
 
 // step moves the phase by a good segment, neither SYN nor RST.
-func (t *tracker) step(i int, p *wire.Packet) {
+func (t *Tracker) step(i int, p *wire.Packet) {
 	s, o := &t.side[i], &t.side[1-i]
 	if p.Flags&wire.FIN != 0 {
 		s.fin, s.finEnd = true, p.Seq+p.SegLen()
@@ -145,30 +148,30 @@ func (t *tracker) step(i int, p *wire.Packet) {
 	if o.fin && !wire.SeqLess(p.Ack, o.finEnd) {
 		o.finAcked = true
 	}
-	if t.phase == phaseReset {
+	if t.phase == Reset {
 		if !t.doubted {
 			return
 		}
 		t.phase, t.doubted = t.was, false // it was not believed
 	}
-	if t.phase == phaseSynAck && i == 0 {
-		t.phase = phaseOpen
+	if t.phase == SynReceived && i == 0 {
+		t.phase = Established
 		t.again, t.reopening = side{}, false // the opener has agreed to the answer
 	}
 	t.fins(s, o)
 }
 
-// said is what the side i has said.
-func (t *tracker) said(i int) wire.Position {
+// Position returns what side i has sent, as far as the tracker knows.
+func (t *Tracker) Position(i int) wire.Position {
 	s := &t.side[i]
 	return wire.Position{
 		End: s.end, Fin: s.fin && s.end == s.finEnd, Ack: s.ack, Edge: s.right, Scale: s.scale, MSS: s.mss,
 	}
 }
 
-// hear takes what side i has said, of which no packet has come. It returns how
-// many bytes are new.
-func (t *tracker) hear(i int, said wire.Position) (n uint32) {
+// Learn takes into account what side i has sent, as another node reports it: no packet of it
+// passed here. It returns how many bytes are new.
+func (t *Tracker) Learn(i int, said wire.Position) (n uint32) {
 	s, o := &t.side[i], &t.side[1-i]
 	if wire.SeqLess(s.end, said.End) {
 		n = said.End - s.end
@@ -195,14 +198,14 @@ func (t *tracker) hear(i int, said wire.Position) (n uint32) {
 }
 
 // fins moves the phase by the FINs of both sides.
-func (t *tracker) fins(s, o *side) {
+func (t *Tracker) fins(s, o *side) {
 	switch {
 	case s.finAcked && o.finAcked:
-		t.phase = phaseTomb
+		t.phase = TimeWait
 	case s.fin && o.fin:
-		t.phase = phaseClosing
+		t.phase = Closing
 	case s.fin || o.fin:
-		t.phase = phaseHalf
+		t.phase = HalfClosed
 	}
 }
 
@@ -214,7 +217,7 @@ func (t *tracker) fins(s, o *side) {
 // section 3.10.7.3). What it waits for is the highest number that it has
 // acknowledged, or, where that acknowledgement is yet to come, what was sent.
 // Nothing but silence tells whether it believed any other.
-func (t *tracker) rst(i int, p *wire.Packet) wire.Reason {
+func (t *Tracker) rst(i int, p *wire.Packet) wire.Reason {
 	s, o := &t.side[i], &t.side[1-i]
 	refusal := i == 1 && p.Flags&wire.ACK != 0
 	refusesAgain := refusal && t.reopening && t.again.synAckedBy(p.Ack)
@@ -226,11 +229,11 @@ func (t *tracker) rst(i int, p *wire.Packet) wire.Reason {
 		if !refusesAgain && !(refusal && o.synAckedBy(p.Ack)) {
 			return wire.OutWindow
 		}
-		t.phase, t.doubted = phaseReset, false
+		t.phase, t.doubted = Reset, false
 		return wire.OK
 	case refusesAgain:
 		// The end that was called has forgotten the connection too.
-		t.phase, t.doubted = phaseReset, false
+		t.phase, t.doubted = Reset, false
 		return wire.OK
 	case t.loose:
 		if t.hint[i] && far(p.Seq, s.end) {
@@ -241,25 +244,25 @@ func (t *tracker) rst(i int, p *wire.Packet) wire.Reason {
 			return r
 		}
 	}
-	if t.phase == phaseTomb || t.phase == phaseReset && !t.doubted {
+	if t.phase == TimeWait || t.phase == Reset && !t.doubted {
 		return wire.OK
 	}
 	if !t.doubted {
 		t.was = t.phase
 	}
 	exact := !t.loose && (p.Seq == s.end || o.acked && p.Seq == o.ack)
-	t.phase, t.doubted = phaseReset, !exact
+	t.phase, t.doubted = Reset, !exact
 	return wire.OK
 }
 
-// repeated reports whether the SYN p is one that opened this connection.
-func (t *tracker) repeated(i int, p *wire.Packet) bool {
+// Repeated reports whether the SYN p is one that opened this connection.
+func (t *Tracker) Repeated(i int, p *wire.Packet) bool {
 	return t.side[i].begun && p.Seq == t.side[i].isn
 }
 
-// lasting is the phase that a record tells of: that of a connection whose RST is
+// Lasting is the phase that a record tells of: that of a connection whose RST is
 // doubted is the one that it goes on in.
-func (t *tracker) lasting() phase {
+func (t *Tracker) Lasting() Phase {
 	if t.doubted {
 		return t.was
 	}

@@ -1,4 +1,4 @@
-package flow
+package tcptrack
 
 import "github.com/onewaylink/gw/netstack/wire"
 
@@ -29,11 +29,11 @@ func (s *side) synAckedBy(ack uint32) bool {
 }
 
 // unanswered reports whether nothing but the opener's SYN is known.
-func (t *tracker) unanswered() bool { return t.side[0].begun && !t.side[1].begun }
+func (t *Tracker) unanswered() bool { return t.side[0].begun && !t.side[1].begun }
 
-// open begins with a SYN from the opener.
-func (t *tracker) open(p *wire.Packet) {
-	*t = tracker{phase: phaseSyn, trusted: true}
+// Open begins with a SYN from the opener.
+func (t *Tracker) Open(p *wire.Packet) {
+	*t = Tracker{phase: SynSent, trusted: true}
 	t.side[0].begin(p)
 }
 
@@ -41,30 +41,30 @@ func (t *tracker) open(p *wire.Packet) {
 // connection that is open has to, by RFC 5961 section 4: the end that still
 // knows the connection answers by a challenge ACK, and the one that does not
 // resets it by that.
-func (t *tracker) syn(i int, p *wire.Packet) {
+func (t *Tracker) syn(i int, p *wire.Packet) {
 	s, ack := &t.side[i], p.Flags&wire.ACK != 0
 	switch {
-	case t.repeated(i, p):
-		t.sayAgain(i, p)
-		if t.phase == phaseReset && t.unanswered() {
-			t.phase = phaseSyn // the refusal has not reached the opener
+	case t.Repeated(i, p):
+		t.repeatSYN(i, p)
+		if t.phase == Reset && t.unanswered() {
+			t.phase = SynSent // the refusal has not reached the opener
 		}
 	case i == 0 && !ack:
-		t.callAgain(p)
+		t.newSYN(p)
 	case i == 1 && ack:
 		t.answer(p)
-	case i == 1 && t.phase == phaseSyn:
+	case i == 1 && t.phase == SynSent:
 		// Both open at once (RFC 9293 section 3.5).
 		s.begin(p)
 		t.agree()
 	}
 }
 
-// sayAgain handles a SYN or SYN-ACK that was said before: maybe without its data
+// repeatSYN handles a SYN or SYN-ACK that was sent before: maybe without its data
 // now, with another window, or with an ACK after both ends have opened at once.
-func (t *tracker) sayAgain(i int, p *wire.Packet) {
+func (t *Tracker) repeatSYN(i int, p *wire.Packet) {
 	s, o := &t.side[i], &t.side[1-i]
-	if end := p.Seq + p.SegLen(); t.phase == phaseSyn && wire.SeqLess(s.end, end) {
+	if end := p.Seq + p.SegLen(); t.phase == SynSent && wire.SeqLess(s.end, end) {
 		s.end = end
 	}
 	s.window = max(s.window, uint32(p.Window))
@@ -77,17 +77,17 @@ func (t *tracker) sayAgain(i int, p *wire.Packet) {
 	}
 }
 
-// callAgain handles a SYN of the opener that is not the one known.
-func (t *tracker) callAgain(p *wire.Packet) {
+// newSYN handles a SYN of the opener that is not the one known.
+func (t *Tracker) newSYN(p *wire.Packet) {
 	switch {
-	case t.phase != phaseSyn:
+	case t.phase != SynSent:
 		t.again.begin(p)
 		t.reopening, t.newer = true, true
 	case t.loose:
 		// The one that the record tells of, more likely than not; then with data
 		// that it leaves out now.
 		known, end := t.hint[0], t.side[0].end
-		t.open(p)
+		t.Open(p)
 		if s := &t.side[0]; known && end-s.isn <= maxData {
 			s.end = wire.SeqMax(s.end, end)
 		}
@@ -99,43 +99,43 @@ func (t *tracker) callAgain(p *wire.Packet) {
 }
 
 // answer handles a SYN-ACK of the end that was called.
-func (t *tracker) answer(p *wire.Packet) {
+func (t *Tracker) answer(p *wire.Packet) {
 	o := &t.side[0]
 	switch known := o.synAckedBy(p.Ack); {
-	case !known && t.reopening && t.again.synAckedBy(p.Ack) && (t.newer || t.phase == phaseSyn):
-		other := tracker{phase: phaseSyn, side: [2]side{t.again}}
+	case !known && t.reopening && t.again.synAckedBy(p.Ack) && (t.newer || t.phase == SynSent):
+		other := Tracker{phase: SynSent, side: [2]side{t.again}}
 		if !t.newer {
 			other.again, other.reopening, other.newer = *o, true, true
 		}
 		*t = other
 		fallthrough
-	case known && t.phase == phaseSyn:
+	case known && t.phase == SynSent:
 		t.side[1].begin(p)
 		t.agree()
-	case known && t.phase == phaseSynAck && t.loose:
-		t.side[1].end, t.hint[1], t.heard[1] = p.Seq+p.SegLen(), false, false
-	case known && t.phase == phaseSynAck:
+	case known && t.phase == SynReceived && t.loose:
+		t.side[1].end, t.hint[1], t.seen[1] = p.Seq+p.SegLen(), false, false
+	case known && t.phase == SynReceived:
 		// A second answer with another number: the end that was called keeps no
 		// state yet (SYN cookies, RFC 4987 section 3.6). Which one the opener
 		// takes is seen by what it acknowledges.
 		t.side[1].begin(p)
 		t.agree()
-		t.loose, t.hint, t.heard = true, [2]bool{true, false}, [2]bool{}
+		t.loose, t.hint, t.seen = true, [2]bool{true, false}, [2]bool{}
 	}
 }
 
-// third takes what the opener has said after its SYN, of which the packet may still
-// be on its way: the third of a connection.
-func (t *tracker) third(said *wire.Position) {
-	if t.phase == phaseSynAck && !t.loose && t.trusted && said.Ack == t.side[1].end {
-		t.hear(0, *said)
-		t.phase = phaseOpen
+// ThirdACK takes into account what the opener has sent after its SYN, as another node reports it:
+// the third packet of a connection may still be on its way.
+func (t *Tracker) ThirdACK(said *wire.Position) {
+	if t.phase == SynReceived && !t.loose && t.trusted && said.Ack == t.side[1].end {
+		t.Learn(0, *said)
+		t.phase = Established
 		t.again, t.reopening = side{}, false
 	}
 }
 
-// agree takes the connection from two SYNs to phaseSynAck.
-func (t *tracker) agree() {
+// agree takes the connection from two SYNs to SynReceived.
+func (t *Tracker) agree() {
 	o, s := &t.side[0], &t.side[1]
 	if !o.begun {
 		// A record tells neither, but an answer that scales does the first.
@@ -146,5 +146,5 @@ func (t *tracker) agree() {
 	}
 	s.edge = s.end + o.window
 	o.edge = o.end + s.window
-	t.phase, t.trusted, t.loose = phaseSynAck, true, false
+	t.phase, t.trusted, t.loose = SynReceived, true, false
 }
