@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -175,10 +176,60 @@ func TestNoSuchProbe(t *testing.T) {
 	}
 }
 
-// TestCloneIsWhole: whoever adds to a flow has to think of clone. All fields are in it
-// but relay and wants, which belong to the Path that carries the flow.
+// TestCloneIsWhole: clone copies every field of a flow but relay and wants, which belong to the Path
+// that carries it, and the relay of its carriage.
 func TestCloneIsWhole(t *testing.T) {
-	if n := reflect.TypeFor[flow]().NumField(); n != 22 {
-		t.Errorf("a flow has %d fields: see to it that clone copies the new ones, and correct this number", n)
+	f := new(flow)
+	v := reflect.ValueOf(f).Elem()
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		if name == "relay" || name == "wants" {
+			continue
+		}
+		if fill(v.Field(i)); v.Field(i).IsZero() {
+			t.Fatalf("the test has no value for %s", name)
+		}
+	}
+	f.carriage.relay, f.carriage.h = nil, nil
+	c := f.clone()
+	for i := range v.NumField() {
+		a := reflect.NewAt(v.Field(i).Type(), v.Field(i).Addr().UnsafePointer()).Elem().Addr().Interface()
+		w := reflect.ValueOf(c).Elem().Field(i)
+		b := reflect.NewAt(w.Type(), w.Addr().UnsafePointer()).Elem().Addr().Interface()
+		if !reflect.DeepEqual(a, b) {
+			t.Errorf("clone leaves out %s", v.Type().Field(i).Name)
+		}
+	}
+	if c.unconfirmed == f.unconfirmed {
+		t.Error("a clone shares unconfirmed with its original")
+	}
+}
+
+// fill sets every number, word and pointer in v, exported or not.
+func fill(v reflect.Value) {
+	v = reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem()
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(1)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i))
+		}
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Unix(1, 0)))
+			return
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
 	}
 }
