@@ -18,6 +18,7 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 
 	"github.com/onewaylink/gw/gateway/link/bind"
+	"github.com/onewaylink/gw/gateway/link/bind/udp"
 	"github.com/onewaylink/gw/gateway/quiet"
 )
 
@@ -37,6 +38,7 @@ type Link struct {
 	cfg      Config
 	log      hclog.Logger
 	quiet    *quiet.Logger // for lines that others can cause
+	udp      *udp.Carrier
 	bind     *bind.Bind
 	tun      *adapter
 	outbound *bind.Gate
@@ -75,6 +77,7 @@ func New(c Config) (*Link, error) {
 		tooBig:   make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
 		renewed: make(chan struct{}, 1),
 	}
+	l.udp = udp.New(udp.Config{OnTooBig: l.onTooBig})
 	var boot [8]byte
 	crand.Read(boot[:]) // never fails
 	nodes := map[netip.Addr]*peer{}
@@ -83,7 +86,7 @@ func New(c Config) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	bc := bind.Config{PublicKey: [32]byte(own.PublicKey().Bytes()), Outbound: l.outbound, InboundLimit: inboundLimit, OnTooBig: l.onTooBig, OnNudge: l.onNudge, Alive: c.Alive}
+	bc := bind.Config{PublicKey: [32]byte(own.PublicKey().Bytes()), Outbound: l.outbound, InboundLimit: inboundLimit, OnNudge: l.onNudge, Alive: c.Alive}
 	for _, p := range c.Peers {
 		pr, err := newPeer(&c, p, binary.BigEndian.Uint64(boot[:])|1, l.wall)
 		if err != nil {
@@ -96,7 +99,7 @@ func New(c Config) (*Link, error) {
 		}
 		bc.Peers = append(bc.Peers, bind.Peer{PublicKey: p.PublicKey, MayDial: p.Dial, DialsIn: !p.Dial})
 	}
-	l.bind = bind.New(bc)
+	l.bind = bind.New(bc, l.udp)
 	l.tun = newAdapter(&l.cfg, nodes, l.outbound, l.bind.Intake())
 	return l, nil
 }
@@ -127,7 +130,7 @@ func (l *Link) SendPacket(pkt []byte) { l.tun.send(append([]byte(nil), pkt...)) 
 // Pending reports whether packets wait to be received or are on their way
 // through wireguard-go.
 func (l *Link) Pending() bool {
-	return l.bind.Pending() || l.bind.Intake().Inside() > 0 || l.outbound.Inside() > 0
+	return l.udp.Pending() || l.bind.Intake().Inside() > 0 || l.outbound.Inside() > 0
 }
 
 // ListenPort is the UDP port; 0 before Run has opened it.

@@ -163,7 +163,7 @@ func (l *Link) look(force bool) {
 			l.lookAt = now + lookSoon
 		}
 	}
-	l.bind.Moderate(l.moment(now))
+	l.udp.Moderate(l.moment(now))
 	if behind, changed := l.clock.check(l.wall()); changed && behind > 0 {
 		l.log.Error("wall clock runs behind the last handshake and peers will take new ones for replays: set the clock right, or wait",
 			"behind", behind)

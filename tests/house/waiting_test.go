@@ -16,7 +16,6 @@ var skips = map[string]string{
 
 // spins lists the files that may yield in a loop. Others wait with tests/await, or for a channel.
 var spins = map[string]string{
-	"gateway/link/bind/device_test.go":  "",
 	"gateway/link/node_test.go":         "",
 	"gateway/link/refusal_test.go":      "",
 	"gateway/link/stock_test.go":        "",

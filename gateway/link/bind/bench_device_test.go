@@ -143,8 +143,8 @@ func BenchmarkDevices(b *testing.B) {
 			redTUN, grayTUN := newBulkTUN(p, out, window), newBulkTUN(nil, nil, window)
 			redBind, grayBind := conn.NewStdNetBind(), conn.NewStdNetBind()
 			if !c.theirs {
-				redBind = bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, Outbound: out})
-				gray := bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}, InboundLimit: c.limit})
+				redBind = bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, Outbound: out}, newUDP())
+				gray := bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}, InboundLimit: c.limit}, newUDP())
 				grayBind, grayTUN.in = gray, gray.Intake()
 			}
 			logger := device.NewLogger(device.LogLevelError, c.name+": ")

@@ -2,9 +2,8 @@ package bind
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -52,28 +51,26 @@ type Config struct {
 	// node has carried on without this one. nil is always.
 	Alive func() bool
 
-	// OnTooBig is called when the kernel has refused a datagram as longer than
-	// the interface's MTU. Path MTU probes end here, too. May be nil.
-	OnTooBig func()
-
 	// OnNudge is called when the peer at an address has said that it doesn't
 	// know the session that this node sends to: dial it anew. At most once a
-	// second for each address. May be nil.
-	//
-	// OnTooBig and OnNudge are called from within Send and the ReceiveFuncs,
-	// while wireguard-go may hold its locks: they must not block, nor call the
-	// device or the Bind.
+	// second for each address. It is called from within the ReceiveFuncs: it must
+	// not block, nor call the device or the Bind. May be nil.
 	OnNudge func(peer netip.AddrPort)
 }
 
-// A Bind is wireguard-go's way to the network: one UDP socket for IPv4 and one
-// for IPv6 on the same port. It also holds the line on who dials whom, repeats
-// handshake messages that got lost (initiations while Run is running), and
-// tells a dialler of a lost session at once.
+// A Bind is the conn.Bind of wireguard-go's device. It applies the rules about
+// WireGuard messages to what a Carrier sends and receives: it decides who may dial
+// whom, repeats handshake messages that got lost (initiations while Run is running),
+// nudges a dialler whose session is unknown, and bounds what is inside wireguard-go.
 //
 // All methods are safe for concurrent use. A ReceiveFunc is for one goroutine.
 type Bind struct {
-	config    Config
+	// Constant.
+	config  Config
+	carrier Carrier
+	dialsIn bool // a peer does
+
+	// Each of these has its own lock, or none.
 	counters  counters
 	dialler   *dialler
 	responder *responder
@@ -81,21 +78,17 @@ type Bind struct {
 	nudger    *nudger
 	nudged    nudged
 	intake    *Intake       // nil without InboundLimit
-	dialsIn   bool          // a peer does
 	kick      chan struct{} // a new initiation for Run to watch
 
-	moment atomic.Int64 // what Moderate has set; a time.Duration
-
-	v4, v6 atomic.Pointer[socket]
-
-	mu     sync.Mutex    // Open and Close
-	closed chan struct{} // closed by Close; nil while not open
+	mu   sync.Mutex  // Open and Close
+	open atomic.Bool // written with mu held
 }
 
-// New makes a Bind, which is closed until wireguard-go opens it.
-func New(config Config) *Bind {
+// New makes a Bind over a carrier, which is closed until wireguard-go opens it.
+func New(config Config, carrier Carrier) *Bind {
 	b := &Bind{
 		config:    config,
+		carrier:   carrier,
 		dialler:   newDialler(config.Peers, rand.Float64),
 		responder: newResponder(len(config.Peers)),
 		nudger:    newNudger(),
@@ -103,7 +96,7 @@ func New(config Config) *Bind {
 		dialsIn:   slices.ContainsFunc(config.Peers, func(p Peer) bool { return p.DialsIn }),
 	}
 	if config.InboundLimit > 0 {
-		b.intake = newIntake(config.InboundLimit, b.lanes())
+		b.intake = newIntake(config.InboundLimit)
 	}
 	return b
 }
@@ -112,89 +105,52 @@ func New(config Config) *Bind {
 // Leave with what it is given in Write. It is nil without InboundLimit.
 func (b *Bind) Intake() *Intake { return b.intake }
 
-// lanes is the number of lanes: one for each peer and socket.
-func (b *Bind) lanes() int { return 2 * max(1, len(b.config.Peers)) }
-
-// Moderate has datagrams that come in great numbers wait up to a moment for more to
-// be received with them, which takes less of the processor for each; 0 is none. What
-// comes now and then never waits.
-func (b *Bind) Moderate(moment time.Duration) { b.moment.Store(int64(moment)) }
-
-// Open opens the sockets on a port, any free one if 0, and returns a
-// ReceiveFunc for each and the port. It may be called again after Close.
+// Open opens the carrier on a port, any free one if 0, and returns its ReceiveFuncs and the
+// port. It may be called again after Close.
 func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed != nil {
-		return nil, 0, conn.ErrBindAlreadyOpen
-	}
-	v4, v6, err := openSockets(port)
+	fns, port, err := b.carrier.Open(port)
 	if err != nil {
 		return nil, 0, err
 	}
-	b.closed = make(chan struct{})
-	var fns []conn.ReceiveFunc
-	if v4 != nil {
-		b.v4.Store(v4)
-		fns = append(fns, newReceiver(b, v4, b.closed).receiveIPv4)
-		port = v4.port
+	lanes := len(fns) * max(1, len(b.config.Peers))
+	b.intake.open(lanes)
+	for i, receive := range fns {
+		fns[i] = newReceiver(b, receive, i, len(fns)).receive
 	}
-	if v6 != nil {
-		b.v6.Store(v6)
-		fns = append(fns, newReceiver(b, v6, b.closed).receiveIPv6)
-		port = v6.port
-	}
+	b.open.Store(true)
 	return fns, port, nil
 }
 
-// Close closes the sockets: every ReceiveFunc returns net.ErrClosed, and
+// Close closes the carrier: every ReceiveFunc returns net.ErrClosed, and
 // initiations without answer are forgotten. The gates stay as they are; they
 // hold a caller for 32 ms at most without progress. Close of a closed Bind
 // does nothing.
 func (b *Bind) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed == nil {
-		return nil
+	if b.open.Swap(false) {
+		b.dialler.forget()
 	}
-	close(b.closed)
-	b.closed = nil
-	b.dialler.forget()
-	var errs []error
-	for _, at := range []*atomic.Pointer[socket]{&b.v4, &b.v6} {
-		if s := at.Swap(nil); s != nil {
-			errs = append(errs, s.close())
-		}
-	}
-	return errors.Join(errs...)
+	return b.carrier.Close()
 }
 
-// SetMark does nothing: gw's datagrams carry no firewall mark.
-func (b *Bind) SetMark(uint32) error { return nil }
+// SetMark sets the carrier's firewall mark.
+func (b *Bind) SetMark(mark uint32) error { return b.carrier.SetMark(mark) }
 
-// BatchSize is the number of buffers that a ReceiveFunc wants.
-func (b *Bind) BatchSize() int { return maxBatchSize }
+// BatchSize is the number of buffers that a ReceiveFunc expects.
+func (b *Bind) BatchSize() int { return b.carrier.BatchSize() }
 
-// ParseEndpoint makes an endpoint from IP:port. It resolves no names.
-func (b *Bind) ParseEndpoint(s string) (conn.Endpoint, error) {
-	dst, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return nil, fmt.Errorf("endpoint %q is not IP:port: %w", s, err)
-	}
-	return newEndpoint(dst, netip.Addr{})
-}
+// ParseEndpoint makes one of the carrier's endpoints. It resolves no names.
+func (b *Bind) ParseEndpoint(s string) (conn.Endpoint, error) { return b.carrier.ParseEndpoint(s) }
 
-// Send sends WireGuard messages to an endpoint. A datagram that the kernel
-// refuses counts as dropped (see Reason) and is no error, nor is an initiation
-// that may not be sent; errors are a closed Bind, an endpoint of another Bind's
-// making, and an address family that the host lacks.
+// Send sends WireGuard messages to an endpoint. A datagram that the carrier
+// drops is no error (see Reason), nor is a handshake message that may not be
+// sent; errors are a closed Bind, an endpoint of another Bind's making, and
+// what the carrier returns.
 func (b *Bind) Send(bufs [][]byte, to conn.Endpoint) error {
-	ep, ok := to.(*Endpoint)
-	if !ok {
-		b.leave(bufs)
-		return conn.ErrWrongEndpointType
-	}
-	err := b.sendAll(bufs, ep)
+	err := b.sendAll(bufs, to)
 	b.leave(bufs)
 	return err
 }
@@ -213,47 +169,56 @@ func (b *Bind) leave(bufs [][]byte) {
 	b.config.Outbound.Leave(packets)
 }
 
-func (b *Bind) sendAll(bufs [][]byte, to *Endpoint) error {
-	s, err := b.socketFor(to)
-	if err != nil {
-		return err
+// sendAll passes what may be sent to the carrier, in as few batches as it can.
+func (b *Bind) sendAll(bufs [][]byte, to conn.Endpoint) error {
+	ep, ok := to.(Endpoint)
+	if !ok {
+		return conn.ErrWrongEndpointType
 	}
-	segment := s.segment.Load()
-	o := newOutgoing(to)
-	defer o.free()
+	if !b.open.Load() {
+		return net.ErrClosed
+	}
 	frozen := b.frozen()
-	for _, m := range bufs {
+	from := 0
+	for i, m := range bufs {
 		if frozen && carriesPacket(m) {
 			b.counters.drop(Frozen)
+		} else if b.mayGo(m, ep) {
 			continue
 		}
-		if !b.mayGo(m, to) {
-			continue
+		if err := b.send(bufs[from:i], ep); err != nil {
+			return err
 		}
-		if o.full() {
-			if err := b.send(s, o); err != nil {
-				return err
-			}
-			o.reset()
-		}
-		o.add(m, segment)
+		from = i + 1
 	}
-	return b.send(s, o)
+	return b.send(bufs[from:], ep)
 }
 
-// mayGo says whether a message may be sent, and takes note of what it tells
-// about sessions.
-func (b *Bind) mayGo(m []byte, to *Endpoint) bool {
+// send passes messages to the carrier. What it cannot send is not repeated.
+func (b *Bind) send(bufs [][]byte, to Endpoint) error {
+	if len(bufs) == 0 {
+		return nil
+	}
+	err := b.carrier.Send(bufs, to)
+	if err != nil {
+		b.dialler.unsent(to)
+	}
+	return err
+}
+
+// mayGo reports whether a message may be sent, and notes what it shows about
+// sessions.
+func (b *Bind) mayGo(m []byte, to Endpoint) bool {
 	if len(m) < sizeKeepalive {
 		return true
 	}
 	switch messageType(m) {
 	case typeTransport:
 		index := receiverIndex(m)
-		if to.session.Load() != uint64(index)+1 {
-			b.nudged.sent(to.dst, index, time.Now())
+		if session := to.Session(); session.Load() != uint64(index)+1 {
+			b.nudged.sent(to.AddrPort(), index, time.Now())
 			b.dialler.established(index)
-			to.session.Store(uint64(index) + 1)
+			session.Store(uint64(index) + 1)
 		}
 	case typeInitiation:
 		if len(m) != sizeInitiation {
@@ -281,7 +246,7 @@ func (b *Bind) mayGo(m []byte, to *Endpoint) bool {
 			return false
 		}
 		b.own.add(senderIndex(m), peer)
-		b.responder.responds(m, peer, to.dst)
+		b.responder.responds(m, peer, to.AddrPort())
 	}
 	return true
 }
@@ -314,22 +279,15 @@ func (b *Bind) Run(ctx context.Context) error {
 	}
 }
 
-// sendOne sends a datagram of the Bind's own, past all checks.
-func (b *Bind) sendOne(m []byte, to *Endpoint) {
-	s, err := b.socketFor(to)
-	if err != nil {
-		return // closed since
-	}
-	o := newOutgoing(to)
-	defer o.free()
-	o.add(m, false)
-	_ = b.send(s, o) // its only error is that the socket was closed
+// sendOne sends a datagram of the Bind's own, past all rules.
+func (b *Bind) sendOne(m []byte, to Endpoint) {
+	_ = b.carrier.Send([][]byte{m}, to) // closed since, or without a path: it is repeated
 }
 
 // sendNudge tells a dialler that its session is unknown here, within limits.
-func (b *Bind) sendNudge(index uint32, to *Endpoint) {
+func (b *Bind) sendNudge(index uint32, to Endpoint) {
 	// A node that is not dialled dials: it will come by itself.
-	if !b.dialsIn || !b.nudger.allow(to.dst, index, time.Now()) {
+	if !b.dialsIn || !b.nudger.allow(to.AddrPort(), index, time.Now()) {
 		return
 	}
 	b.counters.nudgesSent.Add(1)
@@ -337,14 +295,17 @@ func (b *Bind) sendNudge(index uint32, to *Endpoint) {
 }
 
 // receiveNudge judges a nudge and passes it on.
-func (b *Bind) receiveNudge(m []byte, from *Endpoint) {
+func (b *Bind) receiveNudge(m []byte, from Endpoint) {
 	index, ok := parseNudge(m)
-	if !ok || !b.nudged.accept(from.dst, index, time.Now()) {
+	if !ok || !b.nudged.accept(from.AddrPort(), index, time.Now()) {
 		b.counters.drop(ReceiveNudgeRefused)
 		return
 	}
 	b.counters.nudgesReceived.Add(1)
 	if b.config.OnNudge != nil {
-		b.config.OnNudge(from.dst)
+		b.config.OnNudge(from.AddrPort())
 	}
 }
+
+// frozen reports that the process has just woken up from standing still.
+func (b *Bind) frozen() bool { return b.config.Alive != nil && !b.config.Alive() }

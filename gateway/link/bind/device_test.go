@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"golang.zx2c4.com/wireguard/tun/tuntest"
 
 	"github.com/onewaylink/gw/gateway/link/bind"
+	"github.com/onewaylink/gw/tests/await"
 )
 
 // deadline is for what must happen, and does so at once on a healthy host.
@@ -130,75 +130,47 @@ func run(t testing.TB, b *bind.Bind) {
 	})
 }
 
-// leakCheck fails the test if goroutines are left when all cleanups registered
-// after it have run.
-func leakCheck(t testing.TB) {
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		until := time.Now().Add(deadline)
-		for runtime.NumGoroutine() > before {
-			if time.Now().After(until) {
-				buf := make([]byte, 1<<20)
-				t.Fatalf("goroutines left behind:\n%s", buf[:runtime.Stack(buf, true)])
+func TestDevices(t *testing.T) {
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		await.NoLeaks(t)
+		_, redKey := newKey(t, 1)
+		_, grayKey := newKey(t, 2)
+		redBind := bind.New(bind.Config{
+			PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}},
+			Outbound: bind.NewGate(64), InboundLimit: 64,
+		}, n.carrier())
+		grayBind := bind.New(bind.Config{
+			PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}},
+			Outbound: bind.NewGate(64), InboundLimit: 64,
+		}, n.carrier())
+		run(t, redBind)
+		run(t, grayBind)
+		red := start(t, 1, redBind, 0)
+		gray := start(t, 2, grayBind, 0)
+		gray.peer(t, red, "")
+		red.peer(t, gray, n.at(gray.port))
+		for range 100 {
+			exchange(t, red, gray)
+			exchange(t, gray, red)
+		}
+		for _, b := range []*bind.Bind{redBind, grayBind} {
+			s := b.Stats()
+			if s.Drops != [bind.NumReasons]uint64{} {
+				t.Errorf("drops: %v", s.Drops)
 			}
-			runtime.Gosched()
+			if s.SentDatagrams < 100 || s.ReceivedDatagrams < 100 {
+				t.Errorf("sent %d, received %d datagrams, want at least 100 each", s.SentDatagrams, s.ReceivedDatagrams)
+			}
 		}
 	})
 }
 
-func TestDevices(t *testing.T) {
-	for _, ip := range []string{"127.0.0.1", "[::1]"} {
-		t.Run(ip, func(t *testing.T) {
-			leakCheck(t)
-			_, redKey := newKey(t, 1)
-			_, grayKey := newKey(t, 2)
-			redBind := bind.New(bind.Config{
-				PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}},
-				Outbound: bind.NewGate(64), InboundLimit: 64,
-			})
-			grayBind := bind.New(bind.Config{
-				PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}},
-				Outbound: bind.NewGate(64), InboundLimit: 64,
-			})
-			run(t, redBind)
-			run(t, grayBind)
-			red := start(t, 1, redBind, 0)
-			gray := start(t, 2, grayBind, 0)
-			gray.peer(t, red, "")
-			red.peer(t, gray, fmt.Sprintf("%s:%d", ip, gray.port))
-			for range 100 {
-				exchange(t, red, gray)
-				exchange(t, gray, red)
-			}
-			for _, b := range []*bind.Bind{redBind, grayBind} {
-				s := b.Stats()
-				if s.Drops != [bind.NumReasons]uint64{} {
-					t.Errorf("drops: %v", s.Drops)
-				}
-				if s.SentDatagrams < 100 || s.ReceivedDatagrams < 100 {
-					t.Errorf("sent %d, received %d datagrams, want at least 100 each", s.SentDatagrams, s.ReceivedDatagrams)
-				}
-			}
-		})
-	}
-}
-
-// eventually waits for a condition that nothing signals.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for until := time.Now().Add(deadline); !condition(); runtime.Gosched() {
-		if time.Now().After(until) {
-			t.Fatalf("never happened: %s", what)
-		}
-	}
-}
-
 // pair returns Binds for red, which dials, and gray, which may not.
-func pair(t testing.TB, onNudge func(netip.AddrPort)) (red, gray *bind.Bind) {
+func pair(t testing.TB, n *network, onNudge func(netip.AddrPort)) (red, gray *bind.Bind) {
 	_, redKey := newKey(t, 1)
 	_, grayKey := newKey(t, 2)
-	red = bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, OnNudge: onNudge})
-	gray = bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}})
+	red = bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}, OnNudge: onNudge}, n.carrier())
+	gray = bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}}, n.carrier())
 	run(t, red)
 	run(t, gray)
 	return red, gray
@@ -206,114 +178,124 @@ func pair(t testing.TB, onNudge func(netip.AddrPort)) (red, gray *bind.Bind) {
 
 // Gray has a packet for red and knows where red is; still it waits for red.
 func TestOnlyTheInitiatorDials(t *testing.T) {
-	redBind, grayBind := pair(t, nil)
-	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
-	gray.peer(t, red, fmt.Sprintf("127.0.0.1:%d", red.port))
-	red.peer(t, gray, "")
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		redBind, grayBind := pair(t, n, nil)
+		red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+		gray.peer(t, red, n.at(red.port))
+		red.peer(t, gray, "")
 
-	p := tuntest.Ping(red.addr, gray.addr)
-	gray.tun.Outbound <- p
-	eventually(t, "gray tries to dial", func() bool { return grayBind.Stats().Drops[bind.SendMayNotDial] > 0 })
-	if n := grayBind.Stats().SentDatagrams; n != 0 {
-		t.Errorf("gray has sent %d datagrams", n)
-	}
-
-	red.set(t, fmt.Sprintf("public_key=%s\nendpoint=127.0.0.1:%d\n", hex.EncodeToString(gray.public[:]), gray.port))
-	if err := red.device.LookupPeer(gray.public).SendHandshakeInitiation(false); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case got := <-red.tun.Inbound:
-		if !bytes.Equal(got, p) {
-			t.Error("red got another packet than gray sent")
+		p := tuntest.Ping(red.addr, gray.addr)
+		gray.tun.Outbound <- p
+		await.True(t, "gray tries to dial", func() bool { return grayBind.Stats().Drops[bind.SendMayNotDial] > 0 })
+		if n := grayBind.Stats().SentDatagrams; n != 0 {
+			t.Errorf("gray has sent %d datagrams", n)
 		}
-	case <-time.After(deadline):
-		t.Fatal("the packet that waited for red didn't arrive")
-	}
-	exchange(t, red, gray)
+
+		red.set(t, fmt.Sprintf("public_key=%s\nendpoint=%s\n", hex.EncodeToString(gray.public[:]), n.at(gray.port)))
+		if err := red.device.LookupPeer(gray.public).SendHandshakeInitiation(false); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case got := <-red.tun.Inbound:
+			if !bytes.Equal(got, p) {
+				t.Error("red got another packet than gray sent")
+			}
+		case <-time.After(deadline):
+			t.Fatal("the packet that waited for red didn't arrive")
+		}
+		exchange(t, red, gray)
+	})
 }
 
 // Red takes no initiations, not even from a gray that breaks the rule.
 func TestNobodyDialsTheInitiator(t *testing.T) {
-	redBind, _ := pair(t, nil)
-	red := start(t, 1, redBind, 0)
-	gray := start(t, 2, conn.NewStdNetBind(), 0)
-	gray.peer(t, red, fmt.Sprintf("127.0.0.1:%d", red.port))
-	red.peer(t, gray, "")
-	gray.tun.Outbound <- tuntest.Ping(red.addr, gray.addr)
-	eventually(t, "red drops an initiation", func() bool { return redBind.Stats().Drops[bind.ReceiveInitiation] > 0 })
-	if n := redBind.Stats().SentDatagrams; n != 0 {
-		t.Errorf("red has answered with %d datagrams", n)
-	}
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		redBind, _ := pair(t, n, nil)
+		red := start(t, 1, redBind, 0)
+		gray := start(t, 2, n.stock(), 0)
+		gray.peer(t, red, n.at(red.port))
+		red.peer(t, gray, "")
+		gray.tun.Outbound <- tuntest.Ping(red.addr, gray.addr)
+		await.True(t, "red drops an initiation", func() bool { return redBind.Stats().Drops[bind.ReceiveInitiation] > 0 })
+		if n := redBind.Stats().SentDatagrams; n != 0 {
+			t.Errorf("red has answered with %d datagrams", n)
+		}
+	})
 }
 
 // A stock peer is none the wiser.
 func TestStockPeer(t *testing.T) {
-	redBind, _ := pair(t, nil)
-	red := start(t, 1, redBind, 0)
-	gray := start(t, 2, conn.NewStdNetBind(), 0)
-	gray.peer(t, red, "")
-	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
-	exchange(t, red, gray)
-	exchange(t, gray, red)
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		redBind, _ := pair(t, n, nil)
+		red := start(t, 1, redBind, 0)
+		gray := start(t, 2, n.stock(), 0)
+		gray.peer(t, red, "")
+		red.peer(t, gray, n.at(gray.port))
+		exchange(t, red, gray)
+		exchange(t, gray, red)
+	})
 }
 
 // wireguard-go closes and opens the Bind when the device goes down and up, and
 // when its port changes.
 func TestReopening(t *testing.T) {
-	leakCheck(t)
-	redBind, grayBind := pair(t, nil)
-	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
-	gray.peer(t, red, "")
-	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
-	// Before there are any keys, for it takes them: an initiation within 17 ms
-	// of the last has the same timestamp and is rejected.
-	for _, n := range []*node{red, gray} {
-		if err := n.device.Down(); err != nil {
-			t.Fatal(err)
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		await.NoLeaks(t)
+		redBind, grayBind := pair(t, n, nil)
+		red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+		gray.peer(t, red, "")
+		red.peer(t, gray, n.at(gray.port))
+		// Before there are any keys, for it takes them: an initiation within 17 ms
+		// of the last has the same timestamp and is rejected.
+		for _, d := range []*node{red, gray} {
+			if err := d.device.Down(); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.device.Up(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := n.device.Up(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	exchange(t, red, gray)
-	red.set(t, "listen_port=0\n")
-	exchange(t, red, gray)
-	exchange(t, gray, red) // gray has followed
+		exchange(t, red, gray)
+		red.set(t, "listen_port=0\n")
+		exchange(t, red, gray)
+		exchange(t, gray, red) // gray has followed
+	})
 }
 
 // Gray loses its keys. Red, sending into the void, hears of it at once.
 func TestNudge(t *testing.T) {
-	nudges := make(chan netip.AddrPort, 1)
-	redBind, grayBind := pair(t, func(peer netip.AddrPort) { nudges <- peer })
-	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
-	gray.peer(t, red, "")
-	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
-	exchange(t, red, gray)
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		nudges := make(chan netip.AddrPort, 1)
+		redBind, grayBind := pair(t, n, func(peer netip.AddrPort) { nudges <- peer })
+		red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+		gray.peer(t, red, "")
+		red.peer(t, gray, n.at(gray.port))
+		exchange(t, red, gray)
 
-	gray.device.Close()
-	_, grayBind = pair(t, nil)
-	gray = start(t, 2, grayBind, gray.port)
-	gray.peer(t, red, "")
-	red.tun.Outbound <- tuntest.Ping(gray.addr, red.addr)
-	select {
-	case peer := <-nudges:
-		if want := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), gray.port); peer != want {
-			t.Errorf("nudged by %s, want %s", peer, want)
+		gray.device.Close()
+		_, grayBind = pair(t, n, nil)
+		gray = start(t, 2, grayBind, gray.port)
+		gray.peer(t, red, "")
+		red.tun.Outbound <- tuntest.Ping(gray.addr, red.addr)
+		select {
+		case peer := <-nudges:
+			if want := netip.MustParseAddrPort(n.at(gray.port)); peer != want {
+				t.Errorf("nudged by %s, want %s", peer, want)
+			}
+		case <-time.After(deadline):
+			t.Fatal("red got no nudge")
 		}
-	case <-time.After(deadline):
-		t.Fatal("red got no nudge")
-	}
-	peer := red.device.LookupPeer(gray.public)
-	peer.ExpireCurrentKeypairs()
-	if err := peer.SendHandshakeInitiation(false); err != nil {
-		t.Fatal(err)
-	}
-	exchange(t, red, gray)
-	exchange(t, gray, red)
-	if s := grayBind.Stats(); s.NudgesSent != 1 || s.UnknownSessions != 1 {
-		t.Errorf("gray sent %d nudges for %d packets, want 1 for 1", s.NudgesSent, s.UnknownSessions)
-	}
+		peer := red.device.LookupPeer(gray.public)
+		peer.ExpireCurrentKeypairs()
+		if err := peer.SendHandshakeInitiation(false); err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, red, gray)
+		exchange(t, gray, red)
+		if s := grayBind.Stats(); s.NudgesSent != 1 || s.UnknownSessions != 1 {
+			t.Errorf("gray sent %d nudges for %d packets, want 1 for 1", s.NudgesSent, s.UnknownSessions)
+		}
+	})
 }
 
 // forging is a Bind that sends forged datagrams before each packet: copies with the session's
@@ -355,67 +337,73 @@ func (l *leaving) Write(bufs [][]byte, offset int) (int, error) {
 // order of datagrams up to Write, so each packet that is delivered counts out the forged
 // ones before it, and no receiver ever waits.
 func TestForgedDatagramsLeaveTheIntake(t *testing.T) {
-	_, redKey := newKey(t, 1)
-	_, grayKey := newKey(t, 2)
-	const each, packets, limit = 50, 100, 128
-	redBind := &forging{bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}}), each}
-	grayBind := bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}, InboundLimit: limit})
-	red := start(t, 1, redBind, 0)
-	channel := tuntest.NewChannelTUN()
-	gray := startOn(t, &leaving{channel.TUN(), grayBind.Intake()}, grayBind, 2, 0, device.NewLogger(device.LogLevelError, "gray: "))
-	gray.tun = channel
-	gray.peer(t, red, "")
-	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
-	exchange(t, red, gray)
-	for range packets {
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		_, redKey := newKey(t, 1)
+		_, grayKey := newKey(t, 2)
+		const each, packets, limit = 50, 100, 128
+		redBind := &forging{bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}}, n.carrier()), each}
+		grayBind := bind.New(bind.Config{PublicKey: grayKey, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}, InboundLimit: limit}, n.carrier())
+		red := start(t, 1, redBind, 0)
+		channel := tuntest.NewChannelTUN()
+		gray := startOn(t, &leaving{channel.TUN(), grayBind.Intake()}, grayBind, 2, 0, device.NewLogger(device.LogLevelError, "gray: "))
+		gray.tun = channel
+		gray.peer(t, red, "")
+		red.peer(t, gray, n.at(gray.port))
 		exchange(t, red, gray)
-		if n := grayBind.Intake().Inside(); n > each {
-			t.Fatalf("%d datagrams count as inside after a packet was delivered", n)
+		for range packets {
+			exchange(t, red, gray)
+			if n := grayBind.Intake().Inside(); n > each {
+				t.Fatalf("%d datagrams count as inside after a packet was delivered", n)
+			}
 		}
-	}
-	if n := grayBind.Intake().Undelivered(); n < each*packets {
-		t.Errorf("%d datagrams were not delivered, want %d at least", n, each*packets)
-	}
-	if n := grayBind.Intake().Waits(); n != 0 {
-		t.Errorf("the receiver waited %d times", n)
-	}
+		if n := grayBind.Intake().Undelivered(); n < each*packets {
+			t.Errorf("%d datagrams were not delivered, want %d at least", n, each*packets)
+		}
+		if n := grayBind.Intake().Waits(); n != 0 {
+			t.Errorf("the receiver waited %d times", n)
+		}
+	})
 }
 
 // TestOnlyDiallersAreAnswered: gray, which has valid keys but may not dial red, gets no
 // response from red, whom another peer may dial.
 func TestOnlyDiallersAreAnswered(t *testing.T) {
-	_, redKey := newKey(t, 1)
-	_, grayKey := newKey(t, 2)
-	_, siblingKey := newKey(t, 3)
-	redBind := bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{
-		{PublicKey: grayKey, MayDial: true}, {PublicKey: siblingKey, DialsIn: true}}})
-	red := start(t, 1, redBind, 0)
-	gray := start(t, 2, conn.NewStdNetBind(), 0)
-	sibling := start(t, 3, conn.NewStdNetBind(), 0)
-	for _, n := range []*node{gray, sibling} {
-		n.peer(t, red, fmt.Sprintf("127.0.0.1:%d", red.port))
-		red.peer(t, n, "")
-	}
-	gray.tun.Outbound <- tuntest.Ping(red.addr, gray.addr)
-	eventually(t, "red drops a response", func() bool { return redBind.Stats().Drops[bind.SendMayNotAnswer] > 0 })
-	if n := redBind.Stats().SentDatagrams; n != 0 {
-		t.Errorf("red has answered with %d datagrams", n)
-	}
-	exchange(t, sibling, red)
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		_, redKey := newKey(t, 1)
+		_, grayKey := newKey(t, 2)
+		_, siblingKey := newKey(t, 3)
+		redBind := bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{
+			{PublicKey: grayKey, MayDial: true}, {PublicKey: siblingKey, DialsIn: true}}}, n.carrier())
+		red := start(t, 1, redBind, 0)
+		gray := start(t, 2, n.stock(), 0)
+		sibling := start(t, 3, n.stock(), 0)
+		for _, d := range []*node{gray, sibling} {
+			d.peer(t, red, n.at(red.port))
+			red.peer(t, d, "")
+		}
+		gray.tun.Outbound <- tuntest.Ping(red.addr, gray.addr)
+		await.True(t, "red drops a response", func() bool { return redBind.Stats().Drops[bind.SendMayNotAnswer] > 0 })
+		if n := redBind.Stats().SentDatagrams; n != 0 {
+			t.Errorf("red has answered with %d datagrams", n)
+		}
+		exchange(t, sibling, red)
+	})
 }
 
 // TestBadMACIsDropped: handshake messages for another node's key go no further.
 func TestBadMACIsDropped(t *testing.T) {
-	_, redKey := newKey(t, 1)
-	_, grayKey := newKey(t, 2)
-	grayBind := bind.New(bind.Config{PublicKey: redKey /* not gray's */, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}})
-	redBind := bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}})
-	red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
-	gray.peer(t, red, "")
-	red.peer(t, gray, fmt.Sprintf("127.0.0.1:%d", gray.port))
-	red.tun.Outbound <- tuntest.Ping(gray.addr, red.addr)
-	eventually(t, "gray drops an initiation", func() bool { return grayBind.Stats().Drops[bind.ReceiveBadMAC] > 0 })
-	if n := grayBind.Stats().SentDatagrams; n != 0 {
-		t.Errorf("gray has answered with %d datagrams", n)
-	}
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		_, redKey := newKey(t, 1)
+		_, grayKey := newKey(t, 2)
+		grayBind := bind.New(bind.Config{PublicKey: redKey /* not gray's */, Peers: []bind.Peer{{PublicKey: redKey, DialsIn: true}}}, n.carrier())
+		redBind := bind.New(bind.Config{PublicKey: redKey, Peers: []bind.Peer{{PublicKey: grayKey, MayDial: true}}}, n.carrier())
+		red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+		gray.peer(t, red, "")
+		red.peer(t, gray, n.at(gray.port))
+		red.tun.Outbound <- tuntest.Ping(gray.addr, red.addr)
+		await.True(t, "gray drops an initiation", func() bool { return grayBind.Stats().Drops[bind.ReceiveBadMAC] > 0 })
+		if n := grayBind.Stats().SentDatagrams; n != 0 {
+			t.Errorf("gray has answered with %d datagrams", n)
+		}
+	})
 }

@@ -48,7 +48,7 @@ type dialledPeer struct {
 	responses  int
 	repeats    int
 	due        time.Time
-	to         *Endpoint
+	to         Endpoint
 	message    [sizeInitiation]byte
 }
 
@@ -62,7 +62,7 @@ func newDialler(peers []Peer, random func() float64) *dialler {
 
 // initiate returns the peer that an initiation is for, and whether it may be sent. If so,
 // initiate remembers it in place of an earlier one to the same peer.
-func (d *dialler) initiate(message []byte, to *Endpoint, now time.Time) (peer int, ok bool) {
+func (d *dialler) initiate(message []byte, to Endpoint, now time.Time) (peer int, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.peers {
@@ -131,6 +131,17 @@ func (d *dialler) forget() {
 	}
 }
 
+// unsent drops what is pending to an endpoint: it has not been sent.
+func (d *dialler) unsent(to Endpoint) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.peers {
+		if p := &d.peers[i]; p.to == to {
+			p.pending = false
+		}
+	}
+}
+
 // next appends to out the initiations that are due, and returns when the next
 // ones will be; the zero time if nothing is pending.
 func (d *dialler) next(now time.Time, out []repetition) ([]repetition, time.Time) {
@@ -166,5 +177,5 @@ func (d *dialler) wait(repeats int) time.Duration {
 // A repetition is an initiation that is to be sent again.
 type repetition struct {
 	message [sizeInitiation]byte
-	to      *Endpoint
+	to      Endpoint
 }

@@ -32,6 +32,9 @@ func addMAC1(t testing.TB, m []byte, to [32]byte) []byte {
 	return m
 }
 
+// place is an Endpoint that nothing is sent to.
+type place struct{ Endpoint }
+
 var (
 	mayKey     = [32]byte{1}
 	mayNotKey  = [32]byte{2}
@@ -52,7 +55,7 @@ func TestInitiatePolicy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return 0.5 })
 			now := time.Unix(1000, 0)
-			if _, got := d.initiate(makeInitiation(t, c.to, 7), &Endpoint{}, now); got != c.want {
+			if _, got := d.initiate(makeInitiation(t, c.to, 7), &place{}, now); got != c.want {
 				t.Errorf("initiate = %v, want %v", got, c.want)
 			}
 			if _, wake := d.next(now, nil); wake.IsZero() == c.want {
@@ -94,7 +97,7 @@ func TestRepetition(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return c.random })
 			start := time.Unix(1000, 0)
 			m := makeInitiation(t, mayKey, 7)
-			to := &Endpoint{}
+			to := &place{}
 			d.initiate(m, to, start)
 			at, messages := repeatTimes(d, start)
 			var want []time.Duration
@@ -142,7 +145,7 @@ func TestRepetitionEnds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return 0.5 })
-			d.initiate(makeInitiation(t, mayKey, 7), &Endpoint{}, start)
+			d.initiate(makeInitiation(t, mayKey, 7), &place{}, start)
 			c.do(d)
 			if at, _ := repeatTimes(d, start); len(at) != c.want {
 				t.Errorf("repeated %d times, c.want %d", len(at), c.want)
@@ -154,10 +157,10 @@ func TestRepetitionEnds(t *testing.T) {
 func TestNewerInitiationReplaces(t *testing.T) {
 	d := newDialler(testPeers, func() float64 { return 0.5 })
 	start := time.Unix(1000, 0)
-	d.initiate(makeInitiation(t, mayKey, 7), &Endpoint{}, start)
+	d.initiate(makeInitiation(t, mayKey, 7), &place{}, start)
 	later := start.Add(400 * time.Millisecond)
 	d.next(later, nil)
-	d.initiate(makeInitiation(t, mayKey, 8), &Endpoint{}, later)
+	d.initiate(makeInitiation(t, mayKey, 8), &place{}, later)
 	d.answered(makeResponse(t, [32]byte{}, 70, 7)) // too late: 8 counts
 	d.established(70)
 	at, messages := repeatTimes(d, later)

@@ -72,11 +72,23 @@ type lane struct {
 	forged bool // most datagrams are dropped by wireguard-go
 }
 
-func newIntake(limit, lanes int) *Intake {
+func newIntake(limit int) *Intake {
 	return &Intake{
-		limit: limit, start: time.Now(), lanes: make([]lane, lanes),
+		limit: limit, start: time.Now(),
 		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
+}
+
+// open makes the lanes, before the first datagram enters. After it was open before, what entered
+// then counts no longer.
+func (in *Intake) open(lanes int) {
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.lanes = make([]lane, lanes)
+	in.inside = 0
 }
 
 // enter counts the datagrams of a batch in. It blocks while limit datagrams or more are
@@ -109,11 +121,11 @@ func (in *Intake) Leave(bufs [][]byte) {
 		return
 	}
 	i, position := readStamp(bufs[len(bufs)-1])
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	if i < 0 || i >= len(in.lanes) {
 		return
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	l := &in.lanes[i]
 	l.silent = 0
 	if position <= l.left || position > l.entered {

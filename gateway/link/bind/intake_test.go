@@ -16,8 +16,14 @@ type line struct {
 	inside [][]byte
 }
 
+func newOpenIntake(limit, lanes int) *Intake {
+	in := newIntake(limit)
+	in.open(lanes)
+	return in
+}
+
 func newLine(limit, lanes int) *line {
-	return &line{in: newIntake(limit, lanes), batch: newBatch(lanes)}
+	return &line{in: newOpenIntake(limit, lanes), batch: newBatch(lanes)}
 }
 
 // enter has n datagrams enter a lane in one batch.
@@ -229,7 +235,7 @@ func TestNilIntakeIsOpen(t *testing.T) {
 // Two sockets receive for three peers, each delivers in order: the count returns to zero.
 func TestIntakeConcurrently(t *testing.T) {
 	const peers = 3
-	in := newIntake(8, 2*peers)
+	in := newOpenIntake(8, 2*peers)
 	var receivers, writers sync.WaitGroup
 	var lanes [2 * peers]chan [][]byte
 	for i := range lanes {
@@ -280,7 +286,7 @@ func TestIntakeConcurrently(t *testing.T) {
 }
 
 func TestIntakeAllocatesNothing(t *testing.T) {
-	in, b := newIntake(1024, 2), newBatch(2)
+	in, b := newOpenIntake(1024, 2), newBatch(2)
 	buf := make([]byte, 64)
 	bufs := [][]byte{buf[:32]}
 	if n := testing.AllocsPerRun(100, func() {
@@ -293,7 +299,7 @@ func TestIntakeAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkIntake(b *testing.B) {
-	in, ba := newIntake(1024, 2), newBatch(2)
+	in, ba := newOpenIntake(1024, 2), newBatch(2)
 	bufs := make([][]byte, 64)
 	for i := range bufs {
 		bufs[i] = make([]byte, 65535)[:1452]

@@ -8,14 +8,11 @@ import (
 	"testing"
 )
 
-// middle is a network between red and gray that loses what it is told to.
+// middle is a path between two UDP sockets that drops what lose is true for.
 type middle struct {
 	conn *net.UDPConn
 	gray netip.AddrPort
 	lose func(m []byte) bool
-
-	mu          sync.Mutex
-	initiations map[uint32]int // copies seen, by sender index
 }
 
 func startMiddle(t testing.TB, grayPort uint16, lose func(m []byte) bool) *middle {
@@ -25,7 +22,7 @@ func startMiddle(t testing.TB, grayPort uint16, lose func(m []byte) bool) *middl
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &middle{conn: c, gray: netip.AddrPortFrom(local, grayPort), lose: lose, initiations: map[uint32]int{}}
+	n := &middle{conn: c, gray: netip.AddrPortFrom(local, grayPort), lose: lose}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -49,11 +46,6 @@ func (n *middle) forward() {
 		if from != n.gray {
 			red, to = from, n.gray
 		}
-		if m[0] == 1 {
-			n.mu.Lock()
-			n.initiations[binary.LittleEndian.Uint32(m[4:])]++
-			n.mu.Unlock()
-		}
 		if !n.lose(m) {
 			_, _ = n.conn.WriteToUDPAddrPort(m, to)
 		}
@@ -73,35 +65,44 @@ func TestLostHandshake(t *testing.T) {
 		{"response lost", 2, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			redBind, grayBind := pair(t, nil)
-			red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
-			left := c.losses
-			n := startMiddle(t, gray.port, func(m []byte) bool {
+			var mu sync.Mutex
+			var left int
+			var initiations map[uint32]int // copies seen, by sender index
+			lose := func(m []byte) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				if m[0] == 1 {
+					initiations[binary.LittleEndian.Uint32(m[4:])]++
+				}
 				if left > 0 && m[0] == c.kind {
 					left--
 					return true
 				}
 				return false
-			})
-			gray.peer(t, red, "")
-			red.peer(t, gray, n.address())
-			exchange(t, red, gray)
-			exchange(t, gray, red)
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			if len(n.initiations) != 1 {
-				t.Errorf("red made %d initiations", len(n.initiations))
 			}
-			for _, copies := range n.initiations { // a slow host sends more
-				if copies < c.losses+1 {
-					t.Errorf("red sent its initiation %d times, want %d", copies, c.losses+1)
+			overNetworks(t, lose, func(t *testing.T, n *network) {
+				left, initiations = c.losses, map[uint32]int{}
+				redBind, grayBind := pair(t, n, nil)
+				red, gray := start(t, 1, redBind, 0), start(t, 2, grayBind, 0)
+				gray.peer(t, red, "")
+				red.peer(t, gray, n.through(t, gray.port))
+				exchange(t, red, gray)
+				exchange(t, gray, red)
+				mu.Lock()
+				defer mu.Unlock()
+				if len(initiations) != 1 {
+					t.Errorf("red made %d initiations", len(initiations))
 				}
-			}
-			byRed, byGray := redBind.Stats().Repeats, grayBind.Stats().Repeats
-			if byRed < uint64(c.losses) || c.kind == 2 && byGray < uint64(c.losses) {
-				t.Errorf("red has counted %d repetitions and gray %d, of %d losses", byRed, byGray, c.losses)
-			}
+				for _, copies := range initiations { // a slow host sends more
+					if copies < c.losses+1 {
+						t.Errorf("red sent its initiation %d times, want %d", copies, c.losses+1)
+					}
+				}
+				byRed, byGray := redBind.Stats().Repeats, grayBind.Stats().Repeats
+				if byRed < uint64(c.losses) || c.kind == 2 && byGray < uint64(c.losses) {
+					t.Errorf("red has counted %d repetitions and gray %d, of %d losses", byRed, byGray, c.losses)
+				}
+			})
 		})
 	}
 }

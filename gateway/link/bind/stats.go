@@ -68,22 +68,10 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// Stats is a snapshot of a Bind's counters, which live as long as the Bind.
+// Stats is a snapshot of the counters of a Bind and its Carrier, which live as long as these.
 type Stats struct {
-	SentDatagrams     uint64
-	SentBytes         uint64 // UDP payload
-	ReceivedDatagrams uint64 // dropped ones included
-	ReceivedBytes     uint64 // UDP payload
+	CarrierStats // with the Drops of both
 
-	// Drops counts datagrams dropped, indexed by Reason.
-	Drops [NumReasons]uint64
-
-	// ReceiveErrors counts system calls that failed on receive. No datagram is
-	// known to be lost by them.
-	ReceiveErrors uint64
-	// SplitSends counts coalesced sends that the kernel refused as a whole and
-	// that were sent again one datagram at a time.
-	SplitSends uint64
 	// Repeats counts handshake messages sent again because no answer came.
 	Repeats uint64
 	// UnknownSessions counts transport messages for a session that this
@@ -104,33 +92,25 @@ func (s *Stats) DropsByName() map[string]uint64 {
 }
 
 type counters struct {
-	sentDatagrams, sentBytes         atomic.Uint64
-	receivedDatagrams, receivedBytes atomic.Uint64
-	drops                            [NumReasons]atomic.Uint64
-	receiveErrors, splitSends        atomic.Uint64
-	repeats, unknownSessions         atomic.Uint64
-	nudgesSent, nudgesReceived       atomic.Uint64
+	drops                      [NumReasons]atomic.Uint64
+	repeats, unknownSessions   atomic.Uint64
+	nudgesSent, nudgesReceived atomic.Uint64
 }
 
 func (c *counters) drop(r Reason) { c.drops[r].Add(1) }
 
-// Stats returns the counters. It may be called at any time.
+// Stats returns the counters of the Bind and its Carrier. It may be called at any time.
 func (b *Bind) Stats() Stats {
 	c := &b.counters
 	s := Stats{
-		SentDatagrams:     c.sentDatagrams.Load(),
-		SentBytes:         c.sentBytes.Load(),
-		ReceivedDatagrams: c.receivedDatagrams.Load(),
-		ReceivedBytes:     c.receivedBytes.Load(),
-		ReceiveErrors:     c.receiveErrors.Load(),
-		SplitSends:        c.splitSends.Load(),
-		Repeats:           c.repeats.Load(),
-		UnknownSessions:   c.unknownSessions.Load(),
-		NudgesSent:        c.nudgesSent.Load(),
-		NudgesReceived:    c.nudgesReceived.Load(),
+		CarrierStats:    b.carrier.Stats(),
+		Repeats:         c.repeats.Load(),
+		UnknownSessions: c.unknownSessions.Load(),
+		NudgesSent:      c.nudgesSent.Load(),
+		NudgesReceived:  c.nudgesReceived.Load(),
 	}
 	for i := range c.drops {
-		s.Drops[i] = c.drops[i].Load()
+		s.Drops[i] += c.drops[i].Load()
 	}
 	return s
 }

@@ -1,4 +1,4 @@
-package bind
+package udp
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
 )
 
 // fakeNet takes sends in the kernel's place, and refuses some.
@@ -104,7 +106,7 @@ func TestRefusals(t *testing.T) {
 		name    string
 		refuse  func(*unix.Msghdr) syscall.Errno
 		limit   int // longest datagram that must go out
-		drops   map[Reason]uint64
+		drops   map[bind.Reason]uint64
 		splits  uint64
 		tooBig  int32
 		segment bool // still in use
@@ -113,13 +115,13 @@ func TestRefusals(t *testing.T) {
 		{name: "none", refuse: always(0), limit: 9000, segment: true},
 		{name: "the card has no checksums", refuse: coalesced(unix.EIO), limit: 9000, splits: 2},
 		{name: "the MTU was lowered", refuse: longer(1452, unix.EMSGSIZE, unix.EMSGSIZE), limit: 1452,
-			drops: map[Reason]uint64{SendTooBig: 2}, splits: 1, tooBig: 1, segment: true},
+			drops: map[bind.Reason]uint64{bind.SendTooBig: 2}, splits: 1, tooBig: 1, segment: true},
 		{name: "the MTU was lowered, Linux before 6.14", refuse: longer(1400, unix.EINVAL, unix.EMSGSIZE), limit: 1400,
-			drops: map[Reason]uint64{SendTooBig: 12}, splits: 2, tooBig: 2, segment: true},
-		{name: "no route", refuse: always(unix.ENETUNREACH), drops: map[Reason]uint64{SendNoRoute: 14}, segment: true, cleared: true},
-		{name: "a firewall", refuse: always(unix.EPERM), drops: map[Reason]uint64{SendForbidden: 14}, segment: true},
-		{name: "no memory", refuse: always(unix.ENOBUFS), drops: map[Reason]uint64{SendNoBuffer: 14}, segment: true},
-		{name: "something new", refuse: always(unix.ENOTTY), drops: map[Reason]uint64{SendFailed: 14}, segment: true},
+			drops: map[bind.Reason]uint64{bind.SendTooBig: 12}, splits: 2, tooBig: 2, segment: true},
+		{name: "no route", refuse: always(unix.ENETUNREACH), drops: map[bind.Reason]uint64{bind.SendNoRoute: 14}, segment: true, cleared: true},
+		{name: "a firewall", refuse: always(unix.EPERM), drops: map[bind.Reason]uint64{bind.SendForbidden: 14}, segment: true},
+		{name: "no memory", refuse: always(unix.ENOBUFS), drops: map[bind.Reason]uint64{bind.SendNoBuffer: 14}, segment: true},
+		{name: "something new", refuse: always(unix.ENOTTY), drops: map[bind.Reason]uint64{bind.SendFailed: 14}, segment: true},
 		{name: "the source is gone", refuse: withSource(unix.EINVAL), limit: 9000, splits: 1, segment: true, cleared: true},
 		{name: "the source leads nowhere", refuse: withSource(unix.ENETUNREACH), limit: 9000, segment: true, cleared: true},
 	} {
@@ -135,7 +137,7 @@ func TestRefusals(t *testing.T) {
 			}
 			var bufs, want [][]byte
 			for i, size := range sizes {
-				bufs = append(bufs, makeTransport(size, i))
+				bufs = append(bufs, makeMessage(size, i))
 				if size <= c.limit {
 					want = append(want, bufs[i])
 				}
@@ -148,8 +150,8 @@ func TestRefusals(t *testing.T) {
 			}
 			stats := b.Stats()
 			for r, n := range stats.Drops {
-				if n != c.drops[Reason(r)] {
-					t.Errorf("%d dropped as %s, want %d", n, Reason(r), c.drops[Reason(r)])
+				if n != c.drops[bind.Reason(r)] {
+					t.Errorf("%d dropped as %s, want %d", n, bind.Reason(r), c.drops[bind.Reason(r)])
 				}
 			}
 			if stats.SplitSends != c.splits {
@@ -179,7 +181,6 @@ func TestReceiveErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	b.own.add(testSession, 0)
 	errnos := []syscall.Errno{unix.ECONNREFUSED, unix.ENOMEM, unix.EINTR, unix.ENETDOWN}
 	b.v4.Load().recvmmsg = func(fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
 		if len(errnos) > 0 {
@@ -189,7 +190,7 @@ func TestReceiveErrors(t *testing.T) {
 		}
 		return recvmmsg(fd, msgs)
 	}
-	if err := b.Send([][]byte{makeTransport(64, 0)}, endpointTo(t, "127.0.0.1", port)); err != nil {
+	if err := b.Send([][]byte{makeMessage(64, 0)}, endpointTo(t, "127.0.0.1", port)); err != nil {
 		t.Fatal(err)
 	}
 	bufs, sizes, eps := oneBuffer()
@@ -198,15 +199,5 @@ func TestReceiveErrors(t *testing.T) {
 	}
 	if n := b.Stats().ReceiveErrors; n != 3 {
 		t.Errorf("%d errors counted, want 3", n)
-	}
-}
-
-func TestReasonsHaveNames(t *testing.T) {
-	seen := map[string]bool{}
-	for r := range NumReasons {
-		if name := r.String(); name == "" || seen[name] {
-			t.Errorf("reason %d is called %q", r, name)
-		}
-		seen[r.String()] = true
 	}
 }

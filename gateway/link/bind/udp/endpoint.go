@@ -1,4 +1,4 @@
-package bind
+package udp
 
 import (
 	"encoding/binary"
@@ -10,10 +10,11 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
 )
 
-var _ conn.Endpoint = (*Endpoint)(nil)
+var _ bind.Endpoint = (*Endpoint)(nil)
 
 // An Endpoint is where a peer is reached, and the local address it is reached
 // from: the one that the peer has dialled, or unset to leave it to the routing
@@ -25,9 +26,7 @@ type Endpoint struct {
 	src     netip.Addr
 	cleared atomic.Bool // src is not to be used any more
 
-	// session is the peer's index last sent to, plus one: a cache in front of
-	// nudged.
-	session atomic.Uint64
+	session atomic.Uint64 // the Bind's; see bind.Endpoint
 
 	// The same for the kernel.
 	name          unix.RawSockaddrInet6 // or a RawSockaddrInet4 in its place
@@ -64,6 +63,9 @@ func newEndpoint(dst netip.AddrPort, src netip.Addr) (*Endpoint, error) {
 
 // AddrPort returns the peer's address.
 func (e *Endpoint) AddrPort() netip.AddrPort { return e.dst }
+
+// Session returns the word that a Bind keeps with the endpoint; see bind.Endpoint.
+func (e *Endpoint) Session() *atomic.Uint64 { return &e.session }
 
 // ClearSrc leaves the source address to the routing table from now on.
 func (e *Endpoint) ClearSrc() { e.cleared.Store(true) }

@@ -1,5 +1,5 @@
 //go:build race
 
-package bind
+package udp
 
 const raceEnabled = true

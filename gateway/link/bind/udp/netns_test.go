@@ -1,4 +1,4 @@
-package bind
+package udp
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
 )
 
 // Two hosts that a pair of veth devices connects.
@@ -21,7 +23,7 @@ const (
 	near6, far6           = "2001:db8::1", "2001:db8::2"
 )
 
-// openHosts opens a Bind at each of two hosts, and returns them with a handle
+// openHosts opens a Carrier at each of two hosts, and returns them with a handle
 // for the near host's devices.
 func openHosts(t *testing.T, config Config) (near, far *tap, host *netlink.Handle) {
 	t.Helper()
@@ -33,7 +35,7 @@ func openHosts(t *testing.T, config Config) (near, far *tap, host *netlink.Handl
 	names := make([]string, 2)
 	spaces := make([]netns.NsHandle, 2)
 	for i, side := range []string{nearDevice, farDevice} {
-		names[i] = fmt.Sprintf("gw-bind-%d-%s", os.Getpid(), side)
+		names[i] = fmt.Sprintf("gw-udp-%d-%s", os.Getpid(), side)
 		if spaces[i], err = netns.NewNamed(names[i]); err != nil {
 			t.Fatalf("make a network namespace (are you root?): %v", err)
 		}
@@ -131,7 +133,7 @@ func TestLoweredMTU(t *testing.T) {
 		t.Helper()
 		var bufs [][]byte
 		for i, size := range sizes {
-			bufs = append(bufs, makeTransport(size, i))
+			bufs = append(bufs, makeMessage(size, i))
 		}
 		if err := near.Send(bufs, endpointTo(t, ip, far.port)); err != nil {
 			t.Fatal(err)
@@ -168,7 +170,7 @@ func TestLoweredMTU(t *testing.T) {
 		if n := tooBig.Load(); n != int32(2*(i+1)) {
 			t.Errorf("OnTooBig called %d times, want %d", n, 2*(i+1))
 		}
-		if n := near.Stats().Drops[SendTooBig]; n != uint64(4*(i+1)) {
+		if n := near.Stats().Drops[bind.SendTooBig]; n != uint64(4*(i+1)) {
 			t.Errorf("%d datagrams dropped as too big, want %d", n, 4*(i+1))
 		}
 	}
@@ -179,14 +181,14 @@ func TestLoweredMTU(t *testing.T) {
 func TestNoRoute(t *testing.T) {
 	near, far, host := openHosts(t, Config{})
 	unreachable := endpointTo(t, "203.0.113.1", far.port)
-	if err := near.Send([][]byte{makeTransport(64, 0), makeTransport(64, 0)}, unreachable); err != nil {
+	if err := near.Send([][]byte{makeMessage(64, 0), makeMessage(64, 0)}, unreachable); err != nil {
 		t.Errorf("Send: %v", err)
 	}
-	if n := near.Stats().Drops[SendNoRoute]; n != 2 {
+	if n := near.Stats().Drops[bind.SendNoRoute]; n != 2 {
 		t.Errorf("%d datagrams dropped for want of a route, want 2", n)
 	}
 	// The address that the peer had dialled moves away: it is answered still.
-	if err := far.Send([][]byte{makeTransport(64, 0)}, endpointTo(t, near4, near.port)); err != nil {
+	if err := far.Send([][]byte{makeMessage(64, 0)}, endpointTo(t, near4, near.port)); err != nil {
 		t.Fatal(err)
 	}
 	from := near.next(t).from
@@ -204,7 +206,7 @@ func TestNoRoute(t *testing.T) {
 	if err := host.AddrReplace(link, netlinkAddr(second)); err != nil {
 		t.Fatal(err)
 	}
-	if err := near.Send([][]byte{makeTransport(64, 0)}, from); err != nil {
+	if err := near.Send([][]byte{makeMessage(64, 0)}, from); err != nil {
 		t.Fatal(err)
 	}
 	if got := far.next(t).from.DstIP(); got != second.Addr() {

@@ -1,4 +1,4 @@
-package bind
+package udp
 
 import (
 	"unsafe"
@@ -83,7 +83,6 @@ func (r *receiver) scattered(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n
 	if s.size == 0 {
 		return 0
 	}
-	frozen := r.b.frozen()
 	clear(sizes[:r.got*s.count]) // wireguard-go passes over these
 	for ; r.at < r.got; r.at++ {
 		rest := int(r.msgs[r.at].n)
@@ -95,16 +94,7 @@ func (r *receiver) scattered(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n
 		for i := r.at * s.count; rest > 0; i++ {
 			size := min(rest, s.size)
 			rest -= size
-			pass, peer := r.judge(bufs[i][:size])
-			if !pass {
-				continue
-			}
-			if frozen && peer >= 0 && carriesPacket(bufs[i][:size]) {
-				r.b.counters.drop(Frozen)
-				continue
-			}
 			sizes[i], eps[i] = size, r.from
-			r.number(bufs[i], size, peer)
 			n = i + 1
 		}
 	}

@@ -1,13 +1,14 @@
-package bind
+package udp
 
 import (
-	"fmt"
 	"net"
 	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
 )
 
 // Bounds of a coalesced datagram: the kernel's UDP_MAX_SEGMENTS of old (it is
@@ -153,7 +154,7 @@ func awaitRoom(fd uintptr) {
 // send hands the batch to the kernel. A datagram that can't be sent is counted
 // and dropped, as a network does. It returns an error only when the socket is
 // closed.
-func (b *Bind) send(s *socket, o *outgoing) error {
+func (c *Carrier) send(s *socket, o *outgoing) error {
 	o.seal(0)
 	o.call = s.sendmmsg
 	tooBig := false
@@ -162,7 +163,7 @@ func (b *Bind) send(s *socket, o *outgoing) error {
 			return net.ErrClosed
 		}
 		if o.errno == 0 {
-			b.countSent(o.runs[o.from : o.from+o.sent])
+			c.countSent(o.runs[o.from : o.from+o.sent])
 			o.from += o.sent
 			continue
 		}
@@ -173,7 +174,7 @@ func (b *Bind) send(s *socket, o *outgoing) error {
 			if refusal == unix.EIO {
 				s.segment.Store(false)
 			}
-			if err := b.sendSingly(s, o, r); err != nil {
+			if err := c.sendSingly(s, o, r); err != nil {
 				return err
 			}
 			o.from++
@@ -185,37 +186,37 @@ func (b *Bind) send(s *socket, o *outgoing) error {
 			o.seal(o.from)
 		default:
 			reason := sendReason(refusal)
-			tooBig = tooBig || reason == SendTooBig
-			b.counters.drops[reason].Add(uint64(r.count))
+			tooBig = tooBig || reason == bind.SendTooBig
+			c.counters.drops[reason].Add(uint64(r.count))
 			o.from++
 		}
 	}
-	if tooBig && b.config.OnTooBig != nil {
-		b.config.OnTooBig()
+	if tooBig && c.config.OnTooBig != nil {
+		c.config.OnTooBig()
 	}
 	return nil
 }
 
 // sendSingly sends the datagrams of a message that was refused as a whole one
 // by one: those that fit go out.
-func (b *Bind) sendSingly(s *socket, o *outgoing, r *run) error {
-	b.counters.splitSends.Add(1)
+func (c *Carrier) sendSingly(s *socket, o *outgoing, r *run) error {
+	c.counters.splitSends.Add(1)
 	single := newOutgoing(o.to)
 	defer single.free()
 	for _, v := range o.iovs[r.first : r.first+r.count] {
 		single.add(unsafe.Slice(v.Base, v.Len), false)
 	}
-	return b.send(s, single)
+	return c.send(s, single)
 }
 
-func (b *Bind) countSent(runs []run) {
+func (c *Carrier) countSent(runs []run) {
 	var datagrams, bytes uint64
 	for i := range runs {
 		datagrams += uint64(runs[i].count)
 		bytes += uint64(runs[i].total)
 	}
-	b.counters.sentDatagrams.Add(datagrams)
-	b.counters.sentBytes.Add(bytes)
+	c.counters.sentDatagrams.Add(datagrams)
+	c.counters.sentBytes.Add(bytes)
 }
 
 // refusedAsWhole: the datagrams of a coalesced message may fare better one by
@@ -233,31 +234,16 @@ func maybeSource(e syscall.Errno) bool {
 	return false
 }
 
-func sendReason(e syscall.Errno) Reason {
+func sendReason(e syscall.Errno) bind.Reason {
 	switch e {
 	case unix.EMSGSIZE:
-		return SendTooBig
+		return bind.SendTooBig
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENODEV, unix.EADDRNOTAVAIL:
-		return SendNoRoute
+		return bind.SendNoRoute
 	case unix.ENOBUFS, unix.ENOMEM:
-		return SendNoBuffer
+		return bind.SendNoBuffer
 	case unix.EPERM, unix.EACCES:
-		return SendForbidden
+		return bind.SendForbidden
 	}
-	return SendFailed
-}
-
-// socketFor returns the socket to reach an endpoint by.
-func (b *Bind) socketFor(to *Endpoint) (*socket, error) {
-	at := &b.v4
-	if to.dst.Addr().Is6() {
-		at = &b.v6
-	}
-	if s := at.Load(); s != nil {
-		return s, nil
-	}
-	if b.v4.Load() == nil && b.v6.Load() == nil {
-		return nil, net.ErrClosed
-	}
-	return nil, fmt.Errorf("send to %s: this host lacks its address family: %w", to.dst, unix.EAFNOSUPPORT)
+	return bind.SendFailed
 }

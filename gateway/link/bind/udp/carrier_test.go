@@ -1,4 +1,4 @@
-package bind
+package udp
 
 import (
 	"bytes"
@@ -14,12 +14,12 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/onewaylink/gw/gateway/link/bind"
+	"github.com/onewaylink/gw/gateway/link/bind/carriertest"
 )
 
 const testDeadline = 20 * time.Second
-
-// testSession is an index that every open test Bind has told its peers.
-const testSession = 7
 
 // datagram is one that a tap has received.
 type datagram struct {
@@ -27,28 +27,27 @@ type datagram struct {
 	from conn.Endpoint
 }
 
-// tap is an open Bind with somebody who takes what it receives.
+// tap is an open Carrier whose datagrams are kept.
 type tap struct {
-	*Bind
+	*Carrier
 	port uint16
 	got  chan datagram
 }
 
 func openTap(t testing.TB, config Config) *tap {
 	t.Helper()
-	b := New(config)
-	fns, port, err := b.Open(0)
+	c := New(config)
+	fns, port, err := c.Open(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.own.add(testSession, 0)
-	p := &tap{Bind: b, port: port, got: make(chan datagram, 4096)}
+	p := &tap{Carrier: c, port: port, got: make(chan datagram, 4096)}
 	var wg sync.WaitGroup
 	for _, receive := range fns {
 		wg.Go(func() { p.take(t, receive) })
 	}
 	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
+		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 		wg.Wait()
@@ -100,12 +99,10 @@ func endpointTo(t testing.TB, ip string, port uint16) *Endpoint {
 	return e
 }
 
-// makeTransport makes a transport message that can be told from others.
-func makeTransport(size, number int) []byte {
+// makeMessage makes a datagram that differs from others.
+func makeMessage(size, number int) []byte {
 	m := make([]byte, size)
-	m[0] = typeTransport
-	binary.LittleEndian.PutUint32(m[4:], testSession)
-	for i := 8; i < size; i++ {
+	for i := range m {
 		m[i] = byte(number + i)
 	}
 	return m
@@ -114,10 +111,10 @@ func makeTransport(size, number int) []byte {
 // each family that a test runs over.
 var families = []struct {
 	name, ip string
-	socket   func(*Bind) *socket
+	socket   func(*Carrier) *socket
 }{
-	{"v4", "127.0.0.1", func(b *Bind) *socket { return b.v4.Load() }},
-	{"v6", "::1", func(b *Bind) *socket { return b.v6.Load() }},
+	{"v4", "127.0.0.1", func(c *Carrier) *socket { return c.v4.Load() }},
+	{"v6", "::1", func(c *Carrier) *socket { return c.v6.Load() }},
 }
 
 // Whatever is sent arrives, in order and cut as it was, with and without the
@@ -147,11 +144,11 @@ func TestBatches(t *testing.T) {
 			for _, coalesce := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s/gso=%v/gro=%v", family.name, segment, coalesce), func(t *testing.T) {
 					from, to := openTap(t, Config{}), openTap(t, Config{})
-					if !family.socket(from.Bind).segment.Load() {
+					if !family.socket(from.Carrier).segment.Load() {
 						t.Fatal("this kernel has no UDP GSO")
 					}
-					family.socket(from.Bind).segment.Store(segment)
-					setCoalescing(t, family.socket(to.Bind), coalesce)
+					family.socket(from.Carrier).segment.Store(segment)
+					setCoalescing(t, family.socket(to.Carrier), coalesce)
 					if !coalesce {
 						to.Moderate(time.Millisecond) // so many messages have it wait
 					}
@@ -159,7 +156,7 @@ func TestBatches(t *testing.T) {
 					for name, sizes := range batches {
 						var bufs [][]byte
 						for i, size := range sizes {
-							bufs = append(bufs, makeTransport(size, i))
+							bufs = append(bufs, makeMessage(size, i))
 						}
 						if err := from.Send(bufs, ep); err != nil {
 							t.Fatalf("%s: %v", name, err)
@@ -181,7 +178,7 @@ func TestBatches(t *testing.T) {
 					if sent.SentDatagrams != received.ReceivedDatagrams || sent.SentBytes != received.ReceivedBytes {
 						t.Errorf("sent %d datagrams, %d bytes; received %d, %d", sent.SentDatagrams, sent.SentBytes, received.ReceivedDatagrams, received.ReceivedBytes)
 					}
-					if sent.Drops != received.Drops || sent.Drops != [NumReasons]uint64{} {
+					if sent.Drops != received.Drops || sent.Drops != [bind.NumReasons]uint64{} {
 						t.Errorf("drops: %v, %v", sent.Drops, received.Drops)
 					}
 				})
@@ -208,14 +205,14 @@ func setCoalescing(t testing.TB, s *socket, on bool) {
 func TestAnswersFromTheAddressDialled(t *testing.T) {
 	red, gray := openTap(t, Config{}), openTap(t, Config{})
 	for _, dialled := range []string{"127.0.0.2", "127.0.0.3"} {
-		if err := red.Send([][]byte{makeTransport(64, 0)}, endpointTo(t, dialled, gray.port)); err != nil {
+		if err := red.Send([][]byte{makeMessage(64, 0)}, endpointTo(t, dialled, gray.port)); err != nil {
 			t.Fatal(err)
 		}
 		d := gray.next(t)
 		if d.from.SrcToString() != dialled {
 			t.Errorf("was dialled at %s, says %s", dialled, d.from.SrcToString())
 		}
-		if err := gray.Send([][]byte{makeTransport(64, 0)}, d.from); err != nil {
+		if err := gray.Send([][]byte{makeMessage(64, 0)}, d.from); err != nil {
 			t.Fatal(err)
 		}
 		if got := red.next(t).from.DstIP().String(); got != dialled {
@@ -233,7 +230,7 @@ func TestSourceThatWentAway(t *testing.T) {
 	}
 	var bufs [][]byte
 	for i := range 10 {
-		bufs = append(bufs, makeTransport(1452, i))
+		bufs = append(bufs, makeMessage(1452, i))
 	}
 	if err := red.Send(bufs, ep); err != nil {
 		t.Fatal(err)
@@ -246,7 +243,7 @@ func TestSourceThatWentAway(t *testing.T) {
 	if ep.SrcIP().IsValid() {
 		t.Error("the source address is still in use")
 	}
-	if s := red.Stats(); s.Drops != [NumReasons]uint64{} {
+	if s := red.Stats(); s.Drops != [bind.NumReasons]uint64{} {
 		t.Errorf("drops: %v", s.Drops)
 	}
 }
@@ -257,7 +254,7 @@ func TestEndpointsAreInterned(t *testing.T) {
 	red, gray := openTap(t, Config{}), openTap(t, Config{})
 	receive := func() *Endpoint {
 		t.Helper()
-		if err := red.Send([][]byte{makeTransport(64, 0)}, endpointTo(t, "127.0.0.1", gray.port)); err != nil {
+		if err := red.Send([][]byte{makeMessage(64, 0)}, endpointTo(t, "127.0.0.1", gray.port)); err != nil {
 			t.Fatal(err)
 		}
 		return gray.next(t).from.(*Endpoint)
@@ -287,7 +284,7 @@ func TestEndpointCacheIsBounded(t *testing.T) {
 }
 
 func TestParseEndpoint(t *testing.T) {
-	b := New(Config{})
+	carrier := New(Config{})
 	for _, c := range []struct{ in, want string }{
 		{"192.0.2.1:51820", "192.0.2.1:51820"},
 		{"[::ffff:192.0.2.1]:51820", "192.0.2.1:51820"},
@@ -299,7 +296,7 @@ func TestParseEndpoint(t *testing.T) {
 		{"192.0.2.1", ""},
 		{"", ""},
 	} {
-		e, err := b.ParseEndpoint(c.in)
+		e, err := carrier.ParseEndpoint(c.in)
 		switch {
 		case (err == nil) != (c.want != ""):
 			t.Errorf("ParseEndpoint(%q): error %v", c.in, err)
@@ -309,83 +306,49 @@ func TestParseEndpoint(t *testing.T) {
 	}
 }
 
-func TestOpenAgainAfterClose(t *testing.T) {
-	b := New(Config{})
-	var port uint16
-	for range 3 {
-		fns, got, err := b.Open(port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if port != 0 && got != port {
-			t.Errorf("opened port %d, want %d", got, port)
-		}
-		port = got
-		if _, _, err := b.Open(port); !errors.Is(err, conn.ErrBindAlreadyOpen) {
-			t.Errorf("second Open: %v", err)
-		}
-		ended := make(chan error, len(fns))
-		for _, receive := range fns {
-			go func() {
-				_, err := receive([][]byte{make([]byte, 2048)}, make([]int, 1), make([]conn.Endpoint, 1))
-				ended <- err
-			}()
-		}
-		if err := b.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-		if err := b.Close(); err != nil {
-			t.Errorf("second Close: %v", err)
-		}
-		for range fns {
-			select {
-			case err := <-ended:
-				if !errors.Is(err, net.ErrClosed) {
-					t.Errorf("receive after Close: %v", err)
-				}
-			case <-time.After(testDeadline):
-				t.Fatal("receive still blocks after Close")
-			}
-		}
-		if err := b.Send([][]byte{makeTransport(64, 0)}, endpointTo(t, "127.0.0.1", port)); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Send after Close: %v", err)
-		}
+func TestContract(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "[::1]"} {
+		t.Run(host, func(t *testing.T) {
+			carriertest.Test(t, host, func() bind.Carrier { return New(Config{}) })
+		})
 	}
 }
 
-func TestPortTaken(t *testing.T) {
-	other := openTap(t, Config{})
-	if _, _, err := New(Config{}).Open(other.port); !errors.Is(err, unix.EADDRINUSE) {
-		t.Errorf("Open of a taken port: %v", err)
+// TestPending: what waits in the kernel is pending until it has been received.
+func TestPending(t *testing.T) {
+	c := New(Config{})
+	if c.Pending() {
+		t.Error("something is pending while closed")
 	}
-}
-
-func TestGatesCountPackets(t *testing.T) {
-	config := Config{Outbound: NewGate(100), InboundLimit: 100, Peers: []Peer{{DialsIn: true}}}
-	red, gray := openTap(t, config), openTap(t, Config{InboundLimit: 1000})
-	config.Outbound.Enter(5)
-	bufs := [][]byte{makeTransport(32, 0), makeTransport(48, 1), makeResponse(t, [32]byte{}, 1, 2), makeTransport(64, 2)}
-	if err := red.Send(bufs, endpointTo(t, "127.0.0.1", gray.port)); err != nil {
+	fns, port, err := c.Open(0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for range bufs {
-		gray.next(t)
+	defer c.Close()
+	if c.Pending() {
+		t.Error("something is pending at first")
 	}
-	if n := config.Outbound.Inside(); n != 3 {
-		t.Errorf("%d of 5 packets are left in the outbound gate, want 3: keepalives and handshakes don't count", n)
+	for _, m := range [][]byte{makeMessage(64, 0), makeMessage(65, 0)} {
+		if err := c.Send([][]byte{m}, endpointTo(t, "127.0.0.1", port)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := red.Send(bufs, &conn.StdNetEndpoint{}); !errors.Is(err, conn.ErrWrongEndpointType) {
-		t.Errorf("Send to a stranger's endpoint: %v", err)
+	if !c.Pending() { // loopback has delivered when Send returns
+		t.Error("nothing is pending")
 	}
-	if n := config.Outbound.Inside(); n != 1 {
-		t.Errorf("%d packets are left in the outbound gate, want 1: those that failed have left, too", n)
+	bufs, sizes, eps := oneBuffer()
+	for range 2 {
+		if n, err := fns[0](bufs, sizes, eps); n != 1 || err != nil {
+			t.Fatalf("receive = %d, %v", n, err)
+		}
+	}
+	if c.Pending() {
+		t.Error("still pending")
 	}
 }
 
 func TestDataPathAllocatesNothing(t *testing.T) {
-	from := New(Config{Outbound: NewGate(1 << 20)})
-	to := New(Config{InboundLimit: 1 << 20})
-	to.own.add(testSession, 0)
+	from, to := New(Config{}), New(Config{})
 	if _, _, err := from.Open(0); err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +361,7 @@ func TestDataPathAllocatesNothing(t *testing.T) {
 	ep := endpointTo(t, "127.0.0.1", port)
 	var bufs, into [][]byte
 	for i := range 32 {
-		bufs = append(bufs, makeTransport(1452, i))
+		bufs = append(bufs, makeMessage(1452, i))
 	}
 	for range maxBatchSize {
 		into = append(into, make([]byte, 2048))

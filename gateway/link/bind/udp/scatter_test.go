@@ -1,4 +1,4 @@
-package bind
+package udp
 
 import (
 	"bytes"
@@ -19,7 +19,6 @@ func TestTrains(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer to.Close()
-			to.own.add(testSession, 0)
 			s := family.socket(to)
 			r := newReceiver(to, s, to.closed)
 			from := openTap(t, Config{})
@@ -44,7 +43,7 @@ func TestTrains(t *testing.T) {
 				for _, batch := range batches {
 					var send [][]byte
 					for _, size := range batch {
-						send = append(send, makeTransport(size, len(want)))
+						send = append(send, makeMessage(size, len(want)))
 						want = append(want, send[len(send)-1])
 					}
 					if err := from.Send(send, ep); err != nil {
