@@ -63,16 +63,18 @@ func (r *readiness) wait(try func() bool) error {
 	return r.raw.Read(r.look)
 }
 
-// tryOrListen reports what try does, and has the poller hear of what comes if that is false.
+// tryOrListen reports what try returns. Before it returns false, the poller watches the socket.
 func (r *readiness) tryOrListen(epoll uintptr) bool {
 	if r.try() {
 		return true
 	}
-	if r.quiet {
-		// It is seen by that if something came just now.
-		r.quiet = r.control(epoll, unix.EPOLL_CTL_MOD, unix.EPOLLIN) != nil
+	if !r.quiet {
+		return false
 	}
-	return false
+	r.quiet = r.control(epoll, unix.EPOLL_CTL_MOD, unix.EPOLLIN) != nil
+	// EPOLL_CTL_MOD wakes the poller only if the socket was not on the epoll instance's ready
+	// list. It may still be there from before, so a datagram that has just arrived wakes none.
+	return r.try()
 }
 
 // close makes wait return.

@@ -92,6 +92,50 @@ func TestReadiness(t *testing.T) {
 		}
 	}
 
+	// A datagram arrives after the first try and before the poller watches again.
+	if err := s.ready.raw.Control(func(epoll uintptr) {
+		s.ready.quiet = s.ready.control(epoll, unix.EPOLL_CTL_MOD, unix.EPOLLIN) != nil
+	}); err != nil || s.ready.quiet {
+		t.Fatal("the poller does not watch", err)
+	}
+	tried, woken := make(chan struct{}), make(chan error, 1)
+	first := true
+	go func() {
+		woken <- s.ready.wait(func() bool {
+			if first {
+				first = false
+				close(tried)
+				return false
+			}
+			return read()
+		})
+	}()
+	<-tried
+	say() // the poller sees it, and the epoll instance keeps the socket on its ready list
+	if err := <-woken; err != nil {
+		t.Fatal(err)
+	}
+	s.ready.hush()
+	arrived := false
+	awaited := func() bool {
+		if !arrived {
+			arrived = true
+			say()
+			return false
+		}
+		return read()
+	}
+	late := make(chan error, 1)
+	go func() { late <- s.ready.wait(awaited) }()
+	select {
+	case err := <-late:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("wait misses a datagram that arrives while it begins to listen")
+	}
+
 	done := make(chan error, 1)
 	go func() { done <- s.ready.wait(read) }()
 	if err := s.close(); err != nil {
