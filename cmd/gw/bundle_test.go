@@ -104,11 +104,11 @@ func unpack(t *testing.T, path string) map[string]string {
 // gateway answer.
 func TestBundleHoldsNoSecret(t *testing.T) {
 	const canary = "hunter2"
-	const journal = `Nov 30 22:00:01 red-1 gw[812]: 2026-11-30T22:00:01.000Z [INFO]  pair: on_active done: command="/bin/a x] hunter2" took=2ms output=hunter2
-Nov 30 22:00:02 red-1 gw[812]: 2026-11-30T22:00:02.000Z [ERROR] pair: on_standby failed: command=/bin/b took=2ms output=
+	const journal = `Nov 30 22:00:01 red-1 gw[812]: 2026-11-30T22:00:01.000Z [INFO]  pair: command done: setting=on_active command="/bin/a x] hunter2" took=2ms output=hunter2
+Nov 30 22:00:02 red-1 gw[812]: 2026-11-30T22:00:02.000Z [ERROR] pair: command failed: setting=on_standby command=/bin/b took=2ms output=
 Nov 30 22:00:02 red-1 gw[812]:   | token of an earlier configuration: unknown-hunter2
 Nov 30 22:00:02 red-1 gw[812]:   | hunter2
-Nov 30 22:00:03 red-1 gw[812]: {"@level":"info","@message":"on_active done","command":"/bin/a \"hunter2\"","output":"a\nhunter2"}
+Nov 30 22:00:03 red-1 gw[812]: {"@level":"info","@message":"command done","setting":"on_active","command":"/bin/a \"hunter2\"","output":"a\nhunter2"}
 Nov 30 22:00:04 red-1 gw[812]: 2026-11-30T22:00:04.000Z [INFO]  link: up: peer=gray-1
 Nov 30 22:00:05 red-1 gw[812]: 2026-11-30T22:00:05.000Z [WARN]  some: curl said no: password="hunter2 <quoted>" api_token: hunter2
 `

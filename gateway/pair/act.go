@@ -139,7 +139,7 @@ func (p *Pair) run(name string, args []string) {
 	select {
 	case p.commands <- command{name, args}:
 	default:
-		p.log.Error(name + " was not run: too many wait")
+		p.log.Error("command not run: too many are waiting", "setting", name)
 	}
 }
 

@@ -43,13 +43,13 @@ func runCommand(ctx context.Context, log hclog.Logger, timeout time.Duration, c 
 		out = out[:maxOutput]
 	}
 	// The arguments may be secrets, and logs are read by more people than configurations.
-	log = log.With("command", c.args[0], "took", time.Since(start), "output", strings.TrimSpace(string(out)))
+	kv := []any{"setting", c.name, "command", c.args[0], "took", time.Since(start), "output", strings.TrimSpace(string(out))}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		log.Error(c.name+" was killed after its time-out", "timeout", timeout)
+		log.Error("command timed out and was killed", append(kv, "timeout", timeout)...)
 	case err != nil:
-		log.Error(c.name+" failed", "error", err)
+		log.Error("command failed", append(kv, "error", err)...)
 	default:
-		log.Info(c.name + " done")
+		log.Info("command done", kv...)
 	}
 }

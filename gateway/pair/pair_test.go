@@ -377,7 +377,7 @@ func TestCommands(t *testing.T) {
 	runCommand(t.Context(), logger, 50*time.Millisecond, command{"on_active", []string{"/bin/sleep", "60"}})
 	runCommand(t.Context(), logger, limit, command{"on_standby", []string{"/bin/sh", "-c", "echo why; exit 3", "--token=canary"}})
 	runCommand(t.Context(), logger, limit, command{"on_active", []string{"/nonexistent"}})
-	for _, want := range []string{"on_active was killed after its time-out", "on_standby failed", "why", "no such file"} {
+	for _, want := range []string{"command timed out and was killed: setting=on_active", "command failed: setting=on_standby", "why", "no such file"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, log.String())
 		}

@@ -77,7 +77,10 @@ func TestPairCommands(t *testing.T) {
 	for _, want := range []struct {
 		nd   *node
 		text string
-	}{{from, "on_active done"}, {to, "on_active done"}, {to, "said active"}, {from, "on_standby was killed after its time-out"}} {
+	}{
+		{from, "command done: setting=on_active"}, {to, "command done: setting=on_active"}, {to, "said active"},
+		{from, "command timed out and was killed: setting=on_standby"},
+	} {
 		if err := want.nd.proc.Saw(ctx, want.text); err != nil {
 			t.Error(err)
 		}
