@@ -44,10 +44,10 @@ type Config struct {
 
 // now is one event of the stream.
 type now struct {
-	Status status.Status    `json:"status"`
+	Status status.Status `json:"status"`
 	// Problems are the checks of gw doctor that are not well, the worst first.
-	Problems []doctor.Check `json:"problems"`
-	Flows  *status.ConnList `json:"flows,omitempty"`
+	Problems []doctor.Check   `json:"problems"`
+	Flows    *status.ConnList `json:"flows,omitempty"`
 	// Events is the whole timeline, when it has changed.
 	Events []Event `json:"events,omitempty"`
 }

@@ -56,7 +56,7 @@ func (r *Relay) describe() (Info, bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i.NearRetransmits += r.resent
+	i.NearRetransmits += r.near.resent
 	i.Out = uint32(max(int32(r.gate.Received()-r.gate.FarAck()), 0))
 	i.In = uint32(max(int32(r.gate.Fed()-r.gate.NearAck()), 0))
 	return i, true

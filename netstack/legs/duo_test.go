@@ -480,7 +480,7 @@ func (d *duo) relayed() bool {
 		r := s.flow != nil && s.flow.relay != nil
 		if r {
 			s.flow.relay.mu.Lock()
-			r = s.flow.relay.begun && s.flow.relay.live
+			r = s.flow.relay.opening.begun && s.flow.relay.opening.live
 			s.flow.relay.mu.Unlock()
 		}
 		s.mu.Unlock()

@@ -32,12 +32,12 @@ func (r *Relay) handOver(e *End) {
 }
 
 func (r *Relay) beginBack(e *End) {
-	if r.back.why != nil {
+	if r.handBack.why != nil {
 		return
 	}
-	r.back = handBack{why: e, cut: r.gate.NearEnd(), far: r.back.far, began: r.legs.cfg.Now()}
-	if r.fin && r.gate.FinAt() == r.back.cut {
-		r.back.cut++
+	r.handBack = handBack{why: e, cut: r.gate.NearEnd(), far: r.handBack.far, began: r.legs.cfg.Now()}
+	if r.near.fin && r.gate.FinAt() == r.handBack.cut {
+		r.handBack.cut++
 	}
 }
 
@@ -45,12 +45,12 @@ func (r *Relay) beginBack(e *End) {
 func (r *Relay) isBack() (End, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b := &r.back
-	if b.why == nil || !b.said || !b.far || wire.SeqLess(r.gate.FarAck(), b.cut) || r.saidAck != r.gate.NearAck() {
+	b := &r.handBack
+	if b.why == nil || !b.said || !b.far || wire.SeqLess(r.gate.FarAck(), b.cut) || r.sent.ack != r.gate.NearAck() {
 		return End{}, false
 	}
 	fed := r.gate.Fed()
-	if r.farFin && r.farFinAt == fed {
+	if r.far.fin && r.far.finAt == fed {
 		fed++
 	}
 	return *b.why, !wire.SeqLess(r.gate.NearAck(), fed)
@@ -59,22 +59,22 @@ func (r *Relay) isBack() (End, bool) {
 // cutDue reports whether the last frame is due, which tells the cut: all before it is in
 // the trunk.
 func (r *Relay) cutDue() bool {
-	b := &r.back
+	b := &r.handBack
 	return b.why != nil && !b.said && !wire.SeqLess(r.inTrunk(), b.cut)
 }
 
 // inTrunk is the number after the last byte, or the FIN, that is in the trunk.
 func (r *Relay) inTrunk() uint32 {
-	if r.finGone && r.read == r.gate.FinAt() {
-		return r.read + 1
+	if r.near.finInTrunk && r.near.inTrunk == r.gate.FinAt() {
+		return r.near.inTrunk + 1
 	}
-	return r.read
+	return r.near.inTrunk
 }
 
 // otherCut takes the other gateway's last frame.
 func (r *Relay) otherCut() {
 	r.mu.Lock()
-	r.back.far = true
+	r.handBack.far = true
 	r.beginBack(&endThere)
 	r.mu.Unlock()
 	r.wake()
@@ -89,7 +89,7 @@ func (l *Stack) HandBack(ctx context.Context, e *End) {
 	}
 	for _, r := range list {
 		select {
-		case <-r.done:
+		case <-r.ending.done:
 		case <-ctx.Done():
 			return
 		}

@@ -24,7 +24,7 @@ func newHolder(t *testing.T) *holder {
 	h := &holder{soloist: asked(t, func(s *soloist, c *Config) {
 		c.Now = func() time.Duration { return time.Duration(s.stopped.Load()) }
 	})}
-	h.Await(t, "leg that is live", func() bool { h.relay.mu.Lock(); defer h.relay.mu.Unlock(); return h.relay.live })
+	h.Await(t, "leg that is live", func() bool { h.relay.mu.Lock(); defer h.relay.mu.Unlock(); return h.relay.opening.live })
 	h.data(0, 0, soloEdge, stacktest.Noise(1, 9000))
 	h.awaitPayload(9000)
 	h.holds = true

@@ -46,7 +46,7 @@ func (r *Relay) make() error {
 		select {
 		case <-c:
 			return nil
-		case <-r.done:
+		case <-r.ending.done:
 			return errors.New("released in the making")
 		case <-limit.C:
 			return errors.New("the stack makes no endpoint")

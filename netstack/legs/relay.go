@@ -23,80 +23,119 @@ import (
 // Whoever brings something moves it on: those that move packets call FromHost, pump and
 // receive. The relay's own goroutine only does what may not be done where it is heard of.
 type Relay struct {
-	legs   *Stack
-	id     legID
-	conn   wire.Connection // as it was when the relay began
-	track  Tracker
-	trunk  Trunk
-	asks   bool          // this node has asked the other to take part
-	patent time.Duration // how long it waits for the answer
-	began  time.Duration
-
+	// Set by newRelay, and never changed.
+	legs          *Stack
+	id            legID
+	conn          wire.Connection // as it was when the relay began
+	track         Tracker
+	trunk         Trunk
 	toLeg, toNear wire.Template
-	leg           leg
 
-	// pathMTU is the largest packet, in bytes, that the path to the near database takes,
-	// where a router on it has said so; otherwise 0.
-	pathMTU atomic.Int32
+	leg leg
 
-	kick   chan struct{} // holds a token when attend is to look
-	done   chan struct{} // closed when the relay has ended
-	spaced *time.Timer   // tells the near database what waits
-	pause  *time.Timer   // unpause, at its time
-	failed atomic.Bool   // the leg has told of an error
-	full   atomic.Bool   // receive waits for room in the leg
+	// Each runs in one goroutine at a time: see turn.
+	pump    pump
+	receive receive
 
-	pump, receive turn       // toTrunk, fromTrunk
-	frame         wire.Frame // pump's: what it sends
-	in            incoming   // receive's
-
-	// out is held from the gate's decision until its segment is written: what is told
-	// goes out in the order in which it was decided, and who has ended the relay can
-	// wait for the last. It comes before mu.
-	out sync.Mutex
-
+	// held belongs to the goroutine that calls FromHost.
 	held holding
 
-	mu    sync.Mutex
-	end   *End // why it has ended,
-	endAt time.Duration
-	gate  rule.Gate
-	check *rule.Checker // nil where nothing is checked
-	begun bool          // the gate knows the leg's numbers
-	live  bool          // what comes from the near database goes to the leg at once
-	early []early
+	// pathMTU is the largest packet, in bytes, that the path to the near database accepts,
+	// where a router on it has reported that; otherwise 0.
+	pathMTU atomic.Int32
+	failed  atomic.Bool // the leg has reported an error
+	full    atomic.Bool // receive waits for room in the leg
 
-	read     uint32 // the next byte of the near database that goes into the trunk
-	fin      bool   // the near database has said FIN,
-	finGone  bool   // and it is in the trunk
-	farFin   bool   // the far database has said FIN,
-	farFinAt uint32 // which has this number,
-	finTold  bool   // and the near one has been told
+	kick   chan struct{} // holds a token when attend has to look
+	spaced *time.Timer   // sends the near database what waits for its time
 
-	back handBack // how far the relay has handed back
+	// out is held from the gate's decision until its segment is written: segments leave in the
+	// order in which they were decided, and who ends the relay can wait for the last one. Lock
+	// it before mu.
+	out sync.Mutex
 
-	rst   []byte // the near database's RST, which waits
+	mu       sync.Mutex // guards gate, check, and all groups below
+	gate     rule.Gate
+	check    *rule.Checker // nil where nothing is checked
+	opening  opening
+	near     nearState
+	far      farState
+	sent     sentState
+	ending   ending
+	handBack handBack
+	health   health
+}
+
+// pump moves the near database's payload from the leg into the trunk (toTrunk).
+type pump struct {
+	turn
+	frame wire.Frame // what it sends
+}
+
+// receive moves the far database's payload from the trunk into the leg (fromTrunk).
+type receive struct {
+	turn
+	in incoming
+}
+
+// opening is how far a relay has begun. asks, patience and began never change.
+type opening struct {
+	asks     bool          // this node has asked the other gateway to take part
+	patience time.Duration // how long it waits for the answer
+	began    time.Duration
+
+	begun bool    // the other gateway takes part: the gate knows the leg's numbers
+	live  bool    // segments of the near database go to the leg at once
+	early []early // segments that wait until then
+}
+
+// nearState is what has come from the near database. Its positions are its own sequence numbers.
+type nearState struct {
+	inTrunk    uint32 // the next byte that goes into the trunk
+	fin        bool   // it has sent its FIN,
+	finInTrunk bool   // which is in the trunk
+
+	sack        [wire.MaxBlocks]wire.Block // its last SACK blocks
+	repeated    uint32                     // the last duplicate that went to the leg alone
+	hasRepeated bool
+	resent      uint64 // segments that it has sent again
+	gapEnd      uint32 // where the last gap in what has come ends,
+	gapShows    int    // and how many segments behind it may still go raw
+}
+
+// farState is the far database's FIN, as the trunk has brought it.
+type farState struct {
+	fin     bool
+	finAt   uint32 // its sequence number
+	finSent bool   // the near database has been sent it
+}
+
+// sentState is what the other gateway has been sent about the near database.
+type sentState struct {
+	ack, edge uint32
+	bareAt    time.Duration // when it was last sent something without payload
+	pause     *time.Timer   // unpause, at its time
+	paused    bool          // pause runs
+}
+
+// ending is why and when a relay has ended, and the near database's RST, which may wait.
+type ending struct {
+	done  chan struct{} // closed when the relay has ended; may be read without the lock
+	why   *End
+	at    time.Duration
+	rst   []byte
 	rstAt time.Duration
+}
 
-	sack    [wire.MaxBlocks]wire.Block // the near database's last SACK blocks
-	again   uint32                     // the last duplicate that went to the leg alone
-	hasSeen bool
-	resent  uint64 // segments that the near database has sent again
-	gap     uint32 // where the last gap in what has come from it ends,
-	shows   int    // and how many segments behind it may still go raw
-
-	saidAck, saidEdge uint32        // what the other gateway has been told
-	alone             time.Duration // when it was told something without payload last
-	paused            bool          // pause runs
-
-	// For the watch.
-	moved    time.Duration // when a database last said something new
-	farMoved time.Duration // when the far acknowledgement last moved, or nothing was held
-	farSeen  uint32
-	fedAt    time.Duration // when it was looked at last how much the far database says,
-	fedSeen  uint32        // how much that was,
-	busy     bool          // and whether it was much
-	beyond   time.Duration // since when the far acknowledgement is above what the leg has
+// health is what watch judges a relay by.
+type health struct {
+	moved       time.Duration // when a database last sent something new
+	farMoved    time.Duration // when the far acknowledgement last moved, or nothing was held
+	farAck      uint32        // what it was then
+	fedAt       time.Duration // when the far database's payload was counted last,
+	fed         uint32        // its sequence number then,
+	busy        bool          // and whether much had come
+	beyondSince time.Duration // since when the far acknowledgement is above what the leg has
 }
 
 // early is a segment that came while the leg was made.
@@ -116,27 +155,29 @@ func (l *Stack) newRelay(conn wire.Connection, track Tracker, trunk Trunk) *Rela
 	r := &Relay{
 		legs: l, id: legID{Near: conn.Near, Far: conn.Far}, conn: conn, track: track, trunk: trunk,
 		toLeg: wire.NewTemplate(conn.Near, conn.Far), toNear: wire.NewTemplate(conn.Far, conn.Near),
-		leg: newLeg(), gate: rule.NewGate(&conn),
-		kick: make(chan struct{}, 1), done: make(chan struct{}),
-		began: now, moved: now, farMoved: now, fedAt: now, farSeen: conn.FarSaid.Ack,
-		read: conn.NearSaid.End, saidAck: conn.NearSaid.Ack, saidEdge: conn.NearSaid.Edge,
+		leg: newLeg(), gate: rule.NewGate(&conn), kick: make(chan struct{}, 1),
+		opening: opening{began: now},
+		near:    nearState{inTrunk: conn.NearSaid.End},
+		sent:    sentState{ack: conn.NearSaid.Ack, edge: conn.NearSaid.Edge},
+		ending:  ending{done: make(chan struct{})},
+		health:  health{moved: now, farMoved: now, fedAt: now, farAck: conn.FarSaid.Ack},
 	}
 	if q := trunk.Quality(); q.RTT > 0 {
 		r.gate.SetSpacing(q.RTT)
 	}
 	// A FIN that was said before is none of the relay's business.
 	if conn.NearSaid.Fin {
-		r.fin, r.finGone = true, true
+		r.near.fin, r.near.finInTrunk = true, true
 		r.gate.FinNear(conn.NearSaid.End - 1)
 	}
 	if conn.FarSaid.Fin {
-		r.farFin, r.farFinAt, r.finTold = true, conn.FarSaid.End-1, true
+		r.far.fin, r.far.finAt, r.far.finSent = true, conn.FarSaid.End-1, true
 	}
 	if l.cfg.Check {
 		r.check = newCheck(&conn)
 	}
 	r.pump.do, r.receive.do = r.toTrunk, r.fromTrunk
-	r.spaced, r.pause = stopped(r.tellInTurn), stopped(r.unpause)
+	r.spaced, r.sent.pause = stopped(r.tellInTurn), stopped(r.unpause)
 	return r
 }
 
@@ -197,12 +238,12 @@ func (t *turn) finish() {
 func (r *Relay) finish(e End) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.end != nil {
+	if r.ending.why != nil {
 		return false
 	}
-	r.end, r.endAt = &e, r.legs.cfg.Now()
+	r.ending.why, r.ending.at = &e, r.legs.cfg.Now()
 	r.legs.count(&e)
-	close(r.done)
+	close(r.ending.done)
 	if !e.Clean {
 		r.trunk.Close() // what is in it has its source, which sends it raw
 	}
@@ -237,7 +278,7 @@ func (r *Relay) HandBack() { r.handOver(&endRoute) }
 func (r *Relay) Ended() *End {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.end
+	return r.ending.why
 }
 
 // fromLeg takes a segment of the leg to the near database, if the gate lets it.
@@ -251,12 +292,12 @@ func (r *Relay) fromLeg(tcp header.TCP, payload int, o *outgoing) {
 	r.out.Lock()
 	defer r.out.Unlock()
 	r.mu.Lock()
-	if r.end != nil || flags&wire.ACK == 0 || flags&wire.RST != 0 {
+	if r.ending.why != nil || flags&wire.ACK == 0 || flags&wire.RST != 0 {
 		r.mu.Unlock()
 		return
 	}
 	r.heardLeg(s.Ack, s.Window)
-	if !r.begun || r.rst != nil {
+	if !r.opening.begun || r.ending.rst != nil {
 		r.mu.Unlock()
 		return
 	}
@@ -338,7 +379,7 @@ func (r *Relay) say(s *wire.Segment) {
 func (r *Relay) tellInTurn() {
 	select {
 	case r.legs.due <- r:
-	case <-r.done:
+	case <-r.ending.done:
 	}
 }
 
@@ -347,7 +388,7 @@ func (r *Relay) tell() {
 	r.out.Lock()
 	defer r.out.Unlock()
 	r.mu.Lock()
-	if r.end != nil || !r.begun || r.rst != nil {
+	if r.ending.why != nil || !r.opening.begun || r.ending.rst != nil {
 		r.mu.Unlock()
 		return
 	}

@@ -262,7 +262,7 @@ func TestReleaseAllIsFinal(t *testing.T) {
 		s.legs.ReleaseAll(EndFrozen)
 		close(returned)
 	}()
-	<-s.relay.done
+	<-s.relay.ending.done
 	for range 100 {
 		runtime.Gosched()
 	}

@@ -27,8 +27,8 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 	now := r.legs.cfg.Now()
 
 	r.mu.Lock()
-	if r.end != nil || r.rst != nil {
-		raw = r.rst == nil
+	if r.ending.why != nil || r.ending.rst != nil {
+		raw = r.ending.rst == nil
 		r.mu.Unlock()
 		return raw, 0
 	}
@@ -40,29 +40,29 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 	if len(payload) > 0 {
 		switch gap := int32(p.Seq - r.gate.NearEnd()); {
 		case gap < 0:
-			r.resent++
+			r.near.resent++
 		case gap > 0:
-			r.gap, r.shows = p.Seq, gapShows
+			r.near.gapEnd, r.near.gapShows = p.Seq, gapShows
 		}
 	}
 	r.gate.SentNear(end)
 	if len(payload) > 0 || news {
-		r.moved = now
+		r.health.moved = now
 	}
-	fresh := fin && !r.fin && (r.back.why == nil || wire.SeqLess(end, r.back.cut))
+	fresh := fin && !r.near.fin && (r.handBack.why == nil || wire.SeqLess(end, r.handBack.cut))
 	if fresh {
-		r.fin = true
+		r.near.fin = true
 		r.gate.FinNear(end)
 	}
 	mark := r.gate.NearMark()
 	fresher := len(payload) > 0 && wire.SeqLess(mark, end) // has bytes for the leg
-	toLeg := fresher || r.begun
+	toLeg := fresher || r.opening.begun
 	switch {
 	case (len(payload) > 0 || fin) && wire.SeqLess(p.Seq, mark):
 		// Sent before the relay began, and repeated as before. What reaches beyond the
 		// mark goes both ways.
 		raw = true
-	case r.back.why != nil && (len(payload) > 0 || fin) && !wire.SeqLess(p.Seq, r.back.cut):
+	case r.handBack.why != nil && (len(payload) > 0 || fin) && !wire.SeqLess(p.Seq, r.handBack.cut):
 		raw, fresher = true, false
 	case len(payload) > 0:
 		raw = r.repeated(p.Seq, end) || r.behindGap(p.Seq)
@@ -70,19 +70,19 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 		// It goes into the trunk once; said again, it goes as it is.
 		raw = !fresh
 	default:
-		blocks := r.sack
+		blocks := r.near.sack
 		n := p.SACK(&blocks)
-		sacked := n > 0 && blocks != r.sack
-		r.sack = blocks
+		sacked := n > 0 && blocks != r.near.sack
+		r.near.sack = blocks
 		// What acknowledges bytes that passed before the leg's is for their sender
 		// to see. What says nothing new is a probe or the answer to one: neither is
 		// the gateway's to give.
-		catching := !r.begun || wire.SeqLess(p.Ack, r.gate.Mark())
-		raw = catching || !news && !sacked || r.back.why != nil || r.gate.Beyond(blocks[:n])
+		catching := !r.opening.begun || wire.SeqLess(p.Ack, r.gate.Mark())
+		raw = catching || !news && !sacked || r.handBack.why != nil || r.gate.Beyond(blocks[:n])
 	}
-	wait := toLeg && !r.live
-	if wait && fresher && len(r.early) < maxEarly {
-		r.early = append(r.early, early{p.Seq, p.Flags, bytes.Clone(payload)})
+	wait := toLeg && !r.opening.live
+	if wait && fresher && len(r.opening.early) < maxEarly {
+		r.opening.early = append(r.opening.early, early{p.Seq, p.Flags, bytes.Clone(payload)})
 	}
 	var s wire.Segment
 	var opts [40]byte
@@ -115,7 +115,7 @@ func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Dura
 // to the leg, which would send no SACK from then on.
 func (r *Relay) segment(p *wire.Packet, opts []byte) wire.Segment {
 	s := wire.Segment{Seq: p.Seq, Ack: p.Ack, Window: p.Window, Flags: p.Flags & (wire.ACK | wire.PSH)}
-	if !r.begun {
+	if !r.opening.begun {
 		s.Ack, s.Window = r.leg.iss+1, r.nearWindow()
 		return s
 	}
@@ -132,8 +132,8 @@ func (r *Relay) repeated(seq, end uint32) (raw bool) {
 	if wire.SeqLess(r.gate.Received(), end) {
 		return false
 	}
-	raw = r.hasSeen && r.again == seq
-	r.again, r.hasSeen = seq, true
+	raw = r.near.hasRepeated && r.near.repeated == seq
+	r.near.repeated, r.near.hasRepeated = seq, true
 	return raw
 }
 
@@ -148,14 +148,14 @@ const gapShows = 16
 // sender would find the loss by its timer only. So the far database gets something to
 // say: the bytes that it selects it has.
 func (r *Relay) behindGap(seq uint32) bool {
-	if r.shows == 0 || wire.SeqLess(seq, r.gap) {
+	if r.near.gapShows == 0 || wire.SeqLess(seq, r.near.gapEnd) {
 		return false
 	}
-	if !wire.SeqLess(r.gate.Received(), r.gap) {
-		r.shows = 0 // it was filled
+	if !wire.SeqLess(r.gate.Received(), r.near.gapEnd) {
+		r.near.gapShows = 0 // it was filled
 		return false
 	}
-	r.shows--
+	r.near.gapShows--
 	return true
 }
 
@@ -165,11 +165,11 @@ func (r *Relay) behindGap(seq uint32) bool {
 func (r *Relay) reset(p *wire.Packet, partial bool) (raw bool) {
 	now := r.legs.cfg.Now()
 	r.mu.Lock()
-	if r.end != nil {
+	if r.ending.why != nil {
 		r.mu.Unlock()
 		return true
 	}
-	if r.rst != nil {
+	if r.ending.rst != nil {
 		r.mu.Unlock()
 		return false // said again
 	}
@@ -179,7 +179,7 @@ func (r *Relay) reset(p *wire.Packet, partial bool) (raw bool) {
 		if partial {
 			c.FinishChecksum()
 		}
-		r.rst, r.rstAt = c.B, now
+		r.ending.rst, r.ending.rstAt = c.B, now
 		if r.check != nil {
 			r.check.HeardReset()
 		}
@@ -193,14 +193,14 @@ func (r *Relay) reset(p *wire.Packet, partial bool) (raw bool) {
 
 // resetDue reports whether the RST that waits may go.
 func (r *Relay) resetDue() bool {
-	return r.rst != nil && !wire.SeqLess(r.gate.FarAck(), r.gate.NearEnd())
+	return r.ending.rst != nil && !wire.SeqLess(r.gate.FarAck(), r.gate.NearEnd())
 }
 
 // sendReset sends the RST that waits.
 func (r *Relay) sendReset() {
 	if r.finish(endReset) {
 		r.track.Detach(endReset)
-		r.legs.cfg.Near.SendLink(r.rst)
+		r.legs.cfg.Near.SendLink(r.ending.rst)
 	}
 }
 
@@ -243,10 +243,10 @@ func (r *Relay) TooBig(mtu int) {
 // finDue reports whether the far database's FIN is to be told: when all before it
 // has been acknowledged. It reports true once.
 func (r *Relay) finDue() bool {
-	if !r.farFin || r.finTold || wire.SeqLess(r.gate.NearAck(), r.farFinAt) {
+	if !r.far.fin || r.far.finSent || wire.SeqLess(r.gate.NearAck(), r.far.finAt) {
 		return false
 	}
-	r.finTold = true
+	r.far.finSent = true
 	return true
 }
 
@@ -254,7 +254,7 @@ func (r *Relay) sayFin() {
 	r.out.Lock()
 	defer r.out.Unlock()
 	r.mu.Lock()
-	if r.end != nil || r.rst != nil {
+	if r.ending.why != nil || r.ending.rst != nil {
 		r.mu.Unlock()
 		return
 	}

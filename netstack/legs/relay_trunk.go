@@ -31,7 +31,7 @@ func (l *Stack) Offer(conn wire.Connection, track Tracker, trunk Trunk, rtt time
 		return nil, errTinyMSS
 	}
 	r := l.newRelay(conn, track, trunk)
-	r.asks, r.patent = true, max(patience, 3*rtt)
+	r.opening.asks, r.opening.patience = true, max(patience, 3*rtt)
 	return r, l.start(r, func() error {
 		return r.trunk.Send(&wire.Frame{
 			Kind: wire.FrameOpen, Seq: conn.NearSaid.End, Ack: conn.NearSaid.Ack, Edge: conn.NearSaid.Edge,
@@ -89,7 +89,7 @@ func (l *Stack) start(r *Relay, hello func() error) error {
 			r.release(endLeg.because(err.Error()))
 		} else {
 			r.goLive()
-			if !r.asks {
+			if !r.opening.asks {
 				r.catchUp()
 			}
 			r.trunk.Serve(r.pump.take, r.receive.take, r.wake)
@@ -106,7 +106,7 @@ func (r *Relay) attend() {
 		r.receive.take()
 		r.pump.take()
 		select {
-		case <-r.done:
+		case <-r.ending.done:
 			return
 		case <-r.kick:
 		}
@@ -117,7 +117,7 @@ func (r *Relay) attend() {
 // releases the connection by that.
 func (r *Relay) close() {
 	r.spaced.Stop()
-	r.pause.Stop()
+	r.sent.pause.Stop()
 	r.silence()
 	r.pump.finish()
 	r.receive.finish()
@@ -132,7 +132,7 @@ func (r *Relay) begin(mark uint32) {
 	if r.check != nil {
 		r.check.Begin(mark)
 	}
-	r.begun, r.fedSeen = true, mark
+	r.opening.begun, r.health.fed = true, mark
 	r.mu.Unlock()
 }
 
@@ -141,10 +141,10 @@ func (r *Relay) begin(mark uint32) {
 func (r *Relay) goLive() {
 	for {
 		r.mu.Lock()
-		list := r.early
-		r.early = nil
+		list := r.opening.early
+		r.opening.early = nil
 		if len(list) == 0 {
-			r.live = true
+			r.opening.live = true
 			r.mu.Unlock()
 			return
 		}
@@ -185,7 +185,7 @@ func (r *Relay) toTrunk() {
 			r.release(*end)
 			return
 		}
-		if r.nextFrame(n); r.trunk.Commit(&r.frame) != nil {
+		if r.nextFrame(n); r.trunk.Commit(&r.pump.frame) != nil {
 			r.release(endTrunk)
 			return
 		}
@@ -243,7 +243,7 @@ func (r *Relay) hasNews() bool {
 	switch {
 	case r.finNext(0):
 		return true
-	case r.gate.NearAck() != r.saidAck || r.gate.NearEdge() != r.saidEdge:
+	case r.gate.NearAck() != r.sent.ack || r.gate.NearEdge() != r.sent.edge:
 		return !r.putOff(r.legs.cfg.Now())
 	}
 	return r.cutDue()
@@ -251,7 +251,7 @@ func (r *Relay) hasNews() bool {
 
 // finNext reports whether the near database's FIN follows the next n bytes of it.
 func (r *Relay) finNext(n int) bool {
-	return r.fin && !r.finGone && r.read+uint32(n) == r.gate.FinAt()
+	return r.near.fin && !r.near.finInTrunk && r.near.inTrunk+uint32(n) == r.gate.FinAt()
 }
 
 // putOff reports whether progress without payload is told later: it is told about as often
@@ -260,13 +260,13 @@ func (r *Relay) finNext(n int) bool {
 // own acknowledgement, which waits as long, goes along.
 func (r *Relay) putOff(now time.Duration) bool {
 	every := max(leastAckEvery, r.gate.Spacing())
-	since := now - r.alone
+	since := now - r.sent.bareAt
 	if since >= every {
 		return false
 	}
-	if !r.paused {
-		r.paused = true
-		r.pause.Reset(every*latePart/5 - since)
+	if !r.sent.paused {
+		r.sent.paused = true
+		r.sent.pause.Reset(every*latePart/5 - since)
 	}
 	return true
 }
@@ -274,7 +274,7 @@ func (r *Relay) putOff(now time.Duration) bool {
 // unpause ends the pause.
 func (r *Relay) unpause() {
 	r.mu.Lock()
-	r.paused = false
+	r.sent.paused = false
 	r.mu.Unlock()
 	r.trunk.Ready()
 }
@@ -284,21 +284,21 @@ func (r *Relay) unpause() {
 func (r *Relay) nextFrame(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := &r.frame
-	*f = wire.Frame{Kind: wire.FrameData, Seq: r.read, Ack: r.gate.NearAck(), Edge: r.gate.NearEdge(), Fin: r.finNext(n)}
+	f := &r.pump.frame
+	*f = wire.Frame{Kind: wire.FrameData, Seq: r.near.inTrunk, Ack: r.gate.NearAck(), Edge: r.gate.NearEdge(), Fin: r.finNext(n)}
 	switch {
 	case n > 0 || f.Fin:
-	case f.Ack == r.saidAck && f.Edge == r.saidEdge && r.cutDue():
-		f.Kind, r.back.said = wire.FrameClose, true
+	case f.Ack == r.sent.ack && f.Edge == r.sent.edge && r.cutDue():
+		f.Kind, r.handBack.said = wire.FrameClose, true
 	default:
-		r.alone = r.legs.cfg.Now()
+		r.sent.bareAt = r.legs.cfg.Now()
 	}
-	if r.paused {
-		r.paused = !r.pause.Stop()
+	if r.sent.paused {
+		r.sent.paused = !r.sent.pause.Stop()
 	}
-	r.read += uint32(n)
-	r.saidAck, r.saidEdge = f.Ack, f.Edge
-	r.finGone = r.finGone || f.Fin
+	r.near.inTrunk += uint32(n)
+	r.sent.ack, r.sent.edge = f.Ack, f.Edge
+	r.near.finInTrunk = r.near.finInTrunk || f.Fin
 }
 
 // pastFin reports whether the near database has no more to say: its FIN is in the
@@ -306,12 +306,12 @@ func (r *Relay) nextFrame(n int) {
 func (r *Relay) pastFin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.finGone
+	return r.near.finInTrunk
 }
 
 // fromTrunk takes what has come by the trunk, as far as the leg has room. It is receive's.
 func (r *Relay) fromTrunk() {
-	in := &r.in
+	in := &r.receive.in
 	for r.Ended() == nil {
 		if !in.begun {
 			ok, err := r.trunk.TryReceive(&in.frame)
@@ -344,7 +344,7 @@ type incoming struct {
 // take takes what a frame says, before its payload.
 func (r *Relay) take(f *wire.Frame) {
 	r.mu.Lock()
-	begun := r.begun // the other gateway takes part
+	begun := r.opening.begun // the other gateway takes part
 	r.mu.Unlock()
 	switch {
 	case f.Kind == wire.FrameRefuse:
@@ -366,7 +366,7 @@ func (r *Relay) taken(f *wire.Frame) {
 	r.tell()
 	if f.Fin {
 		r.mu.Lock()
-		r.farFin, r.farFinAt = true, r.gate.Fed()
+		r.far.fin, r.far.finAt = true, r.gate.Fed()
 		now := r.finDue()
 		r.mu.Unlock()
 		if now {
@@ -383,8 +383,8 @@ func (r *Relay) trunkEnd() End {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.back.far:
-		return *r.back.why
+	case r.handBack.far:
+		return *r.handBack.why
 	case r.over():
 		return endOver
 	}
@@ -407,7 +407,7 @@ func (r *Relay) catchUp() {
 // data is take for a frame of the connection, the only one with bytes for the leg.
 func (r *Relay) data(f *wire.Frame) {
 	r.mu.Lock()
-	inSequence, past := f.Seq == r.gate.Fed(), r.farFin && (f.Fin || f.Size() > 0)
+	inSequence, past := f.Seq == r.gate.Fed(), r.far.fin && (f.Fin || f.Size() > 0)
 	// The far database sends no more than the near one's window takes, apart from the byte of
 	// a window probe (RFC 9293 section 3.8.6.1). The leg would keep what is beyond.
 	fits := !wire.SeqLess(r.gate.NearEdge()+1, f.Seq+uint32(f.Size()))
@@ -427,7 +427,7 @@ func (r *Relay) data(f *wire.Frame) {
 		r.sendReset()
 		return
 	}
-	r.in.begun = true
+	r.receive.in.begun = true
 }
 
 // heard takes the progress that a frame tells of, before its payload. It reports whether
@@ -436,7 +436,7 @@ func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
 	payload, now := f.Size(), r.legs.cfg.Now()
 	r.mu.Lock()
 	if r.gate.HeardFar(f.Ack, f.Edge) || payload > 0 {
-		r.moved = now
+		r.health.moved = now
 	}
 	r.gate.Feed(payload)
 	end := r.gate.Fed()
@@ -444,7 +444,7 @@ func (r *Relay) heard(f *wire.Frame) (resetDue bool) {
 		r.checkHears(f)
 	}
 	due := r.resetDue()
-	back := r.back.why != nil
+	back := r.handBack.why != nil
 	r.mu.Unlock()
 	if back {
 		r.wake()

@@ -186,7 +186,7 @@ func eitherRole(t *testing.T, test func(s *soloist)) {
 func (s *soloist) begun() bool {
 	s.relay.mu.Lock()
 	defer s.relay.mu.Unlock()
-	return s.relay.begun && s.relay.live
+	return s.relay.opening.begun && s.relay.opening.live
 }
 
 // WriteHost implements Near.

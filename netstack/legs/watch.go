@@ -56,8 +56,8 @@ func (r *Relay) watch(now time.Duration) {
 		r.beginBack(&endIdle)
 		e = End{}
 	}
-	rst := r.rst != nil && now-r.rstAt > resetAfter
-	stuck := r.end != nil && now-r.endAt > stallAfter
+	rst := r.ending.rst != nil && now-r.ending.rstAt > resetAfter
+	stuck := r.ending.why != nil && now-r.ending.at > stallAfter
 	r.mu.Unlock()
 	switch {
 	case stuck:
@@ -74,44 +74,44 @@ func (r *Relay) watch(now time.Duration) {
 // bothWays reports whether the far database says so much that there is always
 // something of it waiting in the trunk.
 func (r *Relay) bothWays(now time.Duration) bool {
-	if now-r.fedAt >= watchEvery/2 { // from less, nothing can be told
+	if now-r.health.fedAt >= watchEvery/2 { // from less, nothing can be told
 		fed := r.gate.Fed()
-		r.busy = fed-r.fedSeen > pumpBytes
-		r.fedSeen, r.fedAt = fed, now
+		r.health.busy = fed-r.health.fed > pumpBytes
+		r.health.fed, r.health.fedAt = fed, now
 	}
-	return r.busy
+	return r.health.busy
 }
 
 // judge finds a reason to end the relay.
 func (r *Relay) judge(now, delay time.Duration) End {
 	far, got := r.gate.FarAck(), r.gate.Received()
 	held := wire.SeqLess(far, got)
-	if far != r.farSeen || !held {
-		r.farSeen, r.farMoved = far, now
+	if far != r.health.farAck || !held {
+		r.health.farAck, r.health.farMoved = far, now
 	}
 	if !wire.SeqLess(got, far) {
-		r.beyond = now
+		r.health.beyondSince = now
 	}
 	switch {
-	case r.end != nil:
+	case r.ending.why != nil:
 		return End{}
-	case !r.begun:
-		if r.asks && now-r.began > r.patent {
+	case !r.opening.begun:
+		if r.opening.asks && now-r.opening.began > r.opening.patience {
 			return endNoAnswer
 		}
 		return End{}
-	case now-r.farMoved > max(stallAfter, 4*delay):
+	case now-r.health.farMoved > max(stallAfter, 4*delay):
 		return endStall
-	case now-r.beyond > beyondFor+watchEvery:
+	case now-r.health.beyondSince > beyondFor+watchEvery:
 		return endBeyond
 	case r.over():
 		return endOver
-	case r.back.why != nil:
-		if now-r.back.began > 2*max(stallAfter, 4*delay) {
+	case r.handBack.why != nil:
+		if now-r.handBack.began > 2*max(stallAfter, 4*delay) {
 			return endTrunk // the other gateway does not answer
 		}
 		return End{}
-	case now-r.moved > idleAfter && r.quiet():
+	case now-r.health.moved > idleAfter && r.quiet():
 		return endIdle
 	}
 	return End{}
@@ -120,17 +120,17 @@ func (r *Relay) judge(now, delay time.Duration) End {
 // quiet reports whether nothing is under way in either direction.
 func (r *Relay) quiet() bool {
 	fed, end := r.gate.Fed(), r.gate.NearEnd()
-	if r.farFin {
-		fed = r.farFinAt + 1
+	if r.far.fin {
+		fed = r.far.finAt + 1
 	}
-	if r.fin {
+	if r.near.fin {
 		end = r.gate.FinAt() + 1
 	}
-	return !wire.SeqLess(r.gate.NearAck(), fed) && !wire.SeqLess(r.gate.FarAck(), end) && (!r.fin || r.finGone) &&
-		!wire.SeqLess(r.read, r.gate.NearEnd())
+	return !wire.SeqLess(r.gate.NearAck(), fed) && !wire.SeqLess(r.gate.FarAck(), end) && (!r.near.fin || r.near.finInTrunk) &&
+		!wire.SeqLess(r.near.inTrunk, r.gate.NearEnd())
 }
 
 // over reports whether both databases have said FIN and know it of each other.
 func (r *Relay) over() bool {
-	return r.fin && r.farFin && r.gate.FarAck() == r.gate.FinAt()+1 && r.gate.NearAck() == r.farFinAt+1 && r.saidAck == r.gate.NearAck()
+	return r.near.fin && r.far.fin && r.gate.FarAck() == r.gate.FinAt()+1 && r.gate.NearAck() == r.far.finAt+1 && r.sent.ack == r.gate.NearAck()
 }
