@@ -1,5 +1,36 @@
 package flow
 
+// Raw forwarding, and what it shares with relays.
+//
+// Outward, from the host to the link. wireguard-go's reader goroutine calls Read through
+// link's adapter; nothing else reads the device. No lock is held unless stated.
+//
+//  1. Read returns first what it has at hand: the rest of a segment that is being cut, packets
+//     of the gateway's own (outbox), strays of the sibling.
+//  2. Read settles what relays hold (held.go), then waits in the device for a packet. Wake and
+//     the deadline of what relays hold end the wait.
+//  3. carry judges one packet (outbound), counts the drop, and shows both to the tap.
+//     a. wire.Parse, Packet.Settle: headers and checksums.
+//     b. A standby passes the packet to its sibling (pair.go).
+//     c. Fragments are reassembled first (fragMu).
+//     d. Table.passNext finds or opens the flow and tracks its TCP state, with the lock of the
+//        flow's shard held. Table.note passes a changed record to the Recorder under that lock.
+//     e. The state of the site decides: LinkRefused, LinkDown, MTU.
+//     f. A relayed flow's Relay takes the segment (FromHost; see legs/relay_near.go). adopt
+//        offers a flow that has become bulk to the Relayer.
+//     g. cutUp cuts a super-segment straight into wireguard-go's buffers; other packets are
+//        copied there.
+//  4. Read gathers up to `gather` small packets that wait anyway, and returns.
+//
+// Inward, from the link to the host. wireguard-go's decryption goroutine of a peer calls Write
+// with a batch, several peers at once; see inbound.go.
+//
+//  1. inbound judges each packet: wire.Parse, fragments, impostors, Table.passNext (lock of the
+//     shard), the site's state.
+//  2. A relayed flow's Relay sees the segment (FromLink), which is forwarded as it is.
+//  3. deliver joins segments of one flow to a super-segment in the batch's joiner.
+//  4. flush writes each run to the device. The device serializes writers.
+
 import (
 	"bytes"
 	"errors"
@@ -13,18 +44,18 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// SiteState is what the link knows of the way to a site.
+// SiteState is what the link knows of the path to a site.
 type SiteState struct {
 	// Up says that there is, or was lately, a session to carry packets with.
 	Up bool
 	// Refused says that nothing may be carried until the configurations agree.
 	Refused bool
-	// MTU is the largest inner packet that the way takes, in bytes; 0 means that
+	// MTU is the largest inner packet that the path carries, in bytes; 0 means that
 	// nothing is known, and the TUN's counts.
 	MTU int
 	// Partial says that the far gateway finishes checksums.
 	Partial bool
-	// WAN says that bulk is worth a relay: the way is long or loses packets.
+	// WAN says that bulk is worth a relay: the path is long or loses packets.
 	WAN bool
 	// Lossy says that it loses packets: a connection is better relayed before it
 	// has lost any, since its sender is slow for long after that.
@@ -95,9 +126,44 @@ func (p *Path) Wake() {
 	}
 }
 
-// Read gives packets for the link, as wireguard's tun.Device does: up to
-// len(bufs), each from offset on.
+// Read returns packets for the link, as wireguard's tun.Device does: up to len(bufs), each from
+// offset on. It returns none after Wake, if there is nothing to send. One goroutine calls it.
 func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	for {
+		if n, done := p.atHand(bufs, sizes, offset); done {
+			return n, nil
+		}
+		if err := p.settle(); err != nil {
+			return 0, err
+		}
+		n, o, err := p.host.Read(p.buf[:])
+		p.watch.reads.Add(1)
+		woken := errors.Is(err, os.ErrDeadlineExceeded)
+		if woken {
+			// Rearm before looking: a Wake in between is not lost.
+			if err := p.rearm(); err != nil {
+				return 0, err
+			}
+			if n := p.take(bufs, sizes, offset); n > 0 {
+				return n, nil
+			}
+			n, o, err = p.host.TryRead(p.buf[:])
+			if n == 0 && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+				return 0, nil // by another Wake, the next call returns at once
+			}
+		}
+		if err != nil {
+			return 0, err
+		}
+		if out := p.carryRow(n, o, bufs, sizes, offset); out > 0 || woken {
+			return out, nil
+		}
+	}
+}
+
+// atHand returns what needs no packet of the device: the rest of a segment, packets of the
+// gateway's own, strays. done is false if Read has to wait for the device.
+func (p *Path) atHand(bufs [][]byte, sizes []int, offset int) (n int, done bool) {
 	for {
 		if p.pair.stale.Load() {
 			p.forget()
@@ -107,75 +173,58 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			if tap := p.tap.Load(); tap != nil {
 				p.sent(tap, time.Now().UnixNano(), bufs[:n], sizes, offset, capture.Plain)
 			}
-			return n, nil
+			return n, true
 		}
 		if n := p.take(bufs, sizes, offset); n > 0 {
-			return n, nil
+			return n, true
 		}
-		if b := p.pair.strays.next(); b != nil {
-			if n := p.carry(b, wire.Offload{}, bufs, sizes, offset); n > 0 {
-				return n, nil
-			}
-			continue
+		b := p.pair.strays.next()
+		if b == nil {
+			break
 		}
-		if p.pair.paused.Load() {
-			p.wait()
-			return p.take(bufs, sizes, offset), nil
+		if n := p.carry(b, wire.Offload{}, bufs, sizes, offset); n > 0 {
+			return n, true
 		}
-		if err := p.settle(); err != nil {
-			return 0, err
-		}
-		n, o, err := p.host.Read(p.buf[:])
-		p.watch.reads.Add(1)
-		woken := false
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			// First rearm, then look what there is: a Wake in between is not lost.
-			p.held.until = 0
-			p.woken.Store(false)
-			if err := p.host.SetReadDeadline(time.Time{}); err != nil {
-				return 0, fmt.Errorf("rearm the host's device: %w", err)
-			}
-			if n := p.take(bufs, sizes, offset); n > 0 {
-				return n, nil
-			}
-			n, o, err = p.host.TryRead(p.buf[:])
-			if n == 0 && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
-				return 0, nil // by another Wake, the next call returns at once
-			}
-			woken = true
-		}
-		if err != nil {
-			return 0, err
-		}
+	}
+	if p.pair.paused.Load() {
+		p.wait()
+		return p.take(bufs, sizes, offset), true
+	}
+	return 0, false
+}
+
+// rearm lets the next read of the device wait again.
+func (p *Path) rearm() error {
+	p.held.until = 0
+	p.woken.Store(false)
+	if err := p.host.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("rearm the host's device: %w", err)
+	}
+	return nil
+}
+
+// carryRow carries the packet in p.buf, and small ones behind it that the device has already.
+func (p *Path) carryRow(n int, o wire.Offload, bufs [][]byte, sizes []int, offset int) (out int) {
+	for {
 		if !p.table.alive() {
 			p.table.drop(wire.Frozen)
-			if woken {
-				return 0, nil
-			}
-			continue
+			return out
 		}
-		out := p.carry(p.buf[:n], o, bufs, sizes, offset)
-		for out > 0 && out < gather && out < len(bufs) && !p.cut.Busy() {
-			n, o, err := p.host.TryRead(p.buf[:])
-			if n == 0 || err != nil {
-				break // an error comes again
-			}
-			p.watch.reads.Add(1)
-			if !p.table.alive() {
-				p.table.drop(wire.Frozen)
-				break
-			}
-			out += p.carry(p.buf[:n], o, bufs[out:], sizes[out:], offset)
+		out += p.carry(p.buf[:n], o, bufs[out:], sizes[out:], offset)
+		if out == 0 || out >= gather || out >= len(bufs) || p.cut.Busy() {
+			return out
 		}
-		if out > 0 || woken {
-			return out, nil
+		var err error
+		if n, o, err = p.host.TryRead(p.buf[:]); n == 0 || err != nil {
+			return out // an error occurs again at the next read
 		}
+		p.watch.reads.Add(1)
 	}
 }
 
-// gather is how many packets Read is content with. Small ones that wait anyway go
-// through the tunnel together, which costs less for each; bulk comes in segments
-// of 64 KB that are enough by themselves. What is left of the 128 buffers takes
+// gather is how many packets end a row. Small ones that wait anyway go through the
+// tunnel together, which costs less for each; bulk comes in segments of 64 KB that
+// are enough by themselves. What is left of the 128 buffers takes
 // the fragments of the longest datagram at the smallest MTU, 576.
 const gather = 8
 

@@ -1,5 +1,19 @@
 package legs
 
+// Outward: from the near database into the trunk.
+//
+//  1. FromHost takes a segment. The goroutine that reads the host's device calls it (flow.Path),
+//     with no lock held; FromHost locks mu to judge the segment and decides what goes raw too.
+//  2. toLegSoon (hold.go) gives the leg the segment, or holds a small one for a moment: Settle.
+//     inject hands it to gVisor, which acknowledges to fromLeg and has notify called.
+//  3. notify (gVisor's locks held) calls Trunk.Ready, which queues the relay and wakes the reader.
+//  4. The same goroutine asks the trunks for packets (trunk.Pool.Pull). Without the trunk's lock,
+//     it calls pump.take, which runs toTrunk.
+//  5. toTrunk (relay_trunk.go) reads the leg straight into the packet that the trunk builds:
+//     Trunk.Begin, Endpoint.Read, nextFrame (mu), Trunk.Commit.
+//
+// The far database's acknowledgements come back inward and pass the gate; see relay_trunk.go.
+
 import (
 	"bytes"
 	"time"

@@ -1,5 +1,19 @@
 package legs
 
+// Inward: from the trunk to the near database. Frames outward begin in relay_near.go.
+//
+//  1. wireguard-go's goroutine of a peer delivers a batch: trunk.Pool.Deliver for each packet,
+//     then Flush, which calls the sink of each relay with something to receive: receive.take.
+//     No lock is held. take runs fromTrunk in one goroutine at a time.
+//  2. fromTrunk receives a frame (Trunk.TryReceive). data judges it and heard notes the far
+//     database's progress, both with mu held; Tracker.Heard tells the flow table, under its
+//     shard's lock, without mu.
+//  3. feed writes the payload to the leg as far as there is room. If there is none, notify
+//     wakes the relay's own goroutine (attend) when there is.
+//  4. gVisor sends: tap.WritePackets, fromLeg. It locks out, then mu: the gate decides what the
+//     segment may say, the checker judges it, and mu is unlocked before Near.WriteHost.
+//  5. tell sends what gVisor has no segment for, now or at its time (out, then mu).
+
 import (
 	"errors"
 	"fmt"
