@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -26,21 +27,26 @@ func TestLeased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := new(keeper)
 		l := NewLeased(k, "gw0", addrs("10.77.1.254", "fd77:1::fe"), hclog.NewNullLogger())
+		var mu sync.Mutex
 		var did []string
+		note := func(what string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			did = append(did, what)
+			return errors.New("no such device")
+		}
 		l.lease = func(device string, a netip.Addr, d time.Duration) error {
-			did = append(did, fmt.Sprint("lease ", device, " ", a, " ", d))
-			return errors.New("no such device")
+			return note(fmt.Sprint("lease ", device, " ", a, " ", d))
 		}
-		l.end = func(device string, a netip.Addr) error {
-			did = append(did, fmt.Sprint("end ", device, " ", a))
-			return errors.New("no such device")
-		}
+		l.end = func(device string, a netip.Addr) error { return note(fmt.Sprint("end ", device, " ", a)) }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- l.Run(ctx) }()
 		check := func(when string, want ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if fmt.Sprint(did) != fmt.Sprint(want) {
 				t.Errorf("%s: %q, want %q", when, did, want)
 			}
