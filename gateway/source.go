@@ -82,7 +82,7 @@ func (g *Gateway) siteStatus(list []flow.ForeignStats) []status.Site {
 	for i := range list {
 		f := &list[i]
 		s := status.Site{
-			Site: f.Site, Unconfirmed: f.Unconfirmed,
+			Site: f.Site, Unconfirmed: f.Unconfirmed, RelayReason: g.board.Why(f.Site),
 			RecordRequests: requests(g.restorer.Requests(f.Site)), Questions: requests(g.explain.Questions(f.Site)),
 		}
 		for r, n := range f.Given {

@@ -69,6 +69,7 @@ var (
 	descAuditSize = desc("audit_file_bytes", "Size of the audit log's file.")
 	descAuditMax  = desc("audit_file_limit_bytes", "Size that the audit log's file may have; beyond it lines are lost.")
 	descUnconf    = desc("unconfirmed_flows", "Flows known only from the site's records, which the local host has not confirmed.", "site")
+	descRelaying  = desc("site_relays", "1 while bulk transfers to the site are relayed, because of its round trip or loss.", "site")
 	descGiven     = desc("site_records_total", "Flow records that the site has given, by result.", "site", "result")
 	descAsked     = desc("site_requests_total", "Requests of the site, by kind and result.", "site", "kind", "result")
 	descSentBytes = desc("datagrams_sent_bytes_total", "UDP payload of the tunnels sent, in bytes.")
@@ -209,6 +210,7 @@ type sink chan<- prometheus.Metric
 
 func (m sink) site(s *Site) {
 	m.gauge(descUnconf, float64(s.Unconfirmed), s.Site)
+	m.gauge(descRelaying, truth(s.RelayReason != ""), s.Site)
 	for _, r := range s.Records {
 		m.counter(descGiven, r.Count, s.Site, r.Result)
 	}

@@ -3,6 +3,9 @@ package status
 // Site counts what the gateways of one other site have given to this node and asked of it.
 type Site struct {
 	Site string `json:"site"`
+	// RelayReason says why bulk transfers to the site are relayed: the round trip or the loss that was
+	// measured. It is empty while they are forwarded raw.
+	RelayReason string `json:"relay_reason,omitempty"`
 	// Unconfirmed is the number of flows that only the site's records tell of: the local host has not
 	// confirmed them yet.
 	Unconfirmed int `json:"unconfirmed_flows"`

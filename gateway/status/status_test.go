@@ -89,7 +89,7 @@ func sample() Status {
 		Audit:      &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
 		Sites: []Site{
 			{
-				Site: "gray", Unconfirmed: 2, Records: []RecordResult{{"taken", 41}, {"other-site", 0}, {"quota", 7}, {"confirmed", 39}},
+				Site: "gray", RelayReason: "the link loses 0.4 %", Unconfirmed: 2, Records: []RecordResult{{"taken", 41}, {"other-site", 0}, {"quota", 7}, {"confirmed", 39}},
 				RecordRequests: Requests{Answered: 3, Refused: 1}, Questions: Requests{Answered: 12},
 			},
 			{Site: "blue"},
