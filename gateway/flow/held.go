@@ -1,16 +1,12 @@
 package flow
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // held are the Relays that hold something for a moment. Only Read touches them.
 type held struct {
 	relays []Relay
 	due    time.Duration // when all of them are to settle if Read looks then,
 	late   time.Duration // and when it is to look at the latest
-	until  time.Duration // the host's device has this deadline; 0 is none
 }
 
 // add takes in a Relay that holds something, for about so long. Under bulk something soon
@@ -31,31 +27,12 @@ func (p *Path) settle() error {
 	}
 	now := p.table.cfg.Now()
 	if now < h.due {
-		return p.setDeadline(now, h.late)
+		return p.alarm.set(now, h.late)
 	}
 	for i, r := range h.relays {
 		r.Settle()
 		h.relays[i] = nil
 	}
 	h.relays = h.relays[:0]
-	return p.setDeadline(now, 0)
-}
-
-// setDeadline gives the host's device a deadline; 0 is none.
-func (p *Path) setDeadline(now, until time.Duration) error {
-	if until == p.held.until {
-		return nil
-	}
-	p.held.until = until
-	var at time.Time
-	if until > 0 {
-		at = time.Now().Add(until - now)
-	}
-	if err := p.host.SetReadDeadline(at); err != nil {
-		return fmt.Errorf("set a deadline for the host's device: %w", err)
-	}
-	if p.woken.Load() {
-		p.Wake() // that deadline is gone
-	}
-	return nil
+	return p.alarm.set(now, 0)
 }

@@ -8,7 +8,7 @@ package flow
 //  1. Read returns first what it has at hand: the rest of a segment that is being cut, packets
 //     of the gateway's own (outbox), strays of the sibling.
 //  2. Read settles what relays hold (held.go), then waits in the device for a packet. Wake and
-//     the deadline of what relays hold end the wait.
+//     the deadline of what relays hold end the wait (alarm.go).
 //  3. carry judges one packet (outbound), counts the drop, and shows both to the tap.
 //     a. wire.Parse, Packet.Settle: headers and checksums.
 //     b. A standby passes the packet to its sibling (pair.go).
@@ -34,7 +34,6 @@ package flow
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -80,7 +79,8 @@ type Path struct {
 	// relayed is the packet that a Relay looks at.
 	relayed wire.Packet
 	held    held
-	woken   atomic.Bool // by Wake, and Read has not looked since
+
+	alarm alarm // ends a Read that waits
 
 	joins   sync.Pool // *joiner
 	relayer atomic.Pointer[Relayer]
@@ -97,7 +97,7 @@ type Path struct {
 func NewPath(t *Table, host Host) *Path {
 	frags := wire.ReassemblerConfig{MaxBytes: t.cfg.MaxFragmentBytes, MaxSourceBytes: t.cfg.MaxFragmentBytes / 4}
 	p := &Path{
-		table: t, host: host, voice: newVoice(t.cfg.Voice), wakes: newPacer(), retells: newPacer(),
+		table: t, host: host, alarm: alarm{host: host}, voice: newVoice(t.cfg.Voice), wakes: newPacer(), retells: newPacer(),
 		sites:   make([]atomic.Pointer[SiteState], len(t.cfg.Sites)),
 		fragOut: wire.NewReassembler(frags),
 		fragIn:  wire.NewReassembler(frags),
@@ -113,13 +113,10 @@ func NewPath(t *Table, host Host) *Path {
 // SetSite tells what has become of the way to the site with index i.
 func (p *Path) SetSite(i int, s SiteState) { p.sites[i].Store(&s) }
 
-// Wake makes a blocked Read return at once, or the next one if none is, with what there
-// is, which may be nothing.
+// Wake ends a Read that waits, or the next one: it returns with the packets that there are, maybe
+// none. Any goroutine may call it.
 func (p *Path) Wake() {
-	// A deadline in the past wakes a reader that waits in the poller. It fails
-	// only once the device is closed, and then there is no reader.
-	p.woken.Store(true)
-	_ = p.host.SetReadDeadline(time.Unix(1, 0))
+	p.alarm.wake()
 	select {
 	case p.pair.kick <- struct{}{}:
 	default:
@@ -141,7 +138,7 @@ func (p *Path) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		woken := errors.Is(err, os.ErrDeadlineExceeded)
 		if woken {
 			// Rearm before looking: a Wake in between is not lost.
-			if err := p.rearm(); err != nil {
+			if err := p.alarm.rearm(); err != nil {
 				return 0, err
 			}
 			if n := p.take(bufs, sizes, offset); n > 0 {
@@ -191,16 +188,6 @@ func (p *Path) atHand(bufs [][]byte, sizes []int, offset int) (n int, done bool)
 		return p.take(bufs, sizes, offset), true
 	}
 	return 0, false
-}
-
-// rearm lets the next read of the device wait again.
-func (p *Path) rearm() error {
-	p.held.until = 0
-	p.woken.Store(false)
-	if err := p.host.SetReadDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("rearm the host's device: %w", err)
-	}
-	return nil
 }
 
 // carryRow carries the packet in p.buf, and small ones behind it that the device has already.
