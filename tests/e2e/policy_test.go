@@ -25,7 +25,7 @@ const replication = `
     ports = ["tcp/5432", "udp/5432"]
   }`
 
-// prohibited says whether err is what a kernel makes of the ICMP error
+// prohibited reports whether err is what a kernel makes of the ICMP error
 // "administratively prohibited" in the family of an address.
 func prohibited(err error, a netip.Addr) bool {
 	if a.Is4() {

@@ -125,7 +125,7 @@ func endRepeats(t *testing.T, rules *lab.Repeats) lab.RepeatsReport {
 	return r
 }
 
-// relays says whether bulk is to be relayed at all.
+// relays reports whether bulk is to be relayed at all.
 func (n *relayNet) relays() bool { return n.mode != modeRoute }
 
 // resets says what a scenario may do.
@@ -164,7 +164,7 @@ func (n *relayNet) scenario(t *testing.T, name string, may resets, do func(t *te
 	}
 }
 
-// expected says whether the connection that was reset was opened where that may
+// expected reports whether the connection that was reset was opened where that may
 // be. Its kernels may say so later: a socket that its program has closed goes on
 // until the other end hears it, and answers for a while what comes too late.
 func (n *relayNet) expected(r lab.Reset) bool {

@@ -37,7 +37,7 @@ func source(b []byte) netip.Addr {
 	return netip.AddrFrom16([16]byte(b[8:24]))
 }
 
-// isNeighbour says whether a packet is neighbour discovery (RFC 4861 section 4),
+// isNeighbour reports whether a packet is neighbour discovery (RFC 4861 section 4),
 // which is the LAN's own.
 func isNeighbour(b []byte) bool {
 	return b[0]>>4 == 6 && len(b) > 40 && b[6] == 58 && b[40] >= 133 && b[40] <= 137

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// BenchmarkPlain is the baseline for everything that is said of speed: the
+// BenchmarkPlain is the baseline for everything that is claimed of speed: the
 // kernel's TCP between the databases through two plain wireguard-go processes.
 // CPU time and memory are of these two together and of the larger one.
 func BenchmarkPlain(b *testing.B) {

@@ -17,11 +17,11 @@ import (
 // boxLink is the name of the TUN at either side of the box.
 const boxLink = "box0"
 
-// boxQueue is how many packets wait in a TUN for the box; what is dropped there
-// nobody counts, so it is ample.
+// boxQueue is how many packets wait in a TUN for the box; what the kernel drops there
+// is not counted, so it is ample.
 const boxQueue = 20000
 
-// Direction is a way through the box.
+// Direction is a direction through the box.
 type Direction int
 
 // The two directions.
@@ -152,7 +152,7 @@ func (b *Box) Cut(cut bool) {
 }
 
 // SetLinkMTU changes the MTU, in bytes, of the link through the box in both directions. The
-// routers then fragment, or say that a packet is too big (RFC 1191, RFC 8201), as
+// routers then fragment, or send packet too big (RFC 1191, RFC 8201), as
 // [Impairment.MTU] does not. Below 1280 the kernel turns IPv6 off.
 func (b *Box) SetLinkMTU(mtu int) error {
 	for _, ns := range b.ns {
@@ -176,7 +176,7 @@ func (b *Box) Stats(d Direction) BoxStats {
 }
 
 // lane carries packets in one direction, on a thread of its own: it sleeps in
-// poll until a packet comes or one is due. Go's own timers are good to a
+// poll until a packet arrives or one is due. Go's own timers are good to a
 // millisecond only.
 type lane struct {
 	from, to, wake int
@@ -236,7 +236,7 @@ func (l *lane) run() {
 	}
 }
 
-// work reads and writes what there is, and says whether there was any.
+// work reads and writes what there is, and reports whether there was any.
 func (l *lane) work(buf []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -249,7 +249,7 @@ func (l *lane) work(buf []byte) bool {
 	return l.write(now, imp) || read
 }
 
-// read takes what the TUN has, up to a batch.
+// read reads what the TUN has, up to a batch.
 func (l *lane) read(buf []byte, now time.Time, imp *Impairment) (some bool) {
 	for range batch {
 		n, err := unix.Read(l.from, buf)
@@ -293,7 +293,7 @@ func (l *lane) buffer() []byte {
 	return make([]byte, 0, 2048)
 }
 
-// parcel is a packet on its way; seq keeps those in order that are due together.
+// parcel is a packet under way; seq keeps those in order that are due together.
 type parcel struct {
 	due  time.Time
 	seq  uint64

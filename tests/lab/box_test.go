@@ -90,7 +90,7 @@ func TestBoxLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n["Tcp.RetransSegs"] == 0 {
-		t.Error("the kernel has sent nothing again")
+		t.Error("the kernel retransmitted nothing")
 	}
 }
 
@@ -127,7 +127,7 @@ func TestBoxCut(t *testing.T) {
 }
 
 // TestBoxMTU sends datagrams that may not be fragmented through a path that
-// drops long ones silently, and through one that says so.
+// drops long ones silently, and through one that answers with ICMP.
 func TestBoxMTU(t *testing.T) {
 	l := Start(t, Config{Impaired: true})
 	ctx := ctxFor(t)
@@ -159,17 +159,17 @@ func TestBoxMTU(t *testing.T) {
 		t.Errorf("silent limit of 1380: %+v", l.Box.Stats(RedToGray))
 	}
 	if n := mustNstat(t, a.Namespace)["Icmp.InDestUnreachs"]; n != 0 {
-		t.Errorf("the silent limit was told by %d ICMP errors", n)
+		t.Errorf("the silent limit caused %d ICMP errors, want none", n)
 	}
 	l.Box.SetBoth(Impairment{})
 	if err := l.Box.SetLinkMTU(1300); err != nil {
 		t.Fatal(err)
 	}
 	if !answered(1300, should) || answered(1301, shouldNot) {
-		t.Error("link MTU of 1300 doesn't hold")
+		t.Error("a packet passed the link MTU of 1300")
 	}
 	if n := mustNstat(t, a.Namespace)["Icmp.InDestUnreachs"]; n != 1 {
-		t.Errorf("the link's MTU was told by %d ICMP errors, want 1", n)
+		t.Errorf("the link's MTU caused %d ICMP errors, want 1", n)
 	}
 }
 

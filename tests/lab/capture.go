@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CaptureConfig says what a capture does with packets.
+// CaptureConfig sets what a capture does with packets.
 type CaptureConfig struct {
 	// Each is called for every packet, in order, from one goroutine.
 	Each func(Packet)
@@ -29,7 +29,7 @@ type CaptureConfig struct {
 type Packet struct {
 	// Time is the kernel's.
 	Time time.Time
-	// Outgoing says that this namespace sent it.
+	// Outgoing means that this namespace sent it.
 	Outgoing bool
 	// Data starts with the IP header and may be cut short. It is valid during the call only.
 	Data []byte
@@ -95,7 +95,7 @@ func (c *Capture) open(ifname string) (err error) {
 	if c.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return err
 	}
-	// SOCK_DGRAM gives the IP packet on every kind of device. The socket hears
+	// SOCK_DGRAM gives the IP packet on every kind of device. The socket sees
 	// nothing before bind, because its protocol is 0.
 	if err := c.ns.Do(func() (err error) {
 		c.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -110,7 +110,7 @@ func (c *Capture) open(ifname string) (err error) {
 		unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer),
 		unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 		c.awaitStamps(),
-		// The full length comes with each packet, as the filter hides it.
+		// The full length arrives with each packet, as the filter hides it.
 		unix.SetsockoptInt(c.fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1),
 		unix.Bind(c.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Attrs().Index}),
 	)
@@ -119,7 +119,7 @@ func (c *Capture) open(ifname string) (err error) {
 // awaitStamps waits until packets get their time when they pass. The first socket
 // that asks for times makes the kernel begin with it, but some moments later, from a
 // work queue (net_enable_timestamp); a packet that passes before gets the time at
-// which it is read, and may so seem to come after its effect. A datagram over
+// which it is read, and may so seem to follow its effect. A datagram over
 // loopback shows which of the two it is.
 func (c *Capture) awaitStamps() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -164,8 +164,8 @@ func (c *Capture) close() error {
 	return errors.Join(errs...)
 }
 
-// Stop takes in what has arrived and ends the capture. It returns an error if the
-// capture missed packets, because nothing can then be said about them.
+// Stop reads what has arrived and ends the capture. It returns an error if the
+// capture missed packets, because it can then judge nothing.
 func (c *Capture) Stop() error {
 	c.once.Do(func() {
 		var one = [8]byte{1}

@@ -22,7 +22,7 @@ func TestCapture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Nobody listens there: the kernel answers with a reset.
+		// The port is closed: the kernel answers with a reset.
 		if conn, err := red.Dial(ctx, "tcp", netip.AddrPortFrom(addr, 9).String()); err == nil {
 			conn.Close()
 			t.Error("something listens on port 9")

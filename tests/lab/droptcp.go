@@ -13,7 +13,7 @@ import (
 )
 
 // Drop makes a namespace lose TCP segments of one port, as if its network card
-// did. A capture sees what comes in, and not what would have gone out.
+// did. A capture sees what arrives, and not what would have left.
 type Drop struct {
 	ns    *Namespace
 	table *nftables.Table
@@ -22,7 +22,7 @@ type Drop struct {
 // Way is a direction of packets as a namespace sees it.
 type Way int
 
-// The ways in which a Drop may work. A sender's kernel knows of what is dropped on its way
+// The places where a Drop may work. A sender's kernel knows of what is dropped on its way
 // out; what is dropped on its way through another namespace is lost.
 const (
 	In Way = iota

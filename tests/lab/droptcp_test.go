@@ -25,7 +25,7 @@ func TestDropTCP(t *testing.T) {
 		}
 		defer c.Close()
 		asked := 0
-		// answered says whether what was asked has all been answered in time.
+		// answered reports whether all requests have been answered in time.
 		answered := func(patience time.Duration) bool {
 			t.Helper()
 			asked++
@@ -70,7 +70,7 @@ func TestDropTCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !answered(10 * time.Second) {
-				t.Errorf("%s, %s: nothing passes after the end", addr, c.name)
+				t.Errorf("%s, %s: nothing passes after Stop", addr, c.name)
 			}
 		}
 	}

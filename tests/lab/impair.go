@@ -37,7 +37,7 @@ type BoxStats struct {
 	Received, Delivered uint64
 	// Bytes is the sum of the delivered IP packets' lengths.
 	Bytes uint64
-	// DroppedCut, DroppedMTU, DroppedQueue and DroppedLoss say what became of
+	// DroppedCut, DroppedMTU, DroppedQueue and DroppedLoss count what became of
 	// the rest; DroppedOut could not be written to the far side.
 	DroppedCut, DroppedMTU, DroppedQueue, DroppedLoss, DroppedOut uint64
 	// Duplicated and Reordered are packets to which that happened.
@@ -57,7 +57,7 @@ type shaper struct {
 	waiting ring
 }
 
-// admit takes a packet of size bytes at now and returns when it leaves, once for
+// admit accepts a packet of size bytes at now and returns when it leaves, once for
 // each copy. None at all means that it is dropped.
 func (s *shaper) admit(now time.Time, size int, imp *Impairment) (due [2]time.Time, copies int) {
 	s.stats.Received++

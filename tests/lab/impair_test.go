@@ -37,10 +37,10 @@ func TestShaperQueue(t *testing.T) {
 			return n
 		}
 		if n := passed(epoch); n != 3 || s.stats.DroppedQueue != 7 {
-			t.Errorf("%s: an empty queue took %d of 10 and dropped %d, want 3 and 7", name, n, s.stats.DroppedQueue)
+			t.Errorf("%s: an empty queue accepted %d of 10 and dropped %d, want 3 and 7", name, n, s.stats.DroppedQueue)
 		}
 		if n := passed(epoch.Add(2 * time.Millisecond)); n != 2 {
-			t.Errorf("%s: two packets later the queue took %d, want 2", name, n)
+			t.Errorf("%s: two packets later the queue accepted %d, want 2", name, n)
 		}
 	}
 }

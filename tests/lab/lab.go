@@ -25,19 +25,19 @@ import (
 type Config struct {
 	Red, Gray SiteConfig
 	// Impaired puts a [Box] into the WAN, which lets everything through until it
-	// is told otherwise. It costs speed, so benchmarks of speed go without.
+	// is set to impair. It costs speed, so benchmarks of speed go without.
 	Impaired bool
 	// SourceNAT hides red's gateways behind the WAN router's address.
 	SourceNAT bool
-	// Logf receives what is worth telling while the lab is used; nil is silence.
+	// Logf receives messages while the lab is used; nil is silence.
 	Logf func(format string, args ...any)
 }
 
-// SiteConfig says how many hosts a site has.
+// SiteConfig sets how many hosts a site has.
 type SiteConfig struct {
 	// Gateways and Databases are at least 1, which 0 stands for.
 	Gateways, Databases int
-	// FloatingRouter leaves the LAN's router address to the gateways, which take
+	// FloatingRouter leaves the LAN's router address to the gateways, which claim
 	// it themselves. Otherwise the first gateway has it.
 	FloatingRouter bool
 }
@@ -75,7 +75,7 @@ func Start(tb testing.TB, cfg Config) *Lab {
 	}
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			l.tellLogs()
+			l.logTails()
 			// With -artifacts, logs and captures outlive the lab.
 			if err := os.CopyFS(tb.ArtifactDir(), os.DirFS(filepath.Join(l.Dir, "logs"))); err != nil {
 				tb.Error(err)
@@ -232,7 +232,7 @@ func (l *Lab) build(cfg Config) (err error) {
 
 // awaitNeighbours returns when every IPv6 address of the lab answers for itself.
 // The kernel joins an address's solicited-node group (RFC 4861 section 7.2.1) from a
-// work queue; a neighbour that asks before that hears nothing and asks again only a
+// work queue; a neighbour that asks before that gets no answer and asks again only a
 // second later.
 func (l *Lab) awaitNeighbours() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -350,9 +350,9 @@ func (l *Lab) site(p plan, wan *Namespace, wanIf string) (*Site, error) {
 	return s, nil
 }
 
-// forwardFromLAN lets a gateway's host forward as the guide has it: what comes in by the LAN, and
-// nothing that comes in by the WAN. IPv6 forwarding is the whole host's, so a filter
-// has to see to that.
+// forwardFromLAN lets a gateway's host forward as the guide does: what enters by the LAN,
+// but nothing that enters by the WAN. IPv6 forwarding is the whole host's, so a filter
+// has to drop the rest.
 func (n *Namespace) forwardFromLAN() error {
 	if err := errors.Join(n.Sysctl("ipv4/conf/lan0/forwarding", "1"), n.Sysctl("ipv6/conf/all/forwarding", "1")); err != nil {
 		return err

@@ -20,7 +20,7 @@ type Log struct {
 }
 
 func newLog(path string) (*Log, error) {
-	// A process that is started again goes on in the same file.
+	// A restarted process appends to the same file.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open a process's log: %w", err)
@@ -28,7 +28,7 @@ func newLog(path string) (*Log, error) {
 	return &Log{Path: path, file: f, changed: make(chan struct{})}, nil
 }
 
-// Write takes output of the process.
+// Write appends output of the process.
 func (l *Log) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,15 +59,15 @@ func tail(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// has says whether text was written; the channel is closed at the next write.
+// has reports whether text was written; the channel is closed at the next write.
 func (l *Log) has(text string) (bool, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Contains(l.text.String(), text), l.changed
 }
 
-// tellLogs writes the end of each process's log to the lab's own log.
-func (l *Lab) tellLogs() {
+// logTails writes the end of each process's log to the lab's own log.
+func (l *Lab) logTails() {
 	paths, err := filepath.Glob(filepath.Join(l.Dir, "logs", "*.log"))
 	if err != nil {
 		l.logf("find logs: %v", err)

@@ -60,7 +60,7 @@ func (n *Namespace) remove() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.captures {
-		// Whoever wants to know what it missed has called Stop.
+		// A test that needs to know what it missed has called Stop.
 		_ = c.Stop()
 	}
 	if n.link != nil {

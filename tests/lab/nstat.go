@@ -37,7 +37,7 @@ func (n *Namespace) Nstat() (Nstat, error) {
 	return s, nil
 }
 
-// addPairs takes a line of names and a line of values for each protocol.
+// addPairs adds a line of names and a line of values for each protocol.
 func (s Nstat) addPairs(text string) error {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i := 0; i+1 < len(lines); i += 2 {
@@ -47,7 +47,7 @@ func (s Nstat) addPairs(text string) error {
 		}
 		proto := strings.TrimSuffix(names[0], ":")
 		for j := 1; j < len(names); j++ {
-			// MaxConn is -1; nobody asks for it.
+			// MaxConn is -1.
 			if v, err := strconv.ParseUint(values[j], 10, 64); err == nil {
 				s[proto+"."+names[j]] = v
 			}
@@ -56,7 +56,7 @@ func (s Nstat) addPairs(text string) error {
 	return nil
 }
 
-// addLines takes snmp6's lines of name and value.
+// addLines adds snmp6's lines of name and value.
 func (s Nstat) addLines(text string) error {
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)

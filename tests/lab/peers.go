@@ -57,14 +57,14 @@ func ServeTCP(ctx context.Context, n *Namespace, addr netip.AddrPort, handle fun
 			}
 			s.wg.Go(func() {
 				handle(c.(*net.TCPConn))
-				s.letGo(c)
+				s.release(c)
 			})
 		}
 	})
 	return s, nil
 }
 
-// EchoUDP sends every datagram back to where it came from.
+// EchoUDP sends every datagram back to its sender.
 func EchoUDP(ctx context.Context, n *Namespace, addr netip.AddrPort) (*Server, error) {
 	c, err := n.ListenPacket(ctx, "udp", addr.String())
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *Server) hold(c net.Conn) bool {
 	return true
 }
 
-func (s *Server) letGo(c net.Conn) {
+func (s *Server) release(c net.Conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
@@ -230,7 +230,7 @@ func connectOnce(to netip.AddrPort) error {
 		return err
 	}
 	// With a time limit on the socket a signal of Go's scheduler ends these calls. A
-	// connect that was interrupted goes on, and is asked for once more.
+	// connect that was interrupted continues; the loop calls it again.
 	if _, err := uninterrupted(func() (int, error) { return 0, unix.Connect(fd, sa) }); err != nil && !errors.Is(err, unix.EISCONN) {
 		return err
 	}
@@ -252,7 +252,7 @@ func uninterrupted(call func() (int, error)) (n int, err error) {
 	}
 }
 
-// Pool is a number of connections to an echo server that do nothing, as an
+// Pool is a number of idle connections to an echo server, as an
 // application's connection pool does most of the time.
 type Pool struct {
 	conns []net.Conn
@@ -272,7 +272,7 @@ func OpenPool(ctx context.Context, from *Namespace, to netip.AddrPort, n int) (*
 }
 
 // Check sends a byte on every connection and waits at most patience for all the
-// echoes. It returns an error that says how many connections are dead.
+// echoes. It returns an error that names how many connections are dead.
 func (p *Pool) Check(patience time.Duration) error {
 	var dead int
 	var first error
@@ -323,7 +323,7 @@ func HalfClose(ctx context.Context, from, to *Namespace, addr netip.AddrPort, n 
 	var served error
 	s, err := ServeTCP(ctx, to, addr, func(c *net.TCPConn) {
 		if got, err := io.Copy(io.Discard, c); err != nil || got != 0 {
-			served = fmt.Errorf("before the FIN came %d bytes, want 0: %w", got, err)
+			served = fmt.Errorf("%d bytes arrived before the FIN, want 0: %w", got, err)
 			return
 		}
 		_, served = io.CopyN(c, zeros{}, n)

@@ -64,7 +64,7 @@ func Ping(ctx context.Context, from *Namespace, to netip.Addr, size int) (time.D
 		took := time.Since(began)
 		m, err := icmp.ParseMessage(proto, buf[:n])
 		if err != nil {
-			continue // not for us: everybody's ICMP comes by here
+			continue // not for us: the socket receives all ICMP
 		}
 		at, _ := netip.AddrFromSlice(sender.(*net.IPAddr).IP)
 		switch body := m.Body.(type) {
@@ -81,7 +81,7 @@ func Ping(ctx context.Context, from *Namespace, to netip.Addr, size int) (time.D
 	}
 }
 
-// quotes says whether an IP packet is the echo request with an id.
+// quotes reports whether an IP packet is the echo request with an id.
 func quotes(b []byte, id int) bool {
 	at := 40
 	if b[0]>>4 == 4 {
@@ -101,7 +101,7 @@ func (n *Namespace) SendIP(packet []byte) error {
 	case len(packet) >= 40 && packet[0]>>4 == 6:
 		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: [16]byte(packet[24:40])}
 	default:
-		return fmt.Errorf("%s: send raw: %d bytes are no IP packet", n.name, len(packet))
+		return fmt.Errorf("%s: send raw: %d bytes are not an IP packet", n.name, len(packet))
 	}
 	return n.Do(func() error {
 		fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)

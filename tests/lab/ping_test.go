@@ -69,6 +69,6 @@ func TestSendIP(t *testing.T) {
 		}
 	}
 	if err := a.SendIP([]byte{0x45}); err == nil {
-		t.Error("a stump of a packet was sent")
+		t.Error("a truncated packet was sent")
 	}
 }

@@ -21,7 +21,7 @@ import (
 // PostgresPort is where the lab's servers listen.
 const PostgresPort = 5432
 
-// PostgresConfig says how a server differs from the lab's usual one, which
+// PostgresConfig sets how a server differs from the lab's usual one, which
 // listens on all addresses, trusts the lab's networks, writes its log for logical
 // replication, and doesn't wait for the disk.
 type PostgresConfig struct {
@@ -61,7 +61,7 @@ var findPostgres = sync.OnceValues(func() (string, error) {
 func postgresUser() (*syscall.Credential, error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return nil, fmt.Errorf("the user who runs PostgreSQL: %w", err)
+		return nil, fmt.Errorf("look up the user of PostgreSQL: %w", err)
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
@@ -144,7 +144,7 @@ func (pg *Postgres) start(ctx context.Context, l *Lab, c PostgresConfig) error {
 		"max_connections":         "300",
 		"max_wal_senders":         "20",
 		"max_replication_slots":   "20",
-		// A subscription that has lost its publisher asks again soon.
+		// A subscription that has lost its publisher retries soon.
 		"wal_retrieve_retry_interval": "'200ms'",
 	}
 	for k, v := range c.Settings {
@@ -168,7 +168,7 @@ func (pg *Postgres) start(ctx context.Context, l *Lab, c PostgresConfig) error {
 	return pg.launch(ctx, bin, as, "database system is ready to accept connections")
 }
 
-// launch starts the server on its directory and waits until it says that it is
+// launch starts the server on its directory and waits until it reports that it is
 // ready.
 func (pg *Postgres) launch(ctx context.Context, bin string, as *syscall.Credential, ready string) (err error) {
 	pg.Proc, err = pg.ns.Start(ctx, Spec{
@@ -192,7 +192,7 @@ func appendFile(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Shutdown ends the server the fast way: transactions are rolled back, and the
+// Shutdown ends the server in fast mode: transactions are rolled back, and the
 // data are left in order.
 func (pg *Postgres) Shutdown(ctx context.Context) error {
 	if err := pg.Signal(os.Interrupt); err != nil {

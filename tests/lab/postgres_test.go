@@ -49,7 +49,7 @@ func TestPostgres(t *testing.T) {
 		t.Errorf("pgbench: %+v, %v", res, err)
 	}
 	if _, err := SQL(ctx, gray.Namespace, dsn, "select 1; select broken"); err == nil {
-		t.Error("a wrong statement is no error")
+		t.Error("a wrong statement returned no error")
 	}
 	replicates(t, pg, l)
 	if err := pg.Shutdown(ctx); err != nil {

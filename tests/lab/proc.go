@@ -102,7 +102,7 @@ func (c *Cmd) CombinedOutput() ([]byte, error) {
 	return []byte(out.String()), err
 }
 
-// Spec says how a long-running process is started.
+// Spec sets how a long-running process is started.
 type Spec struct {
 	// Name is the process's log file, without ".log"; the program's name if empty.
 	Name string

@@ -19,10 +19,10 @@ func TestCommand(t *testing.T) {
 			t.Errorf("%s: processes %v, %v, want none", n.Name(), got, err)
 		}
 		if !strings.HasPrefix(string(out), "net:[") {
-			t.Errorf("%s: readlink says %q", n.Name(), out)
+			t.Errorf("%s: readlink prints %q", n.Name(), out)
 		}
 	}
-	// An exit status and stderr come back.
+	// Run returns the exit status and stderr.
 	_, err := l.WAN.Command(ctx, "sh", "-c", "echo broken >&2; exit 3").Output()
 	if err == nil || !strings.Contains(err.Error(), "broken") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("a failing command: %v", err)

@@ -23,7 +23,7 @@ func (r *ranges) add(lo, hi int64) {
 	*r = slices.Replace(s, i, j, interval{lo, hi})
 }
 
-// covers says whether all of an interval is in the set.
+// covers reports whether all of an interval is in the set.
 func (r ranges) covers(lo, hi int64) bool {
 	i := r.search(lo)
 	return i < len(r) && r[i].lo <= lo && hi <= r[i].hi

@@ -12,7 +12,7 @@ import (
 )
 
 // Repeats holds what stands between two databases to the one rule: toward a
-// database it puts nothing on a TCP connection that the other has not said before.
+// database it puts nothing on a TCP connection that the other has not sent.
 // It captures at both databases and judges every segment that arrives at one of
 // them by what has left the other: bytes, acknowledgement, right window edge, SACK
 // blocks, SYN, FIN and RST. It has to see connections from their SYN on.
@@ -22,7 +22,7 @@ type Repeats struct {
 	addrs    [2][]netip.Addr // by side: red, gray
 
 	mu     sync.Mutex
-	until  time.Time // what comes later is not looked at; zero is never
+	until  time.Time // later packets are ignored; zero is never
 	wires  [2]wire
 	conns  map[tuple][]*connection // the newest last
 	report RepeatsReport
@@ -43,7 +43,7 @@ type RepeatsReport struct {
 	Broken     int
 	Violations []Violation
 	// Resets are those that arrived on connections that had not ended. They break no
-	// rule if they have been said.
+	// rule if the other end has sent them.
 	Resets []Reset
 }
 
@@ -59,7 +59,7 @@ func (r Reset) String() string {
 	return fmt.Sprintf("%s %v", r.At.Format("15:04:05.000000"), r.Segment)
 }
 
-// Violation is a segment that nobody had said.
+// Violation is a segment that the other database had not sent.
 type Violation struct {
 	At  time.Time
 	Why string
@@ -87,24 +87,24 @@ func (s Segment) quoted() Segment {
 	return s
 }
 
-// Err is what is wrong: a broken rule, or too little seen to say anything.
+// Err is what is wrong: a broken rule, or too little seen to judge.
 func (r RepeatsReport) Err() error {
 	if r.Broken > 0 {
 		lines := make([]string, len(r.Violations))
 		for i, v := range r.Violations {
 			lines[i] = v.String()
 		}
-		return fmt.Errorf("%d of %d segments had not been said by the other database, the first:\n%s",
+		return fmt.Errorf("%d of %d segments were not sent by the other database, the first:\n%s",
 			r.Broken, r.Judged[0]+r.Judged[1], strings.Join(lines, "\n"))
 	}
 	if r.Judged[0] == 0 || r.Judged[1] == 0 {
-		return fmt.Errorf("%d segments seen at red's database and %d at gray's: that shows nothing", r.Judged[0], r.Judged[1])
+		return fmt.Errorf("%d segments seen at red's database and %d at gray's, want some at each: the test shows nothing", r.Judged[0], r.Judged[1])
 	}
 	return nil
 }
 
 const (
-	// tolerance is by how much an arrival may seem to come before its cause. The
+	// tolerance is by how much an arrival may seem to precede its cause. The
 	// kernel notes the time of a packet before it leaves the sender, so a cause is
 	// never late; but clocks of two processors differ a little, and several segments
 	// that a receiver's kernel joins have the time of the first.
@@ -113,7 +113,7 @@ const (
 	maxViolations = 10
 	maxQuoted     = 1000
 	// incarnations is how many connections of one tuple are known at once: late
-	// segments of an old one may come when the next is open.
+	// segments of an old one may arrive when the next is open.
 	incarnations = 3
 	// keepBytes is for how long the bytes of a connection that has ended are known,
 	// and keepClosed for how long the rest is.
@@ -128,8 +128,8 @@ type tuple [2]netip.AddrPort // by side
 // wire is what has been captured at one side and waits to be merged with the
 // other's.
 type wire struct {
-	said, heard fifo
-	latest      time.Time
+	sent, received fifo
+	latest         time.Time
 }
 
 // event is a segment at a time. Its slices are its own.
@@ -139,7 +139,7 @@ type event struct {
 	buf []byte
 }
 
-// WatchRepeats begins to judge what a database of red and one of gray hear from
+// WatchRepeats begins to judge what a database of red and one of gray receive from
 // each other. The caller calls Stop.
 func WatchRepeats(red, gray *Host) (*Repeats, error) {
 	r := newRepeats(red.Addrs(), gray.Addrs())
@@ -161,11 +161,11 @@ func newRepeats(red, gray []netip.Addr) *Repeats {
 	return &Repeats{addrs: [2][]netip.Addr{red, gray}, conns: map[tuple][]*connection{}}
 }
 
-// Stop ends the captures, judges what is left, and says what was found. The error
+// Stop ends the captures, judges what is left, and returns what was found. The error
 // is that of a capture; see [RepeatsReport.Err] for the rule.
 func (r *Repeats) Stop() (RepeatsReport, error) {
-	// One of the captures is the last to stop, and hears what the other no longer
-	// sees being said.
+	// One of the captures is the last to stop: it sees segments arrive that the other no
+	// longer sees leave.
 	r.mu.Lock()
 	r.until = time.Now()
 	r.mu.Unlock()
@@ -210,7 +210,7 @@ func (r *Repeats) end() RepeatsReport {
 	return r.Report()
 }
 
-// take takes in a packet of a side's capture.
+// take adds a packet of a side's capture.
 func (r *Repeats) take(side int, p Packet) {
 	seg, ok := r.between(side, p)
 	r.mu.Lock()
@@ -227,15 +227,15 @@ func (r *Repeats) take(side int, p Packet) {
 		e.buf = append(append(e.buf[:0], seg.Options...), seg.Payload...)
 		e.seg.Options, e.seg.Payload = e.buf[:len(seg.Options)], e.buf[len(seg.Options):]
 		if p.Outgoing {
-			w.said.push(e)
+			w.sent.push(e)
 		} else {
-			w.heard.push(e)
+			w.received.push(e)
 		}
 	}
 	if p.Time.After(w.latest) {
 		w.latest = p.Time
 	}
-	// Nothing older than the older of the two can come any more.
+	// Nothing older than the older of the two can arrive any more.
 	until := r.wires[0].latest
 	if r.wires[1].latest.Before(until) {
 		until = r.wires[1].latest
@@ -243,7 +243,7 @@ func (r *Repeats) take(side int, p Packet) {
 	r.merge(func(t time.Time) bool { return t.Before(until) })
 }
 
-// between says whether a packet is a segment between the two databases.
+// between reports whether a packet is a segment between the two databases.
 func (r *Repeats) between(side int, p Packet) (s Segment, ok bool) {
 	if s, ok = DecodeTCP(p); !ok {
 		return s, false
@@ -256,29 +256,29 @@ func (r *Repeats) between(side int, p Packet) (s Segment, ok bool) {
 }
 
 // merge goes through the events of both wires in order of time, as far as due
-// says, with what was heard later by the tolerance.
+// allows; a received segment counts as later by the tolerance.
 func (r *Repeats) merge(due func(time.Time) bool) {
 	for {
 		var next *fifo
 		var at time.Time
-		side, heard := 0, false
+		side, received := 0, false
 		for i := range r.wires {
 			w := &r.wires[i]
-			if e := w.said.first(); e != nil && (next == nil || e.at.Before(at)) {
-				next, at, side, heard = &w.said, e.at, i, false
+			if e := w.sent.first(); e != nil && (next == nil || e.at.Before(at)) {
+				next, at, side, received = &w.sent, e.at, i, false
 			}
-			if e := w.heard.first(); e != nil && (next == nil || e.at.Add(tolerance).Before(at)) {
-				next, at, side, heard = &w.heard, e.at.Add(tolerance), i, true
+			if e := w.received.first(); e != nil && (next == nil || e.at.Add(tolerance).Before(at)) {
+				next, at, side, received = &w.received, e.at.Add(tolerance), i, true
 			}
 		}
 		if next == nil || !due(at) {
 			return
 		}
 		e := next.pop()
-		if heard {
-			r.hear(1-side, &e)
+		if received {
+			r.receive(1-side, &e)
 		} else {
-			r.say(side, &e)
+			r.send(side, &e)
 		}
 		r.free = append(r.free, e.buf)
 	}
@@ -290,7 +290,7 @@ func key(x int, s *Segment) (k tuple) {
 	return k
 }
 
-func (r *Repeats) say(x int, e *event) {
+func (r *Repeats) send(x int, e *event) {
 	k := key(x, &e.seg)
 	all := r.conns[k]
 	syn := e.seg.Flags&SYN != 0
@@ -308,12 +308,12 @@ func (r *Repeats) say(x int, e *event) {
 	}
 	c := all[len(all)-1]
 	if !syn && e.seg.Flags&RST == 0 && !c.ends[x].opened && len(all) > 1 {
-		// The other end has begun anew; this one does not know yet, and speaks of
-		// the connection before.
+		// The other end has opened a new connection; this one does not know yet, and means
+		// the previous one.
 		c = all[len(all)-2]
 	}
 	open := c.closed.IsZero()
-	c.say(x, &e.seg, e.at)
+	c.send(x, &e.seg, e.at)
 	if open && !c.closed.IsZero() {
 		r.over = append(r.over, over{c, k})
 	}
@@ -322,13 +322,13 @@ func (r *Repeats) say(x int, e *event) {
 
 // hear judges a segment by all incarnations, the newest first: one that allows it
 // is enough.
-func (r *Repeats) hear(x int, e *event) {
+func (r *Repeats) receive(x int, e *event) {
 	r.report.Judged[1-x]++
 	r.report.Bytes += int64(e.seg.Len)
-	why := "nobody has opened this connection"
+	why := "no SYN has opened this connection"
 	all := r.conns[key(x, &e.seg)]
 	for i, c := range slices.Backward(all) {
-		w := c.hear(x, &e.seg)
+		w := c.receive(x, &e.seg)
 		if w == "" {
 			r.reset(c, e)
 			return
@@ -346,7 +346,7 @@ func (r *Repeats) hear(x int, e *event) {
 	}
 }
 
-// reset notes a reset, unless both ends had said all: then a segment that came
+// reset notes a reset, unless both ends had sent a FIN: then a segment that came
 // twice has found that the socket is gone, as happens on any path.
 func (r *Repeats) reset(c *connection, e *event) {
 	if e.seg.Flags&RST != 0 && (len(c.ends[0].fins) == 0 || len(c.ends[1].fins) == 0) && len(r.report.Resets) < maxQuoted {
@@ -360,7 +360,7 @@ type over struct {
 	tuple
 }
 
-// forget drops connections that ended long ago and of which nothing has been said
+// forget drops connections that ended long ago and that have been silent
 // since: first the bytes, then the rest.
 func (r *Repeats) forget(now time.Time) {
 	for len(r.over) > 0 && now.Sub(r.over[0].closed) > keepBytes {

@@ -53,13 +53,13 @@ func TestRepeatsOnRealWires(t *testing.T) {
 		t.Fatal(err)
 	}
 	if settled, err := r.Settle(ctx); err != nil || settled.Broken != 1 {
-		t.Errorf("settled with %d violations, want that of the liar: %v", settled.Broken, err)
+		t.Errorf("settled with %d violations, want the one that was forged: %v", settled.Broken, err)
 	}
 	report, err := r.Stop()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := report.Err(); report.Broken != 1 || !strings.Contains(err.Error(), "a RST that the other had not said") {
+	if err := report.Err(); report.Broken != 1 || !strings.Contains(err.Error(), "a RST that the other had not sent") {
 		t.Errorf("one packet was forged: %v", err)
 	}
 	if report.Connections != 9 || report.Bytes < 32<<20 || len(report.Resets) != 0 {

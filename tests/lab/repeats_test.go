@@ -53,8 +53,8 @@ func (tr *trace) seg(x int, flags uint8, seq, ack, window int, options ...byte) 
 	return s
 }
 
-func (tr *trace) say(s Segment, payload string)  { tr.wire(s, payload, true) }
-func (tr *trace) hear(s Segment, payload string) { tr.wire(s, payload, false) }
+func (tr *trace) send(s Segment, payload string)    { tr.wire(s, payload, true) }
+func (tr *trace) receive(s Segment, payload string) { tr.wire(s, payload, false) }
 
 func (tr *trace) wire(s Segment, payload string, outgoing bool) {
 	side := red
@@ -67,11 +67,11 @@ func (tr *trace) wire(s Segment, payload string, outgoing bool) {
 
 func (tr *trace) after(d time.Duration) { tr.now = tr.now.Add(d) }
 
-// pass is said at one side and heard at the other.
+// pass is sent at one side and received at the other.
 func (tr *trace) pass(s Segment, payload string) {
-	tr.say(s, payload)
+	tr.send(s, payload)
 	tr.after(5 * time.Millisecond)
-	tr.hear(s, payload)
+	tr.receive(s, payload)
 }
 
 // open is the handshake, and a first segment in each direction: five bytes of red
@@ -96,116 +96,116 @@ func stamp(v uint32) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{1, 1, 8, 10}, v), 0, 0, 0, 0)
 }
 
-// TestRepeatsFinds: each way to break the rule is found, and said to be that.
+// TestRepeatsFinds: each way to break the rule is found and named.
 func TestRepeatsFinds(t *testing.T) {
 	for _, c := range []struct {
 		name, why string
 		do        func(tr *trace)
 	}{
-		{"bytes never sent", "bytes that the other had not said", func(tr *trace) { tr.hear(tr.seg(gray, ACK, 7, 6, 400), "x") }},
-		{"one byte too many", "bytes that the other had not said", func(tr *trace) { tr.hear(tr.seg(gray, ACK, 1, 6, 400), "world!?") }},
-		{"bytes before they are sent", "bytes that the other had not said", func(tr *trace) {
-			tr.hear(tr.seg(gray, ACK, 7, 6, 400), "new")
+		{"bytes never sent", "bytes that the other had not sent", func(tr *trace) { tr.receive(tr.seg(gray, ACK, 7, 6, 400), "x") }},
+		{"one byte too many", "bytes that the other had not sent", func(tr *trace) { tr.receive(tr.seg(gray, ACK, 1, 6, 400), "world!?") }},
+		{"bytes before they are sent", "bytes that the other had not sent", func(tr *trace) {
+			tr.receive(tr.seg(gray, ACK, 7, 6, 400), "new")
 			tr.after(2 * time.Millisecond)
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), "new")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), "new")
 		}},
-		{"other bytes", "other bytes", func(tr *trace) { tr.hear(tr.seg(gray, ACK, 1, 6, 400), "worle!") }},
+		{"other bytes", "other bytes", func(tr *trace) { tr.receive(tr.seg(gray, ACK, 1, 6, 400), "worle!") }},
 		{"the last byte of a long segment", "other bytes", func(tr *trace) {
 			long := strings.Repeat("a", 60000)
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), long)
-			tr.hear(tr.seg(gray, ACK, 7, 6, 400), long[1:]+"b")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), long)
+			tr.receive(tr.seg(gray, ACK, 7, 6, 400), long[1:]+"b")
 		}},
-		{"bytes one further", "other bytes", func(tr *trace) { tr.hear(tr.seg(gray, ACK, 2, 6, 400), "world") }},
-		{"a byte in place of the SYN", "bytes that the other had not said", func(tr *trace) { tr.hear(tr.seg(gray, ACK, 0, 6, 400), "x") }},
-		{"a keepalive's garbage that was other garbage", "bytes that the other had not said", func(tr *trace) {
-			tr.say(tr.seg(gray, ACK, 0, 6, 400), "a")
-			tr.hear(tr.seg(gray, ACK, 0, 6, 400), "b")
+		{"bytes one further", "other bytes", func(tr *trace) { tr.receive(tr.seg(gray, ACK, 2, 6, 400), "world") }},
+		{"a byte in place of the SYN", "bytes that the other had not sent", func(tr *trace) { tr.receive(tr.seg(gray, ACK, 0, 6, 400), "x") }},
+		{"a keepalive's garbage that was other garbage", "bytes that the other had not sent", func(tr *trace) {
+			tr.send(tr.seg(gray, ACK, 0, 6, 400), "a")
+			tr.receive(tr.seg(gray, ACK, 0, 6, 400), "b")
 		}},
-		{"a pure ACK's number", "a sequence number beyond", func(tr *trace) { tr.hear(tr.seg(gray, ACK, 8, 6, 400), "") }},
-		{"an ACK too high", "acknowledges 1 bytes beyond", func(tr *trace) { tr.hear(tr.seg(gray, ACK, 7, 7, 400), "") }},
+		{"a pure ACK's number", "a sequence number beyond", func(tr *trace) { tr.receive(tr.seg(gray, ACK, 8, 6, 400), "") }},
+		{"an ACK too high", "acknowledges 1 bytes beyond", func(tr *trace) { tr.receive(tr.seg(gray, ACK, 7, 7, 400), "") }},
 		{"an ACK too early", "acknowledges 4 bytes beyond", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500), "more")
-			tr.hear(tr.seg(gray, ACK, 7, 10, 300), "")
+			tr.receive(tr.seg(gray, ACK, 7, 10, 300), "")
 			tr.after(2 * time.Millisecond)
-			tr.say(tr.seg(gray, ACK, 7, 10, 300), "")
+			tr.send(tr.seg(gray, ACK, 7, 10, 300), "")
 		}},
 		{"an edge beyond", "a right window edge 128 bytes beyond", func(tr *trace) {
 			tr.pass(tr.seg(gray, ACK, 7, 6, 500), "")
-			tr.hear(tr.seg(gray, ACK, 7, 6, 501), "")
+			tr.receive(tr.seg(gray, ACK, 7, 6, 501), "")
 		}},
-		{"an edge in the SYN", "a window of 60001 in a SYN", func(tr *trace) { tr.hear(tr.seg(gray, SYN|ACK, 0, 1, 60001, tr.opts[gray]...), "") }},
+		{"an edge in the SYN", "a window of 60001 in a SYN", func(tr *trace) { tr.receive(tr.seg(gray, SYN|ACK, 0, 1, 60001, tr.opts[gray]...), "") }},
 		{"an edge reopened", "a right window edge", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500), strings.Repeat("b", 400*128))
 			tr.pass(tr.seg(gray, ACK, 7, 6+400*128, 100), "")
-			tr.hear(tr.seg(gray, ACK, 7, 6+400*128, 101), "")
+			tr.receive(tr.seg(gray, ACK, 7, 6+400*128, 101), "")
 		}},
-		{"a FIN", "a FIN", func(tr *trace) { tr.hear(tr.seg(gray, ACK|FIN, 7, 6, 400), "") }},
+		{"a FIN", "a FIN", func(tr *trace) { tr.receive(tr.seg(gray, ACK|FIN, 7, 6, 400), "") }},
 		{"a FIN too early", "a FIN", func(tr *trace) {
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), "end")
-			tr.say(tr.seg(gray, ACK|FIN, 10, 6, 400), "")
-			tr.hear(tr.seg(gray, ACK|FIN, 7, 6, 400), "en")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), "end")
+			tr.send(tr.seg(gray, ACK|FIN, 10, 6, 400), "")
+			tr.receive(tr.seg(gray, ACK|FIN, 7, 6, 400), "en")
 		}},
-		{"bytes behind the FIN", "bytes that the other had not said", func(tr *trace) {
+		{"bytes behind the FIN", "bytes that the other had not sent", func(tr *trace) {
 			tr.pass(tr.seg(gray, ACK|FIN, 7, 6, 400), "")
-			tr.hear(tr.seg(gray, ACK, 7, 6, 400), "x")
+			tr.receive(tr.seg(gray, ACK, 7, 6, 400), "x")
 		}},
-		{"a RST", "a RST", func(tr *trace) { tr.hear(tr.seg(gray, RST, 7, 0, 0), "") }},
+		{"a RST", "a RST", func(tr *trace) { tr.receive(tr.seg(gray, RST, 7, 0, 0), "") }},
 		{"a RST with another number", "a RST", func(tr *trace) {
-			tr.say(tr.seg(gray, RST, 7, 0, 0), "")
-			tr.hear(tr.seg(gray, RST, 6, 0, 0), "")
+			tr.send(tr.seg(gray, RST, 7, 0, 0), "")
+			tr.receive(tr.seg(gray, RST, 6, 0, 0), "")
 		}},
-		{"a SYN with another number", "a SYN that the other had not said", func(tr *trace) { tr.hear(tr.seg(red, SYN, 7, 0, 60000, tr.opts[red]...), "") }},
+		{"a SYN with another number", "a SYN that the other had not sent", func(tr *trace) { tr.receive(tr.seg(red, SYN, 7, 0, 60000, tr.opts[red]...), "") }},
 		{"another scale", "window scale", func(tr *trace) {
-			tr.hear(tr.seg(red, SYN, 0, 0, 60000, append(bytes.Clone(optMSS), 1, 3, 3, 8)...), "")
+			tr.receive(tr.seg(red, SYN, 0, 0, 60000, append(bytes.Clone(optMSS), 1, 3, 3, 8)...), "")
 		}},
-		{"a scale left out", "window scale", func(tr *trace) { tr.hear(tr.seg(red, SYN, 0, 0, 60000, optMSS...), "") }},
+		{"a scale left out", "window scale", func(tr *trace) { tr.receive(tr.seg(red, SYN, 0, 0, 60000, optMSS...), "") }},
 		{"a larger MSS", "an MSS", func(tr *trace) {
-			tr.hear(tr.seg(red, SYN, 0, 0, 60000, append([]byte{2, 4, 5, 0xb5}, optScale...)...), "")
+			tr.receive(tr.seg(red, SYN, 0, 0, 60000, append([]byte{2, 4, 5, 0xb5}, optScale...)...), "")
 		}},
 		{"timestamps from nowhere", "timestamps", func(tr *trace) {
-			tr.hear(tr.seg(red, SYN, 0, 0, 60000, append(bytes.Clone(tr.opts[red]), stamp(1)...)...), "")
+			tr.receive(tr.seg(red, SYN, 0, 0, 60000, append(bytes.Clone(tr.opts[red]), stamp(1)...)...), "")
 		}},
 		{"a timestamp that runs ahead", "a timestamp 2 beyond", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, stamp(70)...), "")
-			tr.hear(tr.seg(red, ACK, 6, 7, 500, stamp(72)...), "")
+			tr.receive(tr.seg(red, ACK, 6, 7, 500, stamp(72)...), "")
 		}},
-		{"a SACK block for what was not received", "a SACK block", func(tr *trace) { tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 20)...), "") }},
+		{"a SACK block for what was not received", "a SACK block", func(tr *trace) { tr.receive(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 20)...), "") }},
 		{"a SACK block for more than was received", "a SACK block", func(tr *trace) {
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), "lost")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), "lost")
 			tr.pass(tr.seg(gray, ACK, 11, 6, 400), "arrived")
-			tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 18)...), "")
+			tr.receive(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 18)...), "")
 		}},
-		{"a SACK block of nothing", "a SACK block", func(tr *trace) { tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "") }},
-		{"a SACK block upside down", "a SACK block", func(tr *trace) { tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 5)...), "") }},
+		{"a SACK block of nothing", "a SACK block", func(tr *trace) { tr.receive(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "") }},
+		{"a SACK block upside down", "a SACK block", func(tr *trace) { tr.receive(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 5)...), "") }},
 		{"a SACK block after one upside down", "a SACK block", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(30, 8)...), "")
-			tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 20)...), "")
+			tr.receive(tr.seg(red, ACK, 6, 7, 500, tr.sack(10, 20)...), "")
 		}},
-		{"urgent", "urgent", func(tr *trace) { tr.hear(tr.seg(gray, ACK|URG, 1, 6, 400), "world!") }},
-		{"a SYN of a connection that nobody opened", "nobody has opened", func(tr *trace) {
+		{"urgent", "a URG flag", func(tr *trace) { tr.receive(tr.seg(gray, ACK|URG, 1, 6, 400), "world!") }},
+		{"a SYN of a connection without a SYN", "no SYN has opened", func(tr *trace) {
 			tr.addr[red] = netip.AddrPortFrom(tr.addr[red].Addr(), 1001)
-			tr.hear(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
+			tr.receive(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
 		}},
-		{"an answer before there is one", "had not said a SYN", func(tr *trace) {
+		{"an answer before there is one", "had not sent a SYN", func(tr *trace) {
 			tr.addr[red] = netip.AddrPortFrom(tr.addr[red].Addr(), 1001)
 			tr.pass(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
-			tr.hear(tr.seg(gray, SYN|ACK, 0, 1, 60000, tr.opts[gray]...), "")
+			tr.receive(tr.seg(gray, SYN|ACK, 0, 1, 60000, tr.opts[gray]...), "")
 		}},
 		{"older than anybody remembers", "behind the other's last", func(tr *trace) {
 			b := strings.Repeat("c", 60000)
 			at := 7
 			for ; at < streamKeep+200_000; at += len(b) {
-				tr.say(tr.seg(gray, ACK, at, 6, 400), b)
+				tr.send(tr.seg(gray, ACK, at, 6, 400), b)
 			}
-			tr.hear(tr.seg(gray, ACK, at-len(b), 6, 400), b) // this one is not
-			tr.hear(tr.seg(gray, ACK, 1, 6, 400), "world!")
+			tr.receive(tr.seg(gray, ACK, at-len(b), 6, 400), b) // this one is not
+			tr.receive(tr.seg(gray, ACK, 1, 6, 400), "world!")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tr := newTrace()
 			tr.open()
 			if r := tr.r.end(); r.Broken != 0 {
-				t.Fatalf("before anything was wrong: %v", r.Err())
+				t.Fatalf("before the first fault: %v", r.Err())
 			}
 			c.do(tr)
 			r := tr.r.end()
@@ -223,35 +223,35 @@ func TestRepeatsAllows(t *testing.T) {
 		do   func(tr *trace)
 	}{
 		{"retransmission of what was lost", func(tr *trace) {
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), "lost")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), "lost")
 			tr.after(time.Second)
 			tr.pass(tr.seg(gray, ACK, 7, 6, 400), "lost")
 		}},
 		{"retransmission of what arrived, cut and joined otherwise", func(tr *trace) {
 			tr.pass(tr.seg(gray, ACK, 7, 6, 400), "abcdef")
-			tr.hear(tr.seg(gray, ACK, 3, 6, 400), "rld!abc")
-			tr.hear(tr.seg(gray, ACK, 9, 6, 400), "c")
+			tr.receive(tr.seg(gray, ACK, 3, 6, 400), "rld!abc")
+			tr.receive(tr.seg(gray, ACK, 9, 6, 400), "c")
 		}},
 		{"reordering", func(tr *trace) {
 			a, b := tr.seg(gray, ACK, 7, 6, 400), tr.seg(gray, ACK, 10, 6, 400)
-			tr.say(a, "abc")
-			tr.say(b, "def")
-			tr.hear(b, "def")
-			tr.hear(a, "abc")
-			tr.hear(tr.seg(red, ACK, 6, 7, 500), "")
+			tr.send(a, "abc")
+			tr.send(b, "def")
+			tr.receive(b, "def")
+			tr.receive(a, "abc")
+			tr.receive(tr.seg(red, ACK, 6, 7, 500), "")
 		}},
 		{"an old ACK and a smaller window", func(tr *trace) {
-			tr.hear(tr.seg(gray, ACK, 7, 1, 0), "")
-			tr.hear(tr.seg(gray, ACK, 7, 6, 399), "")
+			tr.receive(tr.seg(gray, ACK, 7, 1, 0), "")
+			tr.receive(tr.seg(gray, ACK, 7, 6, 399), "")
 		}},
 		{"an ACK and an edge of two moments", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500), strings.Repeat("b", 1280))
-			tr.say(tr.seg(gray, ACK, 7, 6+1280, 400), "")
-			tr.hear(tr.seg(gray, ACK, 7, 6, 410), "") // the newer edge with the older ACK
+			tr.send(tr.seg(gray, ACK, 7, 6+1280, 400), "")
+			tr.receive(tr.seg(gray, ACK, 7, 6, 410), "") // the newer edge with the older ACK
 		}},
 		{"a cause within the tolerance", func(tr *trace) {
-			tr.hear(tr.seg(gray, ACK, 7, 6, 400), "new")
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), "new")
+			tr.receive(tr.seg(gray, ACK, 7, 6, 400), "new")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), "new")
 		}},
 		{"keepalive without a byte, and its answer", func(tr *trace) {
 			tr.pass(tr.seg(gray, ACK, 6, 6, 400), "")
@@ -259,8 +259,8 @@ func TestRepeatsAllows(t *testing.T) {
 		}},
 		{"keepalive with a byte of garbage", func(tr *trace) {
 			tr.pass(tr.seg(gray, ACK, 6, 6, 400), "\x00")
-			tr.hear(tr.seg(gray, ACK, 1, 6, 400), "world!")
-			tr.hear(tr.seg(gray, ACK, 1, 6, 400), "world\x00")
+			tr.receive(tr.seg(gray, ACK, 1, 6, 400), "world!")
+			tr.receive(tr.seg(gray, ACK, 1, 6, 400), "world\x00")
 		}},
 		{"keepalive with a byte of garbage before any other", func(tr *trace) { tr.pass(tr.seg(gray, ACK, 0, 6, 400), "\x00") }},
 		{"a pure ACK with a number far beyond", func(tr *trace) {
@@ -275,14 +275,14 @@ func TestRepeatsAllows(t *testing.T) {
 			tr.pass(tr.seg(gray, ACK, 7, 7, 300), "")
 		}},
 		{"SACK for what arrived, and D-SACK", func(tr *trace) {
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), "lost")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), "lost")
 			tr.pass(tr.seg(gray, ACK, 11, 6, 400), "arrived")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(11, 18)...), "")
 			tr.pass(tr.seg(gray, ACK, 7, 6, 400), "lost")
 			tr.pass(tr.seg(red, ACK, 6, 18, 500, tr.sack(7, 11)...), "")
 		}},
 		{"SACK for a FIN", func(tr *trace) {
-			tr.say(tr.seg(gray, ACK, 7, 6, 400), "lost")
+			tr.send(tr.seg(gray, ACK, 7, 6, 400), "lost")
 			tr.pass(tr.seg(gray, ACK|FIN, 11, 6, 400), "end")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(11, 15)...), "")
 		}},
@@ -295,18 +295,18 @@ func TestRepeatsAllows(t *testing.T) {
 			tr.addr[red] = addr
 			tr.pass(tr.seg(gray, ACK, 1, 6, 400), "world!")
 		}},
-		{"SACK of nothing and upside down, if the other has said them", func(tr *trace) {
+		{"SACK of nothing and upside down, if the other has sent them", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, tr.sack(30, 8)...), "")
-			tr.hear(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "")
+			tr.receive(tr.seg(red, ACK, 6, 7, 500, tr.sack(7, 7)...), "")
 		}},
 		{"a lower MSS, SACK and timestamps taken off", func(tr *trace) {
-			tr.hear(tr.seg(red, SYN, 0, 0, 60000, append([]byte{2, 4, 5, 0xb3}, optScale...)...), "")
+			tr.receive(tr.seg(red, SYN, 0, 0, 60000, append([]byte{2, 4, 5, 0xb3}, optScale...)...), "")
 		}},
 		{"timestamps", func(tr *trace) {
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, stamp(70)...), "")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500, stamp(80)...), "")
-			tr.hear(tr.seg(red, ACK, 6, 7, 500, stamp(70)...), "")
+			tr.receive(tr.seg(red, ACK, 6, 7, 500, stamp(70)...), "")
 		}},
 		{"close by both", func(tr *trace) {
 			tr.pass(tr.seg(gray, ACK|FIN, 7, 6, 400), "bye")
@@ -314,12 +314,12 @@ func TestRepeatsAllows(t *testing.T) {
 			tr.pass(tr.seg(red, ACK, 6, 11, 500), "more")
 			tr.pass(tr.seg(red, ACK|FIN, 10, 11, 500), "")
 			tr.pass(tr.seg(gray, ACK, 11, 11, 400), "")
-			tr.hear(tr.seg(red, ACK|FIN, 6, 11, 500), "more") // joined
-			tr.pass(tr.seg(gray, RST, 11, 0, 0), "")          // the socket is gone
+			tr.receive(tr.seg(red, ACK|FIN, 6, 11, 500), "more") // joined
+			tr.pass(tr.seg(gray, RST, 11, 0, 0), "")             // the socket is gone
 		}},
 		{"a RST", func(tr *trace) {
 			tr.pass(tr.seg(gray, RST, 7, 0, 0), "")
-			tr.hear(tr.seg(gray, RST, 7, 0, 0), "")
+			tr.receive(tr.seg(gray, RST, 7, 0, 0), "")
 		}},
 		{"refused", func(tr *trace) {
 			tr.addr[red] = netip.AddrPortFrom(tr.addr[red].Addr(), 1001)
@@ -331,16 +331,16 @@ func TestRepeatsAllows(t *testing.T) {
 		{"bytes in the SYN", func(tr *trace) {
 			tr.addr[red] = netip.AddrPortFrom(tr.addr[red].Addr(), 1001)
 			tr.pass(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "early")
-			tr.hear(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
+			tr.receive(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
 			tr.pass(tr.seg(gray, SYN|ACK, 0, 6, 60000, tr.opts[gray]...), "")
 			tr.pass(tr.seg(red, ACK, 6, 1, 500), "late")
 		}},
 		{"both open at once", func(tr *trace) {
 			tr.addr[red] = netip.AddrPortFrom(tr.addr[red].Addr(), 1001)
-			tr.say(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
-			tr.say(tr.seg(gray, SYN, 0, 0, 60000, tr.opts[gray]...), "")
-			tr.hear(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
-			tr.hear(tr.seg(gray, SYN, 0, 0, 60000, tr.opts[gray]...), "")
+			tr.send(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
+			tr.send(tr.seg(gray, SYN, 0, 0, 60000, tr.opts[gray]...), "")
+			tr.receive(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
+			tr.receive(tr.seg(gray, SYN, 0, 0, 60000, tr.opts[gray]...), "")
 			tr.pass(tr.seg(red, SYN|ACK, 0, 1, 60000, tr.opts[red]...), "")
 			tr.pass(tr.seg(gray, SYN|ACK, 0, 1, 60000, tr.opts[gray]...), "")
 			tr.pass(tr.seg(red, ACK, 1, 1, 500), "x")
@@ -350,7 +350,7 @@ func TestRepeatsAllows(t *testing.T) {
 			tr.pass(tr.seg(red, RST, 6, 0, 0), "")
 			tr.isn = [2]uint32{900_000, 2_000_000}
 			tr.open()
-			tr.hear(old, "world!")
+			tr.receive(old, "world!")
 			tr.pass(tr.seg(red, ACK, 6, 7, 500), "on")
 		}},
 		{"a client that came back, and a server that did not know", func(tr *trace) {
@@ -367,7 +367,7 @@ func TestRepeatsAllows(t *testing.T) {
 		{"segments that the captures see with other ends", func(tr *trace) {
 			s := tr.seg(gray, RST, 9, 9, 9)
 			s.Src = netip.MustParseAddrPort("10.0.0.3:5432")
-			tr.hear(s, "")
+			tr.receive(s, "")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -384,8 +384,8 @@ func TestRepeatsAllows(t *testing.T) {
 	}
 }
 
-// TestRepeatsScale: windows are taken by the scales that both SYNs say, and not at
-// all if one of them says none.
+// TestRepeatsScale: windows are scaled by the options of both SYNs, and not at
+// all if one SYN has none.
 func TestRepeatsScale(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -405,8 +405,8 @@ func TestRepeatsScale(t *testing.T) {
 				tr.open()
 				// Bytes that would be over the edge if all were sent unscaled.
 				tr.pass(tr.seg(red, ACK, 6, 7, 500), strings.Repeat("b", 60_000))
-				tr.say(tr.seg(gray, ACK, 7, 6+60_000, 400), "")
-				tr.hear(tr.seg(gray, ACK, 7, 6+60_000, 400+more), "")
+				tr.send(tr.seg(gray, ACK, 7, 6+60_000, 400), "")
+				tr.receive(tr.seg(gray, ACK, 7, 6+60_000, 400+more), "")
 				if r := tr.r.end(); r.Broken != more {
 					t.Errorf("a window of %d: %d violations: %v", 400+more, r.Broken, r.Err())
 				}
@@ -426,14 +426,14 @@ func TestRepeatsLong(t *testing.T) {
 	for i := 0; i < len(stream); i += 8 {
 		binary.BigEndian.PutUint64(stream[i:], rnd.Uint64())
 	}
-	send := func(at, n int, b []byte, say, hear bool) {
+	send := func(at, n int, b []byte, sent, received bool) {
 		s := tr.seg(gray, ACK, 7+at, 6, 400)
 		p := string(b[at : at+n])
-		if say {
-			tr.say(s, p)
+		if sent {
+			tr.send(s, p)
 		}
-		if hear {
-			tr.hear(s, p)
+		if received {
+			tr.receive(s, p)
 		}
 	}
 	for at := 0; at < len(stream); {
@@ -504,26 +504,26 @@ func TestRepeatsOrder(t *testing.T) {
 	}
 }
 
-// TestRepeatsSawNothing: a checker that has seen one side only says so.
+// TestRepeatsSawNothing: a checker that has seen one side only reports that.
 func TestRepeatsSawNothing(t *testing.T) {
 	tr := newTrace()
 	if tr.r.end().Err() == nil {
-		t.Error("nothing was seen, and all is well")
+		t.Error("nothing was seen, and Err reports no error")
 	}
 	tr.pass(tr.seg(red, SYN, 0, 0, 60000, tr.opts[red]...), "")
 	if tr.r.end().Err() == nil {
-		t.Error("only one side was seen, and all is well")
+		t.Error("only one side was seen, and Err reports no error")
 	}
 }
 
-// TestRepeatsStops: what arrives after the end is not judged, as what had been said
+// TestRepeatsStops: what arrives after the end is not judged, as what had been sent
 // by then is not known.
 func TestRepeatsStops(t *testing.T) {
 	tr := newTrace()
 	tr.open()
 	tr.r.until = tr.now
 	tr.after(time.Millisecond)
-	tr.hear(tr.seg(gray, RST, 9, 9, 9), "")
+	tr.receive(tr.seg(gray, RST, 9, 9, 9), "")
 	if err := tr.r.end().Err(); err != nil {
 		t.Error(err)
 	}
@@ -550,7 +550,7 @@ func TestRepeatsForgets(t *testing.T) {
 	}
 	for i, reset := range r.Resets {
 		if reset.Connection != i+1 {
-			t.Errorf("reset %d is one of connection %d", i+1, reset.Connection)
+			t.Errorf("reset %d belongs to connection %d", i+1, reset.Connection)
 		}
 	}
 }

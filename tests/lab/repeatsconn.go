@@ -8,20 +8,20 @@ import (
 
 // connection is one incarnation of a tuple, as two wires show it.
 type connection struct {
-	number int       // the how manieth that was opened
+	number int       // 1 for the first that was opened
 	ends   [2]end    // by side
-	last   time.Time // when anything was said
+	last   time.Time // when it last sent a segment, at either end
 	closed time.Time
 }
 
-// end is what one end of a connection has said so far, and what of it has been
-// heard at the other end.
+// end is what one end of a connection has sent so far, and what of it has
+// arrived at the other end.
 type end struct {
-	opened   bool // it has said a SYN
+	opened   bool // it has sent a SYN
 	isn      uint32
-	answered bool // it has said a SYN with an ACK
+	answered bool // it has sent a SYN with an ACK
 	window   int  // the largest in a SYN
-	said     tcpOptions
+	options  tcpOptions
 
 	bytes     stream
 	acks      bool    // it has acknowledged anything
@@ -31,8 +31,8 @@ type end struct {
 	resets    []uint32
 	urgent    bool
 	stamp     uint32 // the latest
-	delivered ranges // of its bytes, at the other end, or so that has said
-	// absurd are SACK blocks that it has said and that name no bytes: empty ones, and
+	delivered ranges // of its bytes, at the other end, or so that has acknowledged
+	// absurd are SACK blocks that it has sent and that name no bytes: empty ones, and
 	// ones upside down.
 	absurd map[[2]uint32]bool
 }
@@ -40,7 +40,7 @@ type end struct {
 // unwrap turns a sequence number of this end into a position.
 func (e *end) unwrap(seq uint32) int64 { return e.bytes.top + int64(int32(seq-uint32(e.bytes.top))) }
 
-// ended says whether the end has said a FIN that the other has acknowledged.
+// ended reports whether the end has sent a FIN that the other has acknowledged.
 func (e *end) ended(o *end) bool {
 	return slices.ContainsFunc(e.fins, func(fin int64) bool { return o.ack > fin })
 }
@@ -48,8 +48,8 @@ func (e *end) ended(o *end) bool {
 // epochs keeps positions positive, however far below its first a number may lie.
 const epochs = 1 << 33
 
-// say takes in what the end at side x has sent.
-func (c *connection) say(x int, s *Segment, at time.Time) {
+// send records a segment that the end at side x has sent.
+func (c *connection) send(x int, s *Segment, at time.Time) {
 	e, o := &c.ends[x], &c.ends[1-x]
 	opts := parseOptions(s.Options)
 	c.last = at
@@ -65,7 +65,7 @@ func (c *connection) say(x int, s *Segment, at time.Time) {
 			e.bytes.start = epochs + int64(s.Seq) + 1
 			e.bytes.top = e.bytes.start
 		}
-		e.said = opts
+		e.options = opts
 		e.window = max(e.window, int(s.Window))
 		e.answered = e.answered || s.Flags&ACK != 0
 	}
@@ -96,7 +96,7 @@ func (c *connection) say(x int, s *Segment, at time.Time) {
 	}
 	pos := e.unwrap(s.Seq)
 	if s.Flags&SYN != 0 {
-		pos++ // its bytes come behind it
+		pos++ // its bytes follow it
 	}
 	if s.Flags&RST == 0 { // what a reset carries is no part of the stream
 		e.bytes.write(pos, s.Payload)
@@ -122,48 +122,48 @@ func (c *connection) close(at time.Time) {
 	}
 }
 
-// shift is by how much the end's window is scaled: if both ends have said the
+// shift is by how much the end's window is scaled: if both ends have sent the
 // option, and never in a SYN (RFC 7323 section 2.2).
 func (e *end) shift(s *Segment, o *end) int {
-	if s.Flags&SYN != 0 || e.said.scale < 0 || o.said.scale < 0 {
+	if s.Flags&SYN != 0 || e.options.scale < 0 || o.options.scale < 0 {
 		return 0
 	}
-	return e.said.scale
+	return e.options.scale
 }
 
-// hear judges what has arrived as if the end at side x had sent it, and says what
+// receive judges a segment that has arrived from the end at side x, and returns what
 // is wrong with it. Empty is nothing.
-func (c *connection) hear(x int, s *Segment) string {
+func (c *connection) receive(x int, s *Segment) string {
 	e, o := &c.ends[x], &c.ends[1-x]
 	opts := parseOptions(s.Options)
 	if s.Flags&RST != 0 {
 		if !slices.Contains(e.resets, s.Seq) {
-			return "a RST that the other had not said"
+			return "a RST that the other had not sent"
 		}
 		return ""
 	}
 	if !e.opened {
-		return "the other had not said a SYN"
+		return "the other had not sent a SYN"
 	}
 	pos := e.unwrap(s.Seq)
 	if s.Flags&SYN != 0 {
-		if why := e.hearSYN(s, opts); why != "" {
+		if why := e.receiveSYN(s, opts); why != "" {
 			return why
 		}
 		pos++
 	}
 	if s.Flags&FIN != 0 && !slices.Contains(e.fins, pos+int64(s.Len)) {
-		return "a FIN that the other had not said"
+		return "a FIN that the other had not sent"
 	}
 	if s.Flags&URG != 0 && !e.urgent {
-		return "urgent, and the other had said nothing urgent"
+		return "a URG flag, and the other had sent no urgent data"
 	}
 	switch d := e.bytes.compare(pos, s.Payload); {
 	case d == different:
-		return "other bytes than the other had said there"
+		return "other bytes than the other had sent there"
 	case d == unsent:
-		return fmt.Sprintf("bytes that the other had not said: its last was at %d", uint32(e.bytes.top-1))
-	case d == forgotten && !e.bytes.dropped: // a reset that nobody believed, and a timer of minutes
+		return fmt.Sprintf("bytes that the other had not sent: its last was at %d", uint32(e.bytes.top-1))
+	case d == forgotten && !e.bytes.dropped: // a reset that the other end did not believe, and a timer of minutes
 		return fmt.Sprintf("bytes that lie %d behind the other's last", e.bytes.top-pos)
 	case pos+int64(s.Len) > e.high:
 		return fmt.Sprintf("a sequence number beyond the other's, which was %d", uint32(e.high))
@@ -177,32 +177,32 @@ func (c *connection) hear(x int, s *Segment) string {
 	}
 	e.delivered.add(pos, until)
 	if s.Flags&ACK != 0 {
-		return e.hearACK(s, o, opts)
+		return e.receiveACK(s, o, opts)
 	}
 	return ""
 }
 
-func (e *end) hearSYN(s *Segment, opts tcpOptions) string {
+func (e *end) receiveSYN(s *Segment, opts tcpOptions) string {
 	switch {
 	case s.Seq != e.isn:
-		return fmt.Sprintf("a SYN that the other had not said: its own began at %d", e.isn)
+		return fmt.Sprintf("a SYN that the other had not sent: its own began at %d", e.isn)
 	case s.Flags&ACK != 0 && !e.answered:
-		return "a SYN with an ACK, and the other had said one without"
+		return "a SYN with an ACK, and the other had sent one without"
 	case int(s.Window) > e.window:
 		return fmt.Sprintf("a window of %d in a SYN, the other's was %d", s.Window, e.window)
-	case opts.scale != e.said.scale:
-		return fmt.Sprintf("window scale %d, the other's was %d", opts.scale, e.said.scale)
-	case opts.mss > e.said.mss:
-		return fmt.Sprintf("an MSS of %d, the other's was %d", opts.mss, e.said.mss)
-	case opts.sackOK && !e.said.sackOK:
+	case opts.scale != e.options.scale:
+		return fmt.Sprintf("window scale %d, the other's was %d", opts.scale, e.options.scale)
+	case opts.mss > e.options.mss:
+		return fmt.Sprintf("an MSS of %d, the other's was %d", opts.mss, e.options.mss)
+	case opts.sackOK && !e.options.sackOK:
 		return "SACK permitted, and the other had not permitted it"
-	case opts.stamped && !e.said.stamped:
+	case opts.stamped && !e.options.stamped:
 		return "timestamps that the other had not offered"
 	}
 	return ""
 }
 
-func (e *end) hearACK(s *Segment, o *end, opts tcpOptions) string {
+func (e *end) receiveACK(s *Segment, o *end, opts tcpOptions) string {
 	if !e.acks {
 		return "an ACK, and the other had acknowledged nothing"
 	}
@@ -222,5 +222,5 @@ func (e *end) hearACK(s *Segment, o *end, opts tcpOptions) string {
 	return ""
 }
 
-// absurd says whether a SACK block names no bytes.
+// absurd reports whether a SACK block names no bytes.
 func absurd(b [2]uint32) bool { return int32(b[1]-b[0]) <= 0 }

@@ -28,7 +28,7 @@ const (
 	streamOthers = 64
 )
 
-// write takes in what was sent at a position, for the first time or again.
+// write records what was sent at a position, for the first time or again.
 func (s *stream) write(at int64, b []byte) {
 	if len(b) == 0 {
 		return // its position may be anywhere
@@ -49,7 +49,7 @@ func (s *stream) write(at int64, b []byte) {
 		i, from := at/streamChunk, int(at%streamChunk)
 		c := s.chunks[i]
 		if len(c) < from {
-			// The stream begins here, or there is a gap that nobody may read.
+			// The stream begins here, or there is a gap that must not be read.
 			c = append(c, make([]byte, from-len(c))...)
 		}
 		n := min(len(b), streamChunk-from)
@@ -75,7 +75,7 @@ const (
 	forgotten // there was something, too long ago
 )
 
-// compare says whether b has been sent at a position.
+// compare reports whether b has been sent at a position.
 func (s *stream) compare(at int64, b []byte) comparison {
 	d := s.diff(at, b)
 	if d == different || d == unsent && at < s.start {
@@ -88,7 +88,7 @@ func (s *stream) compare(at int64, b []byte) comparison {
 	return d
 }
 
-// covers says whether b is the stream's with o in it.
+// covers reports whether b is the stream's with o in it.
 func (s *stream) covers(o other, at int64, b []byte) bool {
 	lo, hi := max(at, o.at), min(at+int64(len(b)), o.at+int64(len(o.bytes)))
 	return lo < hi && bytes.Equal(b[lo-at:hi-at], o.bytes[lo-o.at:hi-o.at]) &&

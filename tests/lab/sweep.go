@@ -28,7 +28,7 @@ const (
 // owned matches namespaces and scratch directories; the first group is the pid.
 var owned = regexp.MustCompile(`^` + prefix + `(\d+)(-.*)?$`)
 
-// register takes this process's lock, once.
+// register acquires this process's lock, once.
 var register = sync.OnceValue(func() error {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return fmt.Errorf("make the lab's lock directory: %w", err)

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	os.Exit(Main(m))
 }
 
-// crash opens a lab, starts a process in it that has a process of its own, says
+// crash opens a lab, starts a process in it that has a process of its own, prints
 // their numbers, and waits to be killed.
 func crash() error {
 	l, err := Open(Config{Impaired: true})
@@ -55,24 +55,24 @@ func TestSweep(t *testing.T) {
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("the child says %q: %v", line, err)
+		t.Fatalf("the child printed %q: %v", line, err)
 	}
 	var child, grandchild int
 	if _, err := fmt.Sscan(line, &child, &grandchild); err != nil {
-		t.Fatalf("the child says %q: %v", line, err)
+		t.Fatalf("the child printed %q: %v", line, err)
 	}
 	left := func() []string { return leftBehind(t, cmd.Process.Pid) }
 	if err := Sweep(); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(left()); n < 6 {
-		t.Errorf("sweep has touched a living process's lab: %d things of it are there, want 6 namespaces and a directory", n)
+		t.Errorf("sweep damaged a living process's lab: %d parts remain, want 6 namespaces and a directory", n)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err == nil {
-		t.Error("the killed child ended well")
+		t.Error("the killed child exited with status 0")
 	}
 	if err := Sweep(); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	if _, err := mine.WAN.Nstat(); err != nil {
-		t.Errorf("sweep has touched this process's lab: %v", err)
+		t.Errorf("sweep damaged this process's lab: %v", err)
 	}
 }
 
@@ -103,7 +103,7 @@ func leftBehind(t *testing.T, pid int) (found []string) {
 	return found
 }
 
-// ended says whether a process is gone, or a zombie that nobody has waited for.
+// ended reports whether a process is gone, or a zombie that its parent has not waited for.
 func ended(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return true
@@ -129,7 +129,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.Wait(ctxFor(t)); err == nil {
-		t.Error("the process ended well, want it killed")
+		t.Error("the process exited with status 0, want it killed")
 	}
 	m, err := filepath.Glob(filepath.Join(netnsDir, l.id+"-*"))
 	if err != nil || len(m) != 0 {

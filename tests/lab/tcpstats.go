@@ -18,7 +18,7 @@ const (
 	URG
 )
 
-// Segment is what a capture says of a TCP segment.
+// Segment is what a capture shows of a TCP segment.
 type Segment struct {
 	Src, Dst netip.AddrPort
 	Seq, Ack uint32
@@ -98,7 +98,7 @@ type TCPCounts struct {
 
 // TCPStats counts TCP segments. Its Each is meant for CaptureConfig.Each.
 type TCPStats struct {
-	// Only, if set, says which segments count.
+	// Only, if set, selects which segments count.
 	Only func(Segment) bool
 
 	mu     sync.Mutex
@@ -132,7 +132,7 @@ func (s *TCPStats) Each(p Packet) {
 	key := [2]netip.AddrPort{seg.Src, seg.Dst}
 	if seg.Flags&SYN != 0 {
 		c.SYNs++
-		delete(s.flows, key) // a tuple used again starts anew
+		delete(s.flows, key) // a reused tuple is a new flow
 	}
 	if seg.Flags&FIN != 0 {
 		c.FINs++

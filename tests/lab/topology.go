@@ -37,7 +37,7 @@ type Host struct {
 	LAN4, LAN6 netip.Addr
 	// WAN4 and WAN6 are a gateway's addresses in the underlay (interface wan0).
 	WAN4, WAN6 netip.Addr
-	// Node4 and Node6 are the overlay addresses that a gateway's TUN is to get.
+	// Node4 and Node6 are the overlay addresses that a gateway's TUN gets.
 	// The lab doesn't assign them.
 	Node4, Node6 netip.Addr
 }

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TransferConfig says what bulk is moved between two namespaces over the
+// TransferConfig sets what bulk is moved between two namespaces over the
 // kernel's TCP.
 type TransferConfig struct {
 	// From dials; To listens.
@@ -33,7 +33,7 @@ type TransferConfig struct {
 	// Source is the address that From dials from; the zero Addr leaves it to
 	// the kernel.
 	Source netip.Addr
-	// Bytes goes from From to To, Back the other way, on each flow.
+	// Bytes goes from From to To, Back in reverse, on each flow.
 	Bytes, Back int64
 	// Flows is the number of parallel connections, at most 256; 0 is one.
 	Flows int
@@ -48,7 +48,7 @@ type TransferConfig struct {
 	Multipath bool
 }
 
-// TransferResult is what a transfer came to.
+// TransferResult is the result of a transfer.
 type TransferResult struct {
 	// Received is the sum over all flows and both directions, in bytes.
 	Received int64
@@ -157,7 +157,7 @@ func StartTransfer(ctx context.Context, cfg TransferConfig) (*Transfer, error) {
 	return t, nil
 }
 
-// Wait waits for the end of all flows and says whether both ends agree on every
+// Wait waits for the end of all flows and reports whether both ends agree on every
 // byte.
 func (t *Transfer) Wait() (TransferResult, error) {
 	<-t.done
@@ -208,7 +208,7 @@ func (t *Transfer) Reached(n int64) error {
 		if _, err := t.Wait(); err != nil {
 			return fmt.Errorf("waiting for %d bytes: %w", n, err)
 		}
-		return fmt.Errorf("the transfer ended well with %d bytes, before %d", t.Received(), n)
+		return fmt.Errorf("the transfer ended without error after %d bytes, want %d", t.Received(), n)
 	}
 }
 

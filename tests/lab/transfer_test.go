@@ -33,7 +33,7 @@ func TestTransferBreaksOff(t *testing.T) {
 		t.Errorf("the broken transfer: %+v, %v", res, err)
 	}
 	if err := tr.Reached(1 << 50); !errors.Is(err, context.Canceled) {
-		t.Errorf("waiting for what never came: %v", err)
+		t.Errorf("waiting for bytes that never arrive: %v", err)
 	}
 }
 

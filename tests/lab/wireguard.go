@@ -42,7 +42,7 @@ func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
 // Hex is the key as WireGuard's UAPI writes it.
 func (k Key) Hex() string { return hex.EncodeToString(k[:]) }
 
-// WGConfig says what a plain wireguard-go process does.
+// WGConfig sets what a plain wireguard-go process does.
 type WGConfig struct {
 	PrivateKey Key
 	// ListenPort is a UDP port; 0 is any.
@@ -63,7 +63,7 @@ type WGConfig struct {
 // WGPeer is the other end.
 type WGPeer struct {
 	PublicKey Key
-	// Endpoint is where the peer listens; the zero value waits for the peer to call.
+	// Endpoint is where the peer listens; the zero value waits for the peer to dial.
 	Endpoint   netip.AddrPort
 	AllowedIPs []netip.Prefix
 	// Keepalive is rounded down to seconds; 0 is none.

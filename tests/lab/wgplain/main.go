@@ -1,7 +1,7 @@
 // Command wgplain is plain wireguard-go: its own TUN, device and bind, nothing of
-// gw. The lab runs it as the baseline in benchmarks and as a peer that says no
+// gw. The lab runs it as the baseline in benchmarks and as a peer that sends no
 // hello. It reads a UAPI configuration ("set", without that line) from standard
-// input to its end, says "ready", and runs until SIGTERM or SIGINT.
+// input to its end, prints "ready", and runs until SIGTERM or SIGINT.
 package main
 
 import (
