@@ -124,7 +124,7 @@ link "red" "green" {
 		}
 	}
 	if report.Streams < 10 || report.Relays < 10 {
-		t.Errorf("the attacker established %d streams and asked for %d relays: its attack is not what it should be", report.Streams, report.Relays)
+		t.Errorf("the attacker established %d streams and asked for %d relays: want some of each", report.Streams, report.Relays)
 	}
 	for _, nd := range n.red {
 		u, err := nd.proc.Usage()
@@ -141,7 +141,7 @@ link "red" "green" {
 		nd.noticed(t, "green")
 	}
 
-	// What the attacker left behind keeps nobody from taking over.
+	// What the attacker left behind does not prevent a takeover.
 	dead, _ := active(t, n.red)
 	dead.kill()
 	advance(t, []*bank{b})

@@ -63,7 +63,7 @@ func auditText(lines []audit.Event, port uint16, attrs ...string) (out []string)
 }
 
 // auditWhole waits until a node's audit log, which may be of several files, has all lines that the
-// node has written and enough says so of them. No line is lost, and no flow ends twice, or
+// node has written and enough accepts them. No line is lost, and no flow ends twice, or
 // without having opened.
 func (n *node) auditWhole(t *testing.T, enough func([]audit.Event) bool, paths ...string) (lines []audit.Event) {
 	t.Helper()
@@ -96,11 +96,11 @@ func (n *node) auditWhole(t *testing.T, enough func([]audit.Event) bool, paths .
 			open[id]++
 		case "flow_end":
 			if open[id]--; open[id] < 0 || e.Duration < 0 || e.Reason == "" {
-				t.Errorf("%s: an end without a beginning: %s, %+v", n.name, id, e.End)
+				t.Errorf("%s: an end without an opening: %s, %+v", n.name, id, e.End)
 			}
 		}
 		if e.Node != n.name {
-			t.Errorf("a line of %s says %q", n.name, e.Node)
+			t.Errorf("a line in the log of %s names node %q", n.name, e.Node)
 		}
 	}
 	return lines

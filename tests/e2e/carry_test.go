@@ -119,7 +119,7 @@ func clampsMSS(t *testing.T, n *network) {
 		}
 		for _, side := range []string{"called", "caller"} {
 			if got := seen[side]; got == 0 || got > most {
-				t.Errorf("%s: the %s side was told an MSS of %d, want 1 to %d", w.name, side, got, most)
+				t.Errorf("%s: the %s side received an MSS of %d, want 1 to %d", w.name, side, got, most)
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func (n *network) shows(attribute string) status.Difference {
 }
 
 // TestSubnetsDiffer: a link that starts with two opinions on who owns what is
-// refused on both sides, says why, and carries nothing until that is mended.
+// refused on both sides, shows why, and carries nothing until that is mended.
 func TestSubnetsDiffer(t *testing.T) {
 	n := newNetwork(t, setup{})
 	n.red.edit(list(n.Gray.Subnets), `["10.77.2.0/24", "fd77:2::/64", "10.77.22.0/24"]`)
@@ -161,7 +161,7 @@ func TestWrongKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if log := n.red.proc.Log.String(); !strings.Contains(log, "public keys") {
-		t.Errorf("red does not say that the keys may be wrong:\n%s", log)
+		t.Errorf("red does not log that the keys may be wrong:\n%s", log)
 	}
 	if s := n.red.link().State; s != status.LinkEstablishing {
 		t.Errorf("red shows the link as %s, want establishing", s)

@@ -100,9 +100,9 @@ func renumber(t *testing.T, h *lab.Host, old, next netip.Addr) {
 	}
 }
 
-// TestGrayRestartsWhileIdle: nothing was said for a while when gray's gateway is
+// TestGrayRestartsWhileIdle: the link was idle for a while when gray's gateway is
 // killed and started. Gray may not dial, and red doesn't know; both reach each
-// other again within about a second all the same.
+// other again within about a second.
 func TestGrayRestartsWhileIdle(t *testing.T) {
 	n := start(t, setup{})
 	for _, w := range n.ways()[:2] {

@@ -105,7 +105,7 @@ func pings(t *testing.T, w way) {
 	}
 }
 
-// refusal is what a caller hears from a port that doesn't take it, and how soon.
+// refusal is the error of a dial to a closed port, and how soon it arrives.
 // Without an error for 5 s there is a time-out.
 func refusal(t *testing.T, w way, network string, port uint16) (time.Duration, error) {
 	t.Helper()

@@ -11,7 +11,7 @@ import (
 )
 
 // TestOperator: what an operator asks names what is wrong: a port that no rule
-// allows, one where nobody listens, and a gateway that is gone. The audit log has
+// allows, one to a closed port, and a gateway that is gone. The audit log has
 // the connection that was allowed.
 func TestOperator(t *testing.T) {
 	t.Parallel() // it waits most of the time

@@ -35,7 +35,7 @@ func TestSecondHostWithTheSameKey(t *testing.T) {
 }
 
 // TestSecondProcess: another process for the same node on the same host refuses
-// to start, tells who is there, and leaves it alone.
+// to start, names the running gw, and does not disturb it.
 func TestSecondProcess(t *testing.T) {
 	n := start(t, setup{})
 	code, out := n.red.run(t, "up", "-c", n.red.dir+"/site.hcl")
@@ -49,7 +49,7 @@ func TestSecondProcess(t *testing.T) {
 }
 
 // run runs gw on the node's host until it ends, and returns its exit code and
-// what it said.
+// its output.
 func (n *node) run(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	return n.runAs(t, lab.Spec{Args: append([]string{n.bin}, args...)})
@@ -67,7 +67,7 @@ func (n *node) runAs(t *testing.T, s lab.Spec) (int, string) {
 	select {
 	case <-p.Done():
 	case <-ctx.Done():
-		t.Fatalf("%v is still running, and said:\n%s", s.Args[1:], p.Log.Tail(20))
+		t.Fatalf("%v is still running, and printed:\n%s", s.Args[1:], p.Log.Tail(20))
 	}
 	return p.ExitCode(), p.Log.String()
 }

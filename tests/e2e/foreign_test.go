@@ -56,7 +56,7 @@ func TestFarEndSendsFirst(t *testing.T) {
 	if err := os.Remove(filepath.Join(n.red.dir, "state", "flows.log")); err != nil {
 		t.Fatal(err)
 	}
-	// Half of them end while nobody hears of it.
+	// Half of them end while no gateway sees it.
 	const gone = conns / 2
 	for _, c := range ours[:gone] {
 		if err := c.(*net.TCPConn).SetLinger(0); err != nil {
@@ -91,7 +91,7 @@ func TestFarEndSendsFirst(t *testing.T) {
 			t.Errorf("connection %d: %d, %v", i, b[0], err)
 		}
 	}
-	t.Logf("the far ends were heard after %v", time.Since(began).Round(time.Millisecond))
+	t.Logf("the far ends answered after %v", time.Since(began).Round(time.Millisecond))
 	in := startWatch(t, red)
 	if _, err := theirs[0].Write([]byte("x")); err != nil {
 		t.Fatal(err)

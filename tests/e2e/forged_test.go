@@ -110,7 +110,7 @@ func TestForgedDatagrams(t *testing.T) {
 	red.noResets(t)
 	graySaw.noResets(t)
 	if now := got.Load(); now != numbered {
-		t.Errorf("the database got %d datagrams of %d", now, numbered)
+		t.Errorf("the database received %d datagrams of %d", now, numbered)
 	}
 	for _, nd := range []*node{n.red, n.gray} {
 		if l := nd.link(); l.State != status.LinkUp {
@@ -126,7 +126,7 @@ func TestForgedDatagrams(t *testing.T) {
 		}
 	}
 	if now := n.gray.link().Endpoint; now != before {
-		t.Errorf("gray was led from %s to %s", before, now)
+		t.Errorf("a forged datagram moved gray's endpoint from %s to %s", before, now)
 	}
 	t.Logf("%d forged datagrams", sent)
 	carriesBulk(t, n.ways()[1], 4<<20)

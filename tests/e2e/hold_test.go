@@ -188,14 +188,14 @@ func TestNothingLeaks(t *testing.T) {
 		}
 	}
 	if err := pool.Check(patience); err != nil {
-		t.Errorf("a connection of before: %v", err)
+		t.Errorf("a connection from before the event: %v", err)
 	}
 
 	code, out := n.red.run(t, "down")
 	check(t, code, 1, out, "gw0", "stop it first")
 	n.red.term()
 	if log := n.red.proc.Log.String(); !strings.Contains(log, "still held: 10.77.2.0/24, fd77:2::/64") || !strings.Contains(log, "gw down") {
-		t.Errorf("the last words don't say what is held:\n%s", n.red.proc.Log.Tail(5))
+		t.Errorf("the end of the log does not name what is held:\n%s", n.red.proc.Log.Tail(5))
 	}
 	for _, step := range []struct {
 		command []string

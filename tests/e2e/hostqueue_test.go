@@ -21,7 +21,7 @@ func TestHostQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	// The answer to the first one, that nobody listens there, may come to any other.
+	// The port-unreachable error of the first may be reported on any later one.
 	const refused = 1
 	missed := func(packets int) uint64 {
 		t.Helper()

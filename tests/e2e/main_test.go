@@ -156,7 +156,7 @@ func (n *node) edit(old, with string) {
 		n.t.Fatal(err)
 	}
 	if !strings.Contains(string(b), old) {
-		n.t.Fatalf("there is no %q in the file of %s:\n%s", old, n.name, b)
+		n.t.Fatalf("no %q in site.hcl of %s:\n%s", old, n.name, b)
 	}
 	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(b), old, with)), 0o600); err != nil {
 		n.t.Fatal(err)
@@ -187,7 +187,7 @@ func (n *node) up() {
 	n.past = append(n.past, p)
 	n.t.Cleanup(func() {
 		if n.t.Failed() {
-			n.t.Logf("%s said:\n%s", n.name, p.Log.Tail(60))
+			n.t.Logf("%s logged:\n%s", n.name, p.Log.Tail(60))
 		}
 	})
 }
@@ -206,7 +206,7 @@ func (n *node) term() {
 	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
 	defer cancel()
 	if err := n.proc.Term(ctx); err != nil {
-		n.t.Fatalf("%s does not end well: %v", n.name, err)
+		n.t.Fatalf("%s did not exit with status 0 after SIGTERM: %v", n.name, err)
 	}
 }
 
@@ -309,7 +309,7 @@ func (n *node) waitStatusFor(d time.Duration, what string, cond func(status.Stat
 		return err == nil && cond(s), nil
 	})
 	if err != nil {
-		n.t.Fatalf("%v\n%s said:\n%s", err, n.name, n.proc.Log.Tail(40))
+		n.t.Fatalf("%v\n%s logged:\n%s", err, n.name, n.proc.Log.Tail(40))
 	}
 }
 

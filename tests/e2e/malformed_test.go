@@ -125,7 +125,7 @@ func TestMalformedPackets(t *testing.T) {
 		peer.Send(b)
 	}
 	if got := heard(); got != 0 {
-		t.Errorf("%d packets reached the database", got)
+		t.Errorf("%d packets reached the database, want none", got)
 	}
 	reaches("between")
 
@@ -177,7 +177,7 @@ func withExtension(b []byte, first byte, headers ...[]byte) []byte {
 	return out
 }
 
-// extensions are n headers with destination options that say nothing, before UDP.
+// extensions are n headers with empty destination options, before UDP.
 func extensions(n int) (out [][]byte) {
 	for range n - 1 {
 		out = append(out, []byte{60, 0, 1, 4, 0, 0, 0, 0})

@@ -47,7 +47,7 @@ func TestPage(t *testing.T) {
 	defer r.Body.Close()
 	for lines := bufio.NewScanner(r.Body); ; {
 		if !lines.Scan() {
-			t.Fatalf("the events end without news of the link: %v", lines.Err())
+			t.Fatalf("the events end without an event of the link: %v", lines.Err())
 		}
 		if strings.Contains(lines.Text(), "gray-1") {
 			break

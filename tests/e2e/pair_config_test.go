@@ -15,7 +15,7 @@ import (
 )
 
 // TestPairSettingsDiffer: two nodes that start with different heartbeats form no
-// pair, and both say why, by name. Mended, they do.
+// pair, and both name the attribute. Mended, they do.
 func TestPairSettingsDiffer(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true, pair: `heartbeat = "50ms"`})
 	n.red[1].edit(`"50ms"`, `"60ms"`)
@@ -46,7 +46,7 @@ func TestPairSettingsDiffer(t *testing.T) {
 			other = n.red[1].name
 		}
 		if code, out := nd.run(t, "ha", "drain", "--socket", nd.socket); code == 0 || !strings.Contains(out, "no pair is formed with "+other) {
-			t.Errorf("gw ha drain on %s ends with %d:\n%s", nd.name, code, out)
+			t.Errorf("gw ha drain on %s exits with %d:\n%s", nd.name, code, out)
 		}
 	}
 	n.red[1].term()
@@ -95,8 +95,8 @@ func TestPairCommands(t *testing.T) {
 }
 
 // traces asks both nodes of red's pair for packets both ways. Each names the nodes on the
-// way; the standby says that it is none of them but for what the LAN sends to it. The other
-// site's node tells its verdict, not its rule.
+// way; the standby reports that it is none of them but for what the LAN sends to it. The other
+// site's node sends its verdict, not its rule.
 func (n *pairNetwork) traces(t *testing.T, a, s *node) {
 	t.Helper()
 	gray := n.gray[0].name
@@ -113,12 +113,12 @@ func (n *pairNetwork) traces(t *testing.T, a, s *node) {
 			[]string{s.name + ", which stands by; " + a.name + " is active"}},
 	} {
 		if got := said(c.nd.trace(c.from, c.to+":5432")); !slices.Equal(got, c.want) {
-			t.Errorf("%s says of packets from %s to %s: %q, want %q", c.nd.name, c.from, c.to, got, c.want)
+			t.Errorf("%s reports for packets from %s to %s: %q, want %q", c.nd.name, c.from, c.to, got, c.want)
 		}
 		_, out := c.nd.run(t, "trace", c.from, c.to+":5432", "--socket", c.nd.socket)
 		for _, word := range c.says {
 			if !strings.Contains(strings.Join(strings.Fields(out), " "), word) {
-				t.Errorf("gw trace on %s does not say %q:\n%s", c.nd.name, word, out)
+				t.Errorf("the output of gw trace on %s lacks %q:\n%s", c.nd.name, word, out)
 			}
 		}
 	}
@@ -139,7 +139,7 @@ func TestPairOrders(t *testing.T) {
 	} {
 		args := append([]string{"ha"}, append(c.args, "--socket", c.nd.socket)...)
 		if code, out := c.nd.run(t, args...); code == 0 || !strings.Contains(out, c.want) {
-			t.Errorf("gw %v on %s ends with %d, want an error with %q:\n%s", args, c.nd.name, code, c.want, out)
+			t.Errorf("gw %v on %s exits with %d, want an error with %q:\n%s", args, c.nd.name, code, c.want, out)
 		}
 	}
 	n.traces(t, a, s)
@@ -161,14 +161,14 @@ func TestPairOrders(t *testing.T) {
 	}
 	h := s.ha(t)
 	if h.Planned != 1 || h.Unplanned != 0 || h.LastFailover == nil || h.LastFailover.From != a.name || !h.VIP.Held || h.Sibling.State != status.SiblingUp {
-		t.Errorf("after the failover %s says %+v", s.name, h)
+		t.Errorf("after the failover %s reports %+v", s.name, h)
 	}
 	for _, w := range h.Witnesses {
 		if !w.HearsUs || w.HeardAgo == nil || time.Duration(*w.HeardAgo) > time.Second {
 			t.Errorf("witness %+v", w)
 		}
 	}
-	// A standby whose sibling is dead: there is nobody to drain to.
+	// A standby whose sibling is dead: there is no node to drain to.
 	a.kill()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -186,6 +186,6 @@ func TestPairOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, _ := s.run(t, "ha", "test", "--socket", s.socket); code != 1 {
-		t.Errorf("gw ha test without a standby ends with %d, want 1", code)
+		t.Errorf("gw ha test without a standby exits with %d, want 1", code)
 	}
 }

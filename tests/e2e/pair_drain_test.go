@@ -56,7 +56,7 @@ func drainPairs(t *testing.T, mode string, each int) stalls {
 			calm, s = append(calm, quiet), append(s, stall)
 			n.settled(site)
 			if h := to.ha(t); h.Role != status.RoleActive || h.LastFailover == nil || !h.LastFailover.Planned || h.Epoch != f.Epoch {
-				t.Errorf("after the drain %s says %+v, last %+v", to.name, h, h.LastFailover)
+				t.Errorf("after the drain %s reports %+v, last %+v", to.name, h, h.LastFailover)
 			}
 			t.Logf("drain of %s: stall %v, before it %v, its drops %v, those of %s %v", from.name, stall, quiet, from.allDrops(t), to.name, to.allDrops(t))
 			changes := map[*node]int{site[0]: 1}

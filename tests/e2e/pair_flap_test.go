@@ -35,7 +35,7 @@ func TestPairFlap(t *testing.T) {
 	t.Logf("stall %v, relayed at %d of 4 looks, drops %v and %v", n.longest(t, runs).Round(time.Millisecond), relayed,
 		n.red[0].allDrops(t), n.red[1].allDrops(t))
 	if relayed == 0 {
-		t.Error("nothing was relayed: the test shows less than it says")
+		t.Error("nothing was relayed, want some: the test has no relay to check")
 	}
 	endRepeats(t, rules)
 	g.end(t, 0, 0)

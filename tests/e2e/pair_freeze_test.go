@@ -12,7 +12,7 @@ import (
 // fill it for about a second by each 5 MB.
 var slowWAN = lab.Impairment{Rate: 80e6, QueueBytes: 400 << 10, Delay: 5 * time.Millisecond}
 
-// bulkFor is what each of two transfers has to move each way to last so long.
+// bulkFor is what each of two transfers has to move each way to last that long.
 func bulkFor(d time.Duration) int64 { return int64(d.Seconds() * 5e6) }
 
 // TestPairFreeze stops the active node's process in the middle of transfers, and
@@ -51,12 +51,12 @@ func freezePairs(t *testing.T, mode string, times ...time.Duration) {
 			n.answersAlone(t, now)
 			t.Logf("stall %v", n.longest(t, runs).Round(time.Millisecond))
 			if drops := frozen.drops("frozen"); d > time.Second && drops == 0 {
-				t.Errorf("%s was frozen for %v and discarded nothing", frozen.name, d)
+				t.Errorf("%s was frozen for %v and discarded no packet, want some", frozen.name, d)
 			} else {
 				t.Logf("%d packets discarded as of before the freeze", drops)
 			}
 			if h := frozen.ha(t); now != frozen && (h.Role != status.RoleStandby || h.VIP.Held) {
-				t.Errorf("the frozen %s says role %s, address held %v", frozen.name, h.Role, h.VIP.Held)
+				t.Errorf("the frozen %s reports role %s, address held %v", frozen.name, h.Role, h.VIP.Held)
 			}
 			want := 1
 			if d < 500*time.Millisecond { // so short that either is right

@@ -71,7 +71,7 @@ func (n *pairNetwork) killAmidTransfers(t *testing.T, sites [][]*node) time.Dura
 	for i, h := range heirs {
 		v := h.ha(t)
 		if v.Role != status.RoleActive || v.Unplanned != 1 || v.LastFailover == nil {
-			t.Errorf("%s says role %s, %d unplanned failovers, last %+v", h.name, v.Role, v.Unplanned, v.LastFailover)
+			t.Errorf("%s reports role %s, %d unplanned failovers, last %+v", h.name, v.Role, v.Unplanned, v.LastFailover)
 			continue
 		}
 		t.Logf("kill of %s: stall %v, phases %+v, drops of the heir %v", dead[i].name, stall.Round(time.Millisecond), v.LastFailover.Phases, h.allDrops(t))

@@ -11,9 +11,9 @@ import (
 )
 
 // TestPairReload edits the file of a running pair's nodes one after the other, the active
-// one first. What is opened by the new rule meanwhile outlives a takeover by the node
+// one first. What the new rule opens before that outlives a takeover by the node
 // that had the old file when it was opened; and a reload afterwards leaves the site where
-// the takeover has put it. The audit logs of all nodes tell of it.
+// the takeover has put it. The audit logs of all nodes record it.
 func TestPairReload(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true})
 	const narrow, wider = `"tcp/20000-65535"`, `"tcp/20000-65535", ` + doomedPorts
@@ -58,14 +58,14 @@ func TestPairReload(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	n.auditTells(t, from, to)
+	n.auditRecords(t, from, to)
 	g.end(t, 1, 0)
 }
 
-// auditTells expects that the audit logs of both of red's nodes, and of gray's, tell of two reloads
-// with a handover by from to to in between, and of a connection that was opened before it and closed
+// auditRecords expects that the audit logs of both of red's nodes, and of gray's, record two
+// reloads with a handover by from to to in between, and a connection that was opened before it and closed
 // after the second.
-func (n *pairNetwork) auditTells(t *testing.T, from, to *node) {
+func (n *pairNetwork) auditRecords(t *testing.T, from, to *node) {
 	t.Helper()
 	const opened, closed, reloaded, handed = "flow_open", "flow_end closed", "reload done", "drained by an operator"
 	heard := "claim received red " + to.name

@@ -124,7 +124,7 @@ func joinsUnderLoad(t *testing.T, mode string) {
 	g.end(t, 1, 0)
 }
 
-// replicated waits until the node says so of the records of all that have one.
+// replicated waits until the node reports the records of all that have one as replicated.
 func (n *pairNetwork) replicated(t *testing.T, nd *node, want status.Record) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

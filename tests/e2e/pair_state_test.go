@@ -70,7 +70,7 @@ func crosses(from, to *net.TCPConn) error {
 	_, err := io.ReadFull(to, got)
 	writing.Wait()
 	if err == nil && wrote == nil && !bytes.Equal(got, sent) {
-		err = errors.New("the bytes differ")
+		err = errors.New("the received bytes differ from those sent")
 	}
 	return errors.Join(err, wrote)
 }
@@ -92,13 +92,13 @@ func reset(c *net.TCPConn) error {
 		return err != nil
 	})
 	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
-		return fmt.Errorf("the connection ends by %v, want a reset", err)
+		return fmt.Errorf("the connection ended with %v, want a reset", err)
 	}
 	return nil
 }
 
 // TestPairStates kills the active node while connections are in each state of
-// TCP: they go on, or end, as if nothing had happened. Each case says when it
+// TCP: they go on, or end, as if nothing had happened. Each case states when it
 // is ready for the death, and waits for it.
 func TestPairStates(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true})

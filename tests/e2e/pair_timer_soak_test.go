@@ -121,7 +121,7 @@ func (m *timers) each(p lab.Packet) {
 	}
 }
 
-// around tells what happened between the last acknowledgement before the longest
+// around describes what happened between the last acknowledgement before the longest
 // pause of acknowledgements after a moment, and the next.
 func (m *timers) around(after time.Time) string {
 	m.mu.Lock()

@@ -96,7 +96,7 @@ func (n *pairNetwork) moving(t *testing.T, tr *lab.Transfer) {
 					t.Logf("%s: %+v, drops %v, conns %+v", nd.name, s.HA, nd.allDrops(t), nd.conns())
 				}
 			}
-			t.Fatalf("a transfer stands still for %v after %d bytes", standstill, last)
+			t.Fatalf("a transfer has stalled for %v after %d bytes", standstill, last)
 		}
 	}
 }

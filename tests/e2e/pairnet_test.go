@@ -20,7 +20,7 @@ type pairNetwork struct {
 	red, gray []*node
 }
 
-// pairSetup says where the pairs are and what else is unusual.
+// pairSetup sets which sites have pairs, and what else is unusual.
 type pairSetup struct {
 	redPair, grayPair           bool
 	redDatabases, grayDatabases int

@@ -8,20 +8,20 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// proven waits until `gw ha test` says on both nodes of a site that a takeover
+// proven waits until `gw ha test` reports on both nodes of a site that a takeover
 // would lose nothing.
 func (n *pairNetwork) proven(t *testing.T, site []*node) {
 	t.Helper()
 	for _, nd := range site {
 		var last status.HATest
 		err := lab.Until(t.Context(), "", func() (bool, error) {
-			// The exit code says no as well: then the answer is there all the same.
+			// A failed test exits with an error too, and still prints its answer.
 			out, err := nd.host.Command(t.Context(), nd.bin, "ha", "test", "--json", "--socket", nd.socket).Output()
 			if jerr := json.Unmarshal(out, &last); jerr != nil {
 				return false, jerr
 			}
 			if last.OK != (err == nil) {
-				t.Errorf("gw ha test on %s says ok %v and ends with %v", nd.name, last.OK, err)
+				t.Errorf("gw ha test on %s reports ok %v and exits with %v", nd.name, last.OK, err)
 			}
 			return last.OK, nil
 		})

@@ -98,10 +98,10 @@ func TestNothingPastGW(t *testing.T) {
 	closed := func(what string) {
 		t.Helper()
 		if got := reached(); got != [2]int64{} {
-			t.Errorf("%s: SYNs that came to the database, IPv4 and IPv6: %v", what, got)
+			t.Errorf("%s: SYNs that reached the database, IPv4 and IPv6: %v", what, got)
 		}
 		if found := past(); len(found) != 0 {
-			t.Errorf("%s: doctor finds %v", what, found)
+			t.Errorf("%s: gw doctor finds %v", what, found)
 		}
 		carries()
 	}
@@ -110,12 +110,12 @@ func TestNothingPastGW(t *testing.T) {
 
 	sh("sysctl -qw net.ipv4.ip_forward=1 && nft delete table ip6 gwlab-past")
 	if got := reached(); got != [2]int64{1, 1} {
-		t.Errorf("forwarding everywhere: SYNs that came to the database: %v", got)
+		t.Errorf("forwarding everywhere: SYNs that reached the database: %v", got)
 	}
 	found := past()
 	if len(found) != 2 || found[0].Level != doctor.Warning || !strings.Contains(found[0].What, `packets from "wan0" reach the LAN past gw`) ||
 		!strings.Contains(found[0].What, "10.77.1.0/24, fd77:1::/64") || !strings.Contains(found[1].What, `packets from "wan0" enter the tunnel`) {
-		t.Fatalf("doctor finds %v", found)
+		t.Fatalf("gw doctor finds %v", found)
 	}
 	carries()
 

@@ -152,7 +152,7 @@ func (n *network) writeAmidKills(t *testing.T, banks []*bank) {
 		victim.kill()
 		victim.up()
 		advance(t, banks)
-		t.Logf("%s was killed and the replicas have gone on, %v after the load began", victim.name, time.Since(began).Round(time.Millisecond))
+		t.Logf("%s was killed and the replicas have resumed, %v after the load began", victim.name, time.Since(began).Round(time.Millisecond))
 	}
 	through.Store(true)
 	writing.Wait()

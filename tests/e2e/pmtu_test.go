@@ -49,18 +49,18 @@ func TestNarrowPath(t *testing.T) {
 	}
 	n.measures(t, narrow)
 	for _, w := range n.ways() {
-		t.Run("df "+w.name, func(t *testing.T) { tellsMTU(t, n, w) })
+		t.Run("df "+w.name, func(t *testing.T) { reportsMTU(t, n, w) })
 		t.Run("udp "+w.name, func(t *testing.T) { echoesDatagrams(t, w) })
 		carriesBulk(t, w, 4<<20)
 	}
 	if s := n.Box.Stats(lab.RedToGray); s.DroppedMTU == 0 {
-		t.Error("nothing was ever too large: the test shows nothing")
+		t.Error("no packet was too large: the test has nothing to check")
 	}
 }
 
-// tellsMTU: a sender that forbids fragments is told what fits, by ICMP as its
+// reportsMTU: a sender that forbids fragments learns what fits, by ICMP as its
 // kernel wants it, and then gets through.
-func tellsMTU(t *testing.T, n *network, w way) {
+func reportsMTU(t *testing.T, n *network, w way) {
 	echo, err := lab.EchoUDP(t.Context(), w.to.Namespace, netip.AddrPortFrom(w.addr, 0))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func tellsMTU(t *testing.T, n *network, w way) {
 	}
 	const forbid = 2 // IP_PMTUDISC_DO and IPV6_PMTUDISC_DO
 	control(func(fd int) error { return unix.SetsockoptInt(fd, level, discover, forbid) })
-	// The first tells of the device's MTU, the second of the path's.
+	// The first reports the device's MTU, the second the path's.
 	for range 4 {
 		control(func(fd int) (err error) {
 			mtu, err = unix.GetsockoptInt(fd, level, option)
@@ -107,7 +107,7 @@ func tellsMTU(t *testing.T, n *network, w way) {
 		near = n.gray
 	}
 	if want := near.link().MTUOut; err != nil || mtu != want {
-		t.Errorf("the sender believes in %d bytes (%v), and the gateway measures %d", mtu, err, want)
+		t.Errorf("the sender's path MTU is %d bytes (%v), the gateway's %d", mtu, err, want)
 	}
 }
 
@@ -115,7 +115,7 @@ func tellsMTU(t *testing.T, n *network, w way) {
 var wan = lab.Impairment{Rate: 200e6, QueueBytes: 1 << 20, Delay: 2 * time.Millisecond}
 
 // TestPathNarrows: the path's MTU falls in the middle of transfers, and the
-// routers say nothing of it.
+// routers send no ICMP error.
 func TestPathNarrows(t *testing.T) {
 	narrowPath(t, func(b *lab.Box) error {
 		w := wan

@@ -59,7 +59,7 @@ func TestPolicyDenies(t *testing.T) {
 			before := near.drops("denied")
 			denied(t, w, network, 5999)
 			if got := near.drops("denied"); got <= before {
-				t.Errorf("%s %s: %s counts nothing denied", w.name, network, near.name)
+				t.Errorf("%s %s: %s counts no denied packet", w.name, network, near.name)
 			}
 		}
 		carriesBulk(t, w, 1<<20)
@@ -79,7 +79,7 @@ func TestFarPolicyDenies(t *testing.T) {
 			before := n.red.drops("denied")
 			denied(t, w, network, 5999)
 			if got := n.red.drops("denied"); got <= before {
-				t.Errorf("%s: red counts nothing denied", network)
+				t.Errorf("%s: red counts no denied packet", network)
 			}
 		}
 	}

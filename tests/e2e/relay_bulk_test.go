@@ -87,7 +87,7 @@ func (n *relayNet) impaired(t *testing.T, imp lab.Impairment, do func()) {
 	do()
 }
 
-// halfClosedBulk: one end has closed, and the other has bulk to say. Behind a
+// halfClosedBulk: one end has closed, and the other has bulk to send. Behind a
 // relay the loss on the WAN is not the sender's business.
 func (n *relayNet) halfClosedBulk(t *testing.T, w way, size int64) {
 	lossy := farWAN
@@ -129,7 +129,7 @@ func (n *relayNet) halfClosedBulk(t *testing.T, w way, size int64) {
 }
 
 // lanNarrows: in the middle of bulk the way from the far gateway to its database
-// takes smaller packets only. Its kernel says so with ICMP, quoting segments that it
+// takes smaller packets only. Its kernel reports that with ICMP, quoting segments that it
 // was to forward. What is relayed stays so.
 func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 	far := n.Gray.GW()
@@ -184,7 +184,7 @@ func (n *relayNet) lanNarrows(t *testing.T, w way, size int64) {
 		})
 	}
 	if err != nil || mtu != 1300 {
-		t.Errorf("the sender believes that %d bytes fit, want 1300: %v", mtu, err)
+		t.Errorf("the sender's path MTU is %d bytes, want 1300: %v", mtu, err)
 	}
 }
 
@@ -204,7 +204,7 @@ func (n *relayNet) lengthens(t *testing.T, size int64) {
 		if err := r.Reached(size / 8); err != nil {
 			t.Fatal(err)
 		}
-		// On so short a way a connection is relayed only where its rule says so.
+		// On so short a path only a rule makes a connection relayed.
 		always := n.mode == modeRelay
 		if always {
 			n.relayed(t, r.Addr().Port())
@@ -215,7 +215,7 @@ func (n *relayNet) lengthens(t *testing.T, size int64) {
 			t.Fatal(err)
 		}
 		if after := n.relaysEnded(t); always && after != before {
-			t.Errorf("%d relays have ended", after-before)
+			t.Errorf("%d relays have ended, want none", after-before)
 		}
 		n.finish(t, r)
 	})
@@ -234,7 +234,7 @@ func (n *relayNet) relaysEnded(t *testing.T) (sum uint64) {
 	return sum
 }
 
-// wanNarrows: in the middle of bulk the WAN's routers say that packets are too
+// wanNarrows: in the middle of bulk the WAN's routers report that packets are too
 // big. It tries the ways that lanNarrows leaves alone.
 func (n *relayNet) wanNarrows(t *testing.T, size int64) {
 	var runs []*lab.Transfer

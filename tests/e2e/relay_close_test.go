@@ -65,7 +65,7 @@ func TestRelayClose(t *testing.T) {
 	})
 }
 
-// closeInTurn: one end says all and closes, then the other does the same.
+// closeInTurn: one end sends all and closes, then the other does the same.
 func closeInTurn(t *testing.T, first, second *net.TCPConn) {
 	exchange(t, first, second, some/4)
 	all(t,
@@ -96,7 +96,7 @@ func (n *relayNet) closeAtOnce(t *testing.T, w way) {
 
 // resetAmid: bulk runs both ways when one end resets.
 func (n *relayNet) resetAmid(t *testing.T, first, second *net.TCPConn) {
-	ended := make(chan error, 2) // of which one is told of the reset
+	ended := make(chan error, 2) // of which one reports the reset
 	go func() {
 		_, err := compare(second, stream(5), bulk)
 		ended <- err
@@ -111,7 +111,7 @@ func (n *relayNet) resetAmid(t *testing.T, first, second *net.TCPConn) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(<-ended, <-ended); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the other end's connection ended by %v, want reset", err)
+		t.Errorf("the other end's connection ended with %v, want reset", err)
 	}
 }
 
@@ -215,7 +215,7 @@ func fill(t *testing.T, c *net.TCPConn) (sent int) {
 }
 
 // awaitClosed waits until the kernel has ended connections by itself, whatever is
-// unread, and says after what time it had ended each.
+// unread, and returns after what time it had ended each.
 func awaitClosed(t *testing.T, most time.Duration, conns ...*net.TCPConn) []time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), most)
@@ -237,7 +237,7 @@ func awaitClosed(t *testing.T, most time.Duration, conns ...*net.TCPConn) []time
 	return took
 }
 
-// tcpInfo is what the kernel says of a connection.
+// tcpInfo is the kernel's TCP_INFO of a connection.
 func tcpInfo(t *testing.T, c *net.TCPConn) (info *unix.TCPInfo) {
 	t.Helper()
 	onFD(t, c, func(fd int) (err error) {
@@ -247,7 +247,7 @@ func tcpInfo(t *testing.T, c *net.TCPConn) (info *unix.TCPInfo) {
 	return info
 }
 
-// resetUnread: who closes with bytes unread says RST instead of FIN (RFC 2525
+// resetUnread: a close with bytes unread sends RST instead of FIN (RFC 2525
 // section 2.17).
 func resetUnread(t *testing.T, first, second *net.TCPConn) {
 	sent := fill(t, second)
@@ -256,6 +256,6 @@ func resetUnread(t *testing.T, first, second *net.TCPConn) {
 	}
 	awaitClosed(t, patience, second)
 	if _, err := second.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("after %d bytes nobody read: %v, want reset", sent, err)
+		t.Errorf("after %d unread bytes: %v, want reset", sent, err)
 	}
 }

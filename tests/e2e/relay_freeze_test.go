@@ -40,14 +40,14 @@ func (n *relayNet) freeze(t *testing.T, victim, other *node) {
 		for _, r := range runs {
 			n.shows(t, other, r.Addr().Port(), "raw")
 		}
-		t.Logf("%s has let go after %v", other.name, time.Since(began).Round(time.Millisecond))
+		t.Logf("%s has released the connection after %v", other.name, time.Since(began).Round(time.Millisecond))
 	}
 	<-time.After(frozen - time.Since(began)) // the length of the freeze is what is tried
 	if err := victim.proc.Cont(); err != nil {
 		t.Fatal(err)
 	}
 	if stall := n.finish(t, runs...); stall > frozen+patience/2 {
-		t.Errorf("a transfer stood still for %v", stall)
+		t.Errorf("a transfer stalled for %v", stall)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// TestRelayFuzz: databases that say nonsense. Whatever they say, a gateway only
+// TestRelayFuzz: databases that send nonsense. Whatever they send, a gateway only
 // repeats it, goes on, and carries what is sensible.
 func TestRelayFuzz(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode string) { relayFuzz(t, mode, 10*time.Second) })
@@ -80,7 +80,7 @@ func babble(t *testing.T, h *lab.Host, rnd *rand.Rand, end time.Time) {
 		case <-time.After(time.Until(end)):
 		}
 	}
-	t.Logf("%s said nonsense %d times", h.Name(), sent)
+	t.Logf("%s sent nonsense %d times", h.Name(), sent)
 }
 
 // nonsense changes a segment. Bytes stay what they were: new ones would not be

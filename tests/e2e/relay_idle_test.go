@@ -81,7 +81,7 @@ func probing(fd int) error {
 	)
 }
 
-// keepalives are answered by the far database, and when that is gone by nobody.
+// keepalives are answered by the far database, and after its death not at all.
 func keepalives(t *testing.T, ways []way) {
 	heard := make([]atomic.Int64, len(ways))
 	var clients, servers []*net.TCPConn
@@ -125,18 +125,18 @@ func keepalives(t *testing.T, ways []way) {
 	for i, took := range awaitClosed(t, time.Minute, clients...) {
 		// From the last answer on: idle, and a pause behind each probe.
 		if most := (1+probes)*probeEvery + time.Second; took > most {
-			t.Errorf("%s: the client knew after %v, want at most %v", ways[i].name, took, most)
+			t.Errorf("%s: the client's connection ended after %v, want at most %v", ways[i].name, took, most)
 		}
 		if _, err := clients[i].Read(make([]byte, 1)); !errors.Is(err, syscall.ETIMEDOUT) {
-			t.Errorf("%s: the connection ended by %v, want timed out", ways[i].name, err)
+			t.Errorf("%s: the connection ended with %v, want timed out", ways[i].name, err)
 		}
-		t.Logf("%s: the client knew after %v", ways[i].name, took.Round(time.Millisecond))
+		t.Logf("%s: the client's connection ended after %v", ways[i].name, took.Round(time.Millisecond))
 	}
 }
 
 // gone has the far databases vanish in two situations, each on two connections, of
 // which one is raw in any case. The client learns of it on both after the same time:
-// what the far database does not acknowledge nobody else does, and probes of a shut
+// what the far database does not acknowledge, no gateway acknowledges, and probes of a shut
 // window are answered by it alone.
 func gone(t *testing.T, ways []way) {
 	type pair struct {
@@ -200,10 +200,10 @@ func gone(t *testing.T, ways []way) {
 			what = "a shut window"
 		}
 		raw, other := took[i].Round(time.Millisecond), took[i+1].Round(time.Millisecond)
-		t.Logf("%s, with %s: the client knew after %v on a raw connection, %v on the other", all[i].name, what, raw, other)
+		t.Logf("%s, with %s: the client's connection ended after %v on a raw connection, %v on the other", all[i].name, what, raw, other)
 		// Timers double from the round trip that each has measured.
 		if other > 2*raw+time.Second {
-			t.Errorf("%s, with %s: the client knew after %v, and on a raw connection after %v", all[i].name, what, other, raw)
+			t.Errorf("%s, with %s: the client's connection ended after %v, and on a raw connection after %v", all[i].name, what, other, raw)
 		}
 	}
 }

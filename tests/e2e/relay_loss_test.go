@@ -21,7 +21,7 @@ func TestRelayLoss(t *testing.T) {
 			n.scenario(t, w.name, anyReset, func(t *testing.T) { // they are broken off
 				plain, _ := n.pace(t, w, plainPort+uint16(i))
 				rate, resent := n.pace(t, w, 7300+uint16(i))
-				t.Logf("%.1f Mbit/s raw; %.1f Mbit/s with mode %s, %d segments sent again", plain, rate, n.mode, resent)
+				t.Logf("%.1f Mbit/s raw; %.1f Mbit/s with mode %s, %d segments retransmitted", plain, rate, n.mode, resent)
 				if !n.relays() {
 					return
 				}
@@ -29,7 +29,7 @@ func TestRelayLoss(t *testing.T) {
 					t.Errorf("%.1f Mbit/s, want five times the %.1f of a raw connection", rate, plain)
 				}
 				if resent > 20 {
-					t.Errorf("the sender's kernel sent %d segments again, want nearly none", resent)
+					t.Errorf("the sender's kernel retransmitted %d segments, want nearly none", resent)
 				}
 			})
 		}
@@ -70,9 +70,9 @@ func TestRelayNearLoss(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := after.Since(before)
-			t.Logf("%d segments lost, %d sent again, %d timeouts", lost, d["Tcp.RetransSegs"], d["TcpExt.TCPTimeouts"])
+			t.Logf("%d segments lost, %d retransmitted, %d timeouts", lost, d["Tcp.RetransSegs"], d["TcpExt.TCPTimeouts"])
 			if d["TcpExt.TCPTimeouts"] > losses/2 || d["Tcp.RetransSegs"] == 0 {
-				t.Errorf("the sender's timer fired %d times, it sent %d segments again", d["TcpExt.TCPTimeouts"], d["Tcp.RetransSegs"])
+				t.Errorf("the sender's timer fired %d times, it retransmitted %d segments", d["TcpExt.TCPTimeouts"], d["Tcp.RetransSegs"])
 			}
 		}
 		for _, w := range n.twoWays() {
@@ -103,7 +103,7 @@ func loseSome(t *testing.T, gateway *lab.Host, port uint16) uint64 {
 }
 
 // pace is the rate at which one connection moves bulk once it runs, in Mbit/s, and
-// how many segments its sender's kernel sends again meanwhile.
+// how many segments its sender's kernel retransmits in that time.
 func (n *relayNet) pace(t *testing.T, w way, port uint16) (rate float64, resent uint64) {
 	t.Helper()
 	const start, measure = 3 * time.Second, 3 * time.Second

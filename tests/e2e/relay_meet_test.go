@@ -62,12 +62,12 @@ func meet(t *testing.T, w way, opts sockets) (client, server *net.TCPConn) {
 		t.Cleanup(func() { s.Close() })
 		return c.(*net.TCPConn), s.(*net.TCPConn)
 	case <-ctx.Done():
-		t.Fatal("the connection is open, and the server has not accepted it")
+		t.Fatal("the client is connected, but the server has not accepted")
 	}
 	return nil, nil
 }
 
-// sockets says what is unusual about the ends of a connection.
+// sockets sets what is unusual about the ends of a connection.
 type sockets struct {
 	client, server func(fd int) error // on the sockets before they connect and listen
 	from           netip.AddrPort     // the client's address
@@ -75,7 +75,7 @@ type sockets struct {
 	multipath      bool
 }
 
-// nextPort is for servers to whom nobody has given a port. It lies below those that
+// nextPort is for servers without a port of their own. It lies below those that
 // the kernel gives to clients.
 var nextPort atomic.Uint32
 
@@ -121,7 +121,7 @@ func expectEnd(c net.Conn) error {
 	return nil
 }
 
-// compare reads up to n bytes and says how many there were until the end, an error
+// compare reads up to n bytes and returns how many there were until the end, an error
 // or a byte that is not the stream's.
 func compare(c net.Conn, s io.Reader, n int64) (got int64, err error) {
 	buf, want := make([]byte, 64<<10), make([]byte, 64<<10)
@@ -131,7 +131,7 @@ func compare(c net.Conn, s io.Reader, n int64) (got int64, err error) {
 			return got, err
 		}
 		if !bytes.Equal(buf[:k], want[:k]) {
-			return got, fmt.Errorf("other bytes than were sent within the next %d", k)
+			return got, fmt.Errorf("the received bytes differ from those sent within the next %d", k)
 		}
 		got += int64(k)
 		if errors.Is(err, io.EOF) {

@@ -84,7 +84,7 @@ func startRelay(t *testing.T, mode string, imp lab.Impairment) *relayNet {
 	return n
 }
 
-// newRelay is startRelay for who has more to say before the gateways start.
+// newRelay is startRelay without the start of the gateways.
 func newRelay(t *testing.T, mode string, imp lab.Impairment) *relayNet {
 	t.Helper()
 	n := &relayNet{mode: mode, network: newNetwork(t, setup{lab: lab.Config{Impaired: true}, rules: relayPolicy(mode)})}
@@ -98,13 +98,13 @@ func newRelay(t *testing.T, mode string, imp lab.Impairment) *relayNet {
 	n.rules = watchRepeats(t, n.Lab)
 	t.Cleanup(func() {
 		r := endRepeats(t, n.rules)
-		t.Logf("%d connections, %v segments and %d MB have been said before", r.Connections, r.Judged, r.Bytes>>20)
+		t.Logf("%d connections; %v segments and %d MB keep the one rule", r.Connections, r.Judged, r.Bytes>>20)
 		n.noneThrough(t)
 	})
 	return n
 }
 
-// watchRepeats begins to judge by the one rule what the databases of both sites hear.
+// watchRepeats begins to judge by the one rule what the databases of both sites receive.
 // The caller calls endRepeats.
 func watchRepeats(t *testing.T, l *lab.Lab) *lab.Repeats {
 	t.Helper()
@@ -115,7 +115,7 @@ func watchRepeats(t *testing.T, l *lab.Lab) *lab.Repeats {
 	return rules
 }
 
-// endRepeats fails the test if the rule was broken, and says what was judged.
+// endRepeats fails the test if the rule was broken, and returns what was judged.
 func endRepeats(t *testing.T, rules *lab.Repeats) lab.RepeatsReport {
 	t.Helper()
 	r, err := rules.Stop()
@@ -128,7 +128,7 @@ func endRepeats(t *testing.T, rules *lab.Repeats) lab.RepeatsReport {
 // relays reports whether bulk is to be relayed at all.
 func (n *relayNet) relays() bool { return n.mode != modeRoute }
 
-// resets says what a scenario may do.
+// resets sets whether a scenario may cause resets.
 type resets bool
 
 const (
@@ -137,7 +137,7 @@ const (
 )
 
 // scenario is a test on a network that others use before and after it. It fails
-// if the one rule was broken meanwhile, or somebody saw a reset.
+// if a segment broke the one rule, or a database received a reset.
 func (n *relayNet) scenario(t *testing.T, name string, may resets, do func(t *testing.T)) {
 	t.Helper()
 	before := n.settle(t)
@@ -151,7 +151,7 @@ func (n *relayNet) scenario(t *testing.T, name string, may resets, do func(t *te
 	}
 	after := n.settle(t)
 	if after.Broken != before.Broken {
-		t.Errorf("%s: a segment was not said before: %v", name, after.Err())
+		t.Errorf("%s: a segment broke the one rule: %v", name, after.Err())
 	}
 	if may == anyReset {
 		n.mayReset = append(n.mayReset, [2]int{before.Connections, after.Connections})
@@ -160,13 +160,13 @@ func (n *relayNet) scenario(t *testing.T, name string, may resets, do func(t *te
 		t.Errorf("%s: %d resets, the first: %s", name, len(seen), seen[0])
 	}
 	if after.Judged == before.Judged {
-		t.Errorf("%s: no segment arrived: the test shows nothing", name)
+		t.Errorf("%s: no segment arrived: the test has nothing to check", name)
 	}
 }
 
 // expected reports whether the connection that was reset was opened where that may
-// be. Its kernels may say so later: a socket that its program has closed goes on
-// until the other end hears it, and answers for a while what comes too late.
+// be. Its kernels may reset later: a socket that its program has closed stays
+// until the other end receives the FIN, and answers late segments for a while.
 func (n *relayNet) expected(r lab.Reset) bool {
 	return slices.ContainsFunc(n.mayReset, func(opened [2]int) bool {
 		return r.Connection > opened[0] && r.Connection <= opened[1]

@@ -66,7 +66,7 @@ func (n *relayNet) speaksFirst(t *testing.T, w way) {
 			count[dir+", "+note]++
 		}
 		if count["from gw0, taken by the relay"] == 0 || count["to gw0, from the relay"] == 0 {
-			t.Errorf("%s: its legs are not to be seen: %v", nd.name, count)
+			t.Errorf("%s: its legs are not in the capture: %v", nd.name, count)
 		}
 	}
 }
@@ -81,7 +81,7 @@ func refused(t *testing.T, w way) {
 			c.Close()
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Fatalf("nobody listens: %v, want refused", err)
+			t.Fatalf("dial to a closed port: %v, want refused", err)
 		}
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("refused after %v", took)
@@ -195,7 +195,7 @@ func (n *relayNet) tupleAfterReboot(t *testing.T, w way) {
 	}
 }
 
-// forgets makes a connection's socket vanish: in repair mode nothing is said when
+// forgets makes a connection's socket vanish: in repair mode the kernel sends nothing when
 // it is closed.
 func forgets(t *testing.T, c *net.TCPConn) {
 	t.Helper()

@@ -14,7 +14,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// TestRelayOptions: connections whose ends say unusual things in their SYNs, or
+// TestRelayOptions: connections whose ends send unusual options in their SYNs, or
 // have something that no gateway can carry on in its own way.
 func TestRelayOptions(t *testing.T) {
 	t.Parallel() // it waits most of the time
@@ -38,7 +38,7 @@ func TestRelayOptions(t *testing.T) {
 	})
 }
 
-// windowScales has the ends say each scale that there is, one up and one down.
+// windowScales has the ends send each scale that there is, one up and one down.
 func windowScales(t *testing.T, n *relayNet) {
 	for _, h := range []*lab.Host{n.Red.DB(), n.Gray.DB()} {
 		// The largest buffer bounds the scale.
@@ -48,7 +48,7 @@ func windowScales(t *testing.T, n *relayNet) {
 	}
 	const most = 14 // RFC 7323 section 2.3
 	scaled := func(scale int) func(fd int) error {
-		// The kernel says the smallest scale with which its largest window fits.
+		// The kernel sends the smallest scale with which its largest window fits.
 		clamp := min(1<<(16+scale)-1, 1<<30)
 		return func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, clamp) }
 	}
@@ -61,7 +61,7 @@ func windowScales(t *testing.T, n *relayNet) {
 		}
 		client, server := meet(t, w, sockets{client: scaled(scale), server: scaled(most - scale)})
 		if got, want := <-seen, [2]int{scale, most - scale}; got != want {
-			t.Errorf("the ends said scales %d, want %d", got, want)
+			t.Errorf("the ends sent scales %d, want %d", got, want)
 		}
 		if err := cap.Stop(); err != nil {
 			t.Fatal(err)
@@ -73,7 +73,7 @@ func windowScales(t *testing.T, n *relayNet) {
 	}
 }
 
-// scales tells of the scales in a SYN and its answer.
+// scales returns the scales in a SYN and its answer.
 func scales(seen chan<- [2]int) func(lab.Packet) {
 	client := -1
 	return func(p lab.Packet) {
@@ -91,7 +91,7 @@ func scales(seen chan<- [2]int) func(lab.Packet) {
 		}
 		select {
 		case seen <- [2]int{client, scale}:
-		default: // said again
+		default: // retransmitted
 		}
 	}
 }
@@ -220,7 +220,7 @@ func signWith(fd int, peer netip.Addr, key string) error {
 	return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_MD5SIG, unsafe.String(&b[0], size))
 }
 
-// urgent: a connection on which one end has said something urgent (RFC 9293
+// urgent: a connection on which one end has sent urgent data (RFC 9293
 // section 3.8.5) is raw for life. All bytes arrive, the urgent ones among them.
 func (n *relayNet) urgent(t *testing.T, w way) {
 	inline := func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }

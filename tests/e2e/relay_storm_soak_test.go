@@ -89,7 +89,7 @@ func (n *relayNet) storm(t *testing.T, d time.Duration) {
 	}
 }
 
-// tell logs what became of relays.
+// tell logs how the relays ended.
 func (n *relayNet) tell(t *testing.T) {
 	t.Helper()
 	for _, nd := range []*node{n.red, n.gray} {

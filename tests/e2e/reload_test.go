@@ -37,8 +37,8 @@ const (
   }`
 )
 
-// current is a connection on which the client says what it can until it is told to
-// stop, and the server holds all of it against what was said.
+// current is a connection on which the client sends what it can until it has to
+// stop, and the server compares all of it with what was sent.
 type current struct {
 	client, server *net.TCPConn
 	stop           atomic.Bool
@@ -85,7 +85,7 @@ func (c *current) received(t *testing.T) (n uint64) {
 	return n
 }
 
-// finish has the client stop, and expects that all it has said arrives.
+// finish has the client stop, and expects that all it has sent arrives.
 func (c *current) finish(t *testing.T) {
 	t.Helper()
 	c.stop.Store(true)
@@ -101,7 +101,7 @@ func (c *current) finish(t *testing.T) {
 
 // TestReload: a file with a mistake changes nothing. One that takes a rule away ends the
 // connections that a plan has named, relayed ones too, and no other notices. Put back in
-// time, they go on, and not a byte is missing. The audit log tells all of that; moved away
+// time, they go on, and not a byte is missing. The audit log records all of that; moved away
 // before a SIGHUP, it goes on in a new file, and no line is missing.
 func TestReload(t *testing.T) {
 	n := newRelay(t, modeRelay, farWAN)
@@ -157,12 +157,12 @@ func TestReload(t *testing.T) {
 			}
 		}
 	})
-	n.red.auditTells(t, log, lost)
+	n.red.auditRecords(t, log, lost)
 }
 
-// auditTells expects that the audit log, which was moved away when the connections went on, has
+// auditRecords expects that the audit log, which was moved away when the connections went on, has
 // opening, end, opening and end of each, and that only the new file has the second half.
-func (n *node) auditTells(t *testing.T, log string, lost []*current) {
+func (n *node) auditRecords(t *testing.T, log string, lost []*current) {
 	t.Helper()
 	second := []string{"flow_open resumed", "flow_end closed"}
 	of := func(lines []audit.Event, c *current) (out []string) {
@@ -227,11 +227,11 @@ func (n *node) refusesMistake(t *testing.T) {
 	n.hup(t, "configuration not reloaded: the running one stays in force")
 	for _, args := range [][]string{{"reload", "--socket", n.socket}, {"plan", "-c", file, "--socket", n.socket}} {
 		if code, out := n.run(t, args...); code != 2 || !strings.Contains(out, "site.hcl:") || !strings.Contains(out, "71OO") {
-			t.Errorf("gw %v of a file with a mistake: exit code %d:\n%s", args, code, out)
+			t.Errorf("gw %v of a faulty file: exit code %d:\n%s", args, code, out)
 		}
 	}
 	if s, err := n.status(); err != nil || s.Flows.Revoked != 0 {
-		t.Errorf("a mistake ended %d connections (%v)", s.Flows.Revoked, err)
+		t.Errorf("a reload of a faulty file ended %d connections (%v)", s.Flows.Revoked, err)
 	}
 }
 

@@ -49,7 +49,7 @@ func TestKillAndRestart(t *testing.T) {
 
 // TestIdleConnectionsSurvive: connection pools, opened from either side in both
 // families, are used again after a gateway was stopped in one way or another.
-// The connections were idle, so nobody but the record knows of them. The audit log tells
+// The connections were idle, so only the record knows of them. The audit log shows
 // of each once, and where it came from.
 func TestIdleConnectionsSurvive(t *testing.T) {
 	const each = 50
@@ -111,7 +111,7 @@ func TestIdleConnectionsSurvive(t *testing.T) {
 				all := each * len(pools)
 				lines := n.red.auditWhole(t, func(lines []audit.Event) bool { return told(lines) >= all }, log)
 				if opened := told(lines); opened != all {
-					t.Errorf("the audit log tells of %d connections that were %s, want %d", opened, c.came, all)
+					t.Errorf("the audit log has %d connections that were %s, want %d", opened, c.came, all)
 				}
 			}
 			red.noResets(t)

@@ -44,7 +44,7 @@ func isNeighbour(b []byte) bool {
 }
 
 // TestScans: what belongs to no connection and can't open one gets no answer at
-// all, not even from a database that would say RST.
+// all, not even from a database that would send a RST.
 func TestScans(t *testing.T) {
 	n := start(t, setup{})
 	for _, w := range n.ways() {
@@ -82,16 +82,16 @@ func TestScans(t *testing.T) {
 				near.waitDrops(before+ports, s.reason...)
 			}
 			if got := reached(); got != 0 {
-				t.Errorf("%d packets reached the database", got)
+				t.Errorf("%d packets reached the database, want none", got)
 			}
 			if got := heard(); got != 0 {
-				t.Errorf("the scanner heard %d answers", got)
+				t.Errorf("the scanner received %d answers, want none", got)
 			}
 		})
 	}
 }
 
-// TestSpoofedSources: a host on the LAN speaks for nobody but its own site.
+// TestSpoofedSources: a host on the LAN may use only addresses of its own site.
 func TestSpoofedSources(t *testing.T) {
 	n := start(t, setup{})
 	red, gray := n.Red.DB(), n.Gray.DB()
@@ -136,6 +136,6 @@ func TestSpoofedSources(t *testing.T) {
 		})
 	}
 	if got := reached(); got != 0 {
-		t.Errorf("%d packets reached the other site", got)
+		t.Errorf("%d packets reached the other site, want none", got)
 	}
 }

@@ -97,7 +97,7 @@ func TestServiceUser(t *testing.T) {
 		carriesBulk(t, w, 1<<20)
 	}
 	if _, out := n.red.run(t, "doctor", "--socket", n.red.socket); strings.Contains(out, "could not be") || strings.Contains(out, "permitted") {
-		t.Errorf("the user can't check the host:\n%s", out)
+		t.Errorf("the service user cannot check the host:\n%s", out)
 	}
 	runs := n.startTransfers(t, 8<<20)
 	if err := runs[0].Reached(1 << 20); err != nil {

@@ -20,14 +20,14 @@ import (
 )
 
 // smallMemory is what a small machine has, in bytes, and smallLimit what the Go
-// runtime is told to keep to.
+// runtime has as its limit.
 const (
 	smallMemory = 512 << 20
 	smallLimit  = "400MiB"
 )
 
 // TestSmallMachine: gateways with one processor and 512 MB each carry 1,000
-// connections at once that all have something to say, raw, relayed, and with fewer
+// connections at once that all have something to send, raw, relayed, and with fewer
 // relays than they would take; and give back within a minute what that took.
 func TestSmallMachine(t *testing.T) {
 	t.Run("raw", func(t *testing.T) { smallMachine(t, modeRoute, 0) })
@@ -78,7 +78,7 @@ func smallMachine(t *testing.T, mode string, relays uint64) {
 	for i, nd := range nodes {
 		u, err := nd.proc.Usage()
 		if err != nil {
-			t.Fatalf("%s is gone: %v", nd.name, err)
+			t.Fatalf("%s has exited: %v", nd.name, err)
 		}
 		s, err := nd.status()
 		if err != nil {
@@ -86,13 +86,13 @@ func smallMachine(t *testing.T, mode string, relays uint64) {
 		}
 		t.Logf("%s: %d MB before, at most %d, %d now; %d flows, %d relays begun, %d refused", nd.name, before[i]>>20, u.PeakRSS>>20, u.RSS>>20, s.Flows.TCP, s.Relay.Begun, s.Relay.Full)
 		if u.PeakRSS > smallMemory {
-			t.Errorf("%s took %d MB", nd.name, u.PeakRSS>>20)
+			t.Errorf("%s used %d MB", nd.name, u.PeakRSS>>20)
 		}
 		if mode == modeRelay && s.Relay.Begun == 0 {
 			t.Errorf("%s: no connection was relayed", nd.name)
 		}
 		if limited := s.Relay.Full > 0; limited != (relays > 0) {
-			t.Errorf("%s: %d times no relay was to be had", nd.name, s.Relay.Full)
+			t.Errorf("%s: %d connections were refused a relay, want none", nd.name, s.Relay.Full)
 		}
 		most := before[i] + (u.PeakRSS-before[i])/4 + 8<<20
 		ctx, cancel := context.WithDeadline(t.Context(), burst.Add(time.Minute))

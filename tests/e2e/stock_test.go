@@ -26,7 +26,7 @@ func (n *network) stockGray(t *testing.T, allowed []netip.Prefix) *lab.Proc {
 	return p
 }
 
-// TestStockPeer: a stock WireGuard, which says no hello, reaches what policy
+// TestStockPeer: a stock WireGuard, without gw's hello, reaches what policy
 // allows and nothing else, and is reached so.
 func TestStockPeer(t *testing.T) {
 	t.Parallel() // it waits most of the time
@@ -48,7 +48,7 @@ func TestStockPeer(t *testing.T) {
 			t.Errorf("%s: a closed port: %v after %v, want ECONNREFUSED", w.name, err, took)
 		}
 	}
-	// Killed, red goes on by its file alone: nobody else has records.
+	// Killed, red resumes from its file alone: no other node has records.
 	pools := n.openPools5432(t)
 	n.red.waitRecords()
 	n.red.kill()

@@ -107,7 +107,7 @@ func (n *node) captureLive(spec string, count int) (wait func() []capturetest.Pa
 	}
 }
 
-// TestTraceAndCapture: what a trace says of a connection that is permitted, of one that
+// TestTraceAndCapture: what a trace shows of a connection that is permitted, of one that
 // the near gateway denies and of one that the far one does, is what happens to them, and
 // what the captures of both gateways show of them.
 func TestTraceAndCapture(t *testing.T) {
@@ -135,13 +135,13 @@ func TestTraceAndCapture(t *testing.T) {
 		{5433, []string{"gray-1 passes half", "red-1 denied"}},
 		{5435, []string{"gray-1 denied", "red-1 denied"}},
 	} {
-		for i, nd := range []*node{n.gray, n.red} { // either asks the other, which tells its verdict only
+		for i, nd := range []*node{n.gray, n.red} { // either asks the other, which sends its verdict only
 			want := slices.Clone(tt.want)
 			name, verdict, _ := strings.Cut(want[1-i], " ")
 			verdict, _, _ = strings.Cut(verdict, " ")
 			want[1-i] = name + " " + verdict
 			if got := said(nd.trace(from.LAN4.String(), port(tt.port).String())); !slices.Equal(got, want) {
-				t.Errorf("%s says of port %d: %q, want %q", nd.name, tt.port, got, want)
+				t.Errorf("%s reports for port %d: %q, want %q", nd.name, tt.port, got, want)
 			}
 		}
 	}
@@ -192,7 +192,7 @@ func TestTraceAndCapture(t *testing.T) {
 			}
 		}
 		if count["from gw0"] < 5 || count["from gw0"] != count["to link"] || count["from link"] < 5 || count["from link"] != count["to gw0"] {
-			t.Errorf("%s: not every packet is there on both sides: %v", nd.name, count)
+			t.Errorf("%s: the capture lacks packets of one side: %v", nd.name, count)
 		}
 		if bytes.Contains(file, make([]byte, 100)) {
 			t.Errorf("%s: the capture holds a payload", nd.name)

@@ -36,7 +36,7 @@ func (n *network) finishTransfers(t *testing.T, runs []*lab.Transfer, most time.
 			t.Fatalf("%s: %v", name, err)
 		}
 		if res.LongestStall > most {
-			t.Errorf("%s: stood still for %v, want under %v", name, res.LongestStall, most)
+			t.Errorf("%s: stalled for %v, want under %v", name, res.LongestStall, most)
 		}
 		t.Logf("%s: longest stall %v", name, res.LongestStall.Round(time.Millisecond))
 	}

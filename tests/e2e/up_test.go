@@ -64,7 +64,7 @@ func TestUpFails(t *testing.T) {
 		defer c.Close()
 		fails(t, n.gray, 1, "udp port 51820", "is another gateway running?")
 		if _, err := n.Gray.GW().Netlink().LinkByName("gw0"); err == nil {
-			t.Error("the device was left behind")
+			t.Error("the TUN device is still there")
 		}
 	})
 	t.Run("mistakes", func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestUpFails(t *testing.T) {
 	n.red.waitState(status.LinkUp)
 }
 
-// check fails the test unless gw ended with a code and said some things.
+// check fails the test unless gw exited with a code and printed some texts.
 func check(t *testing.T, got, want int, out string, says ...string) {
 	t.Helper()
 	if got != want {
@@ -112,14 +112,14 @@ func check(t *testing.T, got, want int, out string, says ...string) {
 	}
 	for _, s := range says {
 		if !strings.Contains(out, s) {
-			t.Errorf("it does not say %q", s)
+			t.Errorf("the output lacks %q", s)
 		}
 	}
 	if strings.Contains(out, "panic") {
-		t.Error("it crashed")
+		t.Error("gw crashed")
 	}
 	if t.Failed() {
-		t.Logf("it said:\n%s", out)
+		t.Logf("gw printed:\n%s", out)
 	}
 }
 
