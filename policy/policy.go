@@ -25,8 +25,6 @@ type Rule struct {
 	// From holds the opener's addresses, To those of the called end.
 	From, To []Hosts
 	Ports    []Ports
-	// Mode says how TCP flows of this rule travel.
-	Mode Mode
 }
 
 // Hosts is a set of addresses: those in Prefixes and not in Except. A prefix covers addresses of its own family only.
@@ -80,8 +78,6 @@ type Verdict struct {
 	Allowed bool
 	// Rule is the rule that allowed the flow, nil when denied. It belongs to the Policy and must not be written to.
 	Rule *Rule
-	// Mode is how the flow is to travel: the rule's mode for TCP, ModeRoute for every other protocol and when denied.
-	Mode Mode
 }
 
 // Policy is an ordered list of rules. It never changes once made, so any number of goroutines may ask it; a new configuration is a
@@ -109,9 +105,6 @@ func New(rules []Rule) (*Policy, error) {
 				return nil, fmt.Errorf("rule %q (%s): %w", r.Name, r.Pos, err)
 			}
 		}
-		if !r.Mode.valid() {
-			return nil, fmt.Errorf("rule %q (%s): unknown mode %v", r.Name, r.Pos, r.Mode)
-		}
 		var err error
 		if r.From, err = masked(r.From); err != nil {
 			return nil, fmt.Errorf("rule %q (%s): from: %w", r.Name, r.Pos, err)
@@ -130,20 +123,16 @@ func New(rules []Rule) (*Policy, error) {
 // first packet of a flow. Safe for concurrent use.
 func (p *Policy) Judge(src, dst netip.Addr, proto uint8, dport uint16) Verdict {
 	if p == nil {
-		return Verdict{Mode: ModeRoute}
+		return Verdict{}
 	}
 	for i := range p.rules {
 		r := &p.rules[i]
 		if !r.coversPorts(proto, dport) || !contains(r.from, src) || !contains(r.to, dst) || !covers(r.From, src) || !covers(r.To, dst) {
 			continue
 		}
-		v := Verdict{Allowed: true, Rule: &r.Rule, Mode: ModeRoute}
-		if proto == ProtoTCP {
-			v.Mode = r.Mode
-		}
-		return v
+		return Verdict{Allowed: true, Rule: &r.Rule}
 	}
-	return Verdict{Mode: ModeRoute}
+	return Verdict{}
 }
 
 func (r *Rule) coversPorts(proto uint8, dport uint16) bool {

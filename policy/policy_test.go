@@ -32,15 +32,15 @@ func TestJudge(t *testing.T) {
 	p := mustNew(t,
 		Rule{
 			Name: "replication", From: prefixes("10.77.2.0/24", "fd77:2::/64"), To: prefixes("10.77.1.10/32", "fd77:1::10/128"),
-			Ports: []Ports{{ProtoTCP, 5432, 5432}}, Mode: ModeRelay,
+			Ports: []Ports{{ProtoTCP, 5432, 5432}},
 		},
 		Rule{
 			Name: "wider", From: prefixes("10.77.2.0/24"), To: prefixes("10.77.1.0/24"),
-			Ports: []Ports{{ProtoTCP, 5000, 6000}, {ProtoUDP, 53, 53}}, Mode: ModeRoute,
+			Ports: []Ports{{ProtoTCP, 5000, 6000}, {ProtoUDP, 53, 53}},
 		},
 		Rule{
 			Name: "ping", From: prefixes("10.77.0.0/16", "fd77::/16"), To: prefixes("10.77.0.0/16", "fd77::/16"),
-			Ports: []Ports{{Proto: ProtoICMP}}, Mode: ModeAuto,
+			Ports: []Ports{{Proto: ProtoICMP}},
 		},
 		Rule{
 			Name: "admin", From: prefixes("10.77.2.9/24"), To: prefixes("10.77.1.99/32"),
@@ -56,25 +56,24 @@ func TestJudge(t *testing.T) {
 		proto          uint8
 		dport          uint16
 		rule           string
-		mode           Mode
 	}{
-		{"the rule's own port", "10.77.2.5", "10.77.1.10", ProtoTCP, 5432, "replication", ModeRelay},
-		{"both families", "fd77:2::5", "fd77:1::10", ProtoTCP, 5432, "replication", ModeRelay},
-		{"the first rule that fits wins", "10.77.2.5", "10.77.1.11", ProtoTCP, 5432, "wider", ModeRoute},
-		{"lower end of a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 5000, "wider", ModeRoute},
-		{"upper end of a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 6000, "wider", ModeRoute},
-		{"below a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 4999, "", ModeRoute},
-		{"above a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 6001, "", ModeRoute},
-		{"the port of another protocol", "10.77.2.5", "10.77.1.11", ProtoUDP, 5432, "", ModeRoute},
-		{"second entry of ports", "10.77.2.5", "10.77.1.11", ProtoUDP, 53, "wider", ModeRoute},
-		{"the other direction is another matter", "10.77.1.10", "10.77.2.5", ProtoTCP, 5432, "", ModeRoute},
-		{"icmp", "10.77.1.1", "10.77.2.1", ProtoICMP, 0, "ping", ModeRoute},
-		{"icmp covers ICMPv6", "fd77:1::1", "fd77:2::1", ProtoICMPv6, 0, "ping", ModeRoute},
-		{"any covers TCP, from a prefix with host bits", "10.77.2.1", "10.77.1.99", ProtoTCP, 22, "admin", ModeAuto},
-		{"any covers other protocols", "10.77.2.1", "10.77.1.99", 47, 0, "admin", ModeRoute},
-		{"a protocol without ports", "10.77.2.7", "10.77.1.7", 47, 0, "gre", ModeRoute},
-		{"an address outside", "10.77.3.1", "10.77.1.10", ProtoTCP, 5432, "", ModeRoute},
-		{"a mapped address is not the IPv4 address", "::ffff:10.77.2.5", "::ffff:10.77.1.10", ProtoTCP, 5432, "", ModeRoute},
+		{"the rule's own port", "10.77.2.5", "10.77.1.10", ProtoTCP, 5432, "replication"},
+		{"both families", "fd77:2::5", "fd77:1::10", ProtoTCP, 5432, "replication"},
+		{"the first rule that fits wins", "10.77.2.5", "10.77.1.11", ProtoTCP, 5432, "wider"},
+		{"lower end of a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 5000, "wider"},
+		{"upper end of a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 6000, "wider"},
+		{"below a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 4999, ""},
+		{"above a range", "10.77.2.5", "10.77.1.11", ProtoTCP, 6001, ""},
+		{"the port of another protocol", "10.77.2.5", "10.77.1.11", ProtoUDP, 5432, ""},
+		{"second entry of ports", "10.77.2.5", "10.77.1.11", ProtoUDP, 53, "wider"},
+		{"the other direction is another matter", "10.77.1.10", "10.77.2.5", ProtoTCP, 5432, ""},
+		{"icmp", "10.77.1.1", "10.77.2.1", ProtoICMP, 0, "ping"},
+		{"icmp covers ICMPv6", "fd77:1::1", "fd77:2::1", ProtoICMPv6, 0, "ping"},
+		{"any covers TCP, from a prefix with host bits", "10.77.2.1", "10.77.1.99", ProtoTCP, 22, "admin"},
+		{"any covers other protocols", "10.77.2.1", "10.77.1.99", 47, 0, "admin"},
+		{"a protocol without ports", "10.77.2.7", "10.77.1.7", 47, 0, "gre"},
+		{"an address outside", "10.77.3.1", "10.77.1.10", ProtoTCP, 5432, ""},
+		{"a mapped address is not the IPv4 address", "::ffff:10.77.2.5", "::ffff:10.77.1.10", ProtoTCP, 5432, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,8 +82,8 @@ func TestJudge(t *testing.T) {
 			if v.Rule != nil {
 				got = v.Rule.Name
 			}
-			if got != tt.rule || v.Allowed != (tt.rule != "") || v.Mode != tt.mode {
-				t.Errorf("got allowed=%v rule=%q mode=%v, want rule %q mode %v", v.Allowed, got, v.Mode, tt.rule, tt.mode)
+			if got != tt.rule || v.Allowed != (tt.rule != "") {
+				t.Errorf("got allowed=%v rule=%q, want rule %q", v.Allowed, got, tt.rule)
 			}
 		})
 	}
@@ -162,7 +161,6 @@ func TestNewRefuses(t *testing.T) {
 		{"ports of no protocol", "name tcp or udp", Rule{From: ok, To: ok, Ports: []Ports{{ProtoAny, 53, 53}}}},
 		{"a low port of no protocol", "name tcp or udp", Rule{From: ok, To: ok, Ports: []Ports{{ProtoAny, 53, 0}}}},
 		{"an unset prefix", "from: prefix", Rule{From: []Hosts{{Prefixes: make([]netip.Prefix, 1)}}, To: ok, Ports: []Ports{all}}},
-		{"an unknown mode", "unknown mode mode(9)", Rule{From: ok, To: ok, Ports: []Ports{all}, Mode: 9}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,17 +170,6 @@ func TestNewRefuses(t *testing.T) {
 				t.Errorf("got %v, want the rule's place and %q", err, tt.want)
 			}
 		})
-	}
-}
-
-func TestModeText(t *testing.T) {
-	for _, m := range []Mode{ModeAuto, ModeRelay, ModeRoute} {
-		if got, err := ParseMode(m.String()); err != nil || got != m {
-			t.Errorf("ParseMode(%q) = %v, %v", m, got, err)
-		}
-	}
-	if _, err := ParseMode("raw"); err == nil {
-		t.Error("ParseMode took a word that is no mode")
 	}
 }
 

@@ -1,6 +1,7 @@
 package parts
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/onewaylink/gw/configs"
@@ -21,19 +22,19 @@ func NewJudge(c configs.Config) (*Judge, error) {
 	list := make([]policy.Rule, 0, len(c.Rules))
 	j := &Judge{rules: make(map[string]*flow.Rule, len(c.Rules))}
 	for _, r := range c.Rules {
-		mode, err := policy.ParseMode(string(r.Mode))
+		mode, err := flowMode(r.Mode)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("rule %q (%s): %w", r.Name, r.Pos, err)
 		}
 		pr := policy.Rule{
-			Name: r.Name, Pos: r.Pos.String(), Mode: mode,
+			Name: r.Name, Pos: r.Pos.String(),
 			From: hosts(r.From), To: hosts(r.To),
 		}
 		for _, p := range r.Ports {
 			pr.Ports = append(pr.Ports, policy.Ports{Proto: p.Proto, Lo: p.Lo, Hi: p.Hi})
 		}
 		list = append(list, pr)
-		j.rules[r.Name] = &flow.Rule{Name: r.Name, Pos: pr.Pos, Mode: flowMode(mode)}
+		j.rules[r.Name] = &flow.Rule{Name: r.Name, Pos: pr.Pos, Mode: mode}
 	}
 	var err error
 	j.policy, err = policy.New(list)
@@ -50,14 +51,16 @@ func hosts(list []configs.Endpoint) []policy.Hosts {
 }
 
 // flowMode converts a rule's mode for the flow table.
-func flowMode(m policy.Mode) flow.Mode {
+func flowMode(m configs.Mode) (flow.Mode, error) {
 	switch m {
-	case policy.ModeRelay:
-		return flow.ModeRelay
-	case policy.ModeRoute:
-		return flow.ModeRoute
+	case configs.ModeAuto:
+		return flow.ModeAuto, nil
+	case configs.ModeRelay:
+		return flow.ModeRelay, nil
+	case configs.ModeRoute:
+		return flow.ModeRoute, nil
 	}
-	return flow.ModeAuto
+	return flow.ModeAuto, fmt.Errorf("unknown mode %q: use auto, relay or route", m)
 }
 
 // Judge implements flow.Judge. It denies the protocol of trunks whatever the rules say: gateways

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/onewaylink/gw/configs"
+	"github.com/onewaylink/gw/gateway/flow"
 	"github.com/onewaylink/gw/gateway/parts/partstest"
 	"github.com/onewaylink/gw/netstack/wire"
 )
@@ -81,5 +82,27 @@ func TestJudgeLeavesGatewaysOut(t *testing.T) {
 	}
 	if j.Judge(netip.MustParseAddr("fd77:2::10"), own[1], wire.ProtoTCP, 22) != nil {
 		t.Error("the gateway is reached over IPv6")
+	}
+}
+
+// TestJudgeMode: a rule's mode reaches the flow table, and an unknown one is an error.
+func TestJudgeMode(t *testing.T) {
+	for mode, want := range map[configs.Mode]flow.Mode{
+		configs.ModeAuto: flow.ModeAuto, configs.ModeRelay: flow.ModeRelay, configs.ModeRoute: flow.ModeRoute,
+	} {
+		c := partstest.Network()
+		c.Rules[0].Mode = mode
+		j, err := NewJudge(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := j.rules[c.Rules[0].Name].Mode; got != want {
+			t.Errorf("mode %q: %v, want %v", mode, got, want)
+		}
+	}
+	c := partstest.Network()
+	c.Rules[0].Mode = "rely"
+	if _, err := NewJudge(c); err == nil {
+		t.Error("an unknown mode is no error")
 	}
 }
