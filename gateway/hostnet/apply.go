@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config says what Apply puts on the host.
+// Config lists what Apply puts on the host.
 type Config struct {
 	// Device is the TUN's name.
 	Device string
@@ -85,7 +85,7 @@ func Apply(c Config, log hclog.Logger) error {
 // link could use one, and the kernel would send router solicitations from it.
 const addrGenNone = 1
 
-// prepareIPv6 must come before the device is up.
+// prepareIPv6 must run before the device is up.
 func prepareIPv6(l netlink.Link, addrs []netip.Addr) error {
 	needed := false
 	for _, a := range addrs {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Level says how bad a Finding is.
+// Level is the severity of a Finding.
 type Level int
 
 const (
@@ -32,7 +32,7 @@ type Finding struct {
 	Mend string
 }
 
-// CheckConfig says what the host must be fit for.
+// CheckConfig configures Check.
 type CheckConfig struct {
 	// Device is the TUN's name and MTU its MTU in bytes. The device need not exist yet.
 	Device string
@@ -44,7 +44,7 @@ type CheckConfig struct {
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
 	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions Listen4 and
-	// Listen6; 0 for a node that only dials, which has the host's own firewall not looked at.
+	// Listen6; 0 for a node that only dials, whose input firewall Check does not read.
 	ListenPort       uint16
 	Listen4, Listen6 bool
 }
@@ -75,7 +75,7 @@ func Survey(c CheckConfig) []Subject {
 		{"endpoints", checkEndpoints(c)},
 		{"lan interface", checkLAN(c)},
 		{"forwarding", checkForwarding(c)},
-		{"ways past gw", checkPast(c)},
+		{"paths past gw", checkPast(c)},
 		{"reverse path filter", checkReversePath(c)},
 		{"routes", checkRoutes(c)},
 		{"firewall", unique(append(checkFirewall(c), checkInput(c)...))},
@@ -106,9 +106,9 @@ func checkTUN(path string) []Finding {
 		unix.Close(fd)
 		return nil
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return []Finding{{Fatal, path + " may not be opened by this user", "chmod 0666 " + path}}
+		return []Finding{{Fatal, path + ": this user may not open it", "chmod 0666 " + path}}
 	}
-	return []Finding{{Fatal, fmt.Sprintf("%s is missing (%v): no tun device can be made", path, err), "modprobe tun"}}
+	return []Finding{{Fatal, fmt.Sprintf("%s is missing (%v): gw cannot make a tun device", path, err), "modprobe tun"}}
 }
 
 // checkPrivilege looks at the calling thread, which is as privileged as any.
@@ -125,7 +125,7 @@ func checkPrivilege(CheckConfig) []Finding {
 	if err != nil {
 		exe = "gw"
 	}
-	return []Finding{{Fatal, "CAP_NET_ADMIN is missing: no device, address or route can be made", "setcap cap_net_admin=ep " + exe}}
+	return []Finding{{Fatal, "CAP_NET_ADMIN is missing: gw cannot make a device, address or route", "setcap cap_net_admin=ep " + exe}}
 }
 
 func checkLAN(c CheckConfig) []Finding {

@@ -11,13 +11,13 @@ import (
 
 // The directions through a firewall's FORWARD chain, by the match that names the TUN.
 const (
-	wayIn  = "iifname"
-	wayOut = "oifname"
+	directionIn  = "iifname"
+	directionOut = "oifname"
 )
 
-// checkFirewall looks for base chains that drop what is forwarded unless a rule accepts it, and
+// checkFirewall looks for base chains that drop forwarded packets unless a rule accepts them, and
 // have no rule that accepts packets from the TUN or to it. It does not judge the rules any further.
-// What iptables-nft makes is seen too.
+// It sees the chains of iptables-nft, too.
 func checkFirewall(c CheckConfig) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil || len(behind) == 0 {
@@ -43,13 +43,13 @@ func checkFirewall(c CheckConfig) []Finding {
 		if !drops(ch, rules) {
 			continue
 		}
-		missing, err := missingWays(conn, chains, ch.Table, c.Device)
+		missing, err := missingDirections(conn, chains, ch.Table, c.Device)
 		if err != nil {
 			return append(found, notChecked("the firewall's table "+ch.Table.Name, err)...)
 		}
 		if len(missing) > 0 {
 			found = append(found, Finding{Warning,
-				fmt.Sprintf("the firewall's chain %s %s %s drops what is forwarded, and no rule of its table lets %q through",
+				fmt.Sprintf("the firewall's chain %s %s %s drops forwarded packets, and no rule of its table accepts those of %q",
 					familyName(ch.Table), ch.Table.Name, ch.Name, c.Device),
 				mendFirewall(ch, missing, c.Device)})
 		}
@@ -97,9 +97,9 @@ func drops(ch *nftables.Chain, rules []*nftables.Rule) bool {
 	return dropping
 }
 
-// missingWays lists the directions for which no accepting rule of the table names the device.
-func missingWays(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Table, device string) ([]string, error) {
-	missing := []string{wayIn, wayOut}
+// missingDirections lists the directions for which no accepting rule of the table names the device.
+func missingDirections(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Table, device string) ([]string, error) {
+	missing := []string{directionIn, directionOut}
 	for _, ch := range chains {
 		if ch.Table.Name != table.Name || ch.Table.Family != table.Family {
 			continue
@@ -109,7 +109,7 @@ func missingWays(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.
 			return nil, err
 		}
 		for _, r := range rules {
-			for _, way := range acceptedWays(r, device) {
+			for _, way := range acceptedDirections(r, device) {
 				missing = slices.DeleteFunc(missing, func(w string) bool { return w == way })
 			}
 		}
@@ -117,8 +117,8 @@ func missingWays(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.
 	return missing, nil
 }
 
-// acceptedWays lists the directions in which an accepting rule names the device.
-func acceptedWays(r *nftables.Rule, device string) (ways []string) {
+// acceptedDirections lists the directions in which an accepting rule names the device.
+func acceptedDirections(r *nftables.Rule, device string) (ways []string) {
 	key, accepts := expr.MetaKey(0), false
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
@@ -130,9 +130,9 @@ func acceptedWays(r *nftables.Rule, device string) (ways []string) {
 			}
 			switch key {
 			case expr.MetaKeyIIFNAME:
-				ways = append(ways, wayIn)
+				ways = append(ways, directionIn)
 			case expr.MetaKeyOIFNAME:
-				ways = append(ways, wayOut)
+				ways = append(ways, directionOut)
 			}
 		case *expr.Verdict:
 			accepts = e.Kind == expr.VerdictAccept

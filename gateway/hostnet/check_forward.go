@@ -59,7 +59,7 @@ func hostsBehind(c CheckConfig) ([]netip.Prefix, error) {
 }
 
 // noForwarding is what an interface without forwarding causes.
-const noForwarding = "what comes in there goes no further"
+const noForwarding = "the kernel drops packets for other hosts that arrive there"
 
 // checkForwarding4 checks what decides for IPv4: the interface on which a packet arrives. The TUN's
 // own setting is Apply's.
@@ -96,7 +96,7 @@ func checkForwarding6(c CheckConfig, lans []string) []Finding {
 		if v, err := readSysctl(path); err == nil && v == "0" {
 			off, paths = append(off, name), append(paths, path)
 		} else if os.IsNotExist(err) && name != c.Device {
-			return []Finding{{Warning, "IPv6 forwarding is off: the hosts behind this one reach no other site", mendForwarding6(raInterfaces())}}
+			return []Finding{{Warning, "IPv6 forwarding is off: the hosts behind this one cannot reach other sites", mendForwarding6(raInterfaces())}}
 		}
 	}
 	if len(off) == 0 {

@@ -10,11 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// undialled is what a blocked port causes. Nothing else reports it.
-const undialled = "no other node can dial this one, so its link does not come up"
+// unreachable is what a blocked port causes. Nothing else reports it.
+const unreachable = "no other node can dial this one, so its link stays down"
 
-// checkInput looks for base chains that drop what is addressed to this host unless a rule accepts
-// it, and have no rule for the port at which other nodes dial this one.
+// checkInput looks for base chains that drop packets to this host unless a rule accepts them, and have no rule for the port at which other nodes dial this one.
 func checkInput(c CheckConfig) []Finding {
 	if c.ListenPort == 0 {
 		return nil
@@ -48,8 +47,8 @@ func checkInput(c CheckConfig) []Finding {
 		}
 		if !ok {
 			found = append(found, Finding{Warning,
-				fmt.Sprintf("the firewall's chain %s %s %s drops what is addressed to this host, and no rule of its table accepts udp/%d: %s",
-					familyName(ch.Table), ch.Table.Name, ch.Name, c.ListenPort, undialled),
+				fmt.Sprintf("the firewall's chain %s %s %s drops packets to this host, and no rule of its table accepts udp/%d: %s",
+					familyName(ch.Table), ch.Table.Name, ch.Name, c.ListenPort, unreachable),
 				mendInput(ch, c.ListenPort)})
 		}
 	}

@@ -78,11 +78,11 @@ func checkLegacyFirewall(c CheckConfig, v4, v6 bool) (found []Finding) {
 		}
 		var cmds []string
 		for _, way := range missing {
-			option := map[string]string{wayIn: "-i", wayOut: "-o"}[way]
+			option := map[string]string{directionIn: "-i", directionOut: "-o"}[way]
 			cmds = append(cmds, fmt.Sprintf("%s -I FORWARD %s %s -j ACCEPT", t.command, option, c.Device))
 		}
 		found = append(found, Finding{Warning,
-			fmt.Sprintf("the FORWARD policy of %s drops what is forwarded, and no rule lets %q through", t.command, c.Device),
+			fmt.Sprintf("the FORWARD policy of %s drops forwarded packets, and no rule accepts those of %q", t.command, c.Device),
 			strings.Join(cmds, " && ")})
 	}
 	return found
@@ -137,14 +137,14 @@ func (t legacyTables) judge(info legacyInfo, entries []byte, device string) []st
 	if !ok || policy.verdict != verdictDrop {
 		return nil
 	}
-	missing := []string{wayIn, wayOut}
+	missing := []string{directionIn, directionOut}
 	for at := 0; at < len(entries); {
 		e, next, ok := t.entry(entries, at)
 		if !ok {
 			break
 		}
 		missing = slices.DeleteFunc(missing, func(way string) bool {
-			return e.verdict == verdictAccept && (way == wayIn && e.in == device || way == wayOut && e.out == device)
+			return e.verdict == verdictAccept && (way == directionIn && e.in == device || way == directionOut && e.out == device)
 		})
 		at = next
 	}

@@ -35,7 +35,7 @@ func checkLegacyInput(c CheckConfig) (found []Finding) {
 			continue
 		}
 		found = append(found, Finding{Warning,
-			fmt.Sprintf("the INPUT policy of %s drops what is addressed to this host, and no rule accepts udp/%d: %s", t.command, c.ListenPort, undialled),
+			fmt.Sprintf("the INPUT policy of %s drops packets to this host, and no rule accepts udp/%d: %s", t.command, c.ListenPort, unreachable),
 			fmt.Sprintf("%s -I INPUT -p udp --dport %d -j ACCEPT", t.command, c.ListenPort)})
 	}
 	return found

@@ -28,7 +28,7 @@ func TestLegacyFirewall(t *testing.T) {
 					t.Errorf("%s: missing %q, not %q", what, got, want)
 				}
 			}
-			judge("drop", info, entries, wayIn, wayOut)
+			judge("drop", info, entries, directionIn, directionOut)
 
 			// A rule is an entry like the policy's, with a name.
 			at := int(info.Underflow[hookForward])
@@ -47,11 +47,11 @@ func TestLegacyFirewall(t *testing.T) {
 			}
 			in, out := rule(c.tables.iniface, "gw0", verdictAccept), rule(c.tables.outiface, "gw0", verdictAccept)
 			i, e := insert(in)
-			judge("one way", i, e, wayOut)
+			judge("one way", i, e, directionOut)
 			i, e = insert(in, out)
 			judge("both ways", i, e)
 			i, e = insert(rule(c.tables.iniface, "gw0", verdictDrop), rule(c.tables.outiface, "gw01", verdictAccept))
-			judge("other rules", i, e, wayIn, wayOut)
+			judge("other rules", i, e, directionIn, directionOut)
 
 			accept := slices.Concat(entries[:at], rule(c.tables.iniface, "", verdictAccept), entries[next:])
 			judge("accept", info, accept)

@@ -44,17 +44,17 @@ func checkPast(c CheckConfig) []Finding {
 		mend := mendPast(c, lans)
 		switch {
 		case len(open.from) > 0:
-			found = append(found, Finding{Warning, fmt.Sprintf("packets from %s %s: this host forwards what comes in there to %s, and no firewall rule drops it",
+			found = append(found, Finding{Warning, fmt.Sprintf("packets from %s %s: this host forwards packets that arrive there to %s, and no firewall rule drops them",
 				quoted(open.from), way.is, joined(open.to)), mend})
 		case len(unclear.from) > 0:
-			found = append(found, Finding{Warning, fmt.Sprintf("packets from %s %s: this host forwards what comes in there to %s, and gw can't tell which of it the firewall drops",
+			found = append(found, Finding{Warning, fmt.Sprintf("packets from %s %s: this host forwards packets that arrive there to %s, and gw can't tell which of them the firewall drops",
 				quoted(unclear.from), way.maybe, joined(unclear.to)), mend})
 		}
 	}
 	return found
 }
 
-// A passage is what gets through: from which interfaces, and to which prefixes.
+// A passage lists from which interfaces the kernel forwards packets, and to which prefixes.
 type passage struct {
 	from []string
 	to   []netip.Prefix
@@ -128,7 +128,7 @@ func sides(c CheckConfig, behind []netip.Prefix) (lans, others []netlink.Link, e
 	return lans, others, nil
 }
 
-// forwardsFrom reports whether the kernel forwards packets of to's family that come in at an
+// forwardsFrom reports whether the kernel forwards packets of to's family that arrive at an
 // interface. For IPv4 the interface's own setting decides. For IPv6 the host's does, and from Linux
 // 6.17 on also the interface's force_forwarding; the interface's setting "forwarding" chooses
 // between the roles of host and router and decides nothing here.

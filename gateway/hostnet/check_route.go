@@ -78,7 +78,7 @@ func checkRoutes(c CheckConfig) []Finding {
 			}
 			conflict = true
 			found = append(found, Finding{Warning,
-				fmt.Sprintf("another route takes traffic for the remote subnet %v: %s", remote, describe(r)),
+				fmt.Sprintf("another route matches traffic for the remote subnet %v: %s", remote, describe(r)),
 				"ip route del " + describe(r)})
 		}
 		if !conflict {
@@ -123,7 +123,7 @@ func family(a netip.Addr) string {
 func checkEndpoints(c CheckConfig) []Finding {
 	others, err := otherRoutes()
 	if err != nil {
-		return notChecked("the way to the endpoints", err)
+		return notChecked("the path to the endpoints", err)
 	}
 	var found []Finding
 	for _, e := range c.Endpoints {
@@ -142,7 +142,7 @@ func checkEndpoints(c CheckConfig) []Finding {
 				mend = "ip route add " + describe(&out)
 			}
 			found = append(found, Finding{Fatal,
-				fmt.Sprintf("the endpoint %v lies in the remote subnet %v: the tunnel would be led through itself", e, remote), mend})
+				fmt.Sprintf("the endpoint %v lies in the remote subnet %v: the tunnel's own packets would enter the tunnel", e, remote), mend})
 			break
 		}
 	}
@@ -182,7 +182,7 @@ func checkMTU(c CheckConfig) []Finding {
 		}
 		if under := l.Attrs().MTU; c.MTU+overhead > under {
 			found = append(found, Finding{Warning,
-				fmt.Sprintf("the tun's mtu of %d does not fit the way to %v: %q has %d, and WireGuard takes %d of it (or lower tun.mtu to %d)",
+				fmt.Sprintf("the tun's mtu of %d does not fit the path to %v: %q has %d, and WireGuard needs %d of it (or lower tun.mtu to %d)",
 					c.MTU, e, l.Attrs().Name, under, overhead, under-overhead),
 				fmt.Sprintf("ip link set dev %s mtu %d", l.Attrs().Name, c.MTU+overhead)})
 		}

@@ -72,16 +72,16 @@ func TestCheck(t *testing.T) {
 		{name: "IPv6 forwarding", broken: []string{"sysctl -w net.ipv6.conf.all.forwarding=0"},
 			want: []string{"IPv6 forwarding is off"}},
 		{name: "forwarding everywhere", broken: []string{"sysctl -w net.ipv4.ip_forward=1"},
-			want: []string{`packets from "lan-far", "wan-far", "wan" reach the LAN past gw: this host forwards what comes in there to 10.77.1.0/24, and no`}},
+			want: []string{`packets from "lan-far", "wan-far", "wan" reach the LAN past gw: this host forwards packets that arrive there to 10.77.1.0/24, and no`}},
 		{name: "forwarding everywhere, lan not configured", with: func(c *CheckConfig) { c.LAN = "" }, broken: []string{"sysctl -w net.ipv4.ip_forward=1", "nft flush ruleset"},
-			want: []string{`reach the LAN past gw: this host forwards what comes in there to 10.77.1.0/24, fd77:1::/64, and no`}},
+			want: []string{`reach the LAN past gw: this host forwards packets that arrive there to 10.77.1.0/24, fd77:1::/64, and no`}},
 		{name: "IPv6 forwarding without a filter", broken: []string{"nft flush ruleset"},
-			want: []string{`packets from "lan-far", "wan-far", "wan" reach the LAN past gw: this host forwards what comes in there to fd77:1::/64, and no`}},
+			want: []string{`packets from "lan-far", "wan-far", "wan" reach the LAN past gw: this host forwards packets that arrive there to fd77:1::/64, and no`}},
 		{name: "forwarding on the wan", broken: []string{"sysctl -w net.ipv4.conf.wan.forwarding=1"},
 			want: []string{`packets from "wan" reach the LAN past gw`}},
 		{name: "forwarding on the wan, some of it dropped", broken: []string{"sysctl -w net.ipv4.conf.wan.forwarding=1",
 			"nft add table ip f", "nft add chain ip f forward '{ type filter hook forward priority filter; }'", "nft add rule ip f forward tcp dport 5432 drop"},
-			want: []string{`packets from "wan" may reach the LAN past gw: this host forwards what comes in there to 10.77.1.0/24, and gw can't tell`}},
+			want: []string{`packets from "wan" may reach the LAN past gw: this host forwards packets that arrive there to 10.77.1.0/24, and gw can't tell`}},
 		{name: "forwarding on the wan, which is down", broken: []string{"sysctl -w net.ipv4.conf.wan.forwarding=1", "ip link set wan down"}},
 		{name: "nobody behind", broken: []string{"sysctl -w net.ipv4.conf.lan.forwarding=0 net.ipv6.conf.all.forwarding=0", nftDrop("inet", "f")},
 			with: func(c *CheckConfig) { c.LAN, c.Site = "", prefixes("10.77.1.30/32", "fd77:1::30/128") }},
@@ -97,11 +97,11 @@ func TestCheck(t *testing.T) {
 		{name: "blackhole", broken: []string{"ip route add unreachable 10.77.2.7"}, want: []string{"10.77.2.7/32"}},
 		{name: "endpoint inside", with: func(c *CheckConfig) { c.Remote = append(c.Remote, prefixes("203.0.113.0/24", "2001:db8:1::/48")...) },
 			want: []string{
-				"fatal: the endpoint 203.0.113.10 lies in the remote subnet 203.0.113.0/24: the tunnel would be led through itself: ip route add 203.0.113.10/32 via 192.0.2.254 dev wan",
+				"fatal: the endpoint 203.0.113.10 lies in the remote subnet 203.0.113.0/24: the tunnel's own packets would enter the tunnel: ip route add 203.0.113.10/32 via 192.0.2.254 dev wan",
 				"ip route add 2001:db8:1::10/128 via 2001:db8::fe dev wan"}},
-		{name: "mtu", broken: []string{"ip link set dev wan mtu 1460"}, want: []string{"the tun's mtu of 1420 does not fit the way to 203.0.113.10"}},
+		{name: "mtu", broken: []string{"ip link set dev wan mtu 1460"}, want: []string{"the tun's mtu of 1420 does not fit the path to 203.0.113.10"}},
 		{name: "nftables policy", broken: []string{nftDrop("ip", "filter"), nftDrop("ip6", "filter")},
-			want: []string{`chain ip filter FORWARD drops what is forwarded, and no rule of its table lets "gw0" through`, "chain ip6 filter FORWARD"}},
+			want: []string{`chain ip filter FORWARD drops forwarded packets, and no rule of its table accepts those of "gw0"`, "chain ip6 filter FORWARD"}},
 		{name: "nftables policy, one way open", broken: []string{nftDrop("inet", "f"), `nft add rule inet f FORWARD iifname gw0 tcp dport 5432 counter accept`},
 			want: []string{"nft insert rule inet f FORWARD oifname gw0 accept"}},
 		{name: "nftables policy, open", broken: []string{nftDrop("inet", "f"),
@@ -122,7 +122,7 @@ func TestCheck(t *testing.T) {
 			"nft add rule inet f input udp dport 33434-33534 accept", "nft add rule inet f input udp dport 52000-53000 accept",
 			"nft add rule inet f input meta l4proto { icmp, ipv6-icmp } accept", "nft add rule inet f input ip protocol icmp accept",
 			"nft add rule inet f input meta l4proto udp @th,0,32 0x00430044 accept", "nft add rule inet f input meta pkttype multicast accept", "nft add chain inet f never", "nft add rule inet f never accept"},
-			want: []string{`chain inet f input drops what is addressed to this host, and no rule of its table accepts udp/51820: no other node can dial this one`}},
+			want: []string{`chain inet f input drops packets to this host, and no rule of its table accepts udp/51820: no other node can dial this one`}},
 		{name: "dialled, by port", with: dialled, broken: []string{nftInput, "nft add rule inet f input udp dport 51820 accept"}},
 		{name: "dialled, by port when new", with: dialled, broken: []string{nftInput, "nft add rule inet f input ct state new udp dport 51820 accept"}},
 		{name: "dialled, by range", with: dialled, broken: []string{nftInput, "nft add rule inet f input udp dport 51000-52000 accept"}},
@@ -162,7 +162,7 @@ func line(f Finding) string {
 	return map[Level]string{Fatal: "fatal", Warning: "warning"}[f.Level] + ": " + f.What + ": " + f.Mend
 }
 
-// nftInput drops what is addressed to the host, and dialled has that looked at.
+// nftInput drops packets to the host, and dialled makes Check look at it.
 const nftInput = "nft add table inet f && nft add chain inet f input '{type filter hook input priority 0; policy drop;}'"
 
 // dialled has others dial the node, by IPv4.
@@ -245,7 +245,7 @@ func TestCheckIntoTheTunnel(t *testing.T) {
 			"nft add rule ip f forward iifname wan oifname lan drop")
 	})
 	found := s.check(config)
-	if len(found) != 1 || !strings.Contains(found[0].What, `packets from "wan" enter the tunnel as the site's own: this host forwards what comes in there to 10.77.2.0/24, and no`) {
+	if len(found) != 1 || !strings.Contains(found[0].What, `packets from "wan" enter the tunnel as the site's own: this host forwards packets that arrive there to 10.77.2.0/24, and no`) {
 		t.Fatalf("found %v", found)
 	}
 	s.do(func() { s.sh(found[0].Mend) })

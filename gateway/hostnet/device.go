@@ -26,17 +26,17 @@ const (
 
 // Errors that callers distinguish with errors.Is.
 var (
-	// ErrBusy says that another process has the device open.
+	// ErrBusy reports that another process has the device open.
 	ErrBusy = errors.New("another process has it open")
-	// ErrNotTUN says that another interface than a single-queue TUN has the name.
-	ErrNotTUN = errors.New("an interface of that name exists and is no single-queue tun device")
-	// ErrNoTUN says that the kernel has no TUN devices here.
+	// ErrNotTUN reports that another interface than a single-queue TUN has the name.
+	ErrNotTUN = errors.New("an interface of that name exists and is not a single-queue tun device")
+	// ErrNoTUN reports that the kernel has no TUN devices here.
 	ErrNoTUN = errors.New("/dev/net/tun is missing")
-	// ErrNotPermitted says that this process may not make network devices.
+	// ErrNotPermitted reports that this process may not make network devices.
 	ErrNotPermitted = errors.New("not permitted")
-	// ErrNoOffload says that a super-segment was written to a Device whose Offload reports false.
-	ErrNoOffload = errors.New("device accepts no super-segments")
-	// ErrGone says that the device was deleted while it was open.
+	// ErrNoOffload reports that a super-segment was written to a Device whose Offload reports false.
+	ErrNoOffload = errors.New("device does not accept super-segments")
+	// ErrGone reports that the device was deleted while it was open.
 	ErrGone = errors.New("the device was deleted")
 )
 
@@ -164,7 +164,7 @@ func deviceError(name, op string, raw syscall.RawConn, err error) error {
 	case errors.Is(err, os.ErrClosed):
 		return os.ErrClosed
 	case gone(raw):
-		return fmt.Errorf("%s tun %q: %w: restart gw to make it again", op, name, ErrGone)
+		return fmt.Errorf("%s tun %q: %w: restart gw", op, name, ErrGone)
 	case errors.Is(err, unix.EIO):
 		return fmt.Errorf("%s tun %q: the interface is down: ip link set dev %s up: %w", op, name, name, err)
 	}

@@ -7,7 +7,7 @@
 // 64 KB behind a virtio-net header, and leaves checksums to the host that sends the packet out.
 // "water" is the plain one: packet by packet, every checksum finished.
 //
-// [Apply] puts the node's addresses on the device and leads the other sites' subnets through it.
+// [Apply] puts the node's addresses on the device and routes the other sites' subnets to it.
 // Behind every such route stands a hold: a blackhole route of a worse metric. When the gateway
 // ends, killed or stopped, the kernel deletes the device and its routes; the hold stays, and
 // nothing leaves by the default route. [Hold] puts holds in place without a device, before a start
@@ -16,15 +16,15 @@
 // Why a blackhole, and what it means to a connection while it lasts (measured on Linux 6.18, and
 // held by tests):
 //   - Hosts behind the gateway see silence. An established connection waits and
-//     goes on; a connection being opened repeats its SYN. An "unreachable"
+//     resumes; a connection being opened repeats its SYN. An "unreachable"
 //     route would answer with ICMP host-unreachable: connect fails at once with
 //     EHOSTUNREACH, and the wake-up of RFC 6069 after the outage is spoiled.
 //   - Established sockets of the gateway's own host, those bound to the address
-//     that goes with the device too, keep their data, retransmit in vain, and go
-//     on when route and address are back. A new connect fails at once, with
+//     that goes with the device too, keep their data, retransmit in vain, and resume
+//     when route and address are back. A new connect fails at once, with
 //     EINVAL (EHOSTUNREACH, were the route an "unreachable" one).
 //   - With TUNConfig.Persist the device outlives the process together with its
-//     addresses and routes, and drops packets without a word while nobody reads:
+//     addresses and routes, and drops packets silently while no process reads:
 //     even a local connect only waits. A host that runs a database beside its
 //     gateway wants that.
 //

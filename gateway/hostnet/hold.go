@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrRunning says that a gateway has the device open: Down leaves its routes alone.
+// ErrRunning reports that a gateway has the device open: Down leaves its routes alone.
 var ErrRunning = errors.New("a gateway is running here")
 
 // Hold puts a hold in place for each of the prefixes: a blackhole route that counts only while no

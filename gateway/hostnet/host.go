@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Spec says what a node needs of its host.
+// Spec lists what a node needs of its host.
 type Spec struct {
 	TUN   TUNConfig
 	Net   Config

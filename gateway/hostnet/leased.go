@@ -83,7 +83,7 @@ func (l *Leased) Run(ctx context.Context) error {
 		for _, a := range l.addrs {
 			if held {
 				if err := l.lease(l.device, a, leaseTime); err != nil {
-					l.log.Warn("cannot put the address on the tun: it answers no ping", "address", a, "error", err)
+					l.log.Warn("cannot put the address on the tun: the host does not answer pings to it", "address", a, "error", err)
 				}
 			} else if err := l.end(l.device, a); err != nil {
 				l.log.Warn("cannot remove the address from the tun: it expires", "address", a, "error", err)

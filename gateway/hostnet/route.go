@@ -132,7 +132,7 @@ func siteAddress(c Config, own netip.Addr) (netip.Addr, error) {
 		}
 		for _, a := range addrs {
 			// An address with a lifetime may be a pair's, which moves, or a privacy address, which
-			// nobody knows.
+			// other hosts do not know.
 			lasting := a.Flags&unix.IFA_F_PERMANENT != 0 && a.Flags&unix.IFA_F_DEPRECATED == 0
 			addr := prefixOf(a.IPNet).Addr()
 			if lasting && addr.Is4() == own.Is4() && inAny(c.Site, addr) {
@@ -160,7 +160,7 @@ func takenError(key routeKey, index int) error {
 	if l, err := netlink.LinkByIndex(index); err == nil {
 		name = l.Attrs().Name
 	}
-	return fmt.Errorf("route to %v: the device %s of another gw has it: stop that one, or if it was left: ip link del dev %s",
+	return fmt.Errorf("route to %v: another gw has it on its device %s: stop that gw, or if it has ended: ip link del dev %s",
 		key.dst, name, name)
 }
 
@@ -172,7 +172,7 @@ func setRoute(r *netlink.Route, ours bool, log hclog.Logger) error {
 	}
 	err := set(r)
 	if errors.Is(err, unix.EINVAL) && r.Congctl != "" && !hasCongctl(r.Congctl) {
-		log.Warn("the kernel lacks the congestion control that a route asks for: the route goes without it",
+		log.Warn("the kernel lacks the congestion control of a route: route added without it",
 			"route", prefixOf(r.Dst), "congctl", r.Congctl, "mend", "modprobe tcp_"+r.Congctl)
 		without := *r
 		without.Congctl = ""
@@ -207,7 +207,7 @@ func dropRoutes(have []netlink.Route, device int, keep map[routeKey]bool, former
 				continue
 			}
 			if holds && !slices.Contains(former, p) {
-				log.Warn("a prefix is held that no running gateway leads to", "prefix", p, "to_open_it", "gw down")
+				log.Warn("prefix held, but no running gateway routes it", "prefix", p, "to_open_it", "gw down")
 				continue
 			}
 			if err := netlink.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -24,7 +24,7 @@ func attach(name string, flags uint16) (fd int, err error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
 		return -1, fmt.Errorf("%w: modprobe tun", ErrNoTUN)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return -1, fmt.Errorf("open %s: %w: run gw as root, or give the container the device", tunPath, ErrNotPermitted)
+		return -1, fmt.Errorf("open %s: %w: run gw as root, or add the device to the container", tunPath, ErrNotPermitted)
 	case err != nil:
 		return -1, fmt.Errorf("open %s: %w", tunPath, err)
 	}
@@ -45,9 +45,9 @@ func attachError(name string, err error) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		if who := holder(name); who != "" {
-			return fmt.Errorf("%w: %s: stop it, or give this node another tun name", ErrBusy, who)
+			return fmt.Errorf("%w: %s: stop it, or set another tun name for this node", ErrBusy, who)
 		}
-		return fmt.Errorf("%w: stop it, or give this node another tun name", ErrBusy)
+		return fmt.Errorf("%w: stop it, or set another tun name for this node", ErrBusy)
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%w: ip link del dev %s", ErrNotTUN, name)
 	case errors.Is(err, unix.EPERM):

@@ -177,7 +177,7 @@ func finishChecksum(pkt []byte, o wire.Offload) bool {
 	}
 	c := ^uint16(sum)
 	if c == 0 {
-		c = 0xffff // RFC 768: 0 would say that there is none; to TCP both are the same
+		c = 0xffff // RFC 768: 0 would mean that there is none; to TCP both are the same
 	}
 	binary.BigEndian.PutUint16(pkt[field:], c)
 	return true

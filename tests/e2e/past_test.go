@@ -77,7 +77,7 @@ func TestNothingPastGW(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range r.Checks {
-			if c.Name == "ways past gw" && c.Level != doctor.OK {
+			if c.Name == "paths past gw" && c.Level != doctor.OK {
 				found = append(found, c)
 			}
 		}
