@@ -11,7 +11,7 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// within fails the test if do does not return: what hangs would hold the way's lock for good.
+// within fails the test if do does not return: what hangs would hold the path's lock for good.
 func within(t *testing.T, what string, do func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -27,7 +27,7 @@ func within(t *testing.T, what string, do func()) {
 // head.
 func packetFor(l *link, to int, kind uint8, count int, body []byte) []byte {
 	b := make([]byte, longSize, longSize+len(body))
-	putHead(b, &head{kind: kind, count: count, long: true, from: l.ways[1-to].local, to: l.ways[to].local})
+	putHead(b, &head{kind: kind, count: count, long: true, from: l.paths[1-to].local, to: l.paths[to].local})
 	return append(b, body...)
 }
 
@@ -53,7 +53,7 @@ func wrapping(next uint64) []span {
 func TestAckOutsideTheFlight(t *testing.T) {
 	for _, shrunk := range []bool{false, true} {
 		l := newLink()
-		w := l.ways[0]
+		w := l.paths[0]
 		near := w.open()
 		say(t, near)
 		for range 100 {

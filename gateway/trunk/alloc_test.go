@@ -12,7 +12,7 @@ import (
 // Not under the race detector, which makes sync.Pool forget at random.
 func TestNoAllocations(t *testing.T) {
 	l := newLink()
-	near := l.ways[0].open()
+	near := l.paths[0].open()
 	out := wire.Frame{Kind: wire.FrameData, Payload: noise[:64<<10]}
 	in := new(wire.Frame)
 	send := func() error { return near.Send(&out) }

@@ -2,7 +2,7 @@ package trunk
 
 import "time"
 
-// bbr finds out what the way to a node carries, and how long it is, and bounds by that
+// bbr finds out what the path to a node carries, and how long it is, and bounds by that
 // what is sent: so fast as it carries, and with as much under way as fills it, so that no
 // queue stays. A single loss says nothing. It follows BBR
 // (draft-cardwell-iccrg-bbr-congestion-control-00) apart from what its constants say, and
@@ -41,7 +41,7 @@ type mode uint8
 const (
 	startup  mode = iota // doubles with each round trip
 	drain                // lets the queue go that startup has left
-	up                   // looks whether the way carries more
+	up                   // looks whether the path carries more
 	down                 // lets the queue go that this has left
 	cruise               // keeps to what it carries
 	probeRTT             // looks how long it is without a queue
@@ -66,9 +66,9 @@ const (
 	// cruiseRounds is for how many round trips it cruises, every other time for one more.
 	cruiseRounds = 5
 	// moreBy is by how much a round has to bring more for it to be growth, and fullAfter
-	// after how many rounds without it the way is full.
+	// after how many rounds without it the path is full.
 	moreBy, fullAfter = 1.25, 3
-	// heavyLoss is the part of a round that has to be lost for the way to be full.
+	// heavyLoss is the part of a round that has to be lost for the path to be full.
 	heavyLoss = 0.15
 	// leastFor is how long the least round trip is believed, and probeFor how long a look
 	// at it takes.
@@ -108,7 +108,7 @@ func (m *maxOfRounds) value() (v float64) {
 // idles takes a round trip that something else has measured while nothing is under way.
 func (b *bbr) idles(now, rtt time.Duration) { b.least, b.leastSeen = rtt, now }
 
-// restart begins anew on a way that nobody has used for long. How long it is is known.
+// restart begins anew on a path that nobody has used for long. How long it is is known.
 func (b *bbr) restart(now time.Duration) {
 	*b = bbr{least: b.least, leastSeen: now, since: now, roundEnds: b.roundEnds, cruises: b.cruises}
 }
@@ -142,7 +142,7 @@ func (b *bbr) seeRTT(now, rtt time.Duration, held bool) {
 		return
 	}
 	if b.strained.see(now, isLong(rtt, b.least), held, rtt) {
-		// The way has become longer.
+		// The path has become longer.
 		b.least, b.leastSeen = b.strained.least, now
 		b.strained = strain{}
 		b.enter(startup, now)
@@ -241,7 +241,7 @@ func (b *bbr) seeFull() {
 	}
 }
 
-// bdp is so many times what the way holds without a queue, in bytes.
+// bdp is so many times what the path holds without a queue, in bytes.
 func (b *bbr) bdp(gain float64) int {
 	return int(gain * b.bandwidth.value() * b.least.Seconds())
 }

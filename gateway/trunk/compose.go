@@ -20,7 +20,7 @@ type draft struct {
 // meanwhile.
 func (c *Conn) Begin(size int) (room bool, err error) {
 	c.sendMu.Lock()
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	defer w.unlock()
 	size = wire.FrameHeaderSize + min(size, wire.MaxFramePayload)
@@ -65,7 +65,7 @@ func (d *draft) write(p []byte) (written int) {
 // all else. If f is nil nothing is sent. An error is as that of Send.
 func (c *Conn) Commit(f *wire.Frame) error {
 	defer c.sendMu.Unlock()
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	d := &c.draft
 	if c.err == nil && f != nil {

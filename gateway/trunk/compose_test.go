@@ -40,7 +40,7 @@ func TestCompose(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(31, seed))
 		l := newLink()
-		c := l.ways[0].open()
+		c := l.paths[0].open()
 		h := hearer{want: script(r, 1<<20)}
 		hear := func() {
 			l.pass(t)
@@ -103,7 +103,7 @@ func TestCompose(t *testing.T) {
 // A frame that was discarded leaves no memory behind, nor does one shorter than was said.
 func TestComposeLess(t *testing.T) {
 	l := newLink()
-	c := l.ways[0].open()
+	c := l.paths[0].open()
 	for _, f := range []*wire.Frame{nil, {Kind: wire.FrameData}} {
 		if room, err := c.Begin(wire.MaxFramePayload); !room {
 			t.Fatalf("no room: %v", err)
@@ -130,11 +130,11 @@ func TestComposeEnds(t *testing.T) {
 	for name, end := range map[string]func(c *Conn){
 		"closed":   (*Conn).Close,
 		"finished": (*Conn).Finish,
-		"given up": func(c *Conn) { c.way.mu.Lock(); c.fail(errReset); c.way.mu.Unlock() },
+		"given up": func(c *Conn) { c.path.mu.Lock(); c.fail(errReset); c.path.mu.Unlock() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLink()
-			c := l.ways[0].open()
+			c := l.paths[0].open()
 			if err := c.Send(&wire.Frame{Kind: wire.FrameOpen}); err != nil {
 				t.Fatal(err)
 			}

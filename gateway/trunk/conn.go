@@ -49,12 +49,12 @@ var (
 // by several goroutines, Receive and TryReceive by one at a time, all else by any. After an
 // error from them it is of no more use, and has to be closed.
 type Conn struct {
-	way *way
-	id  uint32
+	path *path
+	id   uint32
 
 	sendMu sync.Mutex // one frame at a time
 	header [wire.FrameHeaderSize]byte
-	draft  draft // but for its size, which belongs to the way's lock
+	draft  draft // but for its size, which belongs to the path's lock
 
 	room chan struct{} // holds a token when Send is to look,
 	data chan struct{} // and when Receive is
@@ -69,12 +69,12 @@ type Conn struct {
 	handed  int
 	further [][]byte
 
-	// All below belongs to the way's lock.
+	// All below belongs to the path's lock.
 
 	err       error // why nothing is sent any more, or received
 	discards  bool  // nobody wants what comes
 	closed    bool  // by Close
-	forgotten bool  // the way does not know it any more
+	forgotten bool  // the path does not know it any more
 
 	due      place
 	admitted bool // this end wants it: before that, the other end may send only a little
@@ -110,9 +110,9 @@ type Conn struct {
 	touched, asking bool // since the last Flush; it is new
 }
 
-func newConn(w *way, id uint32) *Conn {
+func newConn(w *path, id uint32) *Conn {
 	c := &Conn{
-		way: w, id: id, room: make(chan struct{}, 1), data: make(chan struct{}, 1), limit: inWindow, told: inWindow,
+		path: w, id: id, room: make(chan struct{}, 1), data: make(chan struct{}, 1), limit: inWindow, told: inWindow,
 	}
 	c.in.mem, c.out.mem = &w.memory, &w.memory
 	c.admitted = !c.far()
@@ -122,7 +122,7 @@ func newConn(w *way, id uint32) *Conn {
 // Admit accepts a connection that another node has begun. Until then little of what it sends is
 // kept, and that only for a short time.
 func (c *Conn) Admit() {
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c.admitted || c.err != nil || c.forgotten {
@@ -134,7 +134,7 @@ func (c *Conn) Admit() {
 }
 
 // Remote is the node at the other end.
-func (c *Conn) Remote() netip.Addr { return c.way.node }
+func (c *Conn) Remote() netip.Addr { return c.path.node }
 
 // Send sends a frame. It blocks while there is enough to send, until there is room or the
 // connection ends; after Close or Finish it fails by net.ErrClosed. It keeps nothing of f.
@@ -144,7 +144,7 @@ func (c *Conn) Send(f *wire.Frame) error {
 	}
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	if err := c.waitRoom(wire.FrameHeaderSize + len(f.Payload)); err != nil {
 		w.unlock()
@@ -160,13 +160,13 @@ func (c *Conn) Send(f *wire.Frame) error {
 }
 
 // waitRoom waits until a frame of size bytes may be queued, and makes room for it. It is called
-// with the way's lock, which it gives up meanwhile.
+// with the path's lock, which it gives up meanwhile.
 func (c *Conn) waitRoom(size int) error {
 	for c.err == nil && !c.makeRoom(size) && c.err == nil {
 		c.waits = true
-		c.way.unlock()
+		c.path.unlock()
 		<-c.room
-		c.way.mu.Lock()
+		c.path.mu.Lock()
 	}
 	c.waits = false
 	return c.err
@@ -194,12 +194,12 @@ func (c *Conn) makeRoom(size int) bool {
 
 // exhaust ends the stream since the memory is used up.
 func (c *Conn) exhaust() {
-	c.way.memory.budget.refused.Add(1)
+	c.path.memory.budget.refused.Add(1)
 	if c.asking {
 		c.asking = false
 		c.fail(errMemory)
-		c.way.forget(c)
-		c.way.refuse(c.id)
+		c.path.forget(c)
+		c.path.refuse(c.id)
 		return
 	}
 	c.giveUp(errMemory)
@@ -221,7 +221,7 @@ func (c *Conn) reach() uint64 { return min(c.wrote, c.limit, c.una+inWindow) }
 // Close ends the connection at once: what is queued is discarded, and the other end
 // is told. It may be called again.
 func (c *Conn) Close() {
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	if c.closed || c.forgotten {
 		w.mu.Unlock()
@@ -241,14 +241,14 @@ func (c *Conn) Close() {
 func (c *Conn) giveUp(err error) {
 	c.fail(err)
 	c.closed, c.resetDue = true, true
-	if !c.forgotten && c.due.list != &c.way.ending {
-		c.way.ending.add(c, 0)
+	if !c.forgotten && c.due.list != &c.path.ending {
+		c.path.ending.add(c, 0)
 	}
-	c.way.push(c)
+	c.path.push(c)
 }
 
 // far reports whether the other node has begun the stream.
-func (c *Conn) far() bool { return c.id&1 != c.way.parity }
+func (c *Conn) far() bool { return c.id&1 != c.path.parity }
 
 // fail ends both directions: nothing is kept.
 func (c *Conn) fail(err error) {
@@ -274,7 +274,7 @@ func (c *Conn) fail(err error) {
 // it. What the other end still says is discarded. The other end receives all frames,
 // then io.EOF, unless it closes before.
 func (c *Conn) Finish() {
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	if c.err != nil {
 		// It has failed, or is finished or closed already.
@@ -327,7 +327,7 @@ func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 	case c.sent < c.reach():
 		s = span{c.sent, min(c.reach(), c.sent+uint64(room))}
 		if c.sent == c.una {
-			c.unaAt = c.way.now
+			c.unaAt = c.path.now
 		}
 		c.sent = s.to
 	case c.finDue():
@@ -356,7 +356,7 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 	if c.forgotten {
 		return
 	}
-	w := c.way
+	w := c.path
 	if !arrived {
 		switch {
 		case k.flags&flagReset != 0:

@@ -26,7 +26,7 @@ func TestChunksInAnyOrder(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(6, seed))
 		l := newLink()
-		c, far := l.ways[0].open(), newConn(l.ways[1], 0)
+		c, far := l.paths[0].open(), newConn(l.paths[1], 0)
 		say := script(r, 20000)
 		far.admitted = true
 		h := hearer{want: say}
@@ -290,11 +290,11 @@ func TestFinishTakesTheRest(t *testing.T) {
 func TestNothingSaid(t *testing.T) {
 	s := newSim(t, quick)
 	for _, end := range []func(*Conn){(*Conn).Close, (*Conn).Finish} {
-		end(s.ends[0].way.open())
+		end(s.ends[0].path.open())
 	}
 	proceed(s, time.Second, "while", passes(s, 100*time.Millisecond))
 	if n := s.ends[0].sent + s.ends[1].sent; n > 0 || !quiet(s) {
-		t.Errorf("%d packets were sent, %d streams are left", n, len(s.ends[0].way.streams))
+		t.Errorf("%d packets were sent, %d streams are left", n, len(s.ends[0].path.streams))
 	}
 }
 
@@ -316,7 +316,7 @@ func TestWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLink()
-				near := l.ways[0].open()
+				near := l.paths[0].open()
 				sent, received := 0, 0
 				var sending, other, receiving error
 				go func() {
@@ -368,7 +368,7 @@ func TestWaits(t *testing.T) {
 // not kept.
 func TestWindow(t *testing.T) {
 	l := newLink()
-	near := l.ways[0].open()
+	near := l.paths[0].open()
 	var far *Conn
 	for near.limit == inWindow {
 		for near.hasRoom() {
@@ -413,7 +413,7 @@ func TestPayloadStays(t *testing.T) {
 		for _, parts := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d parts", name, parts), func(t *testing.T) {
 				l := newLink()
-				near := l.ways[0].open()
+				near := l.paths[0].open()
 				for at := uint32(0); at < uint32(parts)*5000; at += 5000 {
 					if err := near.Send(&wire.Frame{Kind: wire.FrameData, Seq: at, Payload: noise[at : at+5000]}); err != nil {
 						t.Fatal(err)
@@ -529,7 +529,7 @@ func TestNotReceived(t *testing.T) {
 		t.Errorf("%d bytes were sent, %d wait", near.c.sent, near.c.wrote-near.c.sent)
 	}
 	other := finishing(s, 0, script(r, 1<<18), script(r, 1<<18))
-	proceed(s, 10*time.Second, "other stream's end", func() bool { return allDone(other)() && len(s.ends[1].way.streams) == 1 },
+	proceed(s, 10*time.Second, "other stream's end", func() bool { return allDone(other)() && len(s.ends[1].path.streams) == 1 },
 		append([]*talk{near, far}, other...)...)
 	// That it may send again is said again if it is lost.
 	far.deaf = false
@@ -553,7 +553,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// The way may take smaller packets only from some moment on.
+// The path may take smaller packets only from some moment on.
 func TestLowerMTU(t *testing.T) {
 	const mtu = 700
 	s := newSim(t, quick)
@@ -561,7 +561,7 @@ func TestLowerMTU(t *testing.T) {
 	talks := finishing(s, 0, script(r, 1<<20), script(r, 1<<18))
 	proceed(s, time.Second, "words", func() bool { return talks[1].c != nil && talks[1].c.read > 1<<17 }, talks...)
 	for _, e := range s.ends {
-		e.way.set(s.now, mtu, 0)
+		e.path.set(s.now, mtu, 0)
 	}
 	dropped := 0
 	proceed(s, time.Minute, "end", func() bool {
@@ -577,7 +577,7 @@ func TestLowerMTU(t *testing.T) {
 	}
 }
 
-// A way that becomes much longer ends no stream, whether much is said or little.
+// A path that becomes much longer ends no stream, whether much is said or little.
 func TestMuchLonger(t *testing.T) {
 	for _, rtt := range []time.Duration{300 * time.Millisecond, 1500 * time.Millisecond} {
 		for _, size := range []int{10, 1 << 18} {

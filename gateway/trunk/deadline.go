@@ -74,7 +74,7 @@ func (l *deadlines) next() time.Duration {
 
 // expire ends the streams whose deadline has passed, without waiting for the other node to
 // acknowledge that, and returns the next deadline; 0 is none.
-func (w *way) expire(now time.Duration) time.Duration {
+func (w *path) expire(now time.Duration) time.Duration {
 	for c := w.opening.front; c != nil && c.due.at <= now; c = w.opening.front {
 		w.abandon(c)
 	}
@@ -90,7 +90,7 @@ func (w *way) expire(now time.Duration) time.Duration {
 }
 
 // abandon ends a stream whose other end does not do its part, and keeps nothing of it.
-func (w *way) abandon(c *Conn) {
+func (w *path) abandon(c *Conn) {
 	c.asking = false
 	c.fail(errLate)
 	c.closed = true

@@ -9,14 +9,14 @@
 // node send together, and they take turns: they are fair to each other, and keep no queue.
 //
 // Package link pulls packets when it may send, hands over those that come, and is woken
-// when there is more; the package has no sockets. What a way does is told the time, so that
+// when there is more; the package has no sockets. What a path does is told the time, so that
 // tests run it in a time of their own.
 //
 // What lives here, one idea a file:
 //
-//   - config.go, pool.go: the Pool: lifetime, the ways to other nodes, what link calls.
-//   - path.go: snapshots.
-//   - way.go: all that goes between two nodes: its streams, and whose turn it is.
+//   - config.go, pool.go: the Pool: lifetime, the paths to other nodes, what link calls.
+//   - snapshot.go: snapshots.
+//   - path.go: all that goes between two nodes: its streams, and whose turn it is.
 //   - send.go, take.go: packets out, when and with what; packets in, and sessions.
 //   - conn.go, receive.go: a trunk: frames into bytes of a stream, what becomes of those, and
 //     its two ends, Close and Finish; bytes that have come back into frames.
@@ -25,6 +25,6 @@
 //   - packet.go: packets as they are on the wire.
 //   - flight.go: packets that are under way: round trips, rates, loss.
 //   - acks.go: packets that have come: when to tell of them.
-//   - bbr.go, strain.go: what the way carries and how long it is, and so how much to send.
+//   - bbr.go, strain.go: what the path carries and how long it is, and so how much to send.
 //   - ranges.go, buffer.go: sets of numbers, and the bytes of a stream.
 package trunk

@@ -32,7 +32,7 @@ func TestAnyEnd(t *testing.T) {
 			case event < 8:
 				s.ends[k.at].line.down = !s.ends[k.at].line.down
 			case event < 10:
-				s.ends[k.at].way.set(s.now, 600+r.IntN(1000), 0)
+				s.ends[k.at].path.set(s.now, 600+r.IntN(1000), 0)
 			}
 			return over()
 		}, talks...)

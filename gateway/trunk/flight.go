@@ -48,7 +48,7 @@ const (
 )
 
 // flight is the packets to a node that have been sent, and what their acknowledgements
-// tell of the way. It does no I/O, and has no clock.
+// tell of the path. It does no I/O, and has no clock.
 type flight struct {
 	ring         []packet // of a power of two
 	oldest, next uint64   // packets below oldest are settled, next is the number of the next
@@ -65,7 +65,7 @@ type flight struct {
 	delivered    uint64 // bytes in all
 	updated      time.Duration
 	first        time.Duration
-	limitedUntil uint64 // delivered, until when the rate is not what the way carries; 0 is not
+	limitedUntil uint64 // delivered, until when the rate is not what the path carries; 0 is not
 
 	// progress is when something was acknowledged last, or the first sent; the time does not
 	// count in which nothing was under way.
@@ -203,7 +203,7 @@ func (f *flight) ack(now, delay time.Duration, spans []span, done settle) (n new
 		}
 	}
 	if newest == nil && f.wasLost(spans[0].to-1) {
-		// The way is longer than was waited for, and they get through all the same.
+		// The path is longer than was waited for, and they get through all the same.
 		f.sample(max(now-f.at(spans[0].to-1).at-delay, 1))
 		n.rtt = f.last
 		f.progress, f.probes = now, 0

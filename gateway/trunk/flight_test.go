@@ -271,7 +271,7 @@ func TestFlightIsIdleAfterProbe(t *testing.T) {
 	}
 }
 
-// What comes when it has long been taken for lost says that the way is longer, and that the
+// What comes when it has long been taken for lost says that the path is longer, and that the
 // other end is there.
 func TestFlightLongerThanWaited(t *testing.T) {
 	const rtt = 1500 * time.Millisecond
@@ -435,7 +435,7 @@ func TestFlightRandom(t *testing.T) {
 		r := rand.New(rand.NewPCG(5, seed))
 		f := newFleet(t)
 		var a acks
-		var way []uint64       // that have not come
+		var path []uint64      // that have not come
 		var back [][]span      // acknowledgements that have not come
 		rare := 5 * r.IntN(40) // how rare it is that all is given up
 		for range 600 {
@@ -443,14 +443,14 @@ func TestFlightRandom(t *testing.T) {
 			switch r.IntN(6) {
 			case 0, 1:
 				for range 1 + r.IntN(8) {
-					way = append(way, f.next)
+					path = append(path, f.next)
 					f.send(1, 1+r.IntN(1500))
 				}
 			case 2, 3:
-				for range min(len(way), 1+r.IntN(8)) {
-					i := min(r.IntN(1+r.IntN(12)), len(way)-1)
-					n := way[i]
-					way = append(way[:i], way[i+1:]...)
+				for range min(len(path), 1+r.IntN(8)) {
+					i := min(r.IntN(1+r.IntN(12)), len(path)-1)
+					n := path[i]
+					path = append(path[:i], path[i+1:]...)
 					if r.IntN(10) == 0 {
 						continue
 					}

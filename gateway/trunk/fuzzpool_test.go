@@ -11,7 +11,7 @@ import (
 // FuzzPool feeds sequences of packets from a hostile peer to a living pool, which also carries a
 // stream to an honest one. The bytes are a small program, in which most packets are of the right
 // session and near what counts, so that they get deep: see hostilePeer.step. After each step the
-// way must not contradict itself, must hold no more memory than its share, and no more than a
+// path must not contradict itself, must hold no more memory than its share, and no more than a
 // small multiple of what has come and was sent. At the end the honest stream has to be whole.
 func FuzzPool(f *testing.F) {
 	for _, program := range hostilePrograms {
@@ -245,12 +245,12 @@ func (h *hostilePeer) ackAny(how byte, n uint64) {
 }
 
 func runHostile(t *testing.T, program []byte) {
-	// The honest stream has a way of the same pool.
+	// The honest stream has a path of the same pool.
 	l, good := newLink(), newLink()
-	pool := l.ways[0].pool
-	good.ways[0] = newWay(pool, simNodes[0], simNodes[1], good.now)
-	h := &hostilePeer{t: t, program: program, session: 77, hostile: &hostile{T: t, link: l, w: l.ways[0]}}
-	honest := good.ways[0].open()
+	pool := l.paths[0].pool
+	good.paths[0] = newPath(pool, simNodes[0], simNodes[1], good.now)
+	h := &hostilePeer{t: t, program: program, session: 77, hostile: &hostile{T: t, link: l, w: l.paths[0]}}
+	honest := good.paths[0].open()
 	const total = 1 << 20
 	said, heard := 0, 0
 	converse := func() {
@@ -289,7 +289,7 @@ func runHostile(t *testing.T, program []byte) {
 		}
 		converse()
 	}
-	check(t, good.ways[0])
+	check(t, good.paths[0])
 	// Silence ends what waits for the peer.
 	for range 40 {
 		h.rest(time.Second)

@@ -59,7 +59,7 @@ func TestGather(t *testing.T) {
 			for _, f := range c.say {
 				b = append(wire.AppendFrameHeader(b, &f, len(f.Payload)), f.Payload...)
 			}
-			w := newLink().ways[1]
+			w := newLink().paths[1]
 			far := newConn(w, 0)
 			got := 0
 			receive := func() {
@@ -103,7 +103,7 @@ func TestGather(t *testing.T) {
 
 // What is behind makes no sense: what goes before comes all the same.
 func TestGatherBeforeNonsense(t *testing.T) {
-	far := newConn(newLink().ways[1], 0)
+	far := newConn(newLink().paths[1], 0)
 	f := wire.Frame{Kind: wire.FrameData, Payload: noise[:10]}
 	b := append(wire.AppendFrameHeader(nil, &f, len(f.Payload)), f.Payload...)
 	far.deliver(&piece{data: append(b, bytes.Repeat([]byte{9}, wire.FrameHeaderSize)...)})

@@ -27,7 +27,7 @@ func dataFor(l *link, to int, number uint32, list ...piece) []byte {
 type hostile struct {
 	*testing.T
 	*link
-	w      *way // the victim's
+	w      *path // the victim's
 	number uint32
 	sent   int // bytes
 	before uint64
@@ -35,7 +35,7 @@ type hostile struct {
 
 func newHostile(t *testing.T) *hostile {
 	l := newLink()
-	return &hostile{T: t, link: l, w: l.ways[0], before: heap()}
+	return &hostile{T: t, link: l, w: l.paths[0], before: heap()}
 }
 
 // stream is the number of a stream that the peer begins.

@@ -147,7 +147,7 @@ type talk struct {
 
 // call begins a stream at one end of the network, which says something at both.
 func call(s *simNet, from int, there, back []wire.Frame) (near, far *talk) {
-	near = &talk{sim: s, at: from, c: s.ends[from].way.open(), say: there, hear: hearer{want: back}}
+	near = &talk{sim: s, at: from, c: s.ends[from].path.open(), say: there, hear: hearer{want: back}}
 	far = &talk{sim: s, at: 1 - from, say: back, hear: hearer{want: there}}
 	return near, far
 }
@@ -212,12 +212,12 @@ func proceed(s *simNet, limit time.Duration, what string, cond func() bool, talk
 		}
 		s.step()
 		if n%64 == 0 {
-			check(s.t, s.ends[0].way)
-			check(s.t, s.ends[1].way)
+			check(s.t, s.ends[0].path)
+			check(s.t, s.ends[1].path)
 		}
 	}
-	check(s.t, s.ends[0].way)
-	check(s.t, s.ends[1].way)
+	check(s.t, s.ends[0].path)
+	check(s.t, s.ends[1].path)
 }
 
 // passes is a condition that comes true after a while.
@@ -228,7 +228,7 @@ func passes(s *simNet, d time.Duration) func() bool {
 
 // quiet reports whether no stream is left at either end.
 func quiet(s *simNet) bool {
-	return len(s.ends[0].way.streams)+len(s.ends[1].way.streams) == 0
+	return len(s.ends[0].path.streams)+len(s.ends[1].path.streams) == 0
 }
 
 // allDone reports whether all ends have heard all they were to.
@@ -264,8 +264,8 @@ func checkRanges(t testing.TB, what string, r ranges) {
 	}
 }
 
-// check fails the test if what a way knows contradicts itself.
-func check(t testing.TB, w *way) {
+// check fails the test if what a path knows contradicts itself.
+func check(t testing.TB, w *path) {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -352,10 +352,10 @@ func checkConn(t testing.TB, c *Conn) {
 	}
 }
 
-// A link is two ways that lead to each other by nothing at all: what is pulled is delivered.
+// A link is two paths that lead to each other by nothing at all: what is pulled is delivered.
 type link struct {
 	now   time.Duration
-	ways  [2]*way
+	paths [2]*path
 	bufs  [][]byte
 	sizes []int
 	begun [2][]*Conn
@@ -367,8 +367,8 @@ func newLink() *link {
 	for i := range l.bufs {
 		l.bufs[i] = make([]byte, 2048)
 	}
-	for i := range l.ways {
-		l.ways[i] = newWay(New(Config{Self: simNodes[i], Wake: func() {}}), simNodes[i], simNodes[1-i], l.now)
+	for i := range l.paths {
+		l.paths[i] = newPath(New(Config{Self: simNodes[i], Wake: func() {}}), simNodes[i], simNodes[1-i], l.now)
 	}
 	return l
 }
@@ -376,7 +376,7 @@ func newLink() *link {
 // pull gives the payloads of what one of them sends now, which are valid until it is called
 // again.
 func (l *link) pull(from int) [][]byte {
-	n, _ := l.ways[from].pull(l.now, l.bufs, l.sizes, 0)
+	n, _ := l.paths[from].pull(l.now, l.bufs, l.sizes, 0)
 	list := l.bufs[:n]
 	for i := range list {
 		list[i] = list[i][:l.sizes[i]]
@@ -387,8 +387,8 @@ func (l *link) pull(from int) [][]byte {
 // pass carries what both send in the next while.
 func (l *link) pass(t testing.TB) {
 	l.now += 500 * time.Microsecond
-	for i, w := range l.ways {
-		other := l.ways[1-i]
+	for i, w := range l.paths {
+		other := l.paths[1-i]
 		n, _ := w.pull(l.now, l.bufs, l.sizes, 0)
 		for j, b := range l.bufs[:n] {
 			if err := other.deliver(l.now, b[len(w.header):l.sizes[j]]); err != nil && !l.lies {

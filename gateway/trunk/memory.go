@@ -19,7 +19,7 @@ type budget struct {
 	refused atomic.Uint64 // trunks that ended since it was exhausted
 }
 
-// account is what one peer has taken of a budget. It belongs to the way's lock. A nil account is
+// account is what one peer has taken of a budget. It belongs to the path's lock. A nil account is
 // without bounds.
 type account struct {
 	budget *budget

@@ -54,7 +54,7 @@ func sumOf(accounts []account) (n int64) {
 // One peer's hoard leaves the streams to another what they need.
 func TestHogLeavesRoom(t *testing.T) {
 	p := New(Config{Self: red, Wake: func() {}, Memory: 4 << 20})
-	hog, other := newWay(p, red, gray, time.Second), newWay(p, red, blue, time.Second)
+	hog, other := newPath(p, red, gray, time.Second), newPath(p, red, blue, time.Second)
 	for ended := false; !ended; {
 		c := hog.open()
 		for c.err == nil && c.hasRoom() {
@@ -87,7 +87,7 @@ func TestHogLeavesRoom(t *testing.T) {
 // then goes on.
 func TestBudgetUsedUp(t *testing.T) {
 	s := newSim(t, quick)
-	s.ends[0].way.pool.budget.limit = 300 << 10
+	s.ends[0].path.pool.budget.limit = 300 << 10
 	const total = 4 << 20
 	st := s.stream(0)
 	waited := 0
@@ -115,9 +115,9 @@ func TestBudgetUsedUp(t *testing.T) {
 		}
 		s.step()
 		st.drain(t, s, 1)
-		check(t, s.ends[0].way)
+		check(t, s.ends[0].path)
 	}
-	if n := s.ends[0].way.pool.budget.refused.Load(); waited == 0 || n > 0 {
+	if n := s.ends[0].path.pool.budget.refused.Load(); waited == 0 || n > 0 {
 		t.Errorf("it has waited %d times for memory; %d streams have ended", waited, n)
 	}
 }
@@ -125,7 +125,7 @@ func TestBudgetUsedUp(t *testing.T) {
 // A stream that waits for memory is called when an acknowledgement makes room, and so is Send.
 func TestRoomAfterAcknowledgement(t *testing.T) {
 	l := newLink()
-	w := l.ways[0]
+	w := l.paths[0]
 	w.pool.budget.limit = 256 << 10 // half of it is one peer's
 	c := w.open()
 	called := 0

@@ -220,8 +220,8 @@ func FuzzParseAck(f *testing.F) {
 // end is said as pieces.
 func spoken(t *testing.T) (l *link, near, far *Conn, want []wire.Frame, said []piece) {
 	l = newLink()
-	l.ways[0].local, l.ways[1].local = 1, 3
-	near = l.ways[0].open()
+	l.paths[0].local, l.paths[1].local = 1, 3
+	near = l.paths[0].open()
 	send := func(c *Conn, n int) {
 		f := wire.Frame{Kind: wire.FrameData, Fin: true, Payload: noise[n : 2*n]}
 		from := c.wrote
@@ -252,7 +252,7 @@ func spoken(t *testing.T) (l *link, near, far *Conn, want []wire.Frame, said []p
 }
 
 // readAll gives what has come of all streams, up to an error, to take.
-func readAll(w *way, take func(*Conn, *wire.Frame)) {
+func readAll(w *path, take func(*Conn, *wire.Frame)) {
 	for _, c := range w.streams {
 		var f wire.Frame
 		for {
@@ -264,7 +264,7 @@ func readAll(w *way, take func(*Conn, *wire.Frame)) {
 	}
 }
 
-// Whatever comes makes no way contradict itself, and nothing is received that nobody has
+// Whatever comes makes no path contradict itself, and nothing is received that nobody has
 // said. What belongs to other sessions changes nothing.
 func FuzzPacket(f *testing.F) {
 	type form struct {
@@ -309,7 +309,7 @@ func FuzzPacket(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, known bool) {
 		l, near, far, want, said := spoken(t)
-		w := l.ways[0]
+		w := l.paths[0]
 		admitted := false
 		if h, rest, err := parseHead(b); err == nil {
 			if known {
@@ -367,10 +367,10 @@ func FuzzPacket(f *testing.F) {
 					}
 				}
 			})
-			readAll(l.ways[1], func(*Conn, *wire.Frame) {})
+			readAll(l.paths[1], func(*Conn, *wire.Frame) {})
 		}
 		check(t, w)
-		check(t, l.ways[1])
+		check(t, l.paths[1])
 		if !admitted && (len(h.want) > 0 || near.err != nil || far.err != nil || far.una != far.wrote) {
 			t.Fatalf("a packet of no session: %v and %v, %d frames are missing", near.err, far.err, len(h.want))
 		}

@@ -1,78 +1,261 @@
 package trunk
 
-import "time"
+import (
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 
-// Way is what the packets to a node have told of the way there.
-type Way struct {
-	// RTT is the smoothed round trip, MinRTT the one without a queue.
-	RTT, MinRTT time.Duration
-	// Bandwidth is what the way is taken to carry, in bytes per second; 0 is unknown.
-	Bandwidth float64
-	// Window is how many bytes may be under way, Inside how many are.
-	Window, Inside int
-	// Packets counts those sent with something in them, Lost those of them that were taken
-	// for lost, and Late those of these that then turned out to be late only.
-	Packets, Lost, Late uint64
+	"github.com/onewaylink/gw/netstack/wire"
+)
+
+const (
+	// pacePart is the part of a round trip whose packets are sent at once, between leastPace
+	// and mostPace: a timer for each packet would cost more than the packet. It is
+	// leastQuantum packets and mostQuantum bytes.
+	pacePart     = 10
+	leastPace    = time.Millisecond
+	mostPace     = 4 * time.Millisecond
+	leastQuantum = 2
+	mostQuantum  = 128 << 10
+	// burst is how much a sender may catch up that was kept waiting for a processor. It
+	// does so at twice its pace.
+	burst = 30 * time.Millisecond
+	// turnPackets is how many packets one stream sends before it is the next one's turn.
+	turnPackets = 8
+	// deadAfter is how long nothing is acknowledged until all streams are given up. A
+	// relayed connection is released long before.
+	deadAfter = 5 * time.Second
+	// firstMTU is the size of packets until it is known what the path takes.
+	firstMTU = 1280
+	// leastMTU and maxMTU bound what is believed: an acknowledgement has to fit, and all has
+	// to fit into wireguard-go's buffers.
+	leastMTU, maxMTU = 576, 1 << 15
+)
+
+// path is what there is between this node and another one: streams, and the packets in
+// which they go. Apart from its lock it does no I/O, and is told the time.
+type path struct {
+	pool   *Pool
+	node   netip.Addr
+	parity uint32 // of the streams that this node begins
+	header []byte // IP's, but for the length and the checksum
+
+	dirty atomic.Bool  // packets have come since the last flush,
+	batch atomic.Int64 // the first at this time; 0 is none
+
+	mu            sync.Mutex
+	gone          bool
+	local, remote uint32 // sessions; remote is 0 while none is known
+	known         bool   // the other node knows this one's
+	resetDue      bool   // it spoke to one that is not known here
+	mtu           int
+
+	flight flight
+	bbr    bbr
+	acks   acks
+	spans  [maxSpans]span
+	pieces []piece // of the packet at hand, and memory for the next one
+	settle settle  // (*path).settled, once for all
+	now    time.Duration
+
+	credit   float64 // bytes that may be sent at once
+	credited time.Duration
+	used     time.Duration // when something was sent last
+	probing  int           // packets that are sent whatever the bounds say
+	quantum  int           // bytes that are sent at a time
+	idle     bool          // there was nothing to send when it was looked last,
+	held     bool          // or the window was full
+	wake     bool          // there is something now
+	rested   bool          // it could have sent more since then
+
+	streams map[uint32]*Conn
+	latest  *Conn  // the last one of which something has come
+	last    uint32 // the number of the last stream that this node has begun
+	begun   ranges // those that the other node has begun
+	guests  int    // those of them that this node has not admitted
+
+	memory          account
+	opening, ending deadlines // streams that are not admitted; that are finished or closed
+	refusals        refusals
+
+	front, back *Conn // have something to send
+	turn        int   // bytes that the first of them may send
+	bulk        int   // how many of them have more than a packet,
+	busy        int   // and had when it was looked last
+
+	eager, fed []*Conn // whose source is to be called, and memory for the next ones
+	touched    []*Conn // since the last flush,
+	told       []*Conn // and memory for those since this one
 }
 
-// Path is what a connection knows of its way and of itself.
-type Path struct {
-	Way
-	// Share is how fast this connection may send if all that have something to send go
-	// on, in bytes per second.
-	Share float64
-	// Bounded says that what the way carries is known, and no more is sent.
-	Bounded bool
-	// Queued are bytes that the other end has not acknowledged, Unsent those of them
-	// that have not been sent.
-	Queued, Unsent int
-	// Segments counts pieces sent with payload, Retransmits those sent again.
-	Segments, Retransmits uint64
+func newPath(p *Pool, self, node netip.Addr, now time.Duration) *path {
+	w := &path{
+		pool: p, node: node, local: rand.Uint32() | 1, mtu: firstMTU, idle: true,
+		header:  wire.AppendIP(nil, self, node, wire.ProtoTrunk, 0),
+		streams: make(map[uint32]*Conn),
+		flight:  flight{reorder: reorderAtFirst},
+		used:    now, credited: now,
+	}
+	if node.Less(self) {
+		w.parity = 1
+	}
+	w.settle = w.settled
+	w.memory.budget = &p.budget
+	return w
 }
 
-// Path returns what is known now.
-func (c *Conn) Path() Path {
-	w := c.way
+// open begins a stream. One to a node to which no path leads any more has ended.
+func (w *path) open() *Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := Path{
-		Way: w.path(), Bounded: w.bbr.mode != startup,
-		Queued: int(c.wrote - c.una), Unsent: int(c.wrote - c.sent),
-		Segments: c.segments, Retransmits: c.again,
+	if w.last > math.MaxUint32-4 {
+		// All numbers are used. The other node sees that this one begins anew.
+		w.startOver()
+		w.local, w.last = rand.Uint32()|1, 0
 	}
-	p.Share = max(p.Bandwidth, firstWindow/max(p.MinRTT, time.Millisecond).Seconds()) / float64(max(1, w.busy))
-	return p
+	w.last += 2
+	c := newConn(w, w.last-2+w.parity)
+	if w.gone {
+		c.fail(net.ErrClosed)
+		c.forgotten = true
+	} else {
+		w.streams[c.id] = c
+	}
+	return c
 }
 
-func (w *way) path() Way {
-	return Way{
-		RTT: w.flight.rtt, MinRTT: w.bbr.least, Bandwidth: w.bbr.bandwidth.value(),
-		Window: w.bbr.window(w.quantum), Inside: w.flight.inside,
-		Packets: w.flight.sent, Lost: w.flight.lostAll, Late: w.flight.late,
+// forget ends a stream, of which nothing is said any more.
+func (w *path) forget(c *Conn) {
+	if !c.forgotten {
+		c.forgotten = true
+		c.unlist()
+		if !c.admitted {
+			w.guests--
+		}
+		delete(w.streams, c.id)
+		if w.latest == c {
+			w.latest = nil
+		}
 	}
 }
 
-// stats counts the streams, and describes the way.
-func (w *way) stats() (streams int, _ Way) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.streams), w.path()
-}
-
-// set takes what something else has found out about the way.
-func (w *way) set(now time.Duration, mtu int, rtt time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if mtu > 0 {
-		w.mtu = min(max(mtu, leastMTU), maxMTU)
-	}
-	if w.flight.inside > 0 {
+// push puts a stream among those that have something to send.
+func (w *path) push(c *Conn) {
+	if c.queued || c.forgotten || !c.hasWork() {
+		w.count(c)
 		return
 	}
-	if rtt > 0 {
-		w.bbr.idles(now, rtt)
+	if w.front != nil && c.wrote-c.sent < uint64(w.mtu) {
+		// What is short does not wait for bulk.
+		c.queued = true
+		c.next, w.front = w.front, c
+		w.turn = turnPackets * w.mtu
+	} else {
+		w.enqueue(c)
 	}
-	if now-w.used > forgetAfter {
-		w.flight.shrink()
+	w.count(c)
+	if w.idle {
+		w.idle, w.wake = false, true
+	}
+}
+
+// count keeps the number of streams in line that have more to send than a packet.
+func (w *path) count(c *Conn) {
+	bulk := c.queued && c.wrote-c.sent >= uint64(w.mtu)
+	switch {
+	case bulk == c.bulk:
+		return
+	case bulk:
+		w.bulk++
+	default:
+		w.bulk--
+	}
+	c.bulk = bulk
+}
+
+// enqueue puts a stream behind all others that have something to send.
+func (w *path) enqueue(c *Conn) {
+	c.queued = true
+	if w.front == nil {
+		w.front = c
+		w.turn = turnPackets * w.mtu
+	} else {
+		w.back.next = c
+	}
+	w.back = c
+}
+
+// unlock ends what somebody has done to a stream, and wakes the reader if there is
+// something to send now.
+func (w *path) unlock() {
+	wake := w.wake
+	w.wake = false
+	w.mu.Unlock()
+	if wake {
+		w.pool.cfg.Wake()
+	}
+}
+
+// shift takes the first stream off; it stays in line if it has more to send.
+func (w *path) shift() {
+	c := w.front
+	w.front, c.next = c.next, nil
+	if w.front == nil {
+		w.back = nil
+	}
+	c.queued = false
+	if c.hasWork() && !c.forgotten {
+		w.enqueue(c)
+	}
+	w.count(c)
+	w.turn = turnPackets * w.mtu
+}
+
+func (w *path) settled(p *packet, arrived bool) {
+	for i := range p.chunks {
+		k := &p.chunk[i]
+		if k.conn != nil { // otherwise it has refused a stream
+			k.conn.settle(k, arrived)
+		}
+		if arrived {
+			*k = chunk{} // nothing keeps the stream
+		}
+	}
+}
+
+// giveUp ends all streams. The other node hears of it when it can be reached again.
+func (w *path) giveUp(err error) {
+	w.flight.abandon()
+	w.bbr.restart(w.now)
+	for _, c := range w.streams {
+		if c.admitted {
+			c.giveUp(err)
+		} else {
+			w.abandon(c)
+		}
+	}
+}
+
+// dropAll ends all streams, of which nothing is said any more, and forgets what is under way.
+func (w *path) dropAll(err error) {
+	for _, c := range w.streams {
+		c.fail(err)
+		w.forget(c)
+	}
+	w.flight.abandon()
+}
+
+// end ends all streams for good: no path leads to the node any more.
+func (w *path) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = true
+	w.dropAll(net.ErrClosed)
+	for w.front != nil {
+		w.shift()
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Pool holds the ways to other nodes, and what goes by them. Its methods are safe for
+// Pool holds the paths to other nodes, and what goes by them. Its methods are safe for
 // concurrent use.
 type Pool struct {
 	cfg   Config
 	began time.Time
 	timer *time.Timer
-	ways  atomic.Pointer[[]*way] // whoever changes it has mu
+	paths atomic.Pointer[[]*path] // whoever changes it has mu
 
 	timerMu sync.Mutex
 	fires   time.Duration // when the timer does; 0 is not at all
@@ -41,7 +41,7 @@ func New(cfg Config) *Pool {
 	if p.budget.limit = cfg.Memory; p.budget.limit <= 0 {
 		p.budget.limit = DefaultMemory
 	}
-	p.ways.Store(new([]*way))
+	p.paths.Store(new([]*path))
 	p.timer = time.AfterFunc(time.Hour, p.fire)
 	p.timer.Stop()
 	return p
@@ -78,8 +78,8 @@ func (p *Pool) now() time.Duration { return time.Since(p.began) + 1 } // 0 is ne
 // SetPeers says to which nodes connections are to lead. Those to others end.
 func (p *Pool) SetPeers(nodes []netip.Addr) {
 	p.mu.Lock()
-	var kept, gone []*way
-	for _, w := range *p.ways.Load() {
+	var kept, gone []*path
+	for _, w := range *p.paths.Load() {
 		if slices.Contains(nodes, w.node) {
 			kept = append(kept, w)
 		} else {
@@ -87,11 +87,11 @@ func (p *Pool) SetPeers(nodes []netip.Addr) {
 		}
 	}
 	for _, a := range nodes {
-		if !slices.ContainsFunc(kept, func(w *way) bool { return w.node == a }) {
-			kept = append(kept, newWay(p, p.cfg.Self, a, p.now()))
+		if !slices.ContainsFunc(kept, func(w *path) bool { return w.node == a }) {
+			kept = append(kept, newPath(p, p.cfg.Self, a, p.now()))
 		}
 	}
-	p.ways.Store(&kept)
+	p.paths.Store(&kept)
 	p.mu.Unlock()
 	for _, w := range gone {
 		w.end()
@@ -101,9 +101,9 @@ func (p *Pool) SetPeers(nodes []netip.Addr) {
 	}
 }
 
-// way finds the way to a node; nil if there is none.
-func (p *Pool) way(node netip.Addr) *way {
-	for _, w := range *p.ways.Load() {
+// path finds the path to a node; nil if there is none.
+func (p *Pool) path(node netip.Addr) *path {
+	for _, w := range *p.paths.Load() {
 		if w.node == node {
 			return w
 		}
@@ -111,10 +111,10 @@ func (p *Pool) way(node netip.Addr) *way {
 	return nil
 }
 
-// SetWay tells of the way to a node: the largest packet inside the tunnel that it takes, in
+// SetWay tells of the path to a node: the largest packet inside the tunnel that it takes, in
 // bytes, and the round trip as something else has measured it; 0 is unknown.
 func (p *Pool) SetWay(node netip.Addr, mtu int, rtt time.Duration) {
-	if w := p.way(node); w != nil {
+	if w := p.path(node); w != nil {
 		w.set(p.now(), mtu, rtt)
 	}
 }
@@ -122,7 +122,7 @@ func (p *Pool) SetWay(node netip.Addr, mtu int, rtt time.Duration) {
 // Take begins a connection to a node, which the caller has to Close or Finish. It returns
 // nil if that is no peer. It never waits.
 func (p *Pool) Take(node netip.Addr) *Conn {
-	w := p.way(node)
+	w := p.path(node)
 	if w == nil {
 		return nil
 	}
@@ -136,15 +136,15 @@ func (p *Pool) Take(node netip.Addr) *Conn {
 // sizes. It returns how many, which may be none. One goroutine calls it, whenever it may
 // send, and after Wake.
 func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
-	ways := *p.ways.Load()
-	if len(ways) == 0 {
+	paths := *p.paths.Load()
+	if len(paths) == 0 {
 		return 0
 	}
 	now := p.now()
 	var next time.Duration
 	p.turn++
-	for i := range ways {
-		m, at := ways[(p.turn+i)%len(ways)].pull(now, bufs[n:], sizes[n:], offset)
+	for i := range paths {
+		m, at := paths[(p.turn+i)%len(paths)].pull(now, bufs[n:], sizes[n:], offset)
 		n += m
 		next = earliest(next, at)
 	}
@@ -174,7 +174,7 @@ func (p *Pool) fire() {
 
 // Deliver takes the payload of an IP packet from another node, and keeps nothing of it. It does not block. After the last of some datagrams Flush has to be called.
 func (p *Pool) Deliver(node netip.Addr, b []byte) {
-	w := p.way(node)
+	w := p.path(node)
 	if w == nil {
 		w = p.welcome(node)
 	}
@@ -183,20 +183,20 @@ func (p *Pool) Deliver(node netip.Addr, b []byte) {
 	}
 }
 
-// welcome makes the way to a node that has something to say, if it may; otherwise it returns
+// welcome makes the path to a node that has something to say, if it may; otherwise it returns
 // nil.
-func (p *Pool) welcome(node netip.Addr) *way {
+func (p *Pool) welcome(node netip.Addr) *path {
 	if !slices.Contains(p.cfg.Peers, node) {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w := p.way(node); w != nil || p.group == nil {
+	if w := p.path(node); w != nil || p.group == nil {
 		return w
 	}
-	w := newWay(p, p.cfg.Self, node, p.now())
-	ways := append(slices.Clone(*p.ways.Load()), w)
-	p.ways.Store(&ways)
+	w := newPath(p, p.cfg.Self, node, p.now())
+	paths := append(slices.Clone(*p.paths.Load()), w)
+	p.paths.Store(&paths)
 	return w
 }
 
@@ -205,7 +205,7 @@ func (p *Pool) Flush() {
 	wake := false
 	var next time.Duration
 	now := p.now()
-	for _, w := range *p.ways.Load() {
+	for _, w := range *p.paths.Load() {
 		f := w.flush(now)
 		for _, c := range f.begun {
 			p.accept(c)
@@ -242,7 +242,7 @@ type Stats struct {
 	Abandoned, Exhausted uint64
 	// Memory is what the connections hold, in bytes, of MaxMemory.
 	Memory, MaxMemory int64
-	// Ways is what is known of the way to each peer.
+	// Ways is what is known of the path to each peer.
 	Ways map[netip.Addr]Way
 }
 
@@ -254,10 +254,10 @@ func (p *Pool) Stats() Stats {
 		Abandoned: p.abandoned.Load(), Exhausted: p.budget.refused.Load(),
 		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Ways: make(map[netip.Addr]Way),
 	}
-	for _, w := range *p.ways.Load() {
-		streams, way := w.stats()
+	for _, w := range *p.paths.Load() {
+		streams, path := w.stats()
 		st.InUse += streams
-		st.Ways[w.node] = way
+		st.Ways[w.node] = path
 	}
 	return st
 }

@@ -40,7 +40,7 @@ func pulled(t *testing.T, n *node, count int) (list []wire.Packet) {
 	return list
 }
 
-// Packets are whole, over IPv4 and IPv6, and as large as the way takes.
+// Packets are whole, over IPv4 and IPv6, and as large as the path takes.
 func TestHeaders(t *testing.T) {
 	for _, c := range []struct {
 		self, node string
@@ -101,7 +101,7 @@ func TestPullTakesTurns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, w := range *n.ways.Load() {
+	for _, w := range *n.paths.Load() {
 		w.credit = mostQuantum // none of them has to wait
 	}
 	count := make(map[netip.Addr]int)

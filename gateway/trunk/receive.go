@@ -22,7 +22,7 @@ func (c *Conn) Receive(f *wire.Frame) error {
 
 // TryReceive is Receive for whoever does not wait: it reports whether there is a frame.
 func (c *Conn) TryReceive(f *wire.Frame) (ok bool, err error) {
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	ok, err = c.receive(f)
 	if c.windowDue {
@@ -144,7 +144,7 @@ func (c *Conn) deliver(p *piece) (news, kept bool) {
 	if p.flags&flagFin != 0 {
 		// The other end keeps nothing any more, and does not say how far to send.
 		c.limit = max(c.limit, noLimit)
-		c.way.push(c)
+		c.path.push(c)
 	}
 	if c.discards {
 		return false, true

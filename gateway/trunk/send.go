@@ -9,7 +9,7 @@ import (
 
 // pull writes packets into bufs, each from offset on, as many as are to be sent now. It
 // returns how many, and when it is to be called again; 0 is when something happens.
-func (w *way) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
+func (w *path) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.now, w.idle, w.wake = now, false, false // what is put in line meanwhile is seen here
@@ -41,7 +41,7 @@ func (w *way) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 }
 
 // ack writes an acknowledgement into b, and returns its size.
-func (w *way) ack(now time.Duration, b []byte) int {
+func (w *path) ack(now time.Duration, b []byte) int {
 	body := w.body(b)[:w.mtu-len(w.header)]
 	at := w.head(body, kindAck)
 	at += putAck(body[at:], now-w.acks.newest, w.acks.got)
@@ -58,7 +58,7 @@ func earliest(a, b time.Duration) time.Duration {
 }
 
 // send writes packets with what streams have to say.
-func (w *way) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
+func (w *path) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
 	if w.front != nil && w.flight.inside == 0 && now-w.used > forgetAfter {
 		w.bbr.restart(now)
 	}
@@ -115,7 +115,7 @@ func (w *way) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n
 
 // build writes one packet with what is to be sent next, and returns its size; 0 if it is
 // nothing.
-func (w *way) build(now time.Duration, b []byte) int {
+func (w *path) build(now time.Duration, b []byte) int {
 	body := w.body(b)[:w.mtu-len(w.header)]
 	start := w.head(body, kindData) // the count follows
 	at := start + numSize
@@ -156,17 +156,17 @@ func (w *way) build(now time.Duration, b []byte) int {
 }
 
 // head writes the head of a packet, and returns its size.
-func (w *way) head(b []byte, kind uint8) int {
+func (w *path) head(b []byte, kind uint8) int {
 	h := head{kind: kind, long: !w.known, from: w.local, to: w.remote}
 	putHead(b, &h)
 	return h.size()
 }
 
 // body is where in a packet its payload begins.
-func (w *way) body(b []byte) []byte { return b[len(w.header):] }
+func (w *path) body(b []byte) []byte { return b[len(w.header):] }
 
 // seal completes the header of a packet with size bytes of payload, and returns its size.
-func (w *way) seal(b []byte, size int) int {
+func (w *path) seal(b []byte, size int) int {
 	wire.SetLength(b[:copy(b, w.header)], size)
 	return len(w.header) + size
 }

@@ -7,7 +7,7 @@ package trunk
 // the connection has ended, by Close as well, with locks held, so that it must call nothing
 // here.
 func (c *Conn) Serve(source, sink, ended func()) {
-	w := c.way
+	w := c.path
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c.source, c.sink, c.ended = source, sink, ended
@@ -16,9 +16,9 @@ func (c *Conn) Serve(source, sink, ended func()) {
 // Ready has source called when something may be sent. It may be called from where a source
 // or sink takes what it moves, with the locks of that held.
 func (c *Conn) Ready() {
-	c.way.mu.Lock()
+	c.path.mu.Lock()
 	c.ready()
-	c.way.unlock()
+	c.path.unlock()
 }
 
 func (c *Conn) ready() {
@@ -26,7 +26,7 @@ func (c *Conn) ready() {
 		return
 	}
 	c.eager = true
-	w := c.way
+	w := c.path
 	w.eager = append(w.eager, c)
 	if w.idle {
 		w.idle, w.wake = false, true
@@ -35,7 +35,7 @@ func (c *Conn) ready() {
 
 // feed has the eager ones put in line what they have to send, and reports whether there is
 // any. It is called by Pull's goroutine with the lock, which it gives up meanwhile.
-func (w *way) feed() bool {
+func (w *path) feed() bool {
 	if list := w.eager; len(list) > 0 {
 		w.eager, w.fed = w.fed[:0], list
 		for _, c := range list {

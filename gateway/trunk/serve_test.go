@@ -23,8 +23,8 @@ func serve(c *Conn) *served {
 	return s
 }
 
-// wakes counts how often a way's pool wakes the reader.
-func wakes(w *way) *int {
+// wakes counts how often a path's pool wakes the reader.
+func wakes(w *path) *int {
 	n := new(int)
 	w.pool.cfg.Wake = func() { *n++ }
 	return n
@@ -53,8 +53,8 @@ func (s *served) write(t *testing.T, payload []byte) (room bool) {
 func TestServeReady(t *testing.T) {
 	l := newLink()
 	l.now += time.Second // so that all may be sent that there is
-	woken := wakes(l.ways[0])
-	s := serve(l.ways[0].open())
+	woken := wakes(l.paths[0])
+	s := serve(l.paths[0].open())
 	l.pull(0)
 	if s.sources > 0 {
 		t.Error("asked, and nobody was ready")
@@ -84,7 +84,7 @@ func TestServeReady(t *testing.T) {
 // is told whenever something has come.
 func TestServeRoom(t *testing.T) {
 	l := newLink()
-	near := serve(l.ways[0].open())
+	near := serve(l.paths[0].open())
 	rest := noise[:1<<20]
 	near.source = func() {
 		for len(rest) > 0 {
@@ -140,7 +140,7 @@ func TestServeRoom(t *testing.T) {
 // An end is told at both ends, and after it nobody is asked any more.
 func TestServeEnds(t *testing.T) {
 	l := newLink()
-	near := serve(l.ways[0].open())
+	near := serve(l.paths[0].open())
 	near.source = func() { near.write(t, []byte("x")) }
 	near.c.Ready()
 	for len(l.begun[1]) == 0 {
@@ -179,15 +179,15 @@ func TestServeEnds(t *testing.T) {
 func TestServeFull(t *testing.T) {
 	l := newLink()
 	l.now += time.Second
-	a, b := serve(l.ways[0].open()), serve(l.ways[0].open())
+	a, b := serve(l.paths[0].open()), serve(l.paths[0].open())
 	a.source = func() { a.write(t, []byte("a")); b.c.Ready() }
 	b.source = func() { b.write(t, []byte("b")) }
 	a.c.Ready()
-	n, next := l.ways[0].pull(l.now, l.bufs[:1], l.sizes, 0)
+	n, next := l.paths[0].pull(l.now, l.bufs[:1], l.sizes, 0)
 	if n != 1 || next != l.now || b.sources > 0 {
 		t.Fatalf("%d packets, the next in %v; asked %d times", n, next-l.now, b.sources)
 	}
-	if n, _ := l.ways[0].pull(l.now, l.bufs[:1], l.sizes, 0); n != 1 || b.sources != 1 {
+	if n, _ := l.paths[0].pull(l.now, l.bufs[:1], l.sizes, 0); n != 1 || b.sources != 1 {
 		t.Errorf("%d packets; asked %d times", n, b.sources)
 	}
 }

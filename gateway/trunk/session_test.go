@@ -15,7 +15,7 @@ import (
 func (l *link) heads(t *testing.T, from int) (list []head) {
 	t.Helper()
 	for _, b := range l.pull(from) {
-		h, _, err := parseHead(l.ways[from].body(b))
+		h, _, err := parseHead(l.paths[from].body(b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,8 +38,8 @@ func say(t *testing.T, c *Conn) {
 // and in none after that.
 func TestLongUntilKnown(t *testing.T) {
 	l := newLink()
-	a, b := l.ways[0], l.ways[1]
-	near := l.ways[0].open()
+	a, b := l.paths[0], l.paths[1]
+	near := l.paths[0].open()
 	for range 3 {
 		say(t, a.open())
 		for _, h := range l.heads(t, 0) {
@@ -53,11 +53,11 @@ func TestLongUntilKnown(t *testing.T) {
 	deliver := func(from int) {
 		t.Helper()
 		for _, p := range l.pull(from) {
-			if err := l.ways[1-from].deliver(l.now, l.ways[from].body(p)); err != nil {
+			if err := l.paths[1-from].deliver(l.now, l.paths[from].body(p)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, c := range l.ways[1-from].flush(l.now).begun {
+		for _, c := range l.paths[1-from].flush(l.now).begun {
 			c.Admit()
 		}
 		for i := range l.bufs {
@@ -91,8 +91,8 @@ func TestLongUntilKnown(t *testing.T) {
 	}
 }
 
-// picture is what a way knows, without what tells of the moment.
-func picture(w *way) (s struct {
+// picture is what a path knows, without what tells of the moment.
+func picture(w *path) (s struct {
 	local, remote  uint32
 	known          bool
 	next, oldest   uint64
@@ -134,14 +134,14 @@ func TestStrangeSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLink()
-			l.ways[0].local, l.ways[1].local = here, there
-			say(t, l.ways[0].open())
+			l.paths[0].local, l.paths[1].local = here, there
+			say(t, l.paths[0].open())
 			if c.remote != 0 {
-				for len(l.begun[1]) == 0 || !l.ways[0].known || l.ways[0].flight.inside > 0 {
+				for len(l.begun[1]) == 0 || !l.paths[0].known || l.paths[0].flight.inside > 0 {
 					l.pass(t)
 				}
 			}
-			w := l.ways[0]
+			w := l.paths[0]
 			before := picture(w)
 			b := make([]byte, longSize, 200)
 			putHead(b, &c.head)
@@ -188,7 +188,7 @@ func TestResetStaysDue(t *testing.T) {
 	b := make([]byte, longSize)
 	for _, kind := range []uint8{kindData, kindReset} {
 		putHead(b, &head{kind: kind, from: 1, to: 2})
-		if err := l.ways[0].deliver(l.now, b[:headSize]); err != nil {
+		if err := l.paths[0].deliver(l.now, b[:headSize]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,29 +201,29 @@ func TestResetStaysDue(t *testing.T) {
 // another one. From then on the packets say whose they are.
 func TestResetByTheSame(t *testing.T) {
 	l := newLink()
-	near := l.ways[0].open()
+	near := l.paths[0].open()
 	say(t, near)
-	for !l.ways[0].known || !l.ways[1].known {
+	for !l.paths[0].known || !l.paths[1].known {
 		l.pass(t)
 		say(t, near)
 	}
 	b := make([]byte, longSize)
-	putHead(b, &head{kind: kindReset, long: true, from: l.ways[1].local})
-	if err := l.ways[0].deliver(l.now, b); err != nil {
+	putHead(b, &head{kind: kindReset, long: true, from: l.paths[1].local})
+	if err := l.paths[0].deliver(l.now, b); err != nil {
 		t.Fatal(err)
 	}
-	if near.err != nil || l.ways[0].known {
-		t.Fatalf("the stream has ended by %v, known %v", near.err, l.ways[0].known)
+	if near.err != nil || l.paths[0].known {
+		t.Fatalf("the stream has ended by %v, known %v", near.err, l.paths[0].known)
 	}
 	say(t, near)
-	if list := l.heads(t, 0); len(list) == 0 || !list[0].long || list[0].from != l.ways[0].local || list[0].to != l.ways[1].local {
+	if list := l.heads(t, 0); len(list) == 0 || !list[0].long || list[0].from != l.paths[0].local || list[0].to != l.paths[1].local {
 		t.Errorf("sent %+v", list)
 	}
 	for range 100 {
 		l.pass(t)
 	}
-	if !l.ways[0].known || near.una != near.wrote {
-		t.Errorf("known again %v, %d of %d bytes are acknowledged", l.ways[0].known, near.una, near.wrote)
+	if !l.paths[0].known || near.una != near.wrote {
+		t.Errorf("known again %v, %d of %d bytes are acknowledged", l.paths[0].known, near.una, near.wrote)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestBegunAnewIsSeen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLink()
-			w := l.ways[0]
+			w := l.paths[0]
 			w.local = 5
 			near := w.open()
 			say(t, near)
@@ -274,13 +274,13 @@ func TestBegunAnewIsSeen(t *testing.T) {
 func ahead(t *testing.T, s *simNet, base uint64) {
 	t.Helper()
 	for i, e := range s.ends {
-		f := &e.way.flight
+		f := &e.path.flight
 		if f.inside > 0 {
 			t.Fatal("something is under way")
 		}
 		f.oldest, f.next, f.largest, f.gone, f.sent = base, base, base, nil, base
 		clear(f.ring)
-		s.ends[1-i].way.acks = acks{got: ranges{{base - 1, base}}}
+		s.ends[1-i].path.acks = acks{got: ranges{{base - 1, base}}}
 	}
 }
 
@@ -318,8 +318,8 @@ func TestBeyondTheWrap(t *testing.T) {
 		near.ends, far.ends = true, true
 		proceed(s, time.Minute, "end", func() bool { return allDone([]*talk{near, far})() && quiet(s) }, near, far)
 		for i, c := range []*Conn{near.c, far.c} {
-			if s.ends[i].way.flight.next <= base+100 || c.wrote <= base {
-				t.Errorf("base %#x: %d packets and %d bytes", base, s.ends[i].way.flight.next, c.wrote)
+			if s.ends[i].path.flight.next <= base+100 || c.wrote <= base {
+				t.Errorf("base %#x: %d packets and %d bytes", base, s.ends[i].path.flight.next, c.wrote)
 			}
 		}
 		exchange(s, 1, 0, 1)
@@ -357,7 +357,7 @@ func TestBeginsAnewBeyondTheWrap(t *testing.T) {
 			proceed(s, time.Second, "while", passes(s, 100*time.Millisecond))
 			exchange(s, 2, first)
 			exchange(s, 3, 0, 1)
-			if w := s.ends[0].way; w.flight.next < base || w.flight.inside > 0 || w.pool.restarted.Load() != 1 {
+			if w := s.ends[0].path; w.flight.next < base || w.flight.inside > 0 || w.pool.restarted.Load() != 1 {
 				t.Errorf("base %#x: %d packets, %d bytes are under way", base, w.flight.next, w.flight.inside)
 			}
 		}
@@ -367,7 +367,7 @@ func TestBeginsAnewBeyondTheWrap(t *testing.T) {
 // The numbers of streams that were never used don't fill the memory.
 func TestStreamsWithGaps(t *testing.T) {
 	l := newLink()
-	w := l.ways[0]
+	w := l.paths[0]
 	for i := range uint32(3 * maxStreams) {
 		id := 4*i + 1 - w.parity
 		if c, _ := w.stream(&piece{stream: id, flags: flagReset}); c != nil {
@@ -390,7 +390,7 @@ func TestStreamsWithGaps(t *testing.T) {
 func TestNumbersRunOut(t *testing.T) {
 	s := newSim(t, quick)
 	r := rand.New(rand.NewPCG(20, 1))
-	w := s.ends[0].way
+	w := s.ends[0].path
 	w.last = 1<<32 - 6
 	near, far := call(s, 0, script(r, 1000), nil)
 	proceed(s, time.Second, "frames", allDone([]*talk{near, far}), near, far)

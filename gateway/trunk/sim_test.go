@@ -11,7 +11,7 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// A simNet is two ways that lead to each other, over a line in each direction, in a time of
+// A simNet is two paths that lead to each other, over a line in each direction, in a time of
 // its own.
 type simNet struct {
 	t    *testing.T
@@ -32,11 +32,11 @@ type simLine struct {
 
 type simEnd struct {
 	net   *simNet
-	way   *way
+	path  *path
 	line  simLine
 	free  time.Duration // when the line has sent all that waits
 	fly   []simPacket   // in the order in which they arrive
-	next  time.Duration // when the way asked to be pulled
+	next  time.Duration // when the path asked to be pulled
 	wakes bool
 	// stalled keeps it from sending.
 	stalled bool
@@ -61,8 +61,8 @@ func newSim(t *testing.T, line simLine) *simNet {
 	for i := range s.ends {
 		e := &simEnd{net: s, line: line}
 		p := New(Config{Self: simNodes[i], Wake: func() { e.wakes = true }})
-		e.way = newWay(p, simNodes[i], simNodes[1-i], s.now)
-		e.way.mtu = 1420
+		e.path = newPath(p, simNodes[i], simNodes[1-i], s.now)
+		e.path.mtu = 1420
 		s.ends[i] = e
 	}
 	return s
@@ -91,21 +91,21 @@ func (s *simNet) step() {
 func (s *simNet) deliver(from, to *simEnd) {
 	n := 0
 	for n < len(from.fly) && from.fly[n].at <= s.now {
-		if err := to.way.deliver(s.now, from.fly[n].b[len(to.way.header):]); err != nil {
+		if err := to.path.deliver(s.now, from.fly[n].b[len(to.path.header):]); err != nil {
 			s.t.Fatal(err)
 		}
 		n++
 	}
 	from.fly = from.fly[n:]
 	if n > 0 {
-		f := to.way.flush(s.now)
+		f := to.path.flush(s.now)
 		to.begun = append(to.begun, f.begun...)
 		for _, c := range f.begun {
 			c.Admit()
 		}
 		to.wakes = to.wakes || f.wake
 		to.next = earliest(to.next, f.at)
-		to.way.call(f.sinks)
+		to.path.call(f.sinks)
 	}
 }
 
@@ -119,7 +119,7 @@ func (e *simEnd) pull() {
 		}
 	}
 	var n int
-	n, e.next = e.way.pull(e.net.now, e.bufs, e.sizes, 0)
+	n, e.next = e.path.pull(e.net.now, e.bufs, e.sizes, 0)
 	for i := range n {
 		e.send(bytes.Clone(e.bufs[i][:e.sizes[i]]))
 	}
@@ -179,7 +179,7 @@ const (
 )
 
 func (s *simNet) stream(from int) *simStream {
-	return &simStream{out: s.ends[from].way.open(), size: simFrame}
+	return &simStream{out: s.ends[from].path.open(), size: simFrame}
 }
 
 // fill says what there is room for.

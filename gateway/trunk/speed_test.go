@@ -23,11 +23,11 @@ func wan(delay time.Duration, mbit float64, queue float64, loss float64) simLine
 	return simLine{delay: delay, rate: rate, queue: int(rate * queue / 1000), loss: loss}
 }
 
-// start makes a sim in which both ends know how long the way is, as they do.
+// start makes a sim in which both ends know how long the path is, as they do.
 func start(t *testing.T, line simLine) *simNet {
 	s := newSim(t, line)
 	for _, e := range s.ends {
-		e.way.set(s.now, 1420, 2*line.delay)
+		e.path.set(s.now, 1420, 2*line.delay)
 	}
 	return s
 }
@@ -63,7 +63,7 @@ func TestFills(t *testing.T) {
 			if part := float64(e.lost-lost) / float64(e.sent-sent); part > 1.3*c.line.loss+0.05 {
 				t.Errorf("%.1f %% of the packets are lost, of which the line loses %.1f %%", 100*part, 100*c.line.loss)
 			}
-			t.Logf("%.3f of %.0f Mbit/s, round trip %v", got, c.line.carries(), e.way.flight.rtt)
+			t.Logf("%.3f of %.0f Mbit/s, round trip %v", got, c.line.carries(), e.path.flight.rtt)
 		})
 	}
 }
@@ -106,14 +106,14 @@ func TestStartsSecond(t *testing.T) {
 	}
 }
 
-// TestStartsWrong: what was known of the way's length is wrong, by which the round trip
+// TestStartsWrong: what was known of the path's length is wrong, by which the round trip
 // seems to have a queue in it from the start.
 func TestStartsWrong(t *testing.T) {
 	for _, known := range []time.Duration{time.Millisecond, 5 * time.Millisecond, 34 * time.Millisecond, 200 * time.Millisecond} {
 		t.Run(known.String(), func(t *testing.T) {
 			line := wan(20*time.Millisecond, 300, 40, 0)
 			s := newSim(t, line)
-			s.ends[0].way.set(s.now, 1420, known)
+			s.ends[0].path.set(s.now, 1420, known)
 			st := s.stream(0)
 			s.run(2500*time.Millisecond, 0, st)
 			if got := s.run(time.Second, 0, st)[0]; got < 0.7*line.carries() {
@@ -172,7 +172,7 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
-// TestChanges: the way becomes longer, narrower or wider in mid-stream.
+// TestChanges: the path becomes longer, narrower or wider in mid-stream.
 func TestChanges(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct {
@@ -212,7 +212,7 @@ func TestKeepsNoQueue(t *testing.T) {
 	n := 0
 	for range 60 {
 		s.run(50*time.Millisecond, 0, st)
-		sum += s.ends[0].way.flight.last
+		sum += s.ends[0].path.flight.last
 		n++
 	}
 	if mean := sum / time.Duration(n); mean > 2*line.delay+line.delay/2 {
@@ -248,7 +248,7 @@ func TestShortBesideBulk(t *testing.T) {
 }
 
 // TestBearsStalls: where the processor is kept from the sender for a third of the time,
-// what the way carries is not taken for less and less.
+// what the path carries is not taken for less and less.
 func TestBearsStalls(t *testing.T) {
 	line := wan(20*time.Millisecond, 300, 40, 0)
 	s := start(t, line)

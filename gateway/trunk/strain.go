@@ -3,7 +3,7 @@ package trunk
 import "time"
 
 // bbr holds what is sent to a window for the least round trip of the last ten seconds.
-// When the way has become much longer, by other routers for one, that is next to nothing,
+// When the path has become much longer, by other routers for one, that is next to nothing,
 // for as long as ten seconds.
 
 const (
@@ -21,7 +21,7 @@ func isLong(rtt, least time.Duration) bool {
 	return least > 0 && float64(rtt) > strainFactor*float64(least)+float64(strainSlack)
 }
 
-// strain is what was seen of a way since its round trip has been too long. The zero value
+// strain is what was seen of a path since its round trip has been too long. The zero value
 // has seen nothing.
 type strain struct {
 	since       time.Duration
@@ -30,7 +30,7 @@ type strain struct {
 }
 
 // see takes note of a round trip: whether it is too long, and whether the window holds back
-// what there is to send. It reports whether the way has become longer, which it has if the
+// what there is to send. It reports whether the path has become longer, which it has if the
 // window has held back most of the time.
 func (s *strain) see(now time.Duration, long, held bool, rtt time.Duration) bool {
 	if !long {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A way has become longer if the round trip has been too long for a while on end, and the
+// A path has become longer if the round trip has been too long for a while on end, and the
 // window has held back most of that time.
 func TestStrain(t *testing.T) {
 	const every = strainAfter / 20

@@ -10,7 +10,7 @@ const maxBegun = 512
 
 // came is the time at which the first packet of this batch has come: for the others it
 // does as well.
-func (w *way) came() time.Duration {
+func (w *path) came() time.Duration {
 	now := time.Duration(w.batch.Load())
 	if now == 0 {
 		now = w.pool.now()
@@ -20,7 +20,7 @@ func (w *way) came() time.Duration {
 }
 
 // deliver takes the payload of a packet from the other node.
-func (w *way) deliver(now time.Duration, b []byte) error {
+func (w *path) deliver(now time.Duration, b []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.gone {
@@ -45,7 +45,7 @@ func (w *way) deliver(now time.Duration, b []byte) error {
 
 // admit reports whether a packet belongs to the sessions of both nodes. When the other
 // node has begun anew, it knows nothing of what there was.
-func (w *way) admit(h *head) bool {
+func (w *path) admit(h *head) bool {
 	ours := w.remote != 0 && h.tag == tagOf(w.local, w.remote)
 	if h.long {
 		ours = h.to == 0 || h.to == w.local
@@ -65,14 +65,14 @@ func (w *way) admit(h *head) bool {
 }
 
 // startOver forgets all that was said with a session of the other node that is no more.
-func (w *way) startOver() {
+func (w *path) startOver() {
 	w.dropAll(errAnew)
 	w.bbr.restart(w.now)
 	w.acks, w.begun, w.known = acks{}, nil, false
 	w.pool.restarted.Add(1)
 }
 
-func (w *way) takeAck(now time.Duration, b []byte) error {
+func (w *path) takeAck(now time.Duration, b []byte) error {
 	waited, spans, err := parseAck(b, w.spans[:0])
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (w *way) takeAck(now time.Duration, b []byte) error {
 }
 
 // takeData takes what follows the head of a packet of so many bytes with count chunks.
-func (w *way) takeData(now time.Duration, rest []byte, count, size int) error {
+func (w *path) takeData(now time.Duration, rest []byte, count, size int) error {
 	if len(rest) < numSize {
 		return errPacket
 	}
@@ -124,7 +124,7 @@ func (w *way) takeData(now time.Duration, rest []byte, count, size int) error {
 // stream finds the stream of a chunk, or begins it. It returns nil for one that has ended or is
 // refused. ok says that the chunk does not come too early: a stream begins with its first bytes,
 // and what has overtaken them is to be sent again.
-func (w *way) stream(p *piece) (c *Conn, ok bool) {
+func (w *path) stream(p *piece) (c *Conn, ok bool) {
 	if c := w.latest; c != nil && c.id == p.stream {
 		return c, true
 	}
@@ -160,7 +160,7 @@ func (w *way) stream(p *piece) (c *Conn, ok bool) {
 }
 
 // takePiece takes a chunk of a stream, and reports whether it was kept.
-func (w *way) takePiece(c *Conn, p *piece) (kept bool) {
+func (w *path) takePiece(c *Conn, p *piece) (kept bool) {
 	news := false
 	kept = true
 	switch {
@@ -194,7 +194,7 @@ type flushed struct {
 }
 
 // flush ends a batch of packets that have come: whoever waits to receive is told.
-func (w *way) flush(now time.Duration) (f flushed) {
+func (w *path) flush(now time.Duration) (f flushed) {
 	if !w.dirty.Swap(false) {
 		return f
 	}
@@ -226,7 +226,7 @@ func (w *way) flush(now time.Duration) (f flushed) {
 }
 
 // call calls the sinks, and gives the list of them back.
-func (w *way) call(sinks []*Conn) {
+func (w *path) call(sinks []*Conn) {
 	if len(sinks) == 0 {
 		return
 	}

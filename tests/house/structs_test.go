@@ -20,7 +20,7 @@ const maxFields = 30
 // an entry that keeps to maxFields.
 var crowded = map[string]bool{
 	"gateway/trunk.Conn": true,
-	"gateway/trunk.way":  true,
+	"gateway/trunk.path": true,
 }
 
 // structs is what the declarations of one package say about its structs.

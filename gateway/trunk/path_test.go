@@ -14,7 +14,7 @@ import (
 // beginAnew has a node forget all, as one does that is started again.
 func beginAnew(s *simNet, at int) {
 	e := s.ends[at]
-	e.way = newWay(e.way.pool, simNodes[at], simNodes[1-at], s.now)
+	e.path = newPath(e.path.pool, simNodes[at], simNodes[1-at], s.now)
 	e.next, e.wakes, e.begun = 0, false, nil
 }
 
@@ -22,13 +22,13 @@ func beginAnew(s *simNet, at int) {
 func exchange(s *simNet, seed uint64, from ...int) {
 	s.t.Helper()
 	r := rand.New(rand.NewPCG(20, seed))
-	before := len(s.ends[0].way.streams) + len(s.ends[1].way.streams)
+	before := len(s.ends[0].path.streams) + len(s.ends[1].path.streams)
 	var talks []*talk
 	for _, at := range from {
 		talks = append(talks, finishing(s, at, script(r, 20000), script(r, 20000))...)
 	}
 	proceed(s, time.Minute, "end of new streams", func() bool {
-		return allDone(talks)() && len(s.ends[0].way.streams)+len(s.ends[1].way.streams) <= before
+		return allDone(talks)() && len(s.ends[0].path.streams)+len(s.ends[1].path.streams) <= before
 	}, talks...)
 }
 
@@ -64,7 +64,7 @@ func TestBeginsAnew(t *testing.T) {
 			proceed(s, time.Second, "while", passes(s, 100*time.Millisecond))
 			s.ends[1].line.down = false
 			here := []*talk{talks[0], talks[3]}
-			proceed(s, 5*time.Second, "end of the streams", func() bool { return len(s.ends[0].way.streams) == 0 })
+			proceed(s, 5*time.Second, "end of the streams", func() bool { return len(s.ends[0].path.streams) == 0 })
 			for _, k := range here {
 				if _, err := receiveNow(k.c, new(wire.Frame)); !errors.Is(err, errAnew) {
 					t.Errorf("received %v", err)
@@ -80,7 +80,7 @@ func TestBeginsAnew(t *testing.T) {
 			if !quiet(s) {
 				t.Error("streams are left")
 			}
-			if n := s.ends[0].way.pool.restarted.Load(); n != 1 {
+			if n := s.ends[0].path.pool.restarted.Load(); n != 1 {
 				t.Errorf("the other node has begun anew %d times", n)
 			}
 		})
@@ -113,7 +113,7 @@ func TestFormerSession(t *testing.T) {
 					t.Errorf("end %d: %v", i, k.failed)
 				}
 			}
-			if n := s.ends[0].way.pool.restarted.Load(); n != 1 {
+			if n := s.ends[0].path.pool.restarted.Load(); n != 1 {
 				t.Errorf("the other node has begun anew %d times", n)
 			}
 		})
@@ -162,7 +162,7 @@ func TestUnheard(t *testing.T) {
 	}
 }
 
-// What is lost after the way was idle is no sign that the other node has not been heard of
+// What is lost after the path was idle is no sign that the other node has not been heard of
 // since before: also where nothing was left to say that had not been acknowledged.
 func TestIdleIsNotUnheard(t *testing.T) {
 	s := newSim(t, quick)
@@ -173,14 +173,14 @@ func TestIdleIsNotUnheard(t *testing.T) {
 	// acknowledged: then nobody has to say it again.
 	near.say = []wire.Frame{{Kind: wire.FrameData}}
 	s.ends[0].line.down = true
-	proceed(s, time.Second, "packet", func() bool { return s.ends[0].way.flight.inside > 0 }, near, far)
+	proceed(s, time.Second, "packet", func() bool { return s.ends[0].path.flight.inside > 0 }, near, far)
 	far.c.Close()
 	proceed(s, time.Minute, "while", passes(s, 2*deadAfter))
 	s.ends[0].line.down = false
 	proceed(s, time.Minute, "while", passes(s, 2*deadAfter))
 	near, far = call(s, 0, []wire.Frame{{Kind: wire.FrameOpen}}, nil)
 	s.ends[0].line.down = true
-	proceed(s, time.Second, "packet that is lost", func() bool { return s.ends[0].way.flight.inside > 0 }, near, far)
+	proceed(s, time.Second, "packet that is lost", func() bool { return s.ends[0].path.flight.inside > 0 }, near, far)
 	s.ends[0].line.down = false
 	proceed(s, time.Minute, "end", func() bool { return near.c.err != nil || far.heard() }, near, far)
 	if near.c.err != nil {
@@ -191,7 +191,7 @@ func TestIdleIsNotUnheard(t *testing.T) {
 // A stream that is one too many is refused, and there may be another when one has ended.
 func TestTooManyStreams(t *testing.T) {
 	s := newSim(t, quick)
-	w := s.ends[1].way
+	w := s.ends[1].path
 	for i := range uint32(maxStreams) {
 		id := 1<<30 + i
 		w.streams[id] = newConn(w, id)
@@ -211,23 +211,23 @@ func TestTooManyStreams(t *testing.T) {
 // ever end it.
 func TestComesTooLate(t *testing.T) {
 	l := newLink()
-	near := l.ways[0].open()
+	near := l.paths[0].open()
 	if err := near.Send(&wire.Frame{Kind: wire.FrameOpen}); err != nil {
 		t.Fatal(err)
 	}
-	l.ways[1].end()
+	l.paths[1].end()
 	l.pass(t)
 	for _, c := range l.begun[1] {
 		if c.err == nil {
-			t.Error("a stream has begun on a way that is no more")
+			t.Error("a stream has begun on a path that is no more")
 		}
 	}
-	if n := len(l.ways[1].streams); n > 0 {
+	if n := len(l.paths[1].streams); n > 0 {
 		t.Errorf("%d streams", n)
 	}
-	c := l.ways[1].open()
+	c := l.paths[1].open()
 	if err := c.Send(&wire.Frame{Kind: wire.FrameOpen}); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("sent on a way that is no more: %v", err)
+		t.Errorf("sent on a path that is no more: %v", err)
 	}
 	c.Close()
 }
@@ -252,16 +252,16 @@ func TestPath(t *testing.T) {
 	if b := far.c.Path(); b.Segments != 0 || b.Retransmits != 0 || b.Packets != 0 {
 		t.Errorf("the other end, which says nothing: %+v", b)
 	}
-	n, way := s.ends[0].way.stats()
-	if n != 1 || way != p.Way {
-		t.Errorf("%d streams on %+v", n, way)
+	n, path := s.ends[0].path.stats()
+	if n != 1 || path != p.Way {
+		t.Errorf("%d streams on %+v", n, path)
 	}
 }
 
 // Whoever is held by the window sends on as soon as there is room, and is not woken before.
 func TestHeldIsWoken(t *testing.T) {
 	l := newLink()
-	w, other := l.ways[0], l.ways[1]
+	w, other := l.paths[0], l.paths[1]
 	near := w.open()
 	for near.hasRoom() {
 		if err := near.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:wire.MaxFramePayload]}); err != nil {
