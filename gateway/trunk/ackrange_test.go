@@ -27,7 +27,7 @@ func within(t *testing.T, what string, do func()) {
 // head.
 func packetFor(l *link, to int, kind uint8, count int, body []byte) []byte {
 	b := make([]byte, longSize, longSize+len(body))
-	putHead(b, &head{kind: kind, count: count, long: true, from: l.paths[1-to].local, to: l.paths[to].local})
+	putHead(b, &head{kind: kind, count: count, long: true, from: l.paths[1-to].session.local, to: l.paths[to].session.local})
 	return append(b, body...)
 }
 
@@ -97,8 +97,8 @@ func TestAckOutsideTheFlight(t *testing.T) {
 		for range 10 {
 			l.pass(t)
 		}
-		if c.una != c.wrote {
-			t.Errorf("shrunk %v: %d of %d bytes are acknowledged", shrunk, c.una, c.wrote)
+		if c.out.una != c.out.wrote {
+			t.Errorf("shrunk %v: %d of %d bytes are acknowledged", shrunk, c.out.una, c.out.wrote)
 		}
 	}
 }

@@ -25,13 +25,13 @@ func (c *Conn) Begin(size int) (room bool, err error) {
 	defer w.unlock()
 	size = wire.FrameHeaderSize + min(size, wire.MaxFramePayload)
 	if c.err != nil || !c.makeRoom(size) {
-		c.short = c.err == nil
+		c.line.short = c.err == nil
 		c.sendMu.Unlock()
 		return false, c.err
 	}
 	d := &c.draft
 	d.size, d.written = size, 0
-	d.pieces = c.out.reserve(d.pieces[:0], c.wrote, d.size)
+	d.pieces = c.out.buffer.reserve(d.pieces[:0], c.out.wrote, d.size)
 	d.free = d.pieces
 	var header [wire.FrameHeaderSize]byte // comes last
 	d.write(header[:])
@@ -69,15 +69,15 @@ func (c *Conn) Commit(f *wire.Frame) error {
 	w.mu.Lock()
 	d := &c.draft
 	if c.err == nil && f != nil {
-		c.out.put(c.wrote, wire.AppendFrameHeader(c.header[:0], f, d.written-wire.FrameHeaderSize))
-		c.wrote += uint64(d.written)
+		c.out.buffer.put(c.out.wrote, wire.AppendFrameHeader(c.header[:0], f, d.written-wire.FrameHeaderSize))
+		c.out.wrote += uint64(d.written)
 		w.push(c)
 	}
 	err := c.err
 	clear(d.pieces)
 	d.size, d.free = 0, nil
-	c.out.cut(c.wrote)
-	c.out.drop(c.una, c.wrote)
+	c.out.buffer.cut(c.out.wrote)
+	c.out.buffer.drop(c.out.una, c.out.wrote)
 	w.unlock()
 	return err
 }

@@ -89,12 +89,12 @@ func TestCompose(t *testing.T) {
 			}
 			sometimes()
 		}
-		for until := time.Now().Add(deadline); len(h.want) > 0 || c.una < c.wrote; hear() {
+		for until := time.Now().Add(deadline); len(h.want) > 0 || c.out.una < c.out.wrote; hear() {
 			if time.Now().After(until) {
-				t.Fatalf("seed %d: %d frames do not come, %d of %d bytes are acknowledged", seed, len(h.want), c.una, c.wrote)
+				t.Fatalf("seed %d: %d frames do not come, %d of %d bytes are acknowledged", seed, len(h.want), c.out.una, c.out.wrote)
 			}
 		}
-		if n := held(&c.out); n != 0 {
+		if n := held(&c.out.buffer); n != 0 {
 			t.Errorf("seed %d: %d blocks are held when all is acknowledged", seed, n)
 		}
 	}
@@ -108,7 +108,7 @@ func TestComposeLess(t *testing.T) {
 		if room, err := c.Begin(wire.MaxFramePayload); !room {
 			t.Fatalf("no room: %v", err)
 		}
-		if n, want := held(&c.out), (wire.MaxFramePayload+wire.FrameHeaderSize+blockSize-1)/blockSize; n != want {
+		if n, want := held(&c.out.buffer), (wire.MaxFramePayload+wire.FrameHeaderSize+blockSize-1)/blockSize; n != want {
 			t.Errorf("%d blocks for a frame that was begun, want %d", n, want)
 		}
 		if err := c.Commit(f); err != nil {
@@ -118,7 +118,7 @@ func TestComposeLess(t *testing.T) {
 		if f != nil {
 			want = 1
 		}
-		if n := held(&c.out); n != want {
+		if n := held(&c.out.buffer); n != want {
 			t.Errorf("%d blocks held, want %d", n, want)
 		}
 	}
@@ -141,7 +141,7 @@ func TestComposeEnds(t *testing.T) {
 			if room, err := c.Begin(blockSize); !room {
 				t.Fatalf("no room: %v", err)
 			}
-			mine := (*block)(c.out.block(c.wrote, blockSize-int(c.wrote%blockSize)))
+			mine := (*block)(c.out.buffer.block(c.out.wrote, blockSize-int(c.out.wrote%blockSize)))
 			end(c)
 			lent := blocks.Get().(*block)
 			if lent == mine {

@@ -44,77 +44,97 @@ var (
 	errMemory  = errors.New("the memory for trunks is used up: see local.limits.trunks")
 )
 
-// Conn is a stream of frames to another node, in both directions. Whoever uses it waits in
-// Send and Receive, or is told by Serve when there is something to do. Send may be called
-// by several goroutines, Receive and TryReceive by one at a time, all else by any. After an
-// error from them it is of no more use, and has to be closed.
+// Conn is a stream of frames to another node, in both directions. Its user waits in Send and
+// Receive, or has Serve call it when there is something to do. Send may be called by several
+// goroutines, Receive and TryReceive by one at a time, all other methods by any. After one of
+// them has failed, a Conn is of no more use and has to be closed.
 type Conn struct {
 	path *path
 	id   uint32
 
-	sendMu sync.Mutex // one frame at a time
+	sendMu sync.Mutex // one frame at a time; lock it before the path
 	header [wire.FrameHeaderSize]byte
 	draft  draft // but for its size, which belongs to the path's lock
 
-	room chan struct{} // holds a token when Send is to look,
-	data chan struct{} // and when Receive is
+	room chan struct{} // holds a token when Send has to look,
+	data chan struct{} // and when Receive has to
 
-	// What Serve was told, once.
-	source, sink, ended func()
-
-	// Receive's own: how much is left of the payload of frame, how many bytes of the
-	// stream the last call has returned, and where most of them lie.
-	frame   wire.Frame
-	rest    int
-	handed  int
-	further [][]byte
+	users  users
+	taking taking
 
 	// All below belongs to the path's lock.
 
 	err       error // why nothing is sent any more, or received
-	discards  bool  // nobody wants what comes
+	discards  bool  // nothing reads what arrives
 	closed    bool  // by Close
 	forgotten bool  // the path does not know it any more
+	due       place
+	admitted  bool // this end wants it: before that, the other end may send only a little
+	asking    bool // it is new: this node has not accepted or refused it yet
+	touched   bool // something has arrived since the last Flush
 
-	due      place
-	admitted bool // this end wants it: before that, the other end may send only a little
+	line line
+	out  outgoing
+	in   incoming
+}
 
-	next   *Conn // among those that have something to send
-	bulk   bool  // it has more to send than a packet, and is counted
+// users are the functions that Serve has registered, once.
+type users struct{ source, sink, ended func() }
+
+// taking belongs to the goroutine that calls Receive or TryReceive.
+type taking struct {
+	frame   wire.Frame
+	rest    int      // of the payload of frame
+	handed  int      // bytes of the stream that the last call has returned,
+	further [][]byte // and where most of them are
+}
+
+// line is the place of a Conn among those that have something to send.
+type line struct {
+	next   *Conn
 	queued bool
-	eager  bool // source is to be called
+	bulk   bool // it has more to send than a packet, and is counted
+	eager  bool // source has to be called
 	short  bool // Begin has found no room,
 	waits  bool // or Send
+}
 
-	// una is the first byte that was not acknowledged, sent the next that is new, wrote
-	// the end of what there is, and limit how far the other end lets it go.
-	out                    buffer
-	una, sent, wrote       uint64
-	limit                  uint64
-	unaAt                  time.Duration // when una moved, or the byte there was sent
-	acked, lost            ranges        // beyond una
-	fin, finSent, finAcked bool
-	known                  bool // the other end knows the stream
-	resetDue, windowDue    bool
-	segments, again        uint64 // chunks with payload, those of them sent again
+// outgoing is the direction to the other node. Positions count the bytes of the stream.
+type outgoing struct {
+	buffer           buffer
+	una              uint64        // the first byte that was not acknowledged
+	sent             uint64        // the next new byte
+	wrote            uint64        // the end of what was written
+	limit            uint64        // how far the other node lets it be sent
+	unaAt            time.Duration // when una moved, or the byte there was sent
+	acked, lost      ranges        // beyond una
+	fin, finSent     bool
+	finAcked         bool
+	known            bool // the other node knows the stream
+	resetDue         bool
+	windowDue        bool
+	segments, resent uint64 // chunks with payload, those of them sent again
+}
 
-	// read is the first byte that was not received yet, whole the end of what is there
-	// without a gap, end that of all, and told how far the other end may send.
-	in              buffer
-	got             ranges
-	ahead           int // bytes that have come behind a gap, about
-	read, whole     uint64
-	end, told       uint64
-	eof             bool
-	eofAt           uint64
-	touched, asking bool // since the last Flush; it is new
+// incoming is the direction from the other node.
+type incoming struct {
+	buffer     buffer
+	got        ranges
+	ahead      int    // bytes that have arrived behind a gap, about
+	read       uint64 // the first byte that was not received yet
+	whole      uint64 // the end of what is there without a gap
+	end        uint64 // the end of all
+	advertised uint64 // how far the other node may send
+	fin        bool
+	finAt      uint64
 }
 
 func newConn(w *path, id uint32) *Conn {
 	c := &Conn{
-		path: w, id: id, room: make(chan struct{}, 1), data: make(chan struct{}, 1), limit: inWindow, told: inWindow,
+		path: w, id: id, room: make(chan struct{}, 1), data: make(chan struct{}, 1),
+		out: outgoing{limit: inWindow}, in: incoming{advertised: inWindow},
 	}
-	c.in.mem, c.out.mem = &w.memory, &w.memory
+	c.in.buffer.mem, c.out.buffer.mem = &w.memory, &w.memory
 	c.admitted = !c.far()
 	return c
 }
@@ -151,9 +171,9 @@ func (c *Conn) Send(f *wire.Frame) error {
 		return err
 	}
 	header := wire.AppendFrameHeader(c.header[:0], f, len(f.Payload))
-	c.out.put(c.wrote, header)
-	c.out.put(c.wrote+uint64(len(header)), f.Payload)
-	c.wrote += uint64(len(header) + len(f.Payload))
+	c.out.buffer.put(c.out.wrote, header)
+	c.out.buffer.put(c.out.wrote+uint64(len(header)), f.Payload)
+	c.out.wrote += uint64(len(header) + len(f.Payload))
 	w.push(c)
 	w.unlock()
 	return nil
@@ -163,17 +183,17 @@ func (c *Conn) Send(f *wire.Frame) error {
 // with the path's lock, which it gives up meanwhile.
 func (c *Conn) waitRoom(size int) error {
 	for c.err == nil && !c.makeRoom(size) && c.err == nil {
-		c.waits = true
+		c.line.waits = true
 		c.path.unlock()
 		<-c.room
 		c.path.mu.Lock()
 	}
-	c.waits = false
+	c.line.waits = false
 	return c.err
 }
 
 // hasRoom reports whether a frame may be queued, as far as memory allows.
-func (c *Conn) hasRoom() bool { return c.wrote-c.sent < Backlog }
+func (c *Conn) hasRoom() bool { return c.out.wrote-c.out.sent < Backlog }
 
 // makeRoom makes room for a frame of size bytes, and reports whether there is. If the memory is
 // used up, a stream that holds some waits for an acknowledgement. One that holds none would wait
@@ -182,11 +202,11 @@ func (c *Conn) makeRoom(size int) bool {
 	if !c.hasRoom() {
 		return false
 	}
-	if c.out.fit(c.wrote, size) {
+	if c.out.buffer.fit(c.out.wrote, size) {
 		return true
 	}
-	c.out.cut(c.wrote)
-	if c.una == c.wrote {
+	c.out.buffer.cut(c.out.wrote)
+	if c.out.una == c.out.wrote {
 		c.exhaust()
 	}
 	return false
@@ -208,15 +228,15 @@ func (c *Conn) exhaust() {
 // roomy wakes those that wait for room.
 func (c *Conn) roomy() {
 	signal(c.room)
-	if c.short {
-		c.short = false
+	if c.line.short {
+		c.line.short = false
 		c.ready()
 	}
 }
 
 // reach is how far the stream may be sent: as far as the other end lets it, and no further beyond
 // what that has acknowledged than any window.
-func (c *Conn) reach() uint64 { return min(c.wrote, c.limit, c.una+inWindow) }
+func (c *Conn) reach() uint64 { return min(c.out.wrote, c.out.limit, c.out.una+inWindow) }
 
 // Close ends the connection at once: what is queued is discarded, and the other end
 // is told. It may be called again.
@@ -227,7 +247,7 @@ func (c *Conn) Close() {
 		w.mu.Unlock()
 		return
 	}
-	if c.known || c.wrote > 0 || c.far() {
+	if c.out.known || c.out.wrote > 0 || c.far() {
 		c.giveUp(net.ErrClosed)
 	} else {
 		c.fail(net.ErrClosed)
@@ -240,7 +260,7 @@ func (c *Conn) Close() {
 // giveUp ends both directions, and has the other end told.
 func (c *Conn) giveUp(err error) {
 	c.fail(err)
-	c.closed, c.resetDue = true, true
+	c.closed, c.out.resetDue = true, true
 	if !c.forgotten && c.due.list != &c.path.ending {
 		c.path.ending.add(c, 0)
 	}
@@ -255,18 +275,18 @@ func (c *Conn) fail(err error) {
 	if c.err == nil || err == net.ErrClosed {
 		c.err = err
 	}
-	c.fin = false
+	c.out.fin = false
 	if c.draft.size > 0 {
-		c.out.abandon() // somebody writes to it
+		c.out.buffer.abandon() // somebody writes to it
 	} else {
-		c.out.clear()
+		c.out.buffer.clear()
 	}
 	c.stopReading()
-	c.acked, c.lost = nil, nil
-	c.sent, c.una = c.wrote, c.wrote
+	c.out.acked, c.out.lost = nil, nil
+	c.out.sent, c.out.una = c.out.wrote, c.out.wrote
 	signal(c.room)
-	if c.ended != nil {
-		c.ended()
+	if c.users.ended != nil {
+		c.users.ended()
 	}
 }
 
@@ -284,10 +304,10 @@ func (c *Conn) Finish() {
 	c.err = net.ErrClosed
 	c.stopReading()
 	signal(c.room)
-	if c.wrote == 0 && !c.far() {
+	if c.out.wrote == 0 && !c.far() {
 		w.forget(c)
 	} else {
-		c.fin = true
+		c.out.fin = true
 		w.ending.add(c, 0)
 		w.push(c)
 	}
@@ -304,45 +324,45 @@ func signal(c chan struct{}) {
 
 // hasWork reports whether there is anything to send.
 func (c *Conn) hasWork() bool {
-	return c.resetDue || c.windowDue || len(c.lost) > 0 || c.sent < c.reach() || c.finDue()
+	return c.out.resetDue || c.out.windowDue || len(c.out.lost) > 0 || c.out.sent < c.reach() || c.finDue()
 }
 
-func (c *Conn) finDue() bool { return c.fin && !c.finSent && c.sent == c.wrote }
+func (c *Conn) finDue() bool { return c.out.fin && !c.out.finSent && c.out.sent == c.out.wrote }
 
 // fill takes what is to be sent next, at most room bytes of it, and reports false if
 // there is nothing.
 func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 	switch {
-	case c.resetDue:
-		c.resetDue = false
+	case c.out.resetDue:
+		c.out.resetDue = false
 		return s, flagReset, true
-	case c.windowDue:
-		c.windowDue = false
-		return span{c.told, c.told}, flagWindow, true
-	case len(c.lost) > 0:
-		s = c.lost[0]
+	case c.out.windowDue:
+		c.out.windowDue = false
+		return span{c.in.advertised, c.in.advertised}, flagWindow, true
+	case len(c.out.lost) > 0:
+		s = c.out.lost[0]
 		s.to = min(s.to, s.from+uint64(room))
-		c.lost.remove(s)
-		c.again++
-	case c.sent < c.reach():
-		s = span{c.sent, min(c.reach(), c.sent+uint64(room))}
-		if c.sent == c.una {
-			c.unaAt = c.path.now
+		c.out.lost.remove(s)
+		c.out.resent++
+	case c.out.sent < c.reach():
+		s = span{c.out.sent, min(c.reach(), c.out.sent+uint64(room))}
+		if c.out.sent == c.out.una {
+			c.out.unaAt = c.path.now
 		}
-		c.sent = s.to
+		c.out.sent = s.to
 	case c.finDue():
-		s = span{c.wrote, c.wrote}
+		s = span{c.out.wrote, c.out.wrote}
 	default:
 		return s, 0, false
 	}
 	if s.len() > 0 {
-		c.segments++
+		c.out.segments++
 	}
-	if c.fin && s.to == c.wrote {
+	if c.out.fin && s.to == c.out.wrote {
 		flags |= flagFin
-		c.finSent = true
+		c.out.finSent = true
 	}
-	if !c.known && !c.far() {
+	if !c.out.known && !c.far() {
 		flags |= flagOpen
 	}
 	if c.hasRoom() {
@@ -360,15 +380,15 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 	if !arrived {
 		switch {
 		case k.flags&flagReset != 0:
-			c.resetDue = true
+			c.out.resetDue = true
 		case k.flags&flagWindow != 0:
-			c.windowDue = !c.discards
-		case c.sent > c.una || k.flags&flagFin != 0:
-			if from := max(k.span.from, c.una); from < k.span.to && !c.acked.has(span{from, k.span.to}) {
-				c.lost.add(span{from, k.span.to})
+			c.out.windowDue = !c.discards
+		case c.out.sent > c.out.una || k.flags&flagFin != 0:
+			if from := max(k.span.from, c.out.una); from < k.span.to && !c.out.acked.has(span{from, k.span.to}) {
+				c.out.lost.add(span{from, k.span.to})
 			}
-			c.finSent = c.finSent && (k.flags&flagFin == 0 || c.finAcked)
-			if c.una < c.sent && k.span.from <= c.una && w.now-c.unaAt > stuckAfter {
+			c.out.finSent = c.out.finSent && (k.flags&flagFin == 0 || c.out.finAcked)
+			if c.out.una < c.out.sent && k.span.from <= c.out.una && w.now-c.out.unaAt > stuckAfter {
 				c.giveUp(errStuck)
 				w.pool.abandoned.Add(1)
 			}
@@ -376,37 +396,37 @@ func (c *Conn) settle(k *chunk, arrived bool) {
 		w.push(c)
 		return
 	}
-	c.known = c.known || k.flags&flagOpen != 0
+	c.out.known = c.out.known || k.flags&flagOpen != 0
 	switch {
 	case k.flags&flagReset != 0:
 		w.forget(c)
 		return
 	case k.flags&flagWindow != 0:
 		return
-	case c.err != nil && !c.fin:
+	case c.err != nil && !c.out.fin:
 		return // it was given up
 	}
-	c.finAcked = c.finAcked || k.flags&flagFin != 0
-	if k.span.to > c.una && k.span.len() > 0 {
-		c.lost.remove(k.span)
-		before := c.una
-		if k.span.from <= c.una {
-			c.una = k.span.to
+	c.out.finAcked = c.out.finAcked || k.flags&flagFin != 0
+	if k.span.to > c.out.una && k.span.len() > 0 {
+		c.out.lost.remove(k.span)
+		before := c.out.una
+		if k.span.from <= c.out.una {
+			c.out.una = k.span.to
 		} else {
-			c.acked.add(k.span)
+			c.out.acked.add(k.span)
 		}
-		c.una = c.acked.pop(c.una)
-		c.lost.remove(span{0, c.una}) // a part of what was lost may have come in another chunk
-		c.out.drop(c.una, c.wrote+uint64(c.draft.size))
-		if c.una > before {
-			c.unaAt = w.now
+		c.out.una = c.out.acked.pop(c.out.una)
+		c.out.lost.remove(span{0, c.out.una}) // a part of what was lost may have come in another chunk
+		c.out.buffer.drop(c.out.una, c.out.wrote+uint64(c.draft.size))
+		if c.out.una > before {
+			c.out.unaAt = w.now
 			w.push(c) // it may reach further
-			if (c.short || c.waits) && c.hasRoom() {
+			if (c.line.short || c.line.waits) && c.hasRoom() {
 				c.roomy()
 			}
 		}
 	}
-	if c.finAcked && c.una == c.wrote {
+	if c.out.finAcked && c.out.una == c.out.wrote {
 		w.forget(c)
 	}
 }

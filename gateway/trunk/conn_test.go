@@ -35,7 +35,7 @@ func TestChunksInAnyOrder(t *testing.T) {
 		var err error
 		for step := 0; !c.forgotten || len(h.want) > 0; step++ {
 			if step > 100000 {
-				t.Fatalf("seed %d: no end: %d of %d bytes are acknowledged, %d packets under way", seed, c.una, c.wrote, len(fly))
+				t.Fatalf("seed %d: no end: %d of %d bytes are acknowledged, %d packets under way", seed, c.out.una, c.out.wrote, len(fly))
 			}
 			switch r.IntN(5) {
 			case 0:
@@ -52,7 +52,7 @@ func TestChunksInAnyOrder(t *testing.T) {
 					break
 				}
 				p := piece{stream: c.id, flags: flags, offset: uint32(s.from), data: make([]byte, s.len())}
-				c.out.get(s.from, p.data)
+				c.out.buffer.get(s.from, p.data)
 				fly = append(fly, &fate{chunk{c, s, flags}, p, false})
 			case 3, 4:
 				if len(fly) == 0 {
@@ -183,8 +183,8 @@ func TestReceiveRefuses(t *testing.T) {
 			s := newSim(t, quick)
 			near, far := call(s, 0, []wire.Frame{{Kind: wire.FrameOpen}}, nil)
 			proceed(s, time.Second, "frame", far.heard, near, far)
-			near.c.out.put(near.c.wrote, c.bytes)
-			near.c.wrote += uint64(len(c.bytes))
+			near.c.out.buffer.put(near.c.out.wrote, c.bytes)
+			near.c.out.wrote += uint64(len(c.bytes))
 			near.c.Finish()
 			var err error
 			proceed(s, time.Second, "end", func() bool {
@@ -208,7 +208,7 @@ func TestReceiveRefuses(t *testing.T) {
 
 // empty reports whether an ended stream keeps memory.
 func empty(c *Conn) bool {
-	return len(c.out.blocks)+len(c.in.blocks)+len(c.got)+len(c.acked)+len(c.lost) == 0
+	return len(c.out.buffer.blocks)+len(c.in.buffer.blocks)+len(c.in.got)+len(c.out.acked)+len(c.out.lost) == 0
 }
 
 // Finish delivers all that was sent, then the end, also when what was sent last is lost and
@@ -238,7 +238,7 @@ func TestFinishDelivers(t *testing.T) {
 				near.c.Finish()
 				near.c.Finish()
 				wantEnded(t, near.c, "after Finish", net.ErrClosed)
-				proceed(s, time.Second, "end said", func() bool { return near.c.finSent }, near, far)
+				proceed(s, time.Second, "end said", func() bool { return near.c.out.finSent }, near, far)
 				lose(s.ends[near.at], s.ends[far.at])
 				proceed(s, time.Minute, "end", far.atEnd, near, far)
 				proceed(s, time.Minute, "end of this direction", func() bool { return near.c.forgotten && len(far.say) == 0 }, near, far)
@@ -271,12 +271,12 @@ func TestFinishTakesTheRest(t *testing.T) {
 			} else {
 				near.deaf = true
 				proceed(s, 20*time.Second, "end of what may be sent", func() bool {
-					return far.c.sent == far.c.limit && !far.c.hasRoom()
+					return far.c.out.sent == far.c.out.limit && !far.c.hasRoom()
 				}, near, far)
 				far.say = nil
 				far.c.Finish()
 				proceed(s, time.Second, "while", passes(s, 50*time.Millisecond), near, far)
-				if far.c.finSent {
+				if far.c.out.finSent {
 					t.Fatal("all of it may be sent")
 				}
 				near.c.Finish()
@@ -370,7 +370,7 @@ func TestWindow(t *testing.T) {
 	l := newLink()
 	near := l.paths[0].open()
 	var far *Conn
-	for near.limit == inWindow {
+	for near.out.limit == inWindow {
 		for near.hasRoom() {
 			if err := near.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:wire.MaxFramePayload]}); err != nil {
 				t.Fatal(err)
@@ -387,18 +387,18 @@ func TestWindow(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if far.read > inWindow {
+		if far.in.read > inWindow {
 			t.Fatal("it has received all that was allowed, and allows no more")
 		}
 	}
-	blocks := held(&far.in)
-	far.deliver(&piece{stream: far.id, offset: uint32(far.told - 1), data: []byte("xy")})
-	far.deliver(&piece{stream: far.id, offset: uint32(far.told), data: []byte("x")})
-	if n := held(&far.in); n != blocks || len(far.got) > 0 {
+	blocks := held(&far.in.buffer)
+	far.deliver(&piece{stream: far.id, offset: uint32(far.in.advertised - 1), data: []byte("xy")})
+	far.deliver(&piece{stream: far.id, offset: uint32(far.in.advertised), data: []byte("x")})
+	if n := held(&far.in.buffer); n != blocks || len(far.in.got) > 0 {
 		t.Errorf("%d blocks for what may not be sent", n-blocks)
 	}
-	far.deliver(&piece{stream: far.id, offset: uint32(far.told - 1), data: []byte("x")})
-	if len(far.got) != 1 {
+	far.deliver(&piece{stream: far.id, offset: uint32(far.in.advertised - 1), data: []byte("x")})
+	if len(far.in.got) != 1 {
 		t.Error("what may be sent is not taken")
 	}
 }
@@ -419,7 +419,7 @@ func TestPayloadStays(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				for len(l.begun[1]) == 0 || l.begun[1][0].whole < uint64(parts)*5000 {
+				for len(l.begun[1]) == 0 || l.begun[1][0].in.whole < uint64(parts)*5000 {
 					l.pass(t)
 				}
 				far := l.begun[1][0]
@@ -461,7 +461,7 @@ func TestCloseIsSeen(t *testing.T) {
 				s := newSim(t, quick)
 				r := rand.New(rand.NewPCG(10, 1))
 				near, far := call(s, 0, script(r, 1<<20), script(r, 1<<20))
-				proceed(s, time.Second, "words", func() bool { return len(near.hear.want) > 0 && near.c.read > 1000 && far.c.read > 1000 }, near, far)
+				proceed(s, time.Second, "words", func() bool { return len(near.hear.want) > 0 && near.c.in.read > 1000 && far.c.in.read > 1000 }, near, far)
 				closes, sees := near, far
 				if from == 1 {
 					closes, sees = far, near
@@ -499,7 +499,7 @@ func TestBothEnd(t *testing.T) {
 					s := newSim(t, quick)
 					r := rand.New(rand.NewPCG(11, 1))
 					near, far := call(s, 0, script(r, 1<<18), script(r, 1<<18))
-					proceed(s, time.Second, "words", func() bool { return near.c.read > 1000 && far.c.read > 1000 }, near, far)
+					proceed(s, time.Second, "words", func() bool { return near.c.in.read > 1000 && far.c.in.read > 1000 }, near, far)
 					s.both(func(l *simLine) { l.loss = loss })
 					one.do(near.c)
 					other.do(far.c)
@@ -524,9 +524,9 @@ func TestNotReceived(t *testing.T) {
 	}
 	near, far := call(s, 0, deaf, nil)
 	far.deaf = true
-	proceed(s, 10*time.Second, "end of what may be sent", func() bool { return near.c.sent == near.c.limit && near.c.una == near.c.sent }, near, far)
-	if near.c.sent > inWindow || near.c.hasRoom() || near.c.wrote-near.c.sent > Backlog+wire.MaxFramePayload+wire.FrameHeaderSize {
-		t.Errorf("%d bytes were sent, %d wait", near.c.sent, near.c.wrote-near.c.sent)
+	proceed(s, 10*time.Second, "end of what may be sent", func() bool { return near.c.out.sent == near.c.out.limit && near.c.out.una == near.c.out.sent }, near, far)
+	if near.c.out.sent > inWindow || near.c.hasRoom() || near.c.out.wrote-near.c.out.sent > Backlog+wire.MaxFramePayload+wire.FrameHeaderSize {
+		t.Errorf("%d bytes were sent, %d wait", near.c.out.sent, near.c.out.wrote-near.c.out.sent)
 	}
 	other := finishing(s, 0, script(r, 1<<18), script(r, 1<<18))
 	proceed(s, 10*time.Second, "other stream's end", func() bool { return allDone(other)() && len(s.ends[1].path.streams) == 1 },
@@ -545,7 +545,7 @@ func TestOutage(t *testing.T) {
 		s := newSim(t, quick)
 		r := rand.New(rand.NewPCG(13, 1))
 		talks := finishing(s, 0, script(r, 1<<20), script(r, 1<<18))
-		proceed(s, time.Second, "words", func() bool { return talks[1].c != nil && talks[1].c.read > 1<<17 }, talks...)
+		proceed(s, time.Second, "words", func() bool { return talks[1].c != nil && talks[1].c.in.read > 1<<17 }, talks...)
 		s.ends[0].line.down, s.ends[1].line.down = true, both
 		proceed(s, time.Second, "end of the outage", passes(s, 300*time.Millisecond), talks...)
 		s.both(func(l *simLine) { l.down = false })
@@ -559,7 +559,7 @@ func TestLowerMTU(t *testing.T) {
 	s := newSim(t, quick)
 	r := rand.New(rand.NewPCG(14, 1))
 	talks := finishing(s, 0, script(r, 1<<20), script(r, 1<<18))
-	proceed(s, time.Second, "words", func() bool { return talks[1].c != nil && talks[1].c.read > 1<<17 }, talks...)
+	proceed(s, time.Second, "words", func() bool { return talks[1].c != nil && talks[1].c.in.read > 1<<17 }, talks...)
 	for _, e := range s.ends {
 		e.path.set(s.now, mtu, 0)
 	}
@@ -585,7 +585,7 @@ func TestMuchLonger(t *testing.T) {
 				s := newSim(t, quick)
 				r := rand.New(rand.NewPCG(15, 1))
 				near, far := call(s, 0, script(r, 1<<16), nil)
-				acked := func() bool { return near.c.err != nil || far.heard() && near.c.una == near.c.wrote }
+				acked := func() bool { return near.c.err != nil || far.heard() && near.c.out.una == near.c.out.wrote }
 				proceed(s, time.Second, "words", acked, near, far)
 				s.both(func(l *simLine) { l.delay = rtt / 2 })
 				near.say = script(r, size)

@@ -80,7 +80,7 @@ func (w *path) expire(now time.Duration) time.Duration {
 	}
 	w.ending.start(now + endWithin)
 	for c := w.ending.front; c != nil && c.due.at <= now; c = w.ending.front {
-		if at := c.unaAt + endWithin; c.fin && at > now {
+		if at := c.out.unaAt + endWithin; c.out.fin && at > now {
 			w.ending.add(c, at) // out of order by less than endWithin
 			continue
 		}

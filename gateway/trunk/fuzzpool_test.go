@@ -78,7 +78,7 @@ func (h *hostilePeer) arg() (b byte) {
 // packet delivers a packet in the peer's session.
 func (h *hostilePeer) packet(kind uint8, count int, body []byte) {
 	b := make([]byte, longSize, longSize+len(body))
-	putHead(b, &head{kind: kind, count: count, long: true, from: h.session, to: h.w.local})
+	putHead(b, &head{kind: kind, count: count, long: true, from: h.session, to: h.w.session.local})
 	b = append(b, body...)
 	h.sent += len(b)
 	_ = h.w.deliver(h.now, b) // whether it is malformed is counted elsewhere
@@ -162,7 +162,7 @@ func (h *hostilePeer) step() {
 			h.packet(kindReset, 0, nil)
 		} else {
 			b := make([]byte, headSize)
-			putHead(b, &head{kind: kindReset, from: h.session, to: h.w.local})
+			putHead(b, &head{kind: kindReset, from: h.session, to: h.w.session.local})
 			_ = h.w.deliver(h.now, b)
 		}
 	case opRaw:

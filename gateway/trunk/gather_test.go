@@ -94,7 +94,7 @@ func TestGather(t *testing.T) {
 			if got != len(c.want) {
 				t.Errorf("%d of %d frames have come", got, len(c.want))
 			}
-			if slices.ContainsFunc(far.further[:cap(far.further)], func(p []byte) bool { return p != nil }) || held(&far.in) > 0 {
+			if slices.ContainsFunc(far.taking.further[:cap(far.taking.further)], func(p []byte) bool { return p != nil }) || held(&far.in.buffer) > 0 {
 				t.Error("memory is kept, and nothing is there")
 			}
 		})

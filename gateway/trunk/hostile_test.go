@@ -234,15 +234,15 @@ func TestManyGaps(t *testing.T) {
 		}
 		h.say(list...)
 	}
-	if n := len(c.got); n != maxGaps {
+	if n := len(c.in.got); n != maxGaps {
 		t.Errorf("%d ranges are kept, want %d", n, maxGaps)
 	}
 	// What fills the gaps is still taken.
 	for at := uint32(0); at < 1<<16; at += 4000 {
 		h.say(piece{stream: id, offset: wire.FrameHeaderSize + at, data: noise[:4000]})
 	}
-	if len(c.got) > 0 || c.whole < 1<<16 {
-		t.Errorf("%d ranges are kept, %d bytes are there", len(c.got), c.whole)
+	if len(c.in.got) > 0 || c.in.whole < 1<<16 {
+		t.Errorf("%d ranges are kept, %d bytes are there", len(c.in.got), c.in.whole)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestNeverTheFirst(t *testing.T) {
 			said += 60000
 		}
 		say(t, other) // which is acknowledged, so that the node counts as heard
-		h.say(piece{stream: c.id, flags: flagWindow, offset: uint32(c.sent + 1<<30)})
+		h.say(piece{stream: c.id, flags: flagWindow, offset: uint32(c.out.sent + 1<<30)})
 		from := h.w.flight.next
 		h.rest(2 * time.Millisecond)
 		if h.w.memory.used > inWindow+2*(Backlog+wire.MaxFramePayload) {
@@ -282,8 +282,8 @@ func TestNeverTheFirst(t *testing.T) {
 		}
 		h.ack(spans)
 	}
-	if !errors.Is(c.err, errStuck) || c.out.bytes > 0 || other.err != nil {
-		t.Errorf("it ends by %v, %d bytes are held; the other one ends by %v", c.err, c.out.bytes, other.err)
+	if !errors.Is(c.err, errStuck) || c.out.buffer.bytes > 0 || other.err != nil {
+		t.Errorf("it ends by %v, %d bytes are held; the other one ends by %v", c.err, c.out.buffer.bytes, other.err)
 	}
 	t.Logf("given up after %d MB and %v", said>>20, h.now)
 }
@@ -294,7 +294,7 @@ func TestEndsAreForgotten(t *testing.T) {
 	for _, name := range []string{"finished", "closed"} {
 		h := newHostile(t)
 		c := h.w.open()
-		c.limit = 0 // as if the other end had no window
+		c.out.limit = 0 // as if the other end had no window
 		if err := c.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:1000]}); err != nil {
 			t.Fatal(err)
 		}
@@ -321,7 +321,7 @@ func TestEndsAreForgotten(t *testing.T) {
 	// Slowly.
 	h := newHostile(t)
 	c := h.w.open()
-	c.limit = 0
+	c.out.limit = 0
 	if err := c.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:1000]}); err != nil {
 		t.Fatal(err)
 	}
@@ -333,8 +333,8 @@ func TestEndsAreForgotten(t *testing.T) {
 			h.deliver(ackFor(h.link, 0, span{h.w.flight.oldest, next}))
 		}
 	}
-	if c.una != 1000 || c.forgotten {
-		t.Errorf("%d of 1020 bytes are acknowledged, forgotten %v", c.una, c.forgotten)
+	if c.out.una != 1000 || c.forgotten {
+		t.Errorf("%d of 1020 bytes are acknowledged, forgotten %v", c.out.una, c.forgotten)
 	}
 }
 
@@ -344,7 +344,7 @@ func TestRestartsCostLittle(t *testing.T) {
 	h.w.flight.ring = make([]packet, 1<<15)
 	restart := func(i uint32) {
 		b := make([]byte, longSize)
-		putHead(b, &head{kind: kindAck, long: true, from: 1000 + i, to: h.w.local})
+		putHead(b, &head{kind: kindAck, long: true, from: 1000 + i, to: h.w.session.local})
 		_ = h.w.deliver(h.now, append(b, 0, 0, 0, 0))
 	}
 	restart(0)

@@ -284,26 +284,26 @@ func check(t testing.TB, w *path) {
 		t.Fatalf("%d ranges of packets are kept", len(w.acks.got))
 	}
 	n := 0
-	for c := w.front; c != nil; c = c.next {
-		if n++; !c.queued || c.next == nil && c != w.back || n > 1<<20 {
+	for c := w.line.front; c != nil; c = c.line.next {
+		if n++; !c.line.queued || c.line.next == nil && c != w.line.back || n > 1<<20 {
 			t.Fatal("the streams that have something to send are not in line")
 		}
 	}
 	held, guests, bulk := 0, 0, 0
-	for c := w.front; c != nil; c = c.next {
-		if c.bulk {
+	for c := w.line.front; c != nil; c = c.line.next {
+		if c.line.bulk {
 			bulk++
 		}
 	}
 	for id, c := range w.streams {
-		held += c.in.bytes + c.out.bytes
+		held += c.in.buffer.bytes + c.out.buffer.bytes
 		if !c.admitted {
 			guests++
 		}
 		if c.id != id || c.forgotten {
 			t.Fatalf("stream %d is %d, forgotten %v", id, c.id, c.forgotten)
 		}
-		if c.hasWork() && !c.queued {
+		if c.hasWork() && !c.line.queued {
 			t.Fatalf("stream %d has something to send, and is not in line", id)
 		}
 		checkConn(t, c)
@@ -311,44 +311,44 @@ func check(t testing.TB, w *path) {
 	if int64(held) != w.memory.used || w.memory.used > w.memory.budget.limit/2 {
 		t.Fatalf("%d bytes are held, and %d of %d counted", held, w.memory.used, w.memory.budget.limit)
 	}
-	if guests != w.guests || guests > maxGuests || bulk != w.bulk || len(w.begun) > maxBegun || len(w.flight.gone) > maxGone {
+	if guests != w.guests || guests > maxGuests || bulk != w.line.bulk || len(w.begun) > maxBegun || len(w.flight.gone) > maxGone {
 		t.Fatalf("%d streams are not admitted, counted %d; %d are bulk, counted %d; %d ranges of streams, %d lost packets",
-			guests, w.guests, bulk, w.bulk, len(w.begun), len(w.flight.gone))
+			guests, w.guests, bulk, w.line.bulk, len(w.begun), len(w.flight.gone))
 	}
 }
 
 func checkConn(t testing.TB, c *Conn) {
 	t.Helper()
-	checkRanges(t, "acknowledged", c.acked)
-	checkRanges(t, "lost", c.lost)
-	checkRanges(t, "came", c.got)
-	if len(c.got) > maxGaps || c.wrote-c.una > inWindow+Backlog+wire.MaxFramePayload+wire.FrameHeaderSize {
-		t.Fatalf("%d ranges behind a gap, %d bytes not acknowledged", len(c.got), c.wrote-c.una)
+	checkRanges(t, "acknowledged", c.out.acked)
+	checkRanges(t, "lost", c.out.lost)
+	checkRanges(t, "came", c.in.got)
+	if len(c.in.got) > maxGaps || c.out.wrote-c.out.una > inWindow+Backlog+wire.MaxFramePayload+wire.FrameHeaderSize {
+		t.Fatalf("%d ranges behind a gap, %d bytes not acknowledged", len(c.in.got), c.out.wrote-c.out.una)
 	}
 	last := func(r ranges) uint64 { return r[len(r)-1].to }
 	switch {
-	case c.una > c.sent || c.sent > c.wrote || c.err == nil && c.sent > c.limit:
-		t.Fatalf("acknowledged %d, sent %d, wrote %d, limit %d", c.una, c.sent, c.wrote, c.limit)
-	case len(c.acked) > 0 && (c.acked[0].from <= c.una || last(c.acked) > c.sent):
-		t.Fatalf("acknowledged %d and %v of %d", c.una, c.acked, c.sent)
-	case len(c.lost) > 0 && (c.lost[0].from < c.una || last(c.lost) > c.sent):
-		t.Fatalf("lost %v, acknowledged %d of %d", c.lost, c.una, c.sent)
-	case c.una == c.wrote && len(c.out.blocks) > 0:
-		t.Fatalf("%d blocks are kept, and nothing is to be sent", len(c.out.blocks))
+	case c.out.una > c.out.sent || c.out.sent > c.out.wrote || c.err == nil && c.out.sent > c.out.limit:
+		t.Fatalf("acknowledged %d, sent %d, wrote %d, limit %d", c.out.una, c.out.sent, c.out.wrote, c.out.limit)
+	case len(c.out.acked) > 0 && (c.out.acked[0].from <= c.out.una || last(c.out.acked) > c.out.sent):
+		t.Fatalf("acknowledged %d and %v of %d", c.out.una, c.out.acked, c.out.sent)
+	case len(c.out.lost) > 0 && (c.out.lost[0].from < c.out.una || last(c.out.lost) > c.out.sent):
+		t.Fatalf("lost %v, acknowledged %d of %d", c.out.lost, c.out.una, c.out.sent)
+	case c.out.una == c.out.wrote && len(c.out.buffer.blocks) > 0:
+		t.Fatalf("%d blocks are kept, and nothing is to be sent", len(c.out.buffer.blocks))
 	}
 	if c.discards {
-		if len(c.in.blocks) > 0 || len(c.got) > 0 {
-			t.Fatalf("%d blocks and %v are kept of what nobody wants", len(c.in.blocks), c.got)
+		if len(c.in.buffer.blocks) > 0 || len(c.in.got) > 0 {
+			t.Fatalf("%d blocks and %v are kept of what nobody wants", len(c.in.buffer.blocks), c.in.got)
 		}
 		return
 	}
 	switch {
-	case c.read > c.whole || c.whole > c.end || c.end > c.told || c.told > c.read+inWindow+uint64(c.handed):
-		t.Fatalf("read %d, whole %d, end %d, told %d", c.read, c.whole, c.end, c.told)
-	case len(c.got) > 0 && (c.got[0].from <= c.whole || last(c.got) > c.end):
-		t.Fatalf("whole %d, came %v, end %d", c.whole, c.got, c.end)
-	case c.read == c.end && len(c.in.blocks) > 0:
-		t.Fatalf("%d blocks are kept, and all was received", len(c.in.blocks))
+	case c.in.read > c.in.whole || c.in.whole > c.in.end || c.in.end > c.in.advertised || c.in.advertised > c.in.read+inWindow+uint64(c.taking.handed):
+		t.Fatalf("read %d, whole %d, end %d, told %d", c.in.read, c.in.whole, c.in.end, c.in.advertised)
+	case len(c.in.got) > 0 && (c.in.got[0].from <= c.in.whole || last(c.in.got) > c.in.end):
+		t.Fatalf("whole %d, came %v, end %d", c.in.whole, c.in.got, c.in.end)
+	case c.in.read == c.in.end && len(c.in.buffer.blocks) > 0:
+		t.Fatalf("%d blocks are kept, and all was received", len(c.in.buffer.blocks))
 	}
 }
 

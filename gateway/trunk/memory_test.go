@@ -101,7 +101,7 @@ func TestBudgetUsedUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !room {
-				if st.out.wrote-st.out.sent < Backlog {
+				if st.out.out.wrote-st.out.out.sent < Backlog {
 					waited++
 				}
 				break
@@ -143,8 +143,8 @@ func TestRoomAfterAcknowledgement(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if c.wrote-c.sent >= Backlog || called > 0 {
-		t.Fatalf("%d bytes wait, called %d times: the memory is not what is short", c.wrote-c.sent, called)
+	if c.out.wrote-c.out.sent >= Backlog || called > 0 {
+		t.Fatalf("%d bytes wait, called %d times: the memory is not what is short", c.out.wrote-c.out.sent, called)
 	}
 	for range 10 {
 		l.pass(t)

@@ -220,19 +220,19 @@ func FuzzParseAck(f *testing.F) {
 // end is said as pieces.
 func spoken(t *testing.T) (l *link, near, far *Conn, want []wire.Frame, said []piece) {
 	l = newLink()
-	l.paths[0].local, l.paths[1].local = 1, 3
+	l.paths[0].session.local, l.paths[1].session.local = 1, 3
 	near = l.paths[0].open()
 	send := func(c *Conn, n int) {
 		f := wire.Frame{Kind: wire.FrameData, Fin: true, Payload: noise[n : 2*n]}
-		from := c.wrote
+		from := c.out.wrote
 		if err := c.Send(&f); err != nil {
 			t.Fatal(err)
 		}
 		if c == near {
 			return
 		}
-		p := piece{stream: c.id, offset: uint32(from), data: make([]byte, c.wrote-from)}
-		c.out.get(from, p.data)
+		p := piece{stream: c.id, offset: uint32(from), data: make([]byte, c.out.wrote-from)}
+		c.out.buffer.get(from, p.data)
 		said, want = append(said, p), append(want, f)
 	}
 	send(near, 100)
@@ -346,14 +346,14 @@ func FuzzPacket(f *testing.F) {
 			if c.discards {
 				continue
 			}
-			got := make([]byte, c.whole-c.read)
-			c.in.get(c.read, got)
+			got := make([]byte, c.in.whole-c.in.read)
+			c.in.buffer.get(c.in.read, got)
 			for i := range got {
 				if !slices.ContainsFunc(said, func(p piece) bool {
-					at := uint32(c.read) + uint32(i) - p.offset
+					at := uint32(c.in.read) + uint32(i) - p.offset
 					return p.stream == c.id && at < uint32(len(p.data)) && p.data[at] == got[i]
 				}) {
-					t.Fatalf("stream %d has byte %x at %d, which nobody has said", c.id, got[i], c.read+uint64(i))
+					t.Fatalf("stream %d has byte %x at %d, which nobody has said", c.id, got[i], c.in.read+uint64(i))
 				}
 			}
 		}
@@ -371,7 +371,7 @@ func FuzzPacket(f *testing.F) {
 		}
 		check(t, w)
 		check(t, l.paths[1])
-		if !admitted && (len(h.want) > 0 || near.err != nil || far.err != nil || far.una != far.wrote) {
+		if !admitted && (len(h.want) > 0 || near.err != nil || far.err != nil || far.out.una != far.out.wrote) {
 			t.Fatalf("a packet of no session: %v and %v, %d frames are missing", near.err, far.err, len(h.want))
 		}
 	})

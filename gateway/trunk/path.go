@@ -36,44 +36,33 @@ const (
 	leastMTU, maxMTU = 576, 1 << 15
 )
 
-// path is what there is between this node and another one: streams, and the packets in
-// which they go. Apart from its lock it does no I/O, and is told the time.
+// path is what connects this node and another one: streams, and the packets in
+// which they are sent. Apart from its lock it does no I/O; its callers pass the time.
 type path struct {
+	// Set by newPath, and never changed.
 	pool   *Pool
 	node   netip.Addr
 	parity uint32 // of the streams that this node begins
 	header []byte // IP's, but for the length and the checksum
 
-	dirty atomic.Bool  // packets have come since the last flush,
+	dirty atomic.Bool  // packets have arrived since the last flush,
 	batch atomic.Int64 // the first at this time; 0 is none
 
-	mu            sync.Mutex
-	gone          bool
-	local, remote uint32 // sessions; remote is 0 while none is known
-	known         bool   // the other node knows this one's
-	resetDue      bool   // it spoke to one that is not known here
-	mtu           int
+	mu      sync.Mutex // guards everything below, and all streams
+	now     time.Duration
+	mtu     int
+	session session
 
-	flight flight
-	bbr    bbr
-	acks   acks
-	spans  [maxSpans]span
-	pieces []piece // of the packet at hand, and memory for the next one
-	settle settle  // (*path).settled, once for all
-	now    time.Duration
-
-	credit   float64 // bytes that may be sent at once
-	credited time.Duration
-	used     time.Duration // when something was sent last
-	probing  int           // packets that are sent whatever the bounds say
-	quantum  int           // bytes that are sent at a time
-	idle     bool          // there was nothing to send when it was looked last,
-	held     bool          // or the window was full
-	wake     bool          // there is something now
-	rested   bool          // it could have sent more since then
+	flight   flight
+	bbr      bbr
+	acks     acks
+	building building
+	pacing   pacing
+	line     queue
+	waiting  waiting
 
 	streams map[uint32]*Conn
-	latest  *Conn  // the last one of which something has come
+	latest  *Conn  // the last one of which something has arrived
 	last    uint32 // the number of the last stream that this node has begun
 	begun   ranges // those that the other node has begun
 	guests  int    // those of them that this node has not admitted
@@ -81,29 +70,62 @@ type path struct {
 	memory          account
 	opening, ending deadlines // streams that are not admitted; that are finished or closed
 	refusals        refusals
+}
 
-	front, back *Conn // have something to send
-	turn        int   // bytes that the first of them may send
-	bulk        int   // how many of them have more than a packet,
-	busy        int   // and had when it was looked last
+// session is what either node knows of the other's start.
+type session struct {
+	gone          bool   // nothing leads to the node any more
+	local, remote uint32 // remote is 0 while none is known
+	known         bool   // the other node knows this one's
+	resetDue      bool   // it has sent to one that is not known here
+}
 
-	eager, fed []*Conn // whose source is to be called, and memory for the next ones
-	touched    []*Conn // since the last flush,
-	told       []*Conn // and memory for those since this one
+// building is memory for the packet at hand and the next one.
+type building struct {
+	spans  [maxSpans]span
+	pieces []piece
+	settle settle // (*path).settled, allocated once
+}
+
+// pacing is when packets may be sent.
+type pacing struct {
+	credit   float64 // bytes that may be sent at once
+	credited time.Duration
+	used     time.Duration // when something was sent last
+	probing  int           // packets that are sent whatever the bounds allow
+	quantum  int           // bytes that are sent at a time
+	idle     bool          // there was nothing to send at the last look,
+	held     bool          // or the window was full
+	wake     bool          // there is something now
+	rested   bool          // it could have sent more since then
+}
+
+// queue is the streams that have something to send.
+type queue struct {
+	front, back *Conn
+	turn        int // bytes that the first of them may send
+	bulk        int // how many of them have more than a packet,
+	busy        int // and had at the last look
+}
+
+// waiting is streams whose users have to be called without the lock.
+type waiting struct {
+	eager, fed      []*Conn // source; and memory for the next ones
+	touched, called []*Conn // sink, since the last flush; and memory for those since this one
 }
 
 func newPath(p *Pool, self, node netip.Addr, now time.Duration) *path {
 	w := &path{
-		pool: p, node: node, local: rand.Uint32() | 1, mtu: firstMTU, idle: true,
+		pool: p, node: node, mtu: firstMTU, session: session{local: rand.Uint32() | 1},
 		header:  wire.AppendIP(nil, self, node, wire.ProtoTrunk, 0),
 		streams: make(map[uint32]*Conn),
 		flight:  flight{reorder: reorderAtFirst},
-		used:    now, credited: now,
+		pacing:  pacing{idle: true, used: now, credited: now},
 	}
 	if node.Less(self) {
 		w.parity = 1
 	}
-	w.settle = w.settled
+	w.building.settle = w.settled
 	w.memory.budget = &p.budget
 	return w
 }
@@ -115,11 +137,11 @@ func (w *path) open() *Conn {
 	if w.last > math.MaxUint32-4 {
 		// All numbers are used. The other node sees that this one begins anew.
 		w.startOver()
-		w.local, w.last = rand.Uint32()|1, 0
+		w.session.local, w.last = rand.Uint32()|1, 0
 	}
 	w.last += 2
 	c := newConn(w, w.last-2+w.parity)
-	if w.gone {
+	if w.session.gone {
 		c.fail(net.ErrClosed)
 		c.forgotten = true
 	} else {
@@ -145,55 +167,55 @@ func (w *path) forget(c *Conn) {
 
 // push puts a stream among those that have something to send.
 func (w *path) push(c *Conn) {
-	if c.queued || c.forgotten || !c.hasWork() {
+	if c.line.queued || c.forgotten || !c.hasWork() {
 		w.count(c)
 		return
 	}
-	if w.front != nil && c.wrote-c.sent < uint64(w.mtu) {
+	if w.line.front != nil && c.out.wrote-c.out.sent < uint64(w.mtu) {
 		// What is short does not wait for bulk.
-		c.queued = true
-		c.next, w.front = w.front, c
-		w.turn = turnPackets * w.mtu
+		c.line.queued = true
+		c.line.next, w.line.front = w.line.front, c
+		w.line.turn = turnPackets * w.mtu
 	} else {
 		w.enqueue(c)
 	}
 	w.count(c)
-	if w.idle {
-		w.idle, w.wake = false, true
+	if w.pacing.idle {
+		w.pacing.idle, w.pacing.wake = false, true
 	}
 }
 
 // count keeps the number of streams in line that have more to send than a packet.
 func (w *path) count(c *Conn) {
-	bulk := c.queued && c.wrote-c.sent >= uint64(w.mtu)
+	bulk := c.line.queued && c.out.wrote-c.out.sent >= uint64(w.mtu)
 	switch {
-	case bulk == c.bulk:
+	case bulk == c.line.bulk:
 		return
 	case bulk:
-		w.bulk++
+		w.line.bulk++
 	default:
-		w.bulk--
+		w.line.bulk--
 	}
-	c.bulk = bulk
+	c.line.bulk = bulk
 }
 
 // enqueue puts a stream behind all others that have something to send.
 func (w *path) enqueue(c *Conn) {
-	c.queued = true
-	if w.front == nil {
-		w.front = c
-		w.turn = turnPackets * w.mtu
+	c.line.queued = true
+	if w.line.front == nil {
+		w.line.front = c
+		w.line.turn = turnPackets * w.mtu
 	} else {
-		w.back.next = c
+		w.line.back.line.next = c
 	}
-	w.back = c
+	w.line.back = c
 }
 
 // unlock ends what somebody has done to a stream, and wakes the reader if there is
 // something to send now.
 func (w *path) unlock() {
-	wake := w.wake
-	w.wake = false
+	wake := w.pacing.wake
+	w.pacing.wake = false
 	w.mu.Unlock()
 	if wake {
 		w.pool.cfg.Wake()
@@ -202,17 +224,17 @@ func (w *path) unlock() {
 
 // shift takes the first stream off; it stays in line if it has more to send.
 func (w *path) shift() {
-	c := w.front
-	w.front, c.next = c.next, nil
-	if w.front == nil {
-		w.back = nil
+	c := w.line.front
+	w.line.front, c.line.next = c.line.next, nil
+	if w.line.front == nil {
+		w.line.back = nil
 	}
-	c.queued = false
+	c.line.queued = false
 	if c.hasWork() && !c.forgotten {
 		w.enqueue(c)
 	}
 	w.count(c)
-	w.turn = turnPackets * w.mtu
+	w.line.turn = turnPackets * w.mtu
 }
 
 func (w *path) settled(p *packet, arrived bool) {
@@ -253,9 +275,9 @@ func (w *path) dropAll(err error) {
 func (w *path) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gone = true
+	w.session.gone = true
 	w.dropAll(net.ErrClosed)
-	for w.front != nil {
+	for w.line.front != nil {
 		w.shift()
 	}
 }

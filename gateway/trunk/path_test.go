@@ -42,7 +42,7 @@ func underWay(s *simNet) []*talk {
 		talks = append(talks, near, far)
 	}
 	proceed(s, time.Second, "words", func() bool {
-		return !slices.ContainsFunc(talks, func(k *talk) bool { return k.c == nil || k.c.read < 10000 })
+		return !slices.ContainsFunc(talks, func(k *talk) bool { return k.c == nil || k.c.in.read < 10000 })
 	}, talks...)
 	return talks
 }
@@ -238,13 +238,13 @@ func TestPath(t *testing.T) {
 	line.loss = 0.05
 	s := newSim(t, line)
 	near, far := call(s, 0, script(rand.New(rand.NewPCG(23, 1)), 1<<20), nil)
-	proceed(s, time.Second, "words", func() bool { return far.c != nil && far.c.read > 1<<16 }, near, far)
+	proceed(s, time.Second, "words", func() bool { return far.c != nil && far.c.in.read > 1<<16 }, near, far)
 	p := near.c.Path()
 	if p.Queued < p.Unsent || p.Unsent < Backlog || p.RTT < 10*time.Millisecond || p.MinRTT <= 0 || p.MinRTT > p.RTT ||
 		p.Bandwidth <= 0 || p.Share <= 0 || p.Window <= 0 || p.Inside <= 0 || p.Packets == 0 || p.Segments == 0 {
 		t.Errorf("while much is to be sent: %+v", p)
 	}
-	proceed(s, time.Minute, "end", func() bool { return far.heard() && near.c.una == near.c.wrote }, near, far)
+	proceed(s, time.Minute, "end", func() bool { return far.heard() && near.c.out.una == near.c.out.wrote }, near, far)
 	p = near.c.Path()
 	if p.Queued != 0 || p.Unsent != 0 || p.Inside != 0 || p.Lost == 0 || p.Retransmits == 0 || p.Retransmits >= p.Segments || p.Lost >= p.Packets {
 		t.Errorf("at the end: %+v", p)
@@ -277,7 +277,7 @@ func TestHeldIsWoken(t *testing.T) {
 		}
 	}
 	other.flush(l.now)
-	if !w.held {
+	if !w.pacing.held {
 		t.Fatal("the window holds more than it sends")
 	}
 	if w.flush(l.now).wake {

@@ -102,7 +102,7 @@ func TestPullTakesTurns(t *testing.T) {
 		}
 	}
 	for _, w := range *n.paths.Load() {
-		w.credit = mostQuantum // none of them has to wait
+		w.pacing.credit = mostQuantum // none of them has to wait
 	}
 	count := make(map[netip.Addr]int)
 	for range 4 {

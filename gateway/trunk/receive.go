@@ -25,7 +25,7 @@ func (c *Conn) TryReceive(f *wire.Frame) (ok bool, err error) {
 	w := c.path
 	w.mu.Lock()
 	ok, err = c.receive(f)
-	if c.windowDue {
+	if c.out.windowDue {
 		w.push(c)
 	}
 	w.unlock()
@@ -34,36 +34,36 @@ func (c *Conn) TryReceive(f *wire.Frame) (ok bool, err error) {
 
 // receive is Receive as far as it does not have to wait.
 func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
-	clear(c.further)
+	clear(c.taking.further)
 	if c.err != nil {
 		return false, c.err
 	}
-	c.consume(c.handed)
-	c.handed = 0
-	if c.rest == 0 && c.whole-c.read >= wire.FrameHeaderSize {
-		if c.frame, c.rest, err = c.headerAt(c.read); err != nil {
+	c.consume(c.taking.handed)
+	c.taking.handed = 0
+	if c.taking.rest == 0 && c.in.whole-c.in.read >= wire.FrameHeaderSize {
+		if c.taking.frame, c.taking.rest, err = c.headerAt(c.in.read); err != nil {
 			return false, err
 		}
 		c.consume(wire.FrameHeaderSize)
-		if c.rest == 0 {
-			*f = c.frame
+		if c.taking.rest == 0 {
+			*f = c.taking.frame
 			return true, nil
 		}
 	}
-	there := int(min(uint64(c.rest), c.whole-c.read))
+	there := int(min(uint64(c.taking.rest), c.in.whole-c.in.read))
 	switch {
-	case there > 0 && c.frame.Kind == wire.FrameData:
+	case there > 0 && c.taking.frame.Kind == wire.FrameData:
 		c.gather(f)
 		return true, nil
-	case there > 0 && there == c.rest:
-		c.handed, c.rest = c.rest, 0
-		*f = c.frame
-		f.Payload = make([]byte, c.handed) // it is short, and there are few
-		c.in.get(c.read, f.Payload)
+	case there > 0 && there == c.taking.rest:
+		c.taking.handed, c.taking.rest = c.taking.rest, 0
+		*f = c.taking.frame
+		f.Payload = make([]byte, c.taking.handed) // it is short, and there are few
+		c.in.buffer.get(c.in.read, f.Payload)
 		return true, nil
 	}
-	if c.eof && c.whole == c.eofAt {
-		if c.rest > 0 || c.read < c.whole {
+	if c.in.fin && c.in.whole == c.in.finAt {
+		if c.taking.rest > 0 || c.in.read < c.in.whole {
 			return false, io.ErrUnexpectedEOF
 		}
 		return false, io.EOF
@@ -74,7 +74,7 @@ func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
 // headerAt reads the header of a frame, which is there.
 func (c *Conn) headerAt(at uint64) (f wire.Frame, payload int, err error) {
 	var b [wire.FrameHeaderSize]byte
-	c.in.get(at, b[:])
+	c.in.buffer.get(at, b[:])
 	payload, err = wire.ParseFrameHeader(b[:], &f)
 	return f, payload, err
 }
@@ -83,40 +83,40 @@ func (c *Conn) headerAt(at uint64) (f wire.Frame, payload int, err error) {
 // on from it: whoever takes it had better have it at once. It says what the last of them
 // says of the other direction.
 func (c *Conn) gather(f *wire.Frame) {
-	seq, at, size := c.frame.Seq, c.read, 0
+	seq, at, size := c.taking.frame.Seq, c.in.read, 0
 	var first []byte
-	c.further = c.further[:0]
+	c.taking.further = c.taking.further[:0]
 	for {
-		n := min(uint64(c.rest), c.whole-at, uint64(gatherSize-size))
+		n := min(uint64(c.taking.rest), c.in.whole-at, uint64(gatherSize-size))
 		if n == 0 {
 			break
 		}
-		p := c.in.piece(at, int(n))
+		p := c.in.buffer.piece(at, int(n))
 		if size == 0 {
 			first = p
 		} else {
-			c.further = append(c.further, p)
+			c.taking.further = append(c.taking.further, p)
 		}
 		size += len(p)
 		at += uint64(len(p))
-		c.rest -= len(p)
-		c.frame.Seq += uint32(len(p))
+		c.taking.rest -= len(p)
+		c.taking.frame.Seq += uint32(len(p))
 		at = c.follow(at)
 	}
-	c.handed = int(at - c.read)
-	*f = c.frame
-	f.Seq, f.Payload, f.Further, f.Fin = seq, first, c.further, f.Fin && c.rest == 0
+	c.taking.handed = int(at - c.in.read)
+	*f = c.taking.frame
+	f.Seq, f.Payload, f.Further, f.Fin = seq, first, c.taking.further, f.Fin && c.taking.rest == 0
 }
 
 // follow goes on to the next frame, behind those without payload, if this one is over and
 // the next goes on from it, and returns where its payload begins.
 func (c *Conn) follow(at uint64) uint64 {
-	for c.rest == 0 && !c.frame.Fin && c.whole-at >= wire.FrameHeaderSize {
+	for c.taking.rest == 0 && !c.taking.frame.Fin && c.in.whole-at >= wire.FrameHeaderSize {
 		next, payload, err := c.headerAt(at)
-		if err != nil || next.Kind != wire.FrameData || next.Seq != c.frame.Seq {
+		if err != nil || next.Kind != wire.FrameData || next.Seq != c.taking.frame.Seq {
 			break // the next call's
 		}
-		c.frame, c.rest = next, payload
+		c.taking.frame, c.taking.rest = next, payload
 		at += wire.FrameHeaderSize
 	}
 	return at
@@ -127,11 +127,11 @@ func (c *Conn) consume(n int) {
 	if n == 0 {
 		return
 	}
-	c.read += uint64(n)
-	c.in.drop(c.read, c.end)
-	if c.told-c.read < inWindow/2 {
-		c.told = c.read + inWindow
-		c.windowDue = true
+	c.in.read += uint64(n)
+	c.in.buffer.drop(c.in.read, c.in.end)
+	if c.in.advertised-c.in.read < inWindow/2 {
+		c.in.advertised = c.in.read + inWindow
+		c.out.windowDue = true
 	}
 }
 
@@ -139,42 +139,42 @@ func (c *Conn) consume(n int) {
 // whether the piece was kept: if not, the packet is not acknowledged, and its sender sends the
 // bytes again later.
 func (c *Conn) deliver(p *piece) (news, kept bool) {
-	offset := expand(p.offset, c.whole)
+	offset := expand(p.offset, c.in.whole)
 	end := offset + uint64(len(p.data))
 	if p.flags&flagFin != 0 {
 		// The other end keeps nothing any more, and does not say how far to send.
-		c.limit = max(c.limit, noLimit)
+		c.out.limit = max(c.out.limit, noLimit)
 		c.path.push(c)
 	}
 	if c.discards {
 		return false, true
 	}
-	s := span{max(offset, c.whole), end}
-	if end > c.told || !c.admitted && end > openWindow || s.from > c.whole && s.from < s.to && !c.mayLeap(s) {
+	s := span{max(offset, c.in.whole), end}
+	if end > c.in.advertised || !c.admitted && end > openWindow || s.from > c.in.whole && s.from < s.to && !c.mayLeap(s) {
 		return false, false
 	}
 	if p.flags&flagFin != 0 {
-		c.eof, c.eofAt = true, end
+		c.in.fin, c.in.finAt = true, end
 		news = true
 	}
 	if s.from >= s.to {
 		return news, true
 	}
-	if !c.in.fit(s.from, int(s.len())) {
+	if !c.in.buffer.fit(s.from, int(s.len())) {
 		c.exhaust()
 		return true, true
 	}
-	c.in.put(s.from, p.data[s.from-offset:])
-	c.end = max(c.end, end)
-	if s.from > c.whole {
-		c.got.add(s)
-		c.ahead += int(s.len())
+	c.in.buffer.put(s.from, p.data[s.from-offset:])
+	c.in.end = max(c.in.end, end)
+	if s.from > c.in.whole {
+		c.in.got.add(s)
+		c.in.ahead += int(s.len())
 		return news, true
 	}
-	c.whole = c.got.pop(s.to)
-	c.ahead = max(0, c.ahead-int(c.whole-s.to))
-	if len(c.got) == 0 {
-		c.ahead = 0
+	c.in.whole = c.in.got.pop(s.to)
+	c.in.ahead = max(0, c.in.ahead-int(c.in.whole-s.to))
+	if len(c.in.got) == 0 {
+		c.in.ahead = 0
 	}
 	return true, true
 }
@@ -183,32 +183,32 @@ func (c *Conn) deliver(p *piece) (news, kept bool) {
 // bytes here and there would cost many times their size: the memory is bounded by what has
 // really come.
 func (c *Conn) mayLeap(s span) bool {
-	if !c.admitted || len(c.got) >= maxGaps && !c.got.touches(s) {
+	if !c.admitted || len(c.in.got) >= maxGaps && !c.in.got.touches(s) {
 		return false
 	}
-	most := int(c.whole-c.read) + sparse*(c.ahead+int(s.len())) + spareBlocks*blockSize
-	return c.in.bytes+c.in.cost(s.from, int(s.len())) <= most
+	most := int(c.in.whole-c.in.read) + sparse*(c.in.ahead+int(s.len())) + spareBlocks*blockSize
+	return c.in.buffer.bytes+c.in.buffer.cost(s.from, int(s.len())) <= most
 }
 
 // begins reports whether what has come is enough for Receive to return something, or to fail.
 func (c *Conn) begins() bool {
-	there := c.whole - c.read
+	there := c.in.whole - c.in.read
 	if there < wire.FrameHeaderSize {
-		return c.eof && c.whole == c.eofAt
+		return c.in.fin && c.in.whole == c.in.finAt
 	}
-	f, payload, err := c.headerAt(c.read)
+	f, payload, err := c.headerAt(c.in.read)
 	need := uint64(wire.FrameHeaderSize + payload)
 	if f.Kind == wire.FrameData {
 		need = uint64(wire.FrameHeaderSize + min(payload, 1))
 	}
-	return err != nil || there >= need || c.eof && c.whole == c.eofAt
+	return err != nil || there >= need || c.in.fin && c.in.whole == c.in.finAt
 }
 
 // stopReading gives up what has come. Whoever receives may have a piece of it still, so
 // that its memory is left to the garbage collector.
 func (c *Conn) stopReading() {
 	c.discards = true
-	c.in.abandon()
-	c.got, c.ahead = nil, 0
+	c.in.buffer.abandon()
+	c.in.got, c.in.ahead = nil, 0
 	signal(c.data)
 }

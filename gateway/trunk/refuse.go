@@ -44,7 +44,7 @@ func (r *refusals) pop() uint32 {
 
 // refuse has the other node told that a stream is not, or no longer, known here.
 func (w *path) refuse(id uint32) {
-	if w.refusals.add(w.now, id) && w.idle {
-		w.idle, w.wake = false, true
+	if w.refusals.add(w.now, id) && w.pacing.idle {
+		w.pacing.idle, w.pacing.wake = false, true
 	}
 }

@@ -12,12 +12,12 @@ import (
 func (w *path) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.now, w.idle, w.wake = now, false, false // what is put in line meanwhile is seen here
+	w.now, w.pacing.idle, w.pacing.wake = now, false, false // what is put in line meanwhile is seen here
 	w.feed()
-	if w.resetDue && n < len(bufs) {
-		putHead(w.body(bufs[n][offset:]), &head{kind: kindReset, long: true, from: w.local})
+	if w.session.resetDue && n < len(bufs) {
+		putHead(w.body(bufs[n][offset:]), &head{kind: kindReset, long: true, from: w.session.local})
 		sizes[n] = w.seal(bufs[n][offset:], longSize)
-		w.resetDue = false
+		w.session.resetDue = false
 		n++
 	}
 	if at := w.acks.due(w.flight.rtt); at > 0 && at <= now && n < len(bufs) {
@@ -27,8 +27,8 @@ func (w *path) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (
 	if w.flight.inside > 0 && now-w.flight.progress > deadAfter {
 		w.giveUp(errUnheard) // also if something was sent just now
 	} else if at := w.flight.due(ackDelay); at > 0 && at <= now {
-		w.flight.probe(now, w.settle)
-		w.probing = 2
+		w.flight.probe(now, w.building.settle)
+		w.pacing.probing = 2
 	}
 	expiry := w.expire(now)
 	m, again := w.send(now, bufs[n:], sizes[n:], offset)
@@ -59,32 +59,32 @@ func earliest(a, b time.Duration) time.Duration {
 
 // send writes packets with what streams have to say.
 func (w *path) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
-	if w.front != nil && w.flight.inside == 0 && now-w.used > forgetAfter {
+	if w.line.front != nil && w.flight.inside == 0 && now-w.pacing.used > forgetAfter {
 		w.bbr.restart(now)
 	}
 	rate := w.bbr.pace()
 	every := min(max(w.bbr.least/pacePart, leastPace), mostPace)
 	quantum := min(max(rate*every.Seconds(), float64(leastQuantum*w.mtu)), mostQuantum)
-	w.quantum = int(quantum)
-	window := w.bbr.window(w.quantum)
+	w.pacing.quantum = int(quantum)
+	window := w.bbr.window(w.pacing.quantum)
 	most := max(2*quantum, rate*burst.Seconds())
-	if w.rested {
+	if w.pacing.rested {
 		most = 2 * quantum
 	}
-	w.credit = min(w.credit+rate*(now-w.credited).Seconds(), most)
-	w.credited = now
-	ready := w.credit >= quantum
+	w.pacing.credit = min(w.pacing.credit+rate*(now-w.pacing.credited).Seconds(), most)
+	w.pacing.credited = now
+	ready := w.pacing.credit >= quantum
 	left := int(2 * quantum)
-	w.busy = w.bulk
-	w.held, w.rested = false, false
-	for n < len(bufs) && (w.front != nil || w.refusals.n > 0 || w.feed()) {
-		if w.probing == 0 {
+	w.line.busy = w.line.bulk
+	w.pacing.held, w.pacing.rested = false, false
+	for n < len(bufs) && (w.line.front != nil || w.refusals.n > 0 || w.feed()) {
+		if w.pacing.probing == 0 {
 			if !w.flight.hasRoom(window) {
-				w.held, w.rested = true, true
+				w.pacing.held, w.pacing.rested = true, true
 				return n, 0
 			}
-			if !ready || w.credit <= 0 {
-				return n, now + time.Duration((quantum-w.credit)/rate*float64(time.Second)) + 1
+			if !ready || w.pacing.credit <= 0 {
+				return n, now + time.Duration((quantum-w.pacing.credit)/rate*float64(time.Second)) + 1
 			}
 			if left <= 0 {
 				// It makes up for what it was late, but not all at once.
@@ -95,18 +95,18 @@ func (w *path) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (
 		if size == 0 {
 			continue // none of them had anything to say after all
 		}
-		w.probing = max(0, w.probing-1)
+		w.pacing.probing = max(0, w.pacing.probing-1)
 		sizes[n] = size
-		w.credit -= float64(size)
+		w.pacing.credit -= float64(size)
 		left -= size
-		w.used = now
+		w.pacing.used = now
 		n++
 	}
-	if w.front != nil || w.refusals.n > 0 || len(w.eager) > 0 {
+	if w.line.front != nil || w.refusals.n > 0 || len(w.waiting.eager) > 0 {
 		return n, now // bufs are full
 	}
-	w.probing = 0
-	w.idle, w.rested = true, true
+	w.pacing.probing = 0
+	w.pacing.idle, w.pacing.rested = true, true
 	if w.flight.hasRoom(window) {
 		w.flight.limit()
 	}
@@ -127,8 +127,8 @@ func (w *path) build(now time.Duration, b []byte) int {
 		at += chunkSize
 		n++
 	}
-	for n < maxChunks && w.front != nil && len(body)-at > chunkSize {
-		c := w.front
+	for n < maxChunks && w.line.front != nil && len(body)-at > chunkSize {
+		c := w.line.front
 		s, flags, ok := c.fill(min(len(body)-at-chunkSize, maxChunk))
 		if !ok || c.forgotten {
 			w.shift()
@@ -138,10 +138,10 @@ func (w *path) build(now time.Duration, b []byte) int {
 		n++
 		out := piece{stream: c.id, flags: flags, offset: uint32(s.from), data: body[at+chunkSize : at+chunkSize+int(s.len())]}
 		putPiece(body[at:], &out)
-		c.out.get(s.from, out.data)
+		c.out.buffer.get(s.from, out.data)
 		at += chunkSize + len(out.data)
 		w.count(c)
-		if w.turn -= len(out.data); w.turn <= 0 || !c.hasWork() {
+		if w.line.turn -= len(out.data); w.line.turn <= 0 || !c.hasWork() {
 			w.shift()
 		}
 	}
@@ -157,7 +157,7 @@ func (w *path) build(now time.Duration, b []byte) int {
 
 // head writes the head of a packet, and returns its size.
 func (w *path) head(b []byte, kind uint8) int {
-	h := head{kind: kind, long: !w.known, from: w.local, to: w.remote}
+	h := head{kind: kind, long: !w.session.known, from: w.session.local, to: w.session.remote}
 	putHead(b, &h)
 	return h.size()
 }

@@ -10,7 +10,7 @@ func (c *Conn) Serve(source, sink, ended func()) {
 	w := c.path
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c.source, c.sink, c.ended = source, sink, ended
+	c.users.source, c.users.sink, c.users.ended = source, sink, ended
 }
 
 // Ready has source called when something may be sent. It may be called from where a source
@@ -22,31 +22,31 @@ func (c *Conn) Ready() {
 }
 
 func (c *Conn) ready() {
-	if c.source == nil || c.eager || c.err != nil {
+	if c.users.source == nil || c.line.eager || c.err != nil {
 		return
 	}
-	c.eager = true
+	c.line.eager = true
 	w := c.path
-	w.eager = append(w.eager, c)
-	if w.idle {
-		w.idle, w.wake = false, true
+	w.waiting.eager = append(w.waiting.eager, c)
+	if w.pacing.idle {
+		w.pacing.idle, w.pacing.wake = false, true
 	}
 }
 
 // feed has the eager ones put in line what they have to send, and reports whether there is
 // any. It is called by Pull's goroutine with the lock, which it gives up meanwhile.
 func (w *path) feed() bool {
-	if list := w.eager; len(list) > 0 {
-		w.eager, w.fed = w.fed[:0], list
+	if list := w.waiting.eager; len(list) > 0 {
+		w.waiting.eager, w.waiting.fed = w.waiting.fed[:0], list
 		for _, c := range list {
-			c.eager = false
+			c.line.eager = false
 		}
 		w.mu.Unlock()
 		for i, c := range list {
-			c.source()
+			c.users.source()
 			list[i] = nil
 		}
 		w.mu.Lock()
 	}
-	return w.front != nil
+	return w.line.front != nil
 }

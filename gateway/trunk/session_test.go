@@ -43,7 +43,7 @@ func TestLongUntilKnown(t *testing.T) {
 	for range 3 {
 		say(t, a.open())
 		for _, h := range l.heads(t, 0) {
-			if h != (head{kind: kindData, count: 1, long: true, from: a.local, tag: a.local & tagMask}) {
+			if h != (head{kind: kindData, count: 1, long: true, from: a.session.local, tag: a.session.local & tagMask}) {
 				t.Errorf("before anything is known: %+v", h)
 			}
 		}
@@ -66,9 +66,9 @@ func TestLongUntilKnown(t *testing.T) {
 	}
 	deliver(0)
 	l.now += time.Second
-	tag := tagOf(a.local, b.local)
+	tag := tagOf(a.session.local, b.session.local)
 	for _, h := range l.heads(t, 1) {
-		if h != (head{kind: kindAck, long: true, from: b.local, to: a.local, tag: tag}) {
+		if h != (head{kind: kindAck, long: true, from: b.session.local, to: a.session.local, tag: tag}) {
 			t.Errorf("to one that says nothing of what it knows: %+v", h)
 		}
 	}
@@ -76,8 +76,8 @@ func TestLongUntilKnown(t *testing.T) {
 	deliver(0)
 	l.now += time.Second
 	deliver(1)
-	if !a.known || b.known {
-		t.Fatalf("known %v to the one, %v to the other", a.known, b.known)
+	if !a.session.known || b.session.known {
+		t.Fatalf("known %v to the one, %v to the other", a.session.known, b.session.known)
 	}
 	say(t, near)
 	if list := l.heads(t, 0); len(list) == 0 || list[0].long || list[0].tag != tag {
@@ -100,9 +100,9 @@ func picture(w *path) (s struct {
 	streams, touch int
 	got            string
 }) {
-	s.local, s.remote, s.known = w.local, w.remote, w.known
+	s.local, s.remote, s.known = w.session.local, w.session.remote, w.session.known
 	s.next, s.oldest, s.inside = w.flight.next, w.flight.oldest, w.flight.inside
-	s.begun, s.streams, s.touch = len(w.begun), len(w.streams), len(w.touched)
+	s.begun, s.streams, s.touch = len(w.begun), len(w.streams), len(w.waiting.touched)
 	for _, r := range w.acks.got {
 		s.got = string(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte(s.got), r.from), r.to))
 	}
@@ -134,10 +134,10 @@ func TestStrangeSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLink()
-			l.paths[0].local, l.paths[1].local = here, there
+			l.paths[0].session.local, l.paths[1].session.local = here, there
 			say(t, l.paths[0].open())
 			if c.remote != 0 {
-				for len(l.begun[1]) == 0 || !l.paths[0].known || l.paths[0].flight.inside > 0 {
+				for len(l.begun[1]) == 0 || !l.paths[0].session.known || l.paths[0].flight.inside > 0 {
 					l.pass(t)
 				}
 			}
@@ -158,7 +158,7 @@ func TestStrangeSession(t *testing.T) {
 			if got := picture(w); got != before {
 				t.Errorf("%+v before, %+v after it", before, got)
 			}
-			if f := w.flush(l.now); f.wake != c.answer && f.wake != w.wake {
+			if f := w.flush(l.now); f.wake != c.answer && f.wake != w.pacing.wake {
 				t.Errorf("there is something to send: %v", f.wake)
 			}
 			resets := 0
@@ -203,27 +203,27 @@ func TestResetByTheSame(t *testing.T) {
 	l := newLink()
 	near := l.paths[0].open()
 	say(t, near)
-	for !l.paths[0].known || !l.paths[1].known {
+	for !l.paths[0].session.known || !l.paths[1].session.known {
 		l.pass(t)
 		say(t, near)
 	}
 	b := make([]byte, longSize)
-	putHead(b, &head{kind: kindReset, long: true, from: l.paths[1].local})
+	putHead(b, &head{kind: kindReset, long: true, from: l.paths[1].session.local})
 	if err := l.paths[0].deliver(l.now, b); err != nil {
 		t.Fatal(err)
 	}
-	if near.err != nil || l.paths[0].known {
-		t.Fatalf("the stream has ended by %v, known %v", near.err, l.paths[0].known)
+	if near.err != nil || l.paths[0].session.known {
+		t.Fatalf("the stream has ended by %v, known %v", near.err, l.paths[0].session.known)
 	}
 	say(t, near)
-	if list := l.heads(t, 0); len(list) == 0 || !list[0].long || list[0].from != l.paths[0].local || list[0].to != l.paths[1].local {
+	if list := l.heads(t, 0); len(list) == 0 || !list[0].long || list[0].from != l.paths[0].session.local || list[0].to != l.paths[1].session.local {
 		t.Errorf("sent %+v", list)
 	}
 	for range 100 {
 		l.pass(t)
 	}
-	if !l.paths[0].known || near.una != near.wrote {
-		t.Errorf("known again %v, %d of %d bytes are acknowledged", l.paths[0].known, near.una, near.wrote)
+	if !l.paths[0].session.known || near.out.una != near.out.wrote {
+		t.Errorf("known again %v, %d of %d bytes are acknowledged", l.paths[0].session.known, near.out.una, near.out.wrote)
 	}
 }
 
@@ -240,10 +240,10 @@ func TestBegunAnewIsSeen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLink()
 			w := l.paths[0]
-			w.local = 5
+			w.session.local = 5
 			near := w.open()
 			say(t, near)
-			for len(l.begun[1]) == 0 || !w.known {
+			for len(l.begun[1]) == 0 || !w.session.known {
 				l.pass(t)
 			}
 			say(t, near)
@@ -256,14 +256,14 @@ func TestBegunAnewIsSeen(t *testing.T) {
 			if !errors.Is(near.err, errAnew) || len(w.streams) > 0 || w.flight.inside > 0 || len(w.begun) > 0 {
 				t.Errorf("the stream has ended by %v, %d are left, %d bytes under way", near.err, len(w.streams), w.flight.inside)
 			}
-			if w.remote != 99 || w.known != (h.to != 0 && h.kind != kindReset) || w.pool.restarted.Load() != 1 {
-				t.Errorf("its session is %d, known %v", w.remote, w.known)
+			if w.session.remote != 99 || w.session.known != (h.to != 0 && h.kind != kindReset) || w.pool.restarted.Load() != 1 {
+				t.Errorf("its session is %d, known %v", w.session.remote, w.session.known)
 			}
 			if err := w.deliver(l.now, b); err != nil || w.pool.restarted.Load() != 1 {
 				t.Errorf("when it comes again: %v, begun anew %d times", err, w.pool.restarted.Load())
 			}
 			say(t, w.open())
-			if list := l.heads(t, 0); len(list) == 0 || list[len(list)-1].long == w.known {
+			if list := l.heads(t, 0); len(list) == 0 || list[len(list)-1].long == w.session.known {
 				t.Errorf("sent %+v", list)
 			}
 		})
@@ -290,13 +290,13 @@ func longer(t *testing.T, near, far *Conn, by uint64) {
 	t.Helper()
 	for _, c := range [][2]*Conn{{near, far}, {far, near}} {
 		out, in := c[0], c[1]
-		if out.una != out.wrote || in.read+uint64(in.handed) != in.end || len(out.acked)+len(out.lost)+len(in.got) > 0 {
+		if out.out.una != out.out.wrote || in.in.read+uint64(in.taking.handed) != in.in.end || len(out.out.acked)+len(out.out.lost)+len(in.in.got) > 0 {
 			t.Fatal("something is under way")
 		}
-		in.consume(in.handed)
-		in.handed = 0
-		out.una, out.sent, out.wrote, out.limit = out.una+by, out.sent+by, out.wrote+by, out.limit+by
-		in.read, in.whole, in.end, in.told = in.read+by, in.whole+by, in.end+by, in.told+by
+		in.consume(in.taking.handed)
+		in.taking.handed = 0
+		out.out.una, out.out.sent, out.out.wrote, out.out.limit = out.out.una+by, out.out.sent+by, out.out.wrote+by, out.out.limit+by
+		in.in.read, in.in.whole, in.in.end, in.in.advertised = in.in.read+by, in.in.whole+by, in.in.end+by, in.in.advertised+by
 	}
 }
 
@@ -318,8 +318,8 @@ func TestBeyondTheWrap(t *testing.T) {
 		near.ends, far.ends = true, true
 		proceed(s, time.Minute, "end", func() bool { return allDone([]*talk{near, far})() && quiet(s) }, near, far)
 		for i, c := range []*Conn{near.c, far.c} {
-			if s.ends[i].path.flight.next <= base+100 || c.wrote <= base {
-				t.Errorf("base %#x: %d packets and %d bytes", base, s.ends[i].path.flight.next, c.wrote)
+			if s.ends[i].path.flight.next <= base+100 || c.out.wrote <= base {
+				t.Errorf("base %#x: %d packets and %d bytes", base, s.ends[i].path.flight.next, c.out.wrote)
 			}
 		}
 		exchange(s, 1, 0, 1)
@@ -338,8 +338,8 @@ func TestWindowBeyondTheWrap(t *testing.T) {
 	}
 	far.hear.want = slices.Clone(near.say)
 	proceed(s, time.Minute, "end", far.heard, near, far)
-	if near.c.wrote <= 1<<32 || near.c.limit <= 1<<32 {
-		t.Errorf("%d bytes were said", near.c.wrote)
+	if near.c.out.wrote <= 1<<32 || near.c.out.limit <= 1<<32 {
+		t.Errorf("%d bytes were said", near.c.out.wrote)
 	}
 }
 
@@ -394,9 +394,9 @@ func TestNumbersRunOut(t *testing.T) {
 	w.last = 1<<32 - 6
 	near, far := call(s, 0, script(r, 1000), nil)
 	proceed(s, time.Second, "frames", allDone([]*talk{near, far}), near, far)
-	session := w.local
+	session := w.session.local
 	again, there := call(s, 0, script(r, 1000), nil)
-	if w.local == session || near.c.err == nil {
+	if w.session.local == session || near.c.err == nil {
 		t.Fatal("the node does not begin anew")
 	}
 	proceed(s, 5*time.Second, "frames of the new session", allDone([]*talk{again, there}), again, there)

@@ -184,7 +184,7 @@ func (s *simNet) stream(from int) *simStream {
 
 // fill says what there is room for.
 func (st *simStream) fill() {
-	for st.out.err == nil && st.out.wrote-st.out.sent < Backlog && (st.limit == 0 || st.seq < st.limit) {
+	for st.out.err == nil && st.out.out.wrote-st.out.out.sent < Backlog && (st.limit == 0 || st.seq < st.limit) {
 		n := st.size
 		if st.limit > 0 {
 			n = min(n, st.limit-st.seq)

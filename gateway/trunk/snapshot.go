@@ -37,17 +37,17 @@ func (c *Conn) Path() Path {
 	defer w.mu.Unlock()
 	p := Path{
 		Way: w.path(), Bounded: w.bbr.mode != startup,
-		Queued: int(c.wrote - c.una), Unsent: int(c.wrote - c.sent),
-		Segments: c.segments, Retransmits: c.again,
+		Queued: int(c.out.wrote - c.out.una), Unsent: int(c.out.wrote - c.out.sent),
+		Segments: c.out.segments, Retransmits: c.out.resent,
 	}
-	p.Share = max(p.Bandwidth, firstWindow/max(p.MinRTT, time.Millisecond).Seconds()) / float64(max(1, w.busy))
+	p.Share = max(p.Bandwidth, firstWindow/max(p.MinRTT, time.Millisecond).Seconds()) / float64(max(1, w.line.busy))
 	return p
 }
 
 func (w *path) path() Way {
 	return Way{
 		RTT: w.flight.rtt, MinRTT: w.bbr.least, Bandwidth: w.bbr.bandwidth.value(),
-		Window: w.bbr.window(w.quantum), Inside: w.flight.inside,
+		Window: w.bbr.window(w.pacing.quantum), Inside: w.flight.inside,
 		Packets: w.flight.sent, Lost: w.flight.lostAll, Late: w.flight.late,
 	}
 }
@@ -72,7 +72,7 @@ func (w *path) set(now time.Duration, mtu int, rtt time.Duration) {
 	if rtt > 0 {
 		w.bbr.idles(now, rtt)
 	}
-	if now-w.used > forgetAfter {
+	if now-w.pacing.used > forgetAfter {
 		w.flight.shrink()
 	}
 }

@@ -23,7 +23,7 @@ func (w *path) came() time.Duration {
 func (w *path) deliver(now time.Duration, b []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.gone {
+	if w.session.gone {
 		return nil
 	}
 	w.now = now
@@ -46,21 +46,21 @@ func (w *path) deliver(now time.Duration, b []byte) error {
 // admit reports whether a packet belongs to the sessions of both nodes. When the other
 // node has begun anew, it knows nothing of what there was.
 func (w *path) admit(h *head) bool {
-	ours := w.remote != 0 && h.tag == tagOf(w.local, w.remote)
+	ours := w.session.remote != 0 && h.tag == tagOf(w.session.local, w.session.remote)
 	if h.long {
-		ours = h.to == 0 || h.to == w.local
+		ours = h.to == 0 || h.to == w.session.local
 	}
 	if !ours {
-		w.resetDue = w.resetDue || h.kind != kindReset
+		w.session.resetDue = w.session.resetDue || h.kind != kindReset
 		return false
 	}
-	if h.long && h.from != w.remote {
-		if w.remote != 0 {
+	if h.long && h.from != w.session.remote {
+		if w.session.remote != 0 {
 			w.startOver()
 		}
-		w.remote = h.from
+		w.session.remote = h.from
 	}
-	w.known = h.kind != kindReset && (w.known || !h.long || h.to != 0)
+	w.session.known = h.kind != kindReset && (w.session.known || !h.long || h.to != 0)
 	return true
 }
 
@@ -68,20 +68,20 @@ func (w *path) admit(h *head) bool {
 func (w *path) startOver() {
 	w.dropAll(errAnew)
 	w.bbr.restart(w.now)
-	w.acks, w.begun, w.known = acks{}, nil, false
+	w.acks, w.begun, w.session.known = acks{}, nil, false
 	w.pool.restarted.Add(1)
 }
 
 func (w *path) takeAck(now time.Duration, b []byte) error {
-	waited, spans, err := parseAck(b, w.spans[:0])
+	waited, spans, err := parseAck(b, w.building.spans[:0])
 	if err != nil {
 		return err
 	}
 	if !w.flight.expand(spans) {
 		return errPacket
 	}
-	held := w.held
-	n := w.flight.ack(now, waited, spans, w.settle)
+	held := w.pacing.held
+	n := w.flight.ack(now, waited, spans, w.building.settle)
 	w.bbr.ack(now, n, w.flight.delivered, w.flight.inside, held)
 	return nil
 }
@@ -97,17 +97,17 @@ func (w *path) takeData(now time.Duration, rest []byte, count, size int) error {
 	}
 	rest = rest[numSize:]
 	// All of them are read before one has an effect.
-	w.pieces = w.pieces[:0]
+	w.building.pieces = w.building.pieces[:0]
 	for range count {
 		p, next, err := parsePiece(rest)
 		if err != nil {
 			return err
 		}
-		w.pieces, rest = append(w.pieces, p), next
+		w.building.pieces, rest = append(w.building.pieces, p), next
 	}
 	kept := true
-	for i := range w.pieces {
-		p := &w.pieces[i]
+	for i := range w.building.pieces {
+		p := &w.building.pieces[i]
 		c, ok := w.stream(p)
 		if c != nil {
 			ok = w.takePiece(c, p)
@@ -152,7 +152,7 @@ func (w *path) stream(p *piece) (c *Conn, ok bool) {
 		return nil, true
 	}
 	c = newConn(w, p.stream)
-	c.known, c.asking = true, true
+	c.out.known, c.asking = true, true
 	w.streams[p.stream] = c
 	w.guests++
 	w.opening.add(c, w.now+openWithin)
@@ -169,8 +169,8 @@ func (w *path) takePiece(c *Conn, p *piece) (kept bool) {
 		w.forget(c)
 		news = !c.asking
 	case p.flags&flagWindow != 0:
-		if limit := expand(p.offset, c.limit); limit > c.limit {
-			c.limit = limit
+		if limit := expand(p.offset, c.out.limit); limit > c.out.limit {
+			c.out.limit = limit
 			w.push(c)
 		}
 	default:
@@ -180,7 +180,7 @@ func (w *path) takePiece(c *Conn, p *piece) (kept bool) {
 	}
 	if news && !c.touched {
 		c.touched = true
-		w.touched = append(w.touched, c)
+		w.waiting.touched = append(w.waiting.touched, c)
 	}
 	return kept
 }
@@ -201,27 +201,27 @@ func (w *path) flush(now time.Duration) (f flushed) {
 	w.batch.Store(0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f.sinks = w.touched[:0]
-	for _, c := range w.touched {
+	f.sinks = w.waiting.touched[:0]
+	for _, c := range w.waiting.touched {
 		c.touched = false
 		if c.asking {
 			c.asking = false
 			f.begun = append(f.begun, c)
 		}
-		if c.sink != nil {
+		if c.users.sink != nil {
 			f.sinks = append(f.sinks, c)
 		} else {
 			signal(c.data)
 		}
 	}
-	clear(w.touched[len(f.sinks):])
-	w.touched = w.touched[:0]
+	clear(w.waiting.touched[len(f.sinks):])
+	w.waiting.touched = w.waiting.touched[:0]
 	if len(f.sinks) > 0 {
-		w.touched, w.told = w.told, nil
+		w.waiting.touched, w.waiting.called = w.waiting.called, nil
 	}
 	f.at = w.acks.due(w.flight.rtt)
-	f.wake = w.wake || w.resetDue || f.at > 0 && f.at <= now || w.held && w.flight.hasRoom(w.bbr.window(w.quantum))
-	w.wake = false
+	f.wake = w.pacing.wake || w.session.resetDue || f.at > 0 && f.at <= now || w.pacing.held && w.flight.hasRoom(w.bbr.window(w.pacing.quantum))
+	w.pacing.wake = false
 	return f
 }
 
@@ -231,10 +231,10 @@ func (w *path) call(sinks []*Conn) {
 		return
 	}
 	for i, c := range sinks {
-		c.sink()
+		c.users.sink()
 		sinks[i] = nil
 	}
 	w.mu.Lock()
-	w.told = sinks[:0]
+	w.waiting.called = sinks[:0]
 	w.mu.Unlock()
 }
