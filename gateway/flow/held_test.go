@@ -57,7 +57,7 @@ func TestHeld(t *testing.T) {
 		}
 	}
 	say()
-	if left := time.Until(g.host.until); left <= minute || left > 3*minute {
+	if left := time.Until(g.host.Until()); left <= minute || left > 3*minute {
 		t.Errorf("the device's deadline is in %v", left)
 	}
 	say() // more of it
@@ -72,13 +72,13 @@ func TestHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.readAll()
-	if left := time.Until(g.host.until); left > 90*time.Second || !relays[0].held || !relays[1].held {
+	if left := time.Until(g.host.Until()); left > 90*time.Second || !relays[0].held || !relays[1].held {
 		t.Errorf("not due yet, but it has settled, or nothing is waited for any more: %v", left)
 	}
 	g.now += 30 * time.Second
 	g.readAll()
 	settled(1)
-	if !g.host.until.IsZero() {
+	if !g.host.Until().IsZero() {
 		t.Error("the device has a deadline still, and nothing is held")
 	}
 
@@ -101,7 +101,7 @@ func TestHeldWake(t *testing.T) {
 		t.Fatal(err)
 	}
 	woken, passed := false, 0
-	g.host.setting = func(at time.Time) {
+	g.host.Setting = func(at time.Time) {
 		switch {
 		case at.After(time.Now()) && !woken:
 			woken = true
@@ -114,7 +114,7 @@ func TestHeldWake(t *testing.T) {
 	if !woken || passed != 2 {
 		t.Errorf("woken: %v; a Read that waits was made to return %d times, want a second time after the deadline", woken, passed)
 	}
-	if g.host.deadline || !h.held {
-		t.Errorf("a deadline that has passed: %v; held: %v", g.host.deadline, h.held)
+	if g.host.Passed() || !h.held {
+		t.Errorf("a deadline that has passed: %v; held: %v", g.host.Passed(), h.held)
 	}
 }

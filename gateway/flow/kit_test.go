@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onewaylink/gw/gateway/flow/hosttest"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
@@ -66,129 +67,25 @@ func callsGray(src, _ netip.Addr, _ uint8, _ uint16) *Rule {
 	return nil
 }
 
-// device is a Host that gives what a test sends and keeps what it is written.
-type device struct {
-	mu       sync.Mutex
-	offload  bool
-	fail     error
-	in       []packet
-	out      []packet
-	deadline bool      // it has passed
-	until    time.Time // it has not
-	closed   bool
-	wake     chan struct{}
-	setting  func(time.Time) // called before a deadline is set; may be nil
-	rearmed  func()          // called when the deadline is taken back; may be nil
-}
-
+// packet is one that the host was written.
 type packet struct {
 	b []byte
 	o wire.Offload
 }
 
-func newDevice(offload bool) *device {
-	return &device{offload: offload, wake: make(chan struct{}, 1)}
-}
+// device is the fake host, with short names.
+type device struct{ *hosttest.Device }
 
-func (d *device) signal() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
+func newDevice(offload bool) *device { return &device{hosttest.NewDevice(offload)} }
+
+func (d *device) send(b []byte, o wire.Offload) { d.Send(b, o) }
+func (d *device) setClosed(closed bool)         { d.SetClosed(closed) }
+
+// written returns what the host was written since the last call.
+func (d *device) written() (out []packet) {
+	for _, p := range d.Written() {
+		out = append(out, packet{p.B, p.O})
 	}
-}
-
-func (d *device) send(b []byte, o wire.Offload) {
-	d.mu.Lock()
-	d.in = append(d.in, packet{bytes.Clone(b), o})
-	d.mu.Unlock()
-	d.signal()
-}
-
-func (d *device) setClosed(closed bool) {
-	d.mu.Lock()
-	d.closed = closed
-	d.mu.Unlock()
-	d.signal()
-}
-
-func (d *device) Read(b []byte) (int, wire.Offload, error) {
-	for {
-		d.mu.Lock()
-		switch {
-		case d.deadline:
-			d.mu.Unlock()
-			return 0, wire.Offload{}, os.ErrDeadlineExceeded
-		case len(d.in) > 0:
-			p := d.in[0]
-			d.in = d.in[1:]
-			d.mu.Unlock()
-			return copy(b, p.b), p.o, nil
-		case d.closed:
-			d.mu.Unlock()
-			return 0, wire.Offload{}, os.ErrClosed
-		}
-		d.mu.Unlock()
-		<-d.wake
-	}
-}
-
-func (d *device) TryRead(b []byte) (int, wire.Offload, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.deadline:
-		return 0, wire.Offload{}, os.ErrDeadlineExceeded
-	case len(d.in) == 0:
-		return 0, wire.Offload{}, nil
-	}
-	p := d.in[0]
-	d.in = d.in[1:]
-	return copy(b, p.b), p.o, nil
-}
-
-func (d *device) Write(vec [][]byte, o wire.Offload) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fail != nil {
-		return d.fail
-	}
-	d.out = append(d.out, packet{slices.Concat(vec...), o})
-	return nil
-}
-
-func (d *device) SetReadDeadline(t time.Time) error {
-	if d.setting != nil {
-		d.setting(t)
-	}
-	d.mu.Lock()
-	d.deadline, d.until = false, time.Time{}
-	if t.After(time.Now()) {
-		d.until = t
-	} else {
-		d.deadline = !t.IsZero()
-	}
-	d.mu.Unlock()
-	d.signal()
-	if t.IsZero() && d.rearmed != nil {
-		d.rearmed()
-	}
-	return nil
-}
-
-func (d *device) Offload() bool { return d.offload }
-
-func (d *device) Pending() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.in) > 0
-}
-
-// written gives what the host was written since the last call.
-func (d *device) written() []packet {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := d.out
-	d.out = nil
 	return out
 }
 

@@ -176,7 +176,7 @@ func TestFrozenAmidBatch(t *testing.T) {
 		g := newGW(t, allow, func(c *Config) {
 			c.Alive = func() bool { looks--; return looks >= 0 }
 		})
-		g.host.offload = offload
+		g.host.CanOffload = offload
 		talks := []*talk{newTalk(redDB, grayDB), newTalk(netip.AddrPortFrom(redDB.Addr(), 9999), grayDB)}
 		looks = 100
 		var batch [][]byte

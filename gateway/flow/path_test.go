@@ -499,7 +499,7 @@ func TestChecksumsAcrossTheLink(t *testing.T) {
 	}
 	for _, offload := range []bool{false, true} {
 		g, c := newGW(t, allow), newTalk(redDB, grayDB)
-		g.host.offload = offload
+		g.host.CanOffload = offload
 		g.open(c)
 		g.out(wiretest.UDP(redDB, grayDB, nil))
 		for _, b := range [][]byte{c.answer(ack, 1, 2, 3), wiretest.UDP(grayDB, redDB, []byte("abc"))} {
@@ -526,7 +526,7 @@ func TestJoinsABatch(t *testing.T) {
 	}
 	g.out(wiretest.UDP(redDB, grayDB, nil))
 	for _, offload := range []bool{true, false} {
-		g.host.offload = offload
+		g.host.CanOffload = offload
 		for _, flows := range []int{1, 3, 12} { // as many as can be joined side by side, and more
 			var batch [][]byte
 			want := map[uint16][]byte{}
@@ -581,9 +581,9 @@ func TestJoinsABatch(t *testing.T) {
 func TestHostRefusesAPacket(t *testing.T) {
 	g := newGW(t, allow)
 	g.out(wiretest.UDP(redDB, grayDB, nil))
-	g.host.fail = errors.New("no buffer space")
+	g.host.Fail = errors.New("no buffer space")
 	g.want("udp", g.in(wiretest.UDP(grayDB, redDB, nil)), wire.HostWrite)
-	g.host.fail = nil
+	g.host.Fail = nil
 	g.want("later", g.in(wiretest.UDP(grayDB, redDB, nil)), wire.OK)
 }
 
@@ -623,8 +623,8 @@ func TestWokenReaderReads(t *testing.T) {
 		t.Fatalf("%d packets, of one that waits: %v", n, err)
 	}
 	// Another one comes just when the first has been taken notice of.
-	g.host.rearmed = func() {
-		g.host.rearmed = nil
+	g.host.Rearmed = func() {
+		g.host.Rearmed = nil
 		g.path.Wake()
 	}
 	g.host.send(wiretest.UDP(redDB, grayDB, nil), wire.Offload{})

@@ -149,7 +149,7 @@ func (g *gw) onlyRecord() (k, v []byte) {
 
 // facts is what can be seen of the gateway from outside.
 func (g *gw) facts() (out []any) {
-	out = append(out, g.table.Stats(), g.book.puts, len(g.book.records), len(g.host.out), g.path.box.n.Load(), g.table.count.Load())
+	out = append(out, g.table.Stats(), g.book.puts, len(g.book.records), g.host.Held(), g.path.box.n.Load(), g.table.count.Load())
 	for c := range g.table.Conns() {
 		c.Age = 0
 		out = append(out, fmt.Sprintf("%+v", c))

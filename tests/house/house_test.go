@@ -90,7 +90,7 @@ var below = map[string][]string{
 	"gateway/audit":         {"gateway/safefile"},
 	"gateway/control":       {"gateway/status"},
 	"gateway/capture/serve": {"gateway/capture", "gateway/control", "gateway/status", "netstack/wire"},
-	"gateway/flow/hosttest": {"gateway/flow", "netstack/wire"},
+	"gateway/flow/hosttest": {"netstack/wire"},
 	"gateway/flow/tcptrack": {"netstack/wire"},
 	"gateway/capture":       {"netstack/wire"},
 	"gateway/ask":           {"gateway/quiet", "gateway/quota", "gateway/streams"},
