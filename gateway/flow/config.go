@@ -66,13 +66,13 @@ type Config struct {
 	Nodes []netip.Addr
 	// Voice holds the addresses that the gateway's own ICMP errors come from,
 	// the node's own. A family without one takes the address that the packet
-	// was sent to, so that the error is believed all the same.
+	// was sent to, so that the sender accepts the error.
 	Voice []netip.Addr
 	// MTU is that of the TUN device: no inner packet is larger.
 	MTU      int
 	Judge    Judge
-	Recorder Recorder // may be nil: nothing is remembered then
-	Observer Observer // may be nil: nobody is told
+	Recorder Recorder // may be nil
+	Observer Observer // may be nil
 	// Denials counts the attempts among the dropped packets, by index in Sites; may be nil.
 	Denials *denials.Ledger
 	// Now is a monotonic clock, counted from any fixed moment.

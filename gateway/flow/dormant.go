@@ -30,7 +30,7 @@ func (s *shard) has(k key) bool {
 	return ok || s.flows[k] != nil
 }
 
-// find returns the flow of a key, roused if it was dormant, or nil.
+// find returns the flow of a key, activated if it was dormant, or nil.
 func (t *Table) find(s *shard, k key) *flow {
 	if f := s.flows[k]; f != nil {
 		return f
@@ -39,14 +39,14 @@ func (t *Table) find(s *shard, k key) *flow {
 	if !ok {
 		return nil
 	}
-	f, r := t.rouse(s, k, &d)
+	f, r := t.activate(s, k, &d)
 	switch {
 	case r == wire.Denied && t.standby.Load():
 		return nil // it is the sibling's
 	case r == wire.Denied:
-		return t.entomb(s, f, unknownRule)
+		return t.tombstone(s, f, unknownRule)
 	}
-	t.unlay(s, k)
+	t.removeDormant(s, k)
 	if f != nil {
 		t.insert(s, f)
 	}
@@ -56,9 +56,9 @@ func (t *Table) find(s *shard, k key) *flow {
 // unknownRule stands for that by which a flow was opened elsewhere.
 var unknownRule = &Rule{Name: "unknown"}
 
-// rouse makes a flow of a dormant one. It returns nil where the table would no
+// activate makes a flow of a dormant one. It returns nil where the table would no
 // longer take in the record, and a flow without a rule where policy denies it.
-func (t *Table) rouse(s *shard, k key, d *dormant) (*flow, wire.Reason) {
+func (t *Table) activate(s *shard, k key, d *dormant) (*flow, wire.Reason) {
 	f := &flow{key: k}
 	if f.parse(d.value[:]) != nil {
 		return nil, wire.NoFlow
@@ -67,8 +67,8 @@ func (t *Table) rouse(s *shard, k key, d *dormant) (*flow, wire.Reason) {
 	if r != wire.OK && r != wire.Denied {
 		return nil, r
 	}
-	f.last = t.roused()
-	f.comes(d.how, f.last)
+	f.last = t.dormantSince()
+	f.beginAccount(d.how, f.last)
 	f.account.opened = f.account.opened || d.told
 	if r == wire.Denied {
 		return f, r
@@ -77,21 +77,21 @@ func (t *Table) rouse(s *shard, k key, d *dormant) (*flow, wire.Reason) {
 	return f, wire.OK
 }
 
-// entomb makes a tombstone of a dormant flow that policy denies, which the rule
+// tombstone makes a tombstone of a dormant flow that policy denies, which the rule
 // allowed before.
-func (t *Table) entomb(s *shard, f *flow, rule *Rule) *flow {
-	t.unlay(s, f.key)
+func (t *Table) tombstone(s *shard, f *flow, rule *Rule) *flow {
+	t.removeDormant(s, f.key)
 	f.rule, f.noted.kept = rule, true // the Recorder has it
 	t.insert(s, f)
 	t.revoke(s, f)
 	return f
 }
 
-// roused is the time from which dormant flows age: that of the takeover.
-func (t *Table) roused() time.Duration { return time.Duration(t.since.Load()) }
+// dormantSince is the time from which dormant flows age: that of the takeover.
+func (t *Table) dormantSince() time.Duration { return time.Duration(t.since.Load()) }
 
-// lay puts a dormant flow into a shard that has no flow of its key.
-func (t *Table) lay(s *shard, k key, d dormant) {
+// insertDormant adds a dormant flow to a shard that has no flow of its key.
+func (t *Table) insertDormant(s *shard, k key, d dormant) {
 	if s.dormant == nil {
 		s.dormant = make(map[key]dormant)
 	}
@@ -100,8 +100,8 @@ func (t *Table) lay(s *shard, k key, d dormant) {
 	t.opener[t.dormantOpener(&k, &d)].Add(1)
 }
 
-// unlay takes a dormant flow out, if there is one.
-func (t *Table) unlay(s *shard, k key) {
+// removeDormant removes a dormant flow, if there is one.
+func (t *Table) removeDormant(s *shard, k key) {
 	if d, ok := s.dormant[k]; ok {
 		delete(s.dormant, k)
 		t.count.Add(-1)
@@ -122,7 +122,7 @@ func (d *dormant) outline(k *key) *flow {
 
 // forgetDormant removes a dormant flow and its record.
 func (t *Table) forgetDormant(s *shard, k key) {
-	t.unlay(s, k)
+	t.removeDormant(s, k)
 	if t.cfg.Recorder != nil {
 		s.note = k.append(s.note[:0])
 		t.cfg.Recorder.Delete(s.note)

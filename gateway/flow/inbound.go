@@ -187,7 +187,7 @@ func (p *Path) write(j *joiner, b []byte, o wire.Offload) wire.Reason {
 }
 
 // deliverFragments writes a reassembled datagram in pieces no larger than those
-// in which it came, since nobody behind this host may cut up an IPv6 packet.
+// in which it came, since no router behind this host may fragment an IPv6 packet.
 func (p *Path) deliverFragments(j *joiner, pkt *wire.Packet, whole wire.Reassembled) wire.Reason {
 	r := wire.OK
 	err := wire.Fragment(pkt.B, whole.MaxFragment, whole.ID, func(piece []byte) {

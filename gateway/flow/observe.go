@@ -34,7 +34,7 @@ func (c Coming) String() string {
 	return [...]string{"opened", "restored", "fetched", "taken over", "resumed"}[c]
 }
 
-// Why flows end that nobody has closed.
+// Why flows end without a close of their own.
 const (
 	silent  = "silent for too long"
 	gaveWay = "gave way to others, the table being full"
@@ -51,8 +51,8 @@ type account struct {
 	beforeOut, beforeIn tally
 }
 
-// comes begins the flow's account, of one that has ended already with nothing to tell.
-func (f *flow) comes(how Coming, at time.Duration) {
+// beginAccount begins the account of the flow; a flow that has ended already has nothing to report.
+func (f *flow) beginAccount(how Coming, at time.Duration) {
 	over := f.over()
 	f.account = account{opened: over, ended: over, how: how, since: at, beforeOut: f.out, beforeIn: f.in}
 }
@@ -113,14 +113,14 @@ func (t *Table) tellLate(f *flow, now time.Duration) bool {
 	return true
 }
 
-// tellTurned tells of a connection that has just been closed, or that goes on after its end.
-func (t *Table) tellTurned(f *flow, now time.Duration) {
+// observeTransition reports a connection that has just closed, or that resumes after its end.
+func (t *Table) observeTransition(f *flow, now time.Duration) {
 	switch over := f.tcp.Phase().Over(); {
 	case over == f.account.ended:
 	case over:
 		t.tellOver(f)
 	default:
-		f.comes(CameResumed, now)
+		f.beginAccount(CameResumed, now)
 		t.tellOpened(f, now)
 	}
 }
@@ -131,7 +131,7 @@ func (t *Table) tellDormant(s *shard, k key, d dormant) bool {
 	if d.told || d.outline(&k).over() {
 		return false
 	}
-	if f, r := t.rouse(s, k, &d); r == wire.OK {
+	if f, r := t.activate(s, k, &d); r == wire.OK {
 		t.tellOpened(f, t.cfg.Now())
 		d.told = f.account.opened
 		s.dormant[k] = d
@@ -144,7 +144,7 @@ func (t *Table) tellDormantEnded(s *shard, k key, d dormant, reason string) {
 	if !d.told {
 		return
 	}
-	if f, _ := t.rouse(s, k, &d); f != nil {
+	if f, _ := t.activate(s, k, &d); f != nil {
 		if f.rule == nil {
 			f.rule = unknownRule
 		}

@@ -75,9 +75,9 @@ func (t *Table) SetStandby(standby bool) {
 		switch a := &f.account; {
 		case !was || f.revoked || !a.opened && a.how == CameNew:
 		case a.opened:
-			f.comes(CameTakenOver, now) // what it has carried since then is not known
+			f.beginAccount(CameTakenOver, now) // what it has carried since then is not known
 		default:
-			f.comes(a.how, now)
+			f.beginAccount(a.how, now)
 		}
 		return true
 	})
@@ -106,11 +106,11 @@ func (t *Table) Replace(k, v []byte) (wire.Reason, error) {
 		t.remove(s, old)
 	}
 	d.told = d.told && !t.standby.Load()
-	t.unlay(s, f.key)
+	t.removeDormant(s, f.key)
 	if r := t.room(s, from); r != wire.OK {
 		return r, nil
 	}
-	t.lay(s, f.key, d)
+	t.insertDormant(s, f.key, d)
 	return wire.OK, nil
 }
 
@@ -147,15 +147,15 @@ func (t *Table) Remove(k []byte) {
 	s := t.shardOf(&id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t.unlay(s, id)
+	t.removeDormant(s, id)
 	if f := s.flows[id]; f != nil {
 		t.remove(s, f)
 	}
 }
 
 // Pause makes the packets of the host wait where they are, in its device, or lets
-// them go on. What comes from the link is delivered all the same. Whoever pauses
-// does so for milliseconds: the device holds only so much.
+// them go on. Packets from the link are delivered meanwhile. Pause for
+// milliseconds only: the device's queue is bounded.
 func (p *Path) Pause(on bool) {
 	p.pair.paused.Store(on)
 	p.Wake()

@@ -346,7 +346,7 @@ func mssFor(mtu int, v6 bool) uint16 {
 
 // cutUp begins to cut a TCP segment that is too large for the path, or a
 // super-segment. A sender that counts on more than the path takes is told so;
-// its bytes go on all the same, in smaller pieces.
+// its bytes are forwarded in smaller pieces.
 func (p *Path) cutUp(pkt *wire.Packet, o wire.Offload, mtu int, partial bool, bufs [][]byte, sizes []int, offset int) (int, wire.Reason) {
 	size := mtu - pkt.Data
 	if g := int(o.GSOSize); g > 0 && g <= size {

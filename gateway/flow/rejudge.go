@@ -78,7 +78,7 @@ func (s *shard) list() (flows []*flow, asleep []key) {
 	return flows, asleep
 }
 
-// rejudge has a flow judged anew.
+// rejudge judges a flow again.
 func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 	src, dst := f.key.ends(f.openerB)
 	rule := t.ask(f.key.proto, src, dst)
@@ -102,7 +102,7 @@ func (t *Table) rejudge(s *shard, f *flow, out *Rejudged) {
 		out.Resumed++
 		t.tellEnded(f, revoked)
 		f.revoked, f.last, f.rule = false, t.cfg.Now(), rule
-		f.comes(CameResumed, f.last)
+		f.beginAccount(CameResumed, f.last)
 		t.note(s, f)
 		if out.few() {
 			t.tellOpened(f, f.last)
@@ -126,7 +126,7 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 	if !ok || t.standby.Load() {
 		return
 	}
-	f, r := t.rouse(s, k, &d)
+	f, r := t.activate(s, k, &d)
 	if f == nil {
 		return // nor would it be when its first packet comes
 	}
@@ -137,11 +137,11 @@ func (t *Table) rejudgeDormant(s *shard, k key, before Judge, out *Rejudged) {
 		return // as before, or soon forgotten
 	case r == wire.Denied:
 		out.Revoked++
-		t.entomb(s, f, old)
+		t.tombstone(s, f, old)
 		if out.few() {
 			t.tellEnded(f, revoked)
 		}
-	case f.over(): // nobody has it any more, nor does a plan count it
+	case f.over(): // its ends have closed it, and no plan counts it
 	default:
 		out.Kept++
 		if old == nil || f.rule.Name != old.Name {
@@ -171,7 +171,7 @@ func (t *Table) sleep(s *shard, f *flow) {
 	}
 	t.remove(s, f)
 	if kept {
-		t.lay(s, f.key, newDormant(s.note, CameTakenOver))
+		t.insertDormant(s, f.key, newDormant(s.note, CameTakenOver))
 	}
 }
 

@@ -223,7 +223,7 @@ func (h *Handle) Heard(said wire.Position) {
 	f.in.bytes += uint64(n)
 	f.in.packets++
 	h.t.note(h.s, f)
-	h.t.tellTurned(f, now)
+	h.t.observeTransition(f, now)
 }
 
 // Detach makes the connection raw again. clean says that nothing was wrong, never

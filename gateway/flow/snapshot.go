@@ -54,7 +54,7 @@ func (t *Table) Conns() iter.Seq[Conn] {
 		now := t.cfg.Now()
 		conn := func(f *flow) bool { return yield(t.conn(f, now)) }
 		t.eachOf(conn, func(s *shard, k key, d dormant) bool {
-			f, r := t.rouse(s, k, &d)
+			f, r := t.activate(s, k, &d)
 			return r != wire.OK || conn(f)
 		})
 	}
@@ -83,7 +83,7 @@ func (t *Table) each(fn func(*flow) bool) {
 }
 
 // eachOf is each, and calls asleep for the flows that are dormant. Those of a
-// shard are all seen at one moment, so that none is missed that is being roused.
+// shard are all seen at one moment, so that none is missed that is being activated.
 func (t *Table) eachOf(fn func(*flow) bool, asleep func(s *shard, k key, d dormant) bool) {
 	for i := range t.shard {
 		if !t.shard[i].each(fn, asleep) {

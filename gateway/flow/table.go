@@ -30,7 +30,7 @@ type Table struct {
 	drops   [wire.NumReasons]atomic.Uint64
 	// standby says that the flows are the sibling's; see SetStandby.
 	standby                  atomic.Bool
-	since                    atomic.Int64 // see roused
+	since                    atomic.Int64 // see dormantSince
 	opened, denied, restored atomic.Uint64
 	relayed, revoked         atomic.Uint64
 }
@@ -124,7 +124,7 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 	if p.Proto == wire.ProtoTCP && p.Flags&(wire.SYN|wire.ACK) == wire.SYN {
 		switch {
 		case f.tcp.Phase().Over() && !f.repeated(p, fromB):
-			// The tuple is used anew. The tombstone stays when it may not be.
+			// The tuple is used again. The tombstone stays when it may not be.
 			return t.admit(s, now, p, f.key, fromB, fromHost)
 		case fromB != f.openerB && t.rule(p) == nil:
 			// The end that was called dials back on the same tuple: allowed only
@@ -137,7 +137,7 @@ func (t *Table) follow(s *shard, now time.Duration, p *wire.Packet, f *flow, fro
 		return f, r
 	}
 	t.note(s, f)
-	t.tellTurned(f, now)
+	t.observeTransition(f, now)
 	// Payload is a reason for a relay, and so is the third packet, before any.
 	if (opening || len(p.B) > p.Data) && f.wants.Load() < wantsAny && t.ready(f, now) {
 		f.wants.Store(f.carriage.wish(f.rule.Mode))
@@ -203,7 +203,7 @@ func (t *Table) admit(s *shard, now time.Duration, p *wire.Packet, k key, fromB,
 		f.tcp.Open(p)
 		f.carriage.plain = rule.Mode != ModeRoute && !p.Signed()
 	}
-	f.comes(CameNew, now)
+	f.beginAccount(CameNew, now)
 	f.count(now, len(p.B), fromB)
 	t.insert(s, f)
 	t.opened.Add(1)
@@ -360,7 +360,7 @@ func (t *Table) passError(now time.Duration, p *wire.Packet, fromHost bool) (*fl
 	return f, wire.OK
 }
 
-// Take puts a flow from a record into the table. The record is judged anew, in
+// Take puts a flow from a record into the table. The record is judged again, in
 // the direction in which the flow was opened; one that policy no longer allows,
 // or that concerns no link of this node, is refused with a reason. A flow that
 // the table has already is left alone.
@@ -384,14 +384,14 @@ func (t *Table) Take(k, v []byte) (wire.Reason, error) {
 	}
 	t.restored.Add(1)
 	if t.standby.Load() {
-		t.lay(s, f.key, newDormant(v, CameRestored))
+		t.insertDormant(s, f.key, newDormant(v, CameRestored))
 		if t.cfg.Recorder != nil {
 			t.cfg.Recorder.Put(k, v)
 		}
 		return wire.OK, nil
 	}
 	f.last = t.cfg.Now()
-	f.comes(CameRestored, f.last)
+	f.beginAccount(CameRestored, f.last)
 	t.insert(s, f)
 	t.note(s, f)
 	return wire.OK, nil
@@ -455,7 +455,7 @@ func (t *Table) sweep(now time.Duration) {
 			}
 		}
 		for k, d := range s.dormant {
-			if f := d.outline(&k); now-t.roused() > f.timeout() {
+			if f := d.outline(&k); now-t.dormantSince() > f.timeout() {
 				t.tellDormantEnded(s, k, d, silent)
 				t.forgetDormant(s, k)
 			} else if tell > 0 && t.tellDormant(s, k, d) {

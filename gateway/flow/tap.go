@@ -143,7 +143,7 @@ func size(vec [][]byte) (n int) {
 	return n
 }
 
-// toHost writes a packet that nobody judges to the host, and counts it when that fails.
+// toHost writes a packet to the host without judging it, and counts a failed write.
 // What a relay writes is its connection's, and shows that one's rule.
 func (p *Path) toHost(vec [][]byte, o wire.Offload, note capture.Note) {
 	r := wire.OK

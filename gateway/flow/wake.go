@@ -20,7 +20,7 @@ import (
 // sent at once. A host that implements none of it ignores the message.
 //
 // The first rounds come quickly, one for each time that the timer may have
-// doubled; the later ones are for a segment that was lost all the same, because
+// doubled; the later ones are for a segment that was lost nevertheless, because
 // the other side's gateway was not ready.
 var wakeAfter = [16]time.Duration{
 	0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond,
