@@ -62,7 +62,7 @@ func (k *Keeper) Conflict() Conflict {
 	return c.last
 }
 
-// claimed takes note that the host with a link address claims an address, at a time.
+// claimed records that the host with a link address claims an address, at a time.
 func (k *Keeper) claimed(a netip.Addr, mac net.HardwareAddr, now time.Time) {
 	if !k.held.Load() || !k.owns(a) || len(mac) != len(k.ifi.HardwareAddr) || bytes.Equal(mac, k.ifi.HardwareAddr) {
 		return

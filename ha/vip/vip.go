@@ -25,7 +25,7 @@ import (
 // and hosts that miss the first are better served sooner and once more).
 var announceAfter = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second}
 
-// Config says what is answered for, and where.
+// Config lists the addresses to answer for, and where.
 type Config struct {
 	// Interface is the LAN's.
 	Interface string
@@ -52,11 +52,11 @@ type Keeper struct {
 	counts    counts
 }
 
-// seeIt is where to look when the kernel gives no socket.
+// seeIt is where to look when the kernel opens no socket.
 const seeIt = "see that the interface is up and has the addresses' families: ip address"
 
 // New opens the sockets on the LAN, in the network namespace of the calling
-// thread. It starts nothing. Whoever gets a Keeper has to Run it, which closes it.
+// thread. It starts nothing. The caller must Run the Keeper, which closes it.
 func New(cfg Config) (*Keeper, error) {
 	ifi, err := net.InterfaceByName(cfg.Interface)
 	if err != nil {
@@ -93,7 +93,7 @@ func requestsAndReplies() []bpf.RawInstruction {
 	return raw
 }
 
-// openND opens the socket for neighbour discovery, if an address needs it.
+// openND opens the socket for neighbor discovery, if an address needs it.
 func (k *Keeper) openND() error {
 	for _, a := range k.cfg.Addresses {
 		if !a.Is6() {
@@ -102,14 +102,14 @@ func (k *Keeper) openND() error {
 		if k.nd == nil {
 			c, _, err := ndp.Listen(k.ifi, ndp.Unspecified)
 			if err != nil {
-				return fmt.Errorf("listen for neighbour solicitations on %q: %w", k.ifi.Name, err)
+				return fmt.Errorf("listen for neighbor solicitations on %q: %w", k.ifi.Name, err)
 			}
 			var f ipv6.ICMPFilter
 			f.SetAll(true)
 			f.Accept(ipv6.ICMPTypeNeighborSolicitation)
 			f.Accept(ipv6.ICMPTypeNeighborAdvertisement)
 			if err := c.SetICMPFilter(&f); err != nil {
-				return errors.Join(fmt.Errorf("filter neighbour solicitations: %w", err), c.Close())
+				return errors.Join(fmt.Errorf("filter neighbor solicitations: %w", err), c.Close())
 			}
 			if err := c.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagDst, true); err != nil {
 				return errors.Join(fmt.Errorf("ask for hop limits: %w", err), c.Close())
@@ -236,7 +236,7 @@ func (k *Keeper) answerND(ctx context.Context) error {
 		}
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
-				return fmt.Errorf("listen for neighbour solicitations on %q: %w", k.ifi.Name, err)
+				return fmt.Errorf("listen for neighbor solicitations on %q: %w", k.ifi.Name, err)
 			}
 			if !pause(ctx) {
 				return nil
@@ -277,7 +277,7 @@ func (k *Keeper) advertise(count *atomic.Uint64, a, to netip.Addr, solicited boo
 	return k.sent(count, err)
 }
 
-// announce tells the LAN of each Hold, several times.
+// announce announces each Hold to the LAN, several times.
 func (k *Keeper) announce(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	<-timer.C
@@ -306,7 +306,7 @@ func (k *Keeper) announce(ctx context.Context) error {
 
 // announceOnce sends gratuitous ARP both as request and as reply, since hosts
 // and switches differ in which they heed (RFC 5227 section 3), and unsolicited
-// neighbour advertisements (RFC 4861 section 7.2.6).
+// neighbor advertisements (RFC 4861 section 7.2.6).
 func (k *Keeper) announceOnce() {
 	hw, n := k.ifi.HardwareAddr, &k.counts.announcements
 	all := true

@@ -71,7 +71,7 @@ func AppendTCP(b []byte, src, dst netip.AddrPort, seq uint32, flags uint8) []byt
 }
 
 // AppendACK appends a pure acknowledgement without options, with a finished
-// checksum. Whoever sends one has it from the end whose word it repeats.
+// checksum. Its values repeat what that end has acknowledged.
 func AppendACK(b []byte, src, dst netip.AddrPort, seq, ack uint32, window uint16) []byte {
 	return appendTCP(b, src, dst, seq, ack, ACK, window)
 }

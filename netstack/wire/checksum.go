@@ -137,7 +137,7 @@ func (p *Packet) IsPartial() bool {
 	return binary.BigEndian.Uint16(p.B[at:]) == fold(p.pseudo(len(p.segment())))
 }
 
-// Partial returns the Offload that tells a device to finish the checksum of a TCP
+// Partial returns the Offload that makes a device finish the checksum of a TCP
 // or UDP packet whose field holds the sum of the pseudo-header: see IsPartial.
 func (p *Packet) Partial() Offload {
 	at, _ := p.csumField()
@@ -174,7 +174,7 @@ func (p *Packet) Settle(o Offload) (Offload, Reason) {
 }
 
 // SetPartial stores the sum of the pseudo-header in the checksum field of a TCP
-// or UDP packet and returns the Offload that tells a device to finish it.
+// or UDP packet and returns the Offload that makes a device finish it.
 func (p *Packet) SetPartial() Offload {
 	at, _ := p.csumField()
 	binary.BigEndian.PutUint16(p.B[at:], fold(p.pseudo(len(p.segment()))))

@@ -20,7 +20,7 @@ type Cutter struct {
 // finished one. p must be a TCP packet. If size is not positive there are no segments.
 //
 // A SYN keeps only as much of its data as fits: no segment without ACK can carry
-// on the data of a Fast Open, and its sender says again what is not
+// on the data of a Fast Open, and its sender retransmits what is not
 // acknowledged (RFC 7413 section 4.1.2).
 func (c *Cutter) Reset(p *Packet, size int, partial bool) {
 	if size <= 0 {

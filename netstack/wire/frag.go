@@ -2,7 +2,7 @@ package wire
 
 import "fmt"
 
-// FragResult says what became of a packet that was given to a Reassembler.
+// FragResult is the outcome of a packet that was passed to a Reassembler.
 type FragResult uint8
 
 const (
@@ -30,11 +30,11 @@ const (
 	FragOverlap
 	// FragTooLong: the datagram would be longer than 65,535 bytes.
 	FragTooLong
-	// FragTooMany: the datagram came in more fragments than the limit allows.
+	// FragTooMany: the datagram arrived in more fragments than the limit allows.
 	FragTooMany
 	// FragNoSpace: the fragment alone is more than its source may occupy.
 	FragNoSpace
-	// FragECN: some fragments say that congestion was experienced and others
+	// FragECN: some fragments are marked with congestion experienced and others
 	// that their sender does not understand that (RFC 3168, section 5.3).
 	FragECN
 
@@ -64,6 +64,6 @@ func (r FragResult) String() string {
 	return fmt.Sprintf("fragment-result-%d", uint8(r))
 }
 
-// Refused says that the fragment was dropped for a fault of its own or of its
+// Refused reports whether the fragment was dropped for a fault of its own or of its
 // datagram. A duplicate is not refused: nothing is lost with it.
 func (r FragResult) Refused() bool { return r >= FragMalformed }

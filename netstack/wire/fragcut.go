@@ -79,7 +79,7 @@ func fragLaterHeader(dst, first []byte) []byte {
 		n := 1
 		if opts[0] != 1 { // all but end and no-operation have a length
 			if len(opts) < 2 || int(opts[1]) < 2 || int(opts[1]) > len(opts) {
-				break // garbage from here on: nobody may rely on it
+				break // garbage from here on: no receiver may rely on it
 			}
 			n = int(opts[1])
 		}

@@ -77,7 +77,7 @@ func IsFragment(pkt []byte) bool {
 	return false
 }
 
-// fragParse takes a fragment apart. It answers FragHeld when the fragment is
+// fragParse parses a fragment. It returns FragHeld when the fragment is
 // good, and FragAtomic, FragNone or the fault otherwise.
 func fragParse(pkt []byte) (fragment, FragResult) {
 	if !IsFragment(pkt) {
@@ -179,7 +179,7 @@ func fragWalk(pkt []byte) (next uint8, at, nextAt int, ok bool) {
 	return next, at, nextAt, true
 }
 
-// fragHeadersWhole says whether payload, which begins with a header of protocol
+// fragHeadersWhole reports whether payload, which begins with a header of protocol
 // next, holds everything up to the end of the transport header.
 func fragHeadersWhole(next uint8, payload []byte, v6 bool) bool {
 	for v6 {

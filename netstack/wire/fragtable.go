@@ -84,10 +84,10 @@ type ReassemblerStats struct {
 //
 // Fragments that overlap spoil their datagram in both families, unless one is
 // an exact copy of another. What is held is bounded; under pressure the oldest
-// datagrams go first, since a datagram that is to be completed at all mostly is
+// datagrams go first, since a datagram that is completed at all mostly is
 // so within milliseconds, and a flood then pushes out mainly itself.
 //
-// IPv4 identifications have only 16 bits and come round again within seconds at
+// IPv4 identifications have only 16 bits and wrap within seconds at
 // high rates: fragments of two datagrams can then be mixed (RFC 4963). Only the
 // receiver's transport checksum finds that out, as everywhere.
 type Reassembler struct {
@@ -191,7 +191,7 @@ func (r *Reassembler) Add(now time.Duration, pkt []byte) (Reassembled, FragResul
 	return whole, res
 }
 
-// Expire gives up what is past its time-out at now and returns how many
+// Expire drops what is past its time-out at now and returns how many
 // datagrams that were. Add does it too; calling it now and then frees memory
 // when fragments have ceased to arrive.
 func (r *Reassembler) Expire(now time.Duration) int {
@@ -210,7 +210,7 @@ func (r *Reassembler) Expire(now time.Duration) int {
 	return n
 }
 
-// judge says whether f fits to what is held of d.
+// judge reports how f fits to what is held of d.
 func (d *fragDatagram) judge(f *fragment, maxFragments int) FragResult {
 	i, same := slices.BinarySearchFunc(d.pieces, f.offset, func(p fragPiece, o int) int { return p.offset - o })
 	if same && bytes.Equal(d.pieces[i].payload, f.payload) && f.more == (f.end() != d.total) {

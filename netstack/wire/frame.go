@@ -5,26 +5,26 @@ import (
 	"errors"
 )
 
-// A Frame is what one gateway tells the other about one direction of a relayed
-// connection. Frames follow each other on a trunk, which carries one connection,
+// A Frame carries the progress of one direction of a relayed connection from one
+// gateway to the other. Frames follow each other on a trunk, which carries one connection,
 // so that none has to name it. All positions are in wire space: they are the
 // sequence numbers that the databases chose for themselves.
 type Frame struct {
 	Kind FrameKind
-	// Fin says that the sending side's database has said FIN after the payload.
+	// Fin reports that the sending side's database has sent FIN after the payload.
 	Fin bool
-	// Seq is the sequence number of the payload's first byte, or of the byte that
-	// comes next if there is none.
+	// Seq is the sequence number of the payload's first byte, or of the next
+	// byte if there is none.
 	Seq uint32
 	// Ack is the latest acknowledgement of the sending side's database, and Edge the
-	// right window edge that it has opened: the first byte that it does not take.
+	// right window edge that it has opened: the first byte that it does not accept.
 	// Both are in the sequence space of the other direction.
 	Ack, Edge uint32
-	// Payload has at most MaxFramePayload bytes. What it means, apart from data, is
-	// up to those who talk.
+	// Payload has at most MaxFramePayload bytes. Its meaning, apart from data, is
+	// up to sender and receiver.
 	Payload []byte
 	// Further is the rest of the payload of data that has been received, in pieces as it
-	// has come. No sender has any.
+	// arrived. Senders leave it empty.
 	Further [][]byte
 }
 
@@ -37,7 +37,7 @@ func (f *Frame) Size() int {
 	return n
 }
 
-// FrameKind says what a frame is for.
+// FrameKind is the purpose of a frame.
 type FrameKind uint8
 
 // The kinds are numbers of the wire: they only ever get additions, and an addition
@@ -47,7 +47,7 @@ const (
 	FrameAccept                      // it does
 	FrameRefuse                      // it does not; the last on a trunk
 	FrameData                        // carries payload and progress
-	FrameClose                       // the last word of this direction
+	FrameClose                       // ends this direction
 )
 
 var frameKindNames = [...]string{
@@ -78,9 +78,9 @@ const (
 
 // Why a frame is refused. After any of them the stream can't be read on.
 var (
-	// ErrFrameVersion says that the other gateway speaks another version.
+	// ErrFrameVersion reports that the other gateway uses another version.
 	ErrFrameVersion = errors.New("frame of an unknown version")
-	// ErrFrame says that the header is cut off or makes no sense.
+	// ErrFrame reports a truncated or invalid header.
 	ErrFrame = errors.New("malformed frame")
 )
 

@@ -5,10 +5,10 @@ import (
 	"net/netip"
 )
 
-// ICMPKind is one of the errors that a gateway says in its own name.
+// ICMPKind is one of the errors that a gateway sends in its own name.
 type ICMPKind uint8
 
-// The gateway's own voice toward a database.
+// The gateway's own errors to a database.
 const (
 	// AdminProhibited: policy denies it (RFC 1812 section 5.2.7.1 code 13; RFC
 	// 4443 section 3.1 code 1).
@@ -73,12 +73,12 @@ func AppendICMPError(b []byte, kind ICMPKind, p *Packet, from netip.Addr, mtu in
 	return b
 }
 
-// Quoted is what an ICMP error tells of the packet that it is about.
+// Quoted describes the packet that an ICMP error quotes.
 type Quoted struct {
 	Src, Dst         netip.Addr
 	Proto            uint8
 	SrcPort, DstPort uint16
-	// Echo says that it is an ICMP echo or the reply to one, EchoReply the latter.
+	// Echo reports that it is an ICMP echo or the reply to one, EchoReply the latter.
 	Echo, EchoReply bool
 }
 

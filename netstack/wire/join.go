@@ -21,12 +21,12 @@ type Joined struct {
 	next  uint32
 	psh   bool
 	shut  bool // nothing may follow
-	// partial says that the first segment's checksum is not finished; good that
+	// partial reports that the first segment's checksum is not finished; good that
 	// its payload is known to be, by that or by its checksum.
 	partial, good bool
 }
 
-// Start begins a run with p, a TCP segment. partial says that its checksum field
+// Start begins a run with p, a TCP segment. partial reports that its checksum field
 // holds the sum of the pseudo-header only: see Packet.IsPartial. Whatever the run
 // held is forgotten.
 func (j *Joined) Start(p *Packet, partial bool) {
@@ -50,7 +50,7 @@ func joinable(p *Packet) bool {
 //
 // A joined segment gets a new checksum, which would make damage look good: where
 // those of the segments are finished they are verified, and one that doesn't
-// hold is not joined. Alone it is left to whoever receives it.
+// hold is not joined. Alone it is left to its receiver.
 func (j *Joined) Add(p *Packet, partial bool) bool {
 	f := &j.first
 	n := len(p.B) - p.Data

@@ -55,8 +55,8 @@ func (p *Packet) WindowScale() (shift uint8, ok bool) {
 	return 0, false
 }
 
-// MSS returns the largest segment that the sender of a SYN takes, in bytes of
-// payload: what the option says, or the default (RFC 9293 section 3.7.1).
+// MSS returns the largest segment that the sender of a SYN accepts, in bytes of
+// payload: the option's value, or the default (RFC 9293 section 3.7.1).
 func (p *Packet) MSS() uint16 {
 	for o := p.options(); o.next(); {
 		if o.kind == optMSS && o.n == 4 {
@@ -82,7 +82,7 @@ func (p *Packet) TimestampOption() (b [12]byte, ok bool) {
 	return b, false
 }
 
-// SACKPermitted reports whether a SYN says so (RFC 2018 section 2).
+// SACKPermitted reports whether a SYN permits SACK (RFC 2018 section 2).
 func (p *Packet) SACKPermitted() bool {
 	for o := p.options(); o.next(); {
 		if o.kind == optSACKPermitted {

@@ -51,14 +51,14 @@ const maxExtensions = 8
 type Packet struct {
 	// B is the whole packet, cut to the length that its IP header states.
 	B []byte
-	// V6 tells IPv6 from IPv4.
+	// V6 is set for IPv6.
 	V6 bool
 	// Proto is the upper-layer protocol, behind all extension headers.
 	Proto uint8
-	// Fragment says that this is one piece of a larger datagram. Nothing
+	// Fragment reports that this is one piece of a larger datagram. Nothing
 	// behind the IP headers has been parsed then.
 	Fragment bool
-	// DF says that routers may not cut the packet up. It is always so for IPv6.
+	// DF reports that routers may not cut the packet up. It is always so for IPv6.
 	DF bool
 	// L4 is the offset of the transport header in B, Data that of its payload.
 	L4, Data int
@@ -130,7 +130,7 @@ func (p *Packet) parse4(b []byte) Reason {
 }
 
 // checkOptions4 walks the options of an IPv4 header (RFC 791 section 3.1) and
-// refuses source routes, with which a sender chooses its own way past a firewall.
+// refuses source routes, with which a sender chooses its own path past a firewall.
 func checkOptions4(opt []byte) Reason {
 	const (
 		end, nop   = 0, 1
@@ -253,7 +253,7 @@ func (p *Packet) parseTransport() Reason {
 			p.DstPort = p.SrcPort
 		}
 	case p.Proto == ProtoICMP, p.Proto == ProtoICMPv6:
-		return BadTransport // of the other family: no host takes it
+		return BadTransport // of the other family: no host accepts it
 	}
 	return OK
 }
@@ -390,7 +390,7 @@ func (p *Packet) IsICMPError() bool {
 // destination unreachable, packet too big, time exceeded and parameter problem.
 //
 // The others are for the local link or obsolete, and hosts may obey some of them
-// whoever sends them: redirect (RFC 792, RFC 4861), source quench (RFC 6633),
+// from any sender: redirect (RFC 792, RFC 4861), source quench (RFC 6633),
 // neighbor and router discovery (RFC 4861), multicast listener discovery (RFC 2710),
 // router advertisement (RFC 1256), timestamp and address mask (RFC 792, RFC 950).
 // p must be ICMP.
