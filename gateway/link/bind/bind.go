@@ -215,10 +215,10 @@ func (b *Bind) mayGo(m []byte, to Endpoint) bool {
 	switch messageType(m) {
 	case typeTransport:
 		index := receiverIndex(m)
-		if session := to.Session(); session.Load() != uint64(index)+1 {
+		if session := to.Session(); !session.Is(index) {
 			b.nudged.sent(to.AddrPort(), index, time.Now())
 			b.dialler.established(index)
-			session.Store(uint64(index) + 1)
+			session.Set(index)
 		}
 	case typeInitiation:
 		if len(m) != sizeInitiation {

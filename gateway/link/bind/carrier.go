@@ -29,11 +29,22 @@ type Endpoint interface {
 	// AddrPort returns the peer's address, by which the rules know it. Two endpoints with
 	// one address reach the same peer.
 	AddrPort() netip.AddrPort
-	// Session returns a word that the Bind keeps with the endpoint, zero in a new one: the
-	// session index of the peer that was last sent to there, plus one. The carrier neither
-	// reads nor writes it.
-	Session() *atomic.Uint64
+	// Session returns what the Bind keeps with the endpoint, zero in a new one. The carrier
+	// only stores it.
+	Session() *Session
 }
+
+// A Session is the session index that the Bind last sent to at an Endpoint. The zero Session is
+// none. Safe for concurrent use.
+type Session struct {
+	last atomic.Uint64 // the index, plus one
+}
+
+// Is reports whether the Session is that of an index.
+func (s *Session) Is(index uint32) bool { return s.last.Load() == uint64(index)+1 }
+
+// Set makes the Session that of an index.
+func (s *Session) Set(index uint32) { s.last.Store(uint64(index) + 1) }
 
 // CarrierStats is a snapshot of a Carrier's counters, which live as long as the Carrier.
 type CarrierStats struct {

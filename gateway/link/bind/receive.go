@@ -52,7 +52,7 @@ func (r *receiver) filter(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n in
 			continue
 		}
 		m := buf[:sizes[i]]
-		pass, peer := r.judge(m, eps[i].(Endpoint))
+		pass, peer := r.judge(m, eps[i])
 		if pass && frozen && peer >= 0 && carriesPacket(m) {
 			r.b.counters.drop(Frozen)
 			pass = false
@@ -79,13 +79,14 @@ func (r *receiver) number(buf []byte, size, peer int) {
 	r.batch.add(buf, size, lane)
 }
 
-// judge reports whether a datagram goes on to wireguard-go, and of which peer's session it
-// claims to be; -1 if it names no session of this process.
-func (r *receiver) judge(m []byte, from Endpoint) (pass bool, peer int) {
+// judge reports whether a datagram passes to wireguard-go, and which peer's session it names;
+// -1 if it names no session of this process. Most datagrams never need from as an Endpoint, so
+// judge asserts that type only where it does.
+func (r *receiver) judge(m []byte, from conn.Endpoint) (pass bool, peer int) {
 	c := &r.b.counters
 	if len(m) < sizeKeepalive {
 		if looksLikeNudge(m) {
-			r.b.receiveNudge(m, from)
+			r.b.receiveNudge(m, from.(Endpoint))
 		} else {
 			c.drop(ReceiveMalformed)
 		}
@@ -97,9 +98,9 @@ func (r *receiver) judge(m []byte, from Endpoint) (pass bool, peer int) {
 		if r.lastOwn != uint64(index)+1 {
 			peer, ok := r.b.own.peer(index)
 			if !ok {
-				// It still goes on: own is bounded and may have forgotten.
+				// It passes: own is bounded and may have dropped the index.
 				c.unknownSessions.Add(1)
-				r.b.sendNudge(index, from)
+				r.b.sendNudge(index, from.(Endpoint))
 				return true, -1
 			}
 			r.lastOwn, r.lastPeer = uint64(index)+1, peer
@@ -117,9 +118,10 @@ func (r *receiver) judge(m []byte, from Endpoint) (pass bool, peer int) {
 			c.drop(ReceiveBadMAC)
 			return false, -1
 		}
-		if response, again := r.b.responder.arrived(m, from.AddrPort()); again {
+		to := from.(Endpoint)
+		if response, again := r.b.responder.arrived(m, to.AddrPort()); again {
 			c.repeats.Add(1)
-			r.b.sendOne(response[:], from)
+			r.b.sendOne(response[:], to)
 			return false, -1
 		}
 		return true, -1

@@ -83,7 +83,7 @@ type Stats struct {
 }
 
 // DropsByName returns Drops by the names of the reasons.
-func (s *Stats) DropsByName() map[string]uint64 {
+func (s *CarrierStats) DropsByName() map[string]uint64 {
 	byName := make(map[string]uint64, NumReasons)
 	for r, n := range s.Drops {
 		byName[Reason(r).String()] = n

@@ -225,12 +225,12 @@ func testEndpoints(t *testing.T, host string, makeCarrier func() bind.Carrier) {
 	if got := ep.AddrPort().String(); got != host+":51820" || ep.DstToString() != got || ep.DstIP() != ep.AddrPort().Addr() {
 		t.Errorf("%s:51820 became %s, %s, %s", host, got, ep.DstToString(), ep.DstIP())
 	}
-	if n := ep.Session().Load(); n != 0 {
-		t.Errorf("a new endpoint has session %d", n)
+	if ep.Session().Is(0) || ep.Session().Is(7) {
+		t.Error("a new endpoint has a session")
 	}
-	ep.Session().Store(7)
-	if n := ep.Session().Load(); n != 7 {
-		t.Errorf("the session became %d", n)
+	ep.Session().Set(7)
+	if !ep.Session().Is(7) || ep.Session().Is(8) {
+		t.Error("the session is not the one that was set")
 	}
 	for _, bad := range []string{"", host, "example.com:51820"} {
 		if _, err := c.ParseEndpoint(bad); err == nil {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -71,14 +70,14 @@ type datagram struct {
 // An Endpoint is an address on a Network.
 type Endpoint struct {
 	at      netip.AddrPort
-	session atomic.Uint64
+	session bind.Session
 }
 
 // AddrPort returns the address.
 func (e *Endpoint) AddrPort() netip.AddrPort { return e.at }
 
 // Session returns the Bind's word.
-func (e *Endpoint) Session() *atomic.Uint64 { return &e.session }
+func (e *Endpoint) Session() *bind.Session { return &e.session }
 
 // ClearSrc does nothing.
 func (e *Endpoint) ClearSrc() {}

@@ -26,7 +26,7 @@ type Endpoint struct {
 	src     netip.Addr
 	cleared atomic.Bool // src is not to be used any more
 
-	session atomic.Uint64 // the Bind's; see bind.Endpoint
+	session bind.Session // the Bind's; see bind.Endpoint
 
 	// The same for the kernel.
 	name          unix.RawSockaddrInet6 // or a RawSockaddrInet4 in its place
@@ -65,7 +65,7 @@ func newEndpoint(dst netip.AddrPort, src netip.Addr) (*Endpoint, error) {
 func (e *Endpoint) AddrPort() netip.AddrPort { return e.dst }
 
 // Session returns the word that a Bind keeps with the endpoint; see bind.Endpoint.
-func (e *Endpoint) Session() *atomic.Uint64 { return &e.session }
+func (e *Endpoint) Session() *bind.Session { return &e.session }
 
 // ClearSrc leaves the source address to the routing table from now on.
 func (e *Endpoint) ClearSrc() { e.cleared.Store(true) }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onewaylink/gw/gateway/link/bind"
+	"github.com/onewaylink/gw/tests/await"
 )
 
 // Two hosts that a pair of veth devices connects.
@@ -83,8 +84,6 @@ func openHosts(t *testing.T, config Config) (near, far *tap, host *netlink.Handl
 	address(t, farDevice, far4+"/24", far6+"/64")
 	far = openTap(t, Config{})
 
-	// Neighbour discovery would take its second: the far device is up too
-	// lately to hear the first solicitation.
 	nearLink, err := host.LinkByName(nearDevice)
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +92,22 @@ func openHosts(t *testing.T, config Config) (near, far *tap, host *netlink.Handl
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The kernel drops what a device sends until its queue is active, which a worker of the
+	// kernel does some time after both ends are up, together with the operational state.
+	operates := func(h *netlink.Handle, name string) bool {
+		l, err := h.LinkByName(name)
+		return err == nil && l.Attrs().OperState == netlink.OperUp
+	}
+	farHost, err := netlink.NewHandleAt(spaces[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(farHost.Close)
+	await.True(t, "both devices operate", func() bool {
+		return operates(host, nearDevice) && operates(farHost, farDevice)
+	})
+	// Neighbor discovery would take a second: the far device is up too late for the first
+	// solicitation.
 	if err := host.NeighAdd(&netlink.Neigh{
 		LinkIndex: nearLink.Attrs().Index, State: netlink.NUD_PERMANENT,
 		IP: net.ParseIP(far6), HardwareAddr: farLink.Attrs().HardwareAddr,
