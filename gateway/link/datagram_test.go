@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/netstack/wire"
+	"github.com/onewaylink/gw/tests/await"
 )
 
 type gram struct {
@@ -49,7 +50,7 @@ func threeNodes(t *testing.T) (red, gray1, gray2 *node, grams chan gram) {
 // TestMoveSubnets: what red sends goes to the carrier, and what the former
 // carrier sends with the site's addresses is no longer accepted.
 func TestMoveSubnets(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	red, gray1, gray2, _ := threeNodes(t)
 	out := packet("10.77.1.10:1000", "10.77.2.10:2000", "out")
 	back := packet("10.77.2.10:2000", "10.77.1.10:1000", "back")
@@ -110,7 +111,7 @@ func (nopPath) Write(b [][]byte, _ int) (int, error)   { return len(b), nil }
 func (nopPath) Wake()                                  {}
 
 func TestDatagrams(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	red, _, _, grams := threeNodes(t)
 	// Strays are taken from the sibling only, so what arrives first is the second datagram.
 	for _, port := range []uint16{wire.StrayPort, wire.HAPort} {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/onewaylink/gw/tests/await"
 )
 
 // TestKnock: a socket that is there says nothing, one that is gone is known to be.
@@ -49,7 +51,7 @@ func TestKnock(t *testing.T) {
 
 // TestKnockIsPassedOver: the other gateway drops nothing for it, and it carries on.
 func TestKnockIsPassedOver(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	red, gray1, _, _ := threeNodes(t)
 	before := gray1.bind.Stats()
 	for range 100 {

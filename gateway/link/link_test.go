@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/onewaylink/gw/tests/await"
 )
 
 // chanStreams gives the test what arrives for the control streams.
@@ -25,7 +27,7 @@ func TestTwoNodesTalk(t *testing.T) {
 		{"IPv6", sixth, "[fd77:1::10]:1000", "[fd77:2::10]:2000", "[fd77:1::1]:40000", "[fd77:2::1]:9771"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			leakCheck(t)
+			await.NoLeaks(t)
 			p := newPair(t)
 			tt.edit(p)
 			streams := make(chanStreams, 1)

@@ -175,22 +175,30 @@ func (l *Link) look(force bool) {
 // moment is how long datagrams under bulk may wait for others: not at all, unless all
 // other sites are so far that it makes little difference. The sibling is near and sends little.
 func (l *Link) moment(now time.Duration) time.Duration {
-	d, part := gather, time.Duration(gatherPart)
-	if l.tun.mostlyTrunks() {
-		d, part = trunkGather, trunkGatherPart
-	}
-	any := false
+	nearest, any := never, false
 	for _, p := range l.peers {
 		if p.Site == l.cfg.Self.Site || !p.live {
 			continue
 		}
 		any = true
-		d = min(d, p.hello.Snapshot(now).RTT/part) // 0 of a peer without gw's hello
+		nearest = min(nearest, p.hello.Snapshot(now).RTT) // 0 of a peer without gw's hello
 	}
-	if !any || d < gather {
+	if !any {
 		return 0
 	}
-	return d
+	return gatherWithin(nearest, l.tun.mostlyTrunks())
+}
+
+// gatherWithin is how long datagrams may wait where the shortest round trip to a peer is rtt.
+func gatherWithin(rtt time.Duration, mostlyTrunks bool) time.Duration {
+	most, part := gather, time.Duration(gatherPart)
+	if mostlyTrunks {
+		most, part = trunkGather, trunkGatherPart
+	}
+	if d := min(most, rtt/part); d >= gather {
+		return d
+	}
+	return 0
 }
 
 // received hands a hello to the peer's state machine.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +33,7 @@ func key(t testing.TB) (private, public [32]byte) {
 	return private, [32]byte(p)
 }
 
-// testWriter logs through t until the test is over, and to whoever waits for a line.
+// testWriter logs through t until the test ends, and sends each line to lines.
 type testWriter struct {
 	mu    sync.Mutex
 	t     testing.TB
@@ -87,7 +86,7 @@ func start(t testing.TB, c Config, register ...func(*Link)) *node {
 	return startWith(t, c, func(run func()) { go run() }, register...)
 }
 
-// startWith is start with a say in how the goroutine begins that opens the sockets.
+// startWith is start where begin starts the goroutine that opens the sockets.
 func startWith(t testing.TB, c Config, begin func(run func()), register ...func(*Link)) *node {
 	t.Helper()
 	n := &node{t: t, changes: make(chan PeerState, 1000), ended: make(chan error, 1)}
@@ -192,7 +191,7 @@ func newPair(t testing.TB) *pair {
 	return p
 }
 
-// freePort finds a UDP port that nobody uses.
+// freePort finds an unused UDP port.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -223,20 +222,4 @@ func carries(t testing.TB, from, to *node, pkt []byte) {
 			t.Fatalf("packet didn't arrive: %+v %+v", from.Stats(), to.Stats())
 		}
 	}
-}
-
-// leakCheck fails the test if it ends with more goroutines than it began with.
-func leakCheck(t testing.TB) {
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		deadline := time.Now().Add(5 * time.Second)
-		for runtime.NumGoroutine() > before {
-			if time.Now().After(deadline) {
-				b := make([]byte, 1<<20)
-				t.Errorf("goroutines leaked:\n%s", b[:runtime.Stack(b, true)])
-				return
-			}
-			runtime.Gosched()
-		}
-	})
 }

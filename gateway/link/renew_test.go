@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/onewaylink/gw/tests/await"
 )
 
 // TestRenewIsTold: what a reload changes is told to the peer, which compares it anew.
@@ -28,7 +30,7 @@ func TestRenewIsTold(t *testing.T) {
 // TestRenewUndoesNoTakeover: the file says that gray-1 carries gray's subnets. It did at
 // the start, and gray-2 has claimed them since.
 func TestRenewUndoesNoTakeover(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	red, gray1, gray2, _ := threeNodes(t)
 	subnets := []netip.Prefix{netip.MustParsePrefix("10.77.2.0/24")}
 	carries(t, red, gray1, packet("10.77.1.10:1000", "10.77.2.10:2000", "before"))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/link/hello"
 	"github.com/onewaylink/gw/gateway/link/linktest"
+	"github.com/onewaylink/gw/tests/await"
 )
 
 func cutPort(endpoint string) (host, port string, ok bool) {
@@ -25,7 +25,7 @@ func cutPort(endpoint string) (host, port string, ok bool) {
 	return endpoint[:i], endpoint[i+1:], i > 0
 }
 
-// A stock WireGuard peer says no hello. It is up nevertheless.
+// A stock WireGuard peer, which sends no hello, is up.
 func TestStockPeer(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -46,7 +46,7 @@ func TestStockPeer(t *testing.T) {
 	timeout := time.After(5 * time.Second)
 	for got := []byte(nil); !bytes.Equal(got, pkt); {
 		select {
-		case got = <-tun.Inbound: // hellos come, too
+		case got = <-tun.Inbound: // hellos arrive, too
 		case <-timeout:
 			t.Fatal("packet didn't arrive")
 		}
@@ -72,7 +72,7 @@ func linkSections(subnets byte) []hello.Section {
 	}}}
 }
 
-// A link that starts with a fatal difference is refused until it is mended.
+// A link that starts with a fatal difference is refused until the difference is gone.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -93,7 +93,7 @@ func TestRefused(t *testing.T) {
 	red.await("mended", 8*time.Second, isUp)
 }
 
-// A second process with red's key: both sides are told.
+// With a second process that uses red's key, both sides log an error.
 func TestDuplicateKey(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -103,29 +103,26 @@ func TestDuplicateKey(t *testing.T) {
 	first.await("up", 5*time.Second, isUp)
 	second := start(t, p.red)
 	gray.awaitLog("two processes use the peer's private key", 5*time.Second)
-	// Where a process is seen is known only some time after it was heard.
-	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
-		if got := gray.Snapshot()[0].Duplicate; len(got) == 2 && got[0] != got[1] {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("endpoints %v", got)
-		}
-	}
+	// The Link looks up a process's endpoint some time after that process's hello.
+	await.True(t, "two different endpoints", func() bool {
+		got := gray.Snapshot()[0].Duplicate
+		return len(got) == 2 && got[0] != got[1]
+	})
 	timeout := time.After(5 * time.Second)
-	for told := false; !told; {
+	for logged := false; !logged; {
 		var line string
 		select {
 		case line = <-first.lines:
 		case line = <-second.lines:
 		case <-timeout:
-			t.Fatal("neither process was told")
+			t.Fatal("neither process logged it")
 		}
-		told = strings.Contains(line, "another process uses this node's private key")
+		logged = strings.Contains(line, "another process uses this node's private key")
 	}
 }
 
 func TestPathFailureEndsTheLink(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	p := newPair(t)
 	path := linktest.NewPath(1)
 	p.red.Path, p.red.Logger, p.red.TUNMTU = path, testLogger(t, "red-1"), 1420
@@ -140,7 +137,7 @@ func TestPathFailureEndsTheLink(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	p := newPair(t)
 	start(t, p.gray).await("up", 5*time.Second, func(s PeerState) bool { return true })
 	p.red.ListenPort = p.port

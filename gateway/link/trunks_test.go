@@ -10,6 +10,7 @@ import (
 
 	"github.com/onewaylink/gw/gateway/link/linktest"
 	"github.com/onewaylink/gw/netstack/wire"
+	"github.com/onewaylink/gw/tests/await"
 )
 
 // fakeTrunks gives packets that wait, some at a time, and notes what comes.
@@ -130,7 +131,7 @@ func TestAdapterTakesTurns(t *testing.T) {
 
 // A node tells that it takes trunks, and what is pulled arrives at the other one.
 func TestTrunksPass(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	p := newPair(t)
 	arrived := make(chanTrunks, 100)
 	source := &onceTrunks{pkt: trunkPacket("10.77.1.1", "10.77.2.1", "eight or more")}
@@ -153,7 +154,7 @@ func TestTrunksPass(t *testing.T) {
 
 // Without trunks a node does not say that it takes them.
 func TestTrunksNotTaken(t *testing.T) {
-	leakCheck(t)
+	await.NoLeaks(t)
 	p := newPair(t)
 	gray, red := start(t, p.gray), start(t, p.red, func(l *Link) { l.SetTrunks(&onceTrunks{}) })
 	gray.await("red takes trunks", 5*time.Second, func(s PeerState) bool { return s.Up && s.Trunks })

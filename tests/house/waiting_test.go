@@ -10,15 +10,10 @@ import (
 
 // skips lists the files whose tests may skip. What a test needs is installed by tests/deps.sh, or it
 // has a build tag and a line of the Makefile. It may only shrink.
-var skips = map[string]string{
-	"gateway/link/refusal_test.go": "without root",
-}
+var skips = map[string]string{}
 
 // spins lists the files that may yield in a loop. Others wait with tests/await, or for a channel.
 var spins = map[string]string{
-	"gateway/link/node_test.go":         "",
-	"gateway/link/refusal_test.go":      "",
-	"gateway/link/stock_test.go":        "",
 	"gateway/process/process_test.go":   "the test is about goroutines that wait for a processor",
 	"netstack/legs/relay_alloc_test.go": "it drives the relay, and what it measures is the relay's speed",
 	"netstack/legs/relay_end_test.go":   "it varies the moment of an end",
