@@ -105,7 +105,7 @@ func New(cfg Config) (*Attacker, error) {
 		}
 	}
 	if len(a.victims) == 0 {
-		return nil, errors.New("attacker: the node has no link")
+		return nil, errors.New("attacker: the node's configuration has no link")
 	}
 	var err error
 	if a.node, err = netstack.New(netstack.Config{Addresses: node.Addresses, MTU: innerMTU, Output: output{a, protoStream}, Logger: hclog.NewNullLogger()}); err != nil {
@@ -139,7 +139,7 @@ func (a *Attacker) newVictim(site string, n configs.Node) (*victim, error) {
 		}
 	}
 	if !v.addr.IsValid() {
-		return nil, fmt.Errorf("attacker: node %s has no address of the attacker's family", n.Name)
+		return nil, fmt.Errorf("attacker: node %s has no address in the attacker's family", n.Name)
 	}
 	var err error
 	v.hello, err = newGreeter(a, site, v)

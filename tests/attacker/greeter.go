@@ -44,7 +44,7 @@ func newGreeter(a *Attacker, site string, v *victim) (*greeter, error) {
 		Capabilities: hello.PartialChecksums | hello.Trunks, MTU: innerMTU, Overhead: overhead, Sections: sections, Wall: time.Now,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("attacker: hello to %s: %w", v.name, err)
+		return nil, fmt.Errorf("attacker: send hello to %s: %w", v.name, err)
 	}
 	return &greeter{a: a, v: v, peer: p, began: time.Now()}, nil
 }

@@ -46,7 +46,7 @@ func mutate(r *rand.Rand, payload []byte, from func() []byte) []byte {
 		case 6: // repeat a part
 			n := min(1+r.IntN(64), len(b)-at, maxMutant-len(b))
 			b = append(b, b[at:at+n]...)
-		case 7: // take a part of another one
+		case 7: // insert a part of another one
 			if o := from(); len(o) > 0 {
 				copy(b[at:], o[min(at, len(o)-1):])
 			}

@@ -24,14 +24,14 @@ func TestMutate(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(origin, keep) {
-		t.Error("mutating changed the origin")
+		t.Error("mutate changed its input")
 	}
 	if same > 2_000 {
-		t.Errorf("%d of 20,000 mutants equal their origin", same)
+		t.Errorf("%d of 20,000 mutants equal their input", same)
 	}
 }
 
-// TestMutateSeed: the same seed gives the same mutants, so that a failure can be repeated.
+// TestMutateSeed: the same seed gives the same mutants, so that a failure can be reproduced.
 func TestMutateSeed(t *testing.T) {
 	run := func() (all []byte) {
 		r := rand.New(rand.NewPCG(3, 4))

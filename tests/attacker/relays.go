@@ -83,7 +83,7 @@ func (r *relays) received(p *wire.Packet) {
 // relayEvery spaces the connections to the target.
 const relayEvery = 200 * time.Millisecond
 
-// run opens connections to the target, asks each victim to relay them, and closes them, until ctx
+// run opens connections to the target, requests each victim to relay them, and closes them, until ctx
 // ends.
 func (r *relays) run(ctx context.Context) error {
 	rnd := rand.New(rand.NewPCG(r.a.cfg.Seed, 1))

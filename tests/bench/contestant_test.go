@@ -209,7 +209,7 @@ func startWith(b *testing.B, name, program string, cfg lab.Config, mode, local s
 	return c
 }
 
-// setWAN makes the WAN what is said, and waits until the gateways know how long it is:
+// setWAN impairs the WAN, and waits until the gateways know how long it is:
 // their round trips are smoothed.
 func (c *contestant) setWAN(b *testing.B, wan lab.Impairment) {
 	b.Helper()
@@ -227,7 +227,7 @@ func (c *contestant) awaitLinks(b *testing.B, rtt time.Duration) {
 		err := lab.Until(ctx, s.Name+"'s link", func() (bool, error) {
 			select {
 			case <-c.gateways[i].Done():
-				return false, fmt.Errorf("gw has ended:\n%s", c.gateways[i].Log)
+				return false, fmt.Errorf("gw has exited:\n%s", c.gateways[i].Log)
 			default:
 			}
 			out, err := s.GW().Command(ctx, c.program, "status", "--json", "--socket", socket).Output()

@@ -42,13 +42,13 @@ const rounds = 5
 const patience = 5 * time.Minute
 
 // each calls measure for every contestant, round by round, in an order that
-// changes, so that nobody always runs behind the same other.
+// changes, so that none always runs behind the same other.
 func each(b *testing.B, all []*contestant, measure func(ctx context.Context, c *contestant)) {
 	b.Helper()
 	eachOf(b, all, rounds, measure)
 }
 
-// eachOf is each with another number of rounds, for what takes long.
+// eachOf is each with another number of rounds, for slow measurements.
 func eachOf(b *testing.B, all []*contestant, rounds int, measure func(ctx context.Context, c *contestant)) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), patience)

@@ -105,7 +105,7 @@ func (p *pairing) replicated(b *testing.B) (sum uint64) {
 	return sum
 }
 
-// digests is about what a pair whose records don't change says about them: a
+// digests is about what a pair sends about records that do not change: a
 // digest a second, and its acknowledgement.
 func digests(d time.Duration) float64 {
 	const digest, ack = 25 + 8 + 9, 25 + 8 + 1
@@ -121,7 +121,7 @@ func (p *pairing) tunnelled(b *testing.B) uint64 {
 			return l.TxBytes + l.RxBytes
 		}
 	}
-	b.Fatal("the sibling is no peer")
+	b.Fatal("red-1 shows no link to its sibling")
 	return 0
 }
 

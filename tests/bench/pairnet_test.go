@@ -20,7 +20,7 @@ type pairing struct {
 	nodes []*pairNode // gray-1, red-1, and red-2 where there is one
 }
 
-// pairNode is one gw, with what is needed to start it anew.
+// pairNode is one gw, with what is needed to start it again.
 type pairNode struct {
 	name    string
 	host    *lab.Host
@@ -110,7 +110,7 @@ func (n *pairNode) up(b *testing.B) {
 	n.proc = p
 }
 
-// up starts all nodes, and returns when traffic and records have their way.
+// up starts all nodes, and returns when traffic passes and records are in sync.
 func (p *pairing) up(b *testing.B) {
 	b.Helper()
 	for _, n := range p.nodes {
@@ -143,7 +143,7 @@ func (n *pairNode) wait(b *testing.B, what string, cond func(status.Status) bool
 	err := lab.Until(ctx, n.name+": "+what, func() (bool, error) {
 		select {
 		case <-n.proc.Done():
-			return false, fmt.Errorf("gw has ended")
+			return false, fmt.Errorf("gw has exited")
 		default:
 		}
 		s, err := n.ask.Status(ctx)
@@ -154,7 +154,7 @@ func (n *pairNode) wait(b *testing.B, what string, cond func(status.Status) bool
 	}
 }
 
-// status asks the running node.
+// status queries the running node.
 func (n *pairNode) status(b *testing.B) status.Status {
 	b.Helper()
 	s, err := n.ask.Status(b.Context())

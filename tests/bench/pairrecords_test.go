@@ -29,7 +29,7 @@ func (p *pairing) makeUp(b *testing.B, n int) {
 			{Name: red.Name, Prefixes: red.Subnets},
 			{Name: gray.Name, Prefixes: gray.Subnets, Linked: true},
 		},
-		MTU: 1420, Judge: anything{}, Recorder: nobody{}, Now: func() time.Duration { return time.Hour },
+		MTU: 1420, Judge: anything{}, Recorder: discard{}, Now: func() time.Duration { return time.Hour },
 	})
 	path := flow.NewPath(table, host)
 	path.SetSite(1, flow.SiteState{Up: true})
@@ -53,7 +53,7 @@ func (p *pairing) makeUp(b *testing.B, n int) {
 		}
 	}
 	if got := table.Stats(); got.Records != n {
-		b.Fatalf("%d records made up, want %d", got.Records, n)
+		b.Fatalf("%d records were built, want %d", got.Records, n)
 	}
 	ended, cancel := context.WithCancel(b.Context())
 	cancel()
@@ -84,12 +84,12 @@ func (anything) Judge(netip.Addr, netip.Addr, uint8, uint16) *flow.Rule { return
 
 var rule = flow.Rule{Name: "all"}
 
-type nobody struct{}
+type discard struct{}
 
-func (nobody) Put(k, v []byte) {}
-func (nobody) Delete(k []byte) {}
+func (discard) Put(k, v []byte) {}
+func (discard) Delete(k []byte) {}
 
-// queue is a flow.Host that holds at most one packet, and forgets what it is given.
+// queue is a flow.Host that holds at most one packet, and forgets the previous one.
 type queue struct{ next []byte }
 
 // carry sends a packet through path, from this host or from the link.

@@ -96,7 +96,7 @@ type probe struct {
 
 const probeEvery = 2 * time.Millisecond
 
-// startProbe returns when echoes come back.
+// startProbe returns when echoes arrive.
 func startProbe(b *testing.B, c *contestant) *probe {
 	b.Helper()
 	to := c.Gray.DB()
@@ -150,7 +150,7 @@ func (p *probe) end(b *testing.B) (gap time.Duration) {
 				return gap
 			}
 		case <-time.After(patience):
-			b.Fatal("no packet comes through any more")
+			b.Fatal("no packet passes the gateway")
 		}
 	}
 }

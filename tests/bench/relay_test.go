@@ -79,7 +79,7 @@ func BenchmarkRelayWAN(b *testing.B) {
 			defer stop()
 			rate.add(c, c.rates(ctx, b, 1, c.toRed())[0])
 		})
-		t.figure(b, "1 flow, beside 8 that nobody reads", "%.1f", rate)
+		t.figure(b, "1 flow, beside 8 unread", "%.1f", rate)
 	})
 }
 
@@ -95,8 +95,8 @@ func (c *contestant) toRed() lab.TransferConfig {
 	return cfg
 }
 
-// stand opens eight connections from gray to red and sends on them, and nobody
-// reads.
+// stand opens eight connections from gray to red and sends on them; the
+// server reads nothing.
 func (c *contestant) stand(ctx context.Context, b *testing.B) (stop func()) {
 	b.Helper()
 	cfg := c.toRed()

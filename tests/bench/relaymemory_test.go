@@ -57,7 +57,7 @@ func BenchmarkRelayMemory(b *testing.B) {
 		}
 		time.Sleep(calm)
 		if n := c.relayed(ctx, b); n > 0 {
-			b.Fatalf("%d connections that have been idle for a minute are still relayed", n)
+			b.Fatalf("%d connections are still relayed after a minute idle, want none", n)
 		}
 		before := idle
 		idle = c.resident(b)
@@ -85,7 +85,7 @@ func BenchmarkRelayMemory(b *testing.B) {
 	most, busy := 0, 0.0
 	for range busyFor / settle {
 		time.Sleep(settle)
-		// How many there are is known a moment before what they take.
+		// How many there are is known a moment before what they use.
 		if n := c.relayed(ctx, b); n >= most {
 			most, busy = n, max(busy, c.resident(b))
 		}

@@ -21,7 +21,7 @@ func BenchmarkSmall(b *testing.B) {
 // and where each takes 40 ms.
 const manyTrips, fewTrips = 3000, 75
 
-// small measures once and tells each of the tables.
+// small measures once and adds the figures to each of the tables.
 func small(b *testing.B, all []*contestant, trips int, tables ...*table) {
 	figure := func(b *testing.B, name, format string, s samples) {
 		b.Helper()

@@ -9,7 +9,7 @@ import (
 // tables are printed when all benchmarks have run, in order.
 var tables []*table
 
-// table is what one benchmark tells people: one line a figure, one column a
+// table is the output of one benchmark: one line a figure, one column a
 // contestant, and the ratio of the first two.
 type table struct {
 	title   string

@@ -60,9 +60,9 @@ func TestPackage(t *testing.T) {
 	both := []*machine{red, gray}
 
 	for _, m := range both {
-		says(t, m.run("dpkg -i /run/share/1.0.0.deb"), "systemctl enable --now gw")
-		says(t, m.run("gw version"), "gw 1.0.0 ")
-		says(t, m.run("getent passwd gw"), "/nologin")
+		wants(t, m.run("dpkg -i /run/share/1.0.0.deb"), "systemctl enable --now gw")
+		wants(t, m.run("gw version"), "gw 1.0.0 ")
+		wants(t, m.run("getent passwd gw"), "/nologin")
 		// Without a configuration nothing runs, and an example is none.
 		m.run("test -f /etc/gw/site.hcl.example && systemctl start gw")
 		m.fails("systemctl is-active gw")
@@ -75,7 +75,7 @@ func TestPackage(t *testing.T) {
 	for _, m := range both {
 		m.run("cp /run/share/site/site.hcl /run/share/site/" + m.name + ".key /etc/gw/ && gw validate -c /etc/gw && systemctl enable --now gw")
 		// systemd has waited until it answers.
-		says(t, m.run("gw status"), "node: "+m.name)
+		wants(t, m.run("gw status"), "node: "+m.name)
 		m.run("test -e /etc/systemd/system/multi-user.target.wants/gw.service && test -e /etc/systemd/system/sysinit.target.wants/gw-hold.service")
 		testUser(t, m)
 	}
@@ -98,8 +98,8 @@ func TestPackage(t *testing.T) {
 			if after := m.run("systemctl show -P MainPID gw"); after == before || after == "0" {
 				t.Errorf("%s: process %s before, %s after", m.name, before, after)
 			}
-			says(t, m.run("gw status"), "version: 1.0.1")
-			says(t, m.run("tail -n 1 /etc/gw/site.hcl.example"), "# mine")
+			wants(t, m.run("gw status"), "version: 1.0.1")
+			wants(t, m.run("tail -n 1 /etc/gw/site.hcl.example"), "# mine")
 		}
 		for _, p := range pools {
 			if err := p.Check(patience); err != nil {
@@ -109,14 +109,14 @@ func TestPackage(t *testing.T) {
 		// A configuration that the new program refuses leaves the old one running.
 		pid := red.run("systemctl show -P MainPID gw")
 		red.run("echo 'sight {}' > /etc/gw/wrong.hcl")
-		says(t, red.run("dpkg -i /run/share/1.0.0.deb"), "left as it is")
+		wants(t, red.run("dpkg -i /run/share/1.0.0.deb"), "left as it is")
 		red.run("rm /etc/gw/wrong.hcl")
 		// As does a key that the service would not get: systemd follows no link.
 		red.run("mv /etc/gw/red-1.key /root/ && ln -s /root/red-1.key /etc/gw/")
-		says(t, red.run("dpkg -i /run/share/1.0.0.deb"), "left as it is")
+		wants(t, red.run("dpkg -i /run/share/1.0.0.deb"), "left as it is")
 		red.run("mv /root/red-1.key /etc/gw/")
 		if now := red.run("systemctl show -P MainPID gw"); now != pid {
-			t.Errorf("process %s before, %s after a configuration with a mistake", pid, now)
+			t.Errorf("process %s before, %s after a faulty configuration, want the same", pid, now)
 		}
 		red.run("dpkg -i /run/share/1.0.1.deb")
 		for _, p := range pools {
@@ -131,7 +131,7 @@ func TestPackage(t *testing.T) {
 	t.Run("hardening", func(t *testing.T) { testHardening(t, red) })
 
 	for _, m := range both {
-		says(t, m.run("dpkg -r gw"), "opened: packets for 10.77.")
+		wants(t, m.run("dpkg -r gw"), "opened: packets for 10.77.")
 		m.fails("ip route show proto 103 | grep .")
 		m.fails("systemctl is-active gw")
 		m.fails("ip link show gw0")
@@ -139,8 +139,8 @@ func TestPackage(t *testing.T) {
 		m.fails("test -e /usr/bin/gw || test -e /etc/systemd/system/multi-user.target.wants/gw.service || test -e /etc/systemd/system/sysinit.target.wants/gw-hold.service")
 	}
 	out := red.run("dpkg -P gw")
-	says(t, out, "holds your configuration and keys")
-	says(t, out, "holds the audit log")
+	wants(t, out, "holds your configuration and keys")
+	wants(t, out, "holds the audit log")
 	red.run("test -f /etc/gw/red-1.key && test -f /var/log/gw/audit.log")
 	red.fails("test -e /var/lib/gw || test -e /etc/gw/site.hcl.example")
 	gray.run("rm /etc/gw/site.hcl /etc/gw/gray-1.key && dpkg -P gw")
@@ -152,14 +152,14 @@ func TestPackage(t *testing.T) {
 func testUser(t *testing.T, m *machine) {
 	m = m.in(t)
 	pid := m.run("systemctl show -P MainPID gw")
-	says(t, m.run("ps -o user= -p "+pid), "gw")
-	says(t, m.run("stat -c '%U %a' /etc/gw/"+m.name+".key"), "root 600")
+	wants(t, m.run("ps -o user= -p "+pid), "gw")
+	wants(t, m.run("stat -c '%U %a' /etc/gw/"+m.name+".key"), "root 600")
 	m.fails("runuser -u gw -- cat /etc/gw/" + m.name + ".key")
 	if others := m.run("find /var/lib/gw /var/log/gw /run/gw ! -user gw"); others != "" {
 		t.Errorf("%s: not the gateway's: %s", m.name, others)
 	}
-	says(t, m.run("ls /run/credentials/gw.service"), "gw_"+m.name+".key")
-	says(t, m.run("grep 'Max core file size' /proc/"+pid+"/limits"), "0                    0")
+	wants(t, m.run("ls /run/credentials/gw.service"), "gw_"+m.name+".key")
+	wants(t, m.run("grep 'Max core file size' /proc/"+pid+"/limits"), "0                    0")
 	m.fails("runuser -u gw -- cat /proc/" + pid + "/mem")
 	// The key does not go to others: not the file, and not the copy.
 	m.fails("runuser -u nobody -- ls /run/credentials/gw.service/")
@@ -177,12 +177,12 @@ func testHolds(t *testing.T, m *machine) {
 	m.run("systemctl restart gw-hold && " + held)
 	m.run("gw down && echo 'sight {' > /etc/gw/wrong.hcl && mv /etc/gw/red-1.key /run/ && systemctl restart gw-hold && " + held)
 	m.run("rm /etc/gw/wrong.hcl && mv /run/red-1.key /etc/gw/ && systemctl start gw")
-	says(t, m.fails("gw down"), "stop it first")
+	wants(t, m.fails("gw down"), "stop it first")
 	m.linkUp()
 }
 
-// testAudit: the unit's directory takes the audit log, what the package gives to logrotate
-// has it opened anew without a reload, and systemd hears what became of a reload.
+// testAudit: the unit's directory takes the audit log, what the package installs for logrotate
+// reopens it without a reload, and systemd shows how a reload ended.
 func testAudit(t *testing.T, m *machine) {
 	m = m.in(t)
 	m.run(`printf 'local {\n  audit { to = "/var/log/gw/audit.log" }\n}\n' > /etc/gw/audit.hcl && gw validate -c /etc/gw && systemctl restart gw`)
@@ -196,7 +196,7 @@ func testAudit(t *testing.T, m *machine) {
 	}
 	m.run("systemctl reload gw")
 	reloads("audit.log", "1")
-	says(t, m.run("stat -c '%U %a' /var/log/gw /var/log/gw/audit.log"), "gw 750\ngw 600")
+	wants(t, m.run("stat -c '%U %a' /var/log/gw /var/log/gw/audit.log"), "gw 750\ngw 600")
 	m.run("cd /var/log/gw && mv audit.log audit.log.1 && sh -ec \"$(sed -n '/postrotate/,/endscript/{//!p}' /etc/logrotate.d/gw)\"")
 	m.until("a new file", func() bool { _, err := m.try("test -f /var/log/gw/audit.log"); return err == nil })
 	m.run("systemctl reload gw")
@@ -210,7 +210,7 @@ func testAudit(t *testing.T, m *machine) {
 	}
 }
 
-// testHardening takes away what the unit allows, one after the other, and looks
+// testHardening removes what the unit allows, one after the other, and looks
 // for what then fails; and has the watchdog end a process that stands still.
 func testHardening(t *testing.T, m *machine) {
 	m = m.in(t)
@@ -225,7 +225,7 @@ func testHardening(t *testing.T, m *machine) {
 		with(lines)
 		m.run("journalctl --rotate && journalctl --vacuum-time=1us; systemctl restart --no-block gw")
 		var out string
-		m.until(lines+": gw says "+why, func() bool {
+		m.until(lines+": gw logs "+why, func() bool {
 			out, _ = m.try("journalctl -b --no-pager -o cat -u gw")
 			return strings.Contains(out, why)
 		})
@@ -253,7 +253,7 @@ func testHardening(t *testing.T, m *machine) {
 		' /etc/gw/site.hcl && echo 'local { lan = "lan0" }' > /etc/gw/local.hcl && gw validate -c /etc/gw
 		sysctl -q -w net.ipv6.conf.default.disable_ipv6=1`)
 	works("")
-	says(t, m.run("gw ha status"), "node: red-1")
+	wants(t, m.run("gw ha status"), "node: red-1")
 	fails(`AmbientCapabilities=\nAmbientCapabilities=CAP_NET_ADMIN\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN`, "or with CAP_NET_RAW")
 	fails(`ReadWritePaths=`, "read-only file system")
 	m.run("mv /run/site.hcl /etc/gw/site.hcl && rm /etc/gw/local.hcl && sysctl -q -w net.ipv6.conf.default.disable_ipv6=0")
@@ -262,25 +262,25 @@ func testHardening(t *testing.T, m *machine) {
 	m.linkUp()
 	pid := m.run("systemctl show -P MainPID gw")
 	m.run("kill -STOP " + pid)
-	m.until("the watchdog starts it again", func() bool {
+	m.until("the watchdog restarts it", func() bool {
 		return m.run("systemctl show -P MainPID gw") != pid && m.run("systemctl show -P ActiveState gw") == "active"
 	})
-	says(t, m.run("journalctl -b --no-pager -u gw"), "SIGABRT")
+	wants(t, m.run("journalctl -b --no-pager -u gw"), "SIGABRT")
 	works("")
 	m.linkUp()
 	if out, _ := m.try("gw doctor"); strings.Contains(out, "could not be") || strings.Contains(out, "permi") || !strings.Contains(out, "host clock:") {
-		t.Errorf("the unit keeps gw doctor from a question:\n%s", out)
+		t.Errorf("the unit blocks a query of gw doctor:\n%s", out)
 	}
 	if journal := m.run("journalctl -b --no-pager -o cat -u gw"); strings.Contains(journal, "could not be checked") {
-		t.Errorf("the unit keeps the gateway from a check:\n%s", journal)
+		t.Errorf("the unit blocks a check of the gateway:\n%s", journal)
 	}
 	t.Log(m.run("systemd-analyze security --no-pager gw | tail -n 1"))
 }
 
-func says(t *testing.T, out, want string) {
+func wants(t *testing.T, out, want string) {
 	t.Helper()
 	if !strings.Contains(out, want) {
-		t.Errorf("it does not say %q:\n%s", want, out)
+		t.Errorf("the output lacks %q:\n%s", want, out)
 	}
 }
 

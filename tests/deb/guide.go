@@ -17,7 +17,7 @@ type Block struct {
 	Text string
 }
 
-// Guide reads the blocks of a guide. The first line of commands says where they
+// Guide reads the blocks of a guide. The first line of commands names the hosts on which they
 // run: "# on red-1 red-2".
 func Guide(path string) ([]Block, error) {
 	b, err := os.ReadFile(path)
@@ -38,7 +38,7 @@ func Guide(path string) ([]Block, error) {
 				first, rest, _ := strings.Cut(open.Text, "\n")
 				hosts, ok := strings.CutPrefix(first, "# on ")
 				if !ok {
-					return nil, fmt.Errorf("%s:%d: commands that don't say where they run", path, open.Line)
+					return nil, fmt.Errorf("%s:%d: the commands name no host; start the block with a line \"# on HOST\"", path, open.Line)
 				}
 				open.On, open.Text = strings.Fields(hosts), rest
 			}
@@ -50,7 +50,7 @@ func Guide(path string) ([]Block, error) {
 		}
 	}
 	if open != nil {
-		return nil, fmt.Errorf("%s:%d: a block without an end", path, open.Line)
+		return nil, fmt.Errorf("%s:%d: the block has no closing fence", path, open.Line)
 	}
 	return blocks, nil
 }

@@ -76,7 +76,7 @@ func (d *desk) take(t *testing.T, block, printed string) {
 	}
 }
 
-// TestGuide does what the operations guide says, from the first line to the last,
+// TestGuide runs the operations guide, from the first line to the last,
 // and looks after each step whether all connections live.
 func TestGuide(t *testing.T) {
 	blocks, err := Guide("../../docs/operations.md")
@@ -137,7 +137,7 @@ func TestGuide(t *testing.T) {
 		} else if host == "desk" {
 			env, dir = append(env, "DESK="+d.dir, "PATH="+deskPath), d.dir
 		} else {
-			t.Fatalf("%s: there is no such host", where)
+			t.Fatalf("%s: the lab has no such host", where)
 		}
 		cmd := ns.Command(t.Context(), "bash", "-ec", b.Text)
 		cmd.Env, cmd.Dir = env, dir
@@ -180,7 +180,7 @@ func TestGuide(t *testing.T) {
 		}
 		for _, p := range pools {
 			if err := p.Check(patience); err != nil {
-				t.Fatalf("operations.md:%d: a connection does not live: %v", b.Line, err)
+				t.Fatalf("operations.md:%d: a connection is dead: %v", b.Line, err)
 			}
 		}
 	}

@@ -116,7 +116,7 @@ func cgroup2(t *testing.T) string {
 			return f[1]
 		}
 	}
-	t.Fatal("no cgroup2 is mounted: systemd has nothing to keep its units in; mount -t cgroup2 none DIR")
+	t.Fatal("no cgroup2 is mounted: systemd needs it; run: mount -t cgroup2 none DIR")
 	return ""
 }
 
@@ -182,7 +182,7 @@ func (m *machine) fails(script string) string {
 	m.t.Helper()
 	out, err := m.try(script)
 	if err == nil {
-		m.t.Fatalf("%s: %s works:\n%s", m.name, script, out)
+		m.t.Fatalf("%s: %s exited with status 0, want an error:\n%s", m.name, script, out)
 	}
 	return out
 }

@@ -36,7 +36,7 @@ const (
 )
 
 // TestCompromisedGateway: the gateway of a third site, green, was broken into and attacks both
-// gateways of red with its valid key, by every protocol that they speak. Meanwhile PostgreSQL
+// gateways of red with its valid key, by every protocol that they speak, while PostgreSQL
 // replicates between red and gray. Red's gateways answer their operator, stay small and keep their
 // roles, the databases see no reset, and afterwards red's pair still fails over.
 func TestCompromisedGateway(t *testing.T) {
@@ -219,7 +219,7 @@ func (n *pairNetwork) stolen(t *testing.T, key lab.Key) configs.Config {
 	return cfg
 }
 
-// swallow accepts what comes to port 5432 of a host, and discards it, until the test ends.
+// swallow accepts connections to port 5432 of a host, and discards it, until the test ends.
 func swallow(t *testing.T, h *lab.Host) {
 	t.Helper()
 	l, err := h.Listen(t.Context(), "tcp", netip.AddrPortFrom(h.LAN4, 5432).String())

@@ -147,8 +147,8 @@ func TestRenderedFile(t *testing.T) {
 	carriesBulk(t, n.ways()[1], 1<<20)
 }
 
-// TestWrongKey: gray knows another key of red. The link never comes up, and red's
-// operator is told where to look.
+// TestWrongKey: gray knows another key of red. The link stays down, and red's
+// log names the keys as a possible cause.
 func TestWrongKey(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	n := newNetwork(t, setup{})

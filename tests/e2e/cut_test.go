@@ -19,7 +19,7 @@ func TestLinkCut(t *testing.T) {
 	cutLink(t, 10*time.Second)
 }
 
-// cutLink cuts the WAN in the middle of transfers: the connections go on when it
+// cutLink cuts the WAN in the middle of transfers: the connections resume when it
 // is back.
 func cutLink(t *testing.T, cut time.Duration) {
 	n := newNetwork(t, setup{lab: lab.Config{Impaired: true}})

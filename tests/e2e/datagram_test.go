@@ -33,7 +33,7 @@ func TestDatagrams(t *testing.T) {
 	n.noneThrough(t)
 }
 
-// echoesDatagrams: each comes back whole. The first of a size may be lost or be
+// echoesDatagrams: each returns whole. The first of a size may be lost or be
 // refused for its size: that is how a sender learns of a smaller MTU behind its own.
 func echoesDatagrams(t *testing.T, w way) {
 	echo, err := lab.EchoUDP(t.Context(), w.to.Namespace, netip.AddrPortFrom(w.addr, 0))

@@ -10,7 +10,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// TestSecondHostWithTheSameKey: somebody has copied a gateway with its key. All
+// TestSecondHostWithTheSameKey: a second host runs a copy of a gateway with its key. All
 // three see it and name the node.
 func TestSecondHostWithTheSameKey(t *testing.T) {
 	n := newNetwork(t, setup{lab: lab.Config{Red: lab.SiteConfig{Gateways: 2}}})

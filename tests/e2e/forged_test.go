@@ -46,9 +46,9 @@ func (w *wiretap) each(p lab.Packet) {
 	}
 }
 
-// TestForgedDatagrams: somebody in the WAN replays what he has seen of the tunnel,
-// damages it, makes things up, and claims to be either gateway or somebody else.
-// Nothing is delivered twice, transfers go on, and memory stays bounded.
+// TestForgedDatagrams: a host in the WAN replays datagrams of the tunnel,
+// damages and invents others, and forges either gateway's source or a third one.
+// Nothing is delivered twice, transfers continue, and memory stays bounded.
 func TestForgedDatagrams(t *testing.T) {
 	n := newNetwork(t, setup{})
 	var tap wiretap
@@ -58,7 +58,7 @@ func TestForgedDatagrams(t *testing.T) {
 	}
 	n.start()
 
-	// Numbered datagrams, which a database would take twice.
+	// Numbered datagrams, which a database would accept twice.
 	gray := n.Gray.DB()
 	sink, err := gray.ListenPacket(t.Context(), "udp", netip.AddrPortFrom(gray.LAN4, 5432).String())
 	if err != nil {

@@ -114,7 +114,7 @@ func (n *network) through(t *testing.T) {
 }
 
 // TestNothingLeaks: whatever becomes of the gateway's process, no packet for the other site
-// leaves unencrypted by the default route, and a connection of before goes on when it is back.
+// leaves unencrypted by the default route, and an older connection resumes when gw is back.
 // `gw down` is what opens the host.
 func TestNothingLeaks(t *testing.T) {
 	n := start(t, setup{})

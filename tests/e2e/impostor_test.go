@@ -80,7 +80,7 @@ func TestHostsCannotSpeakAsTheNode(t *testing.T) {
 			c.from.waitDrops(dropped+sent, "impostor")
 		}
 
-		// A host of the LAN. Over IPv4 the gateway's kernel drops what comes from its own address.
+		// A host of the LAN. Over IPv4 the gateway's kernel drops packets from its own address.
 		for i := range uint64(20) {
 			for _, b := range [][]byte{helloFrom(0xbeef0000 + i), otherVersion()} {
 				if err := c.host.SendIP(lab.UDPPacket(netip.AddrPortFrom(c.src4, 5555), netip.AddrPortFrom(c.dst4, 9771), b)); err != nil {

@@ -93,7 +93,7 @@ func (j *junk) flood(ctx context.Context, known bool) error {
 	}
 }
 
-// TestJunkWithSessionIndex: somebody in the WAN reads the index of red's session off the wire
+// TestJunkWithSessionIndex: a host in the WAN reads the index of red's session off the wire
 // and sends 5,000 datagrams a second with it, from its own address and from gray's. Pings
 // between the databases take at most twice as long as with as many datagrams that have an
 // unknown index, and none is lost.
@@ -124,8 +124,8 @@ func TestJunkWithSessionIndex(t *testing.T) {
 	}
 	j := n.newJunk(t, tap.kept)
 
-	// Short slices of both kinds in turn, since other work on the machine comes and goes.
-	// Pauses of up to 60 ms between pings let up to 300 datagrams come in between.
+	// Short slices of both kinds in turn, since the load of the machine varies.
+	// Pauses of up to 60 ms between pings let up to 300 datagrams arrive in between.
 	const rounds, pings = 6, 12
 	random := rand.New(rand.NewPCG(7, 8))
 	var took [2][]time.Duration

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
 
-// patience bounds every wait for something that is bound to happen.
+// patience bounds every wait for something that must happen.
 const patience = 20 * time.Second
 
 // node is one gw of the test's network.
@@ -30,8 +30,8 @@ type node struct {
 	dir    string // site.hcl, the key, state
 	bin    string
 	proc   *lab.Proc
-	past   []*lab.Proc // all that were started, proc the last of them
-	nice   bool        // it goes before everything else on a busy machine
+	past   []*lab.Proc // all that have run; proc is the last
+	nice   bool        // runs with the highest priority
 	under  []string    // a command that runs gw as its last arguments
 	socket string
 	key    lab.Key
@@ -146,8 +146,8 @@ local {
 	}
 }
 
-// edit replaces a text in the node's site.hcl, everywhere it stands. A node that
-// runs goes on with what it has read.
+// edit replaces a text in the node's site.hcl, wherever it occurs. A node that
+// runs keeps the configuration that it has read.
 func (n *node) edit(old, with string) {
 	n.t.Helper()
 	path := filepath.Join(n.dir, "site.hcl")
@@ -200,7 +200,7 @@ func (n *node) kill() {
 	}
 }
 
-// term ends the node's gw by SIGTERM and expects that it ends well.
+// term ends the node's gw by SIGTERM and expects that it exits with status 0.
 func (n *node) term() {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
@@ -210,7 +210,7 @@ func (n *node) term() {
 	}
 }
 
-// status asks the running gw.
+// status queries the running gw.
 func (n *node) status() (s status.Status, err error) {
 	out, err := n.host.Command(n.t.Context(), n.bin, "status", "--json", "--socket", n.socket).Output()
 	if err != nil {
@@ -219,7 +219,7 @@ func (n *node) status() (s status.Status, err error) {
 	return s, json.Unmarshal(out, &s)
 }
 
-// conns asks the running gw for its flows.
+// conns queries the running gw for its flows.
 func (n *node) conns() []status.Conn {
 	n.t.Helper()
 	out, err := n.host.Command(n.t.Context(), n.bin, "conns", "--json", "--socket", n.socket).Output()
@@ -299,7 +299,7 @@ func (n *node) waitStatus(what string, cond func(status.Status) bool) {
 	n.waitStatusFor(patience, what, cond)
 }
 
-// waitStatusFor is waitStatus for what may take longer.
+// waitStatusFor is waitStatus with another time limit.
 func (n *node) waitStatusFor(d time.Duration, what string, cond func(status.Status) bool) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), d)
@@ -336,7 +336,7 @@ type way struct {
 	addr     netip.Addr
 }
 
-// source is the address that the called side is to see.
+// source is the address that the called side must see.
 func (w way) source() netip.Addr {
 	if w.addr.Is6() {
 		return w.from.LAN6

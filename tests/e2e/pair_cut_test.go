@@ -10,7 +10,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// deaf drops all UDP that comes or goes by an interface of the node's host, until
+// deaf drops all UDP that enters or leaves by an interface of the node's host, until
 // the returned function is called.
 func (n *node) deaf(t *testing.T, ifname string) (mend func()) {
 	t.Helper()
@@ -46,7 +46,7 @@ func (n *pairNetwork) cable(t *testing.T, site []*node, nd *node, in bool) {
 	}
 }
 
-// old waits until the last change of roles is so long ago that health may change
+// old waits until the last change of roles is long enough ago for health to change
 // them again.
 func (n *pairNetwork) old(t *testing.T, site []*node) (act, standby *node) {
 	t.Helper()

@@ -16,7 +16,7 @@ var slowWAN = lab.Impairment{Rate: 80e6, QueueBytes: 400 << 10, Delay: 5 * time.
 func bulkFor(d time.Duration) int64 { return int64(d.Seconds() * 5e6) }
 
 // TestPairFreeze stops the active node's process in the middle of transfers, and
-// lets it go on when it has long been replaced, or not yet.
+// thaws it when it has long been replaced, or not yet.
 func TestPairFreeze(t *testing.T) {
 	freezePairs(t, modeRoute, 100*time.Millisecond, 1500*time.Millisecond, 3*time.Second)
 }

@@ -63,8 +63,8 @@ func TestPairReload(t *testing.T) {
 }
 
 // auditRecords expects that the audit logs of both of red's nodes, and of gray's, record two
-// reloads with a handover by from to to in between, and a connection that was opened before it and closed
-// after the second.
+// reloads with a handover by from to to in between, and a connection that was opened before it and
+// closed after the second reload.
 func (n *pairNetwork) auditRecords(t *testing.T, from, to *node) {
 	t.Helper()
 	const opened, closed, reloaded, handed = "flow_open", "flow_end closed", "reload done", "drained by an operator"

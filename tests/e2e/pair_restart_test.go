@@ -33,7 +33,7 @@ func (n *pairNetwork) check(t *testing.T, pools []*lab.Pool) time.Duration {
 	return time.Since(began)
 }
 
-// forget takes away what the dead node has kept.
+// forget removes the dead node's state.
 func (n *node) forget(t *testing.T) {
 	t.Helper()
 	if err := os.RemoveAll(filepath.Join(n.dir, "state")); err != nil {

@@ -98,7 +98,7 @@ func reset(c *net.TCPConn) error {
 }
 
 // TestPairStates kills the active node while connections are in each state of
-// TCP: they go on, or end, as if nothing had happened. Each case states when it
+// TCP: they continue, or end, as if nothing had happened. Each case states when it
 // is ready for the death, and waits for it.
 func TestPairStates(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true})

@@ -14,7 +14,7 @@ import (
 
 // TestPairTwoActiveLong: two gateways that are active for the same relayed
 // connections. The active one stands still for just as long as the other takes to
-// replace it, too short for it to notice by its own clock; then it goes on with all
+// replace it, too short for it to notice by its own clock; then it continues with all
 // that waits in it, until it learns that it was replaced: from its sibling, or only
 // from the other site where the siblings are cut off from each other.
 func TestPairTwoActiveLong(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // tail is how long more than one answer to a question on the LAN is waited for.
 const tail = 100 * time.Millisecond
 
-// answering asks on the LAN who has the pair's addresses until somebody answers,
+// answering queries the pair's addresses on the LAN until a node answers,
 // and a while longer, and returns all the link addresses that did, by family.
 func answering(t *testing.T, from *lab.Host, site *lab.Site) (arp, nd map[string]bool) {
 	t.Helper()

@@ -158,7 +158,7 @@ func roles(site []*node) []string {
 }
 
 // activations counts how often a node of the site has become active. One that
-// was frozen and goes on doesn't count.
+// was frozen and thawed doesn't count.
 func activations(site []*node) (sum int) {
 	for _, line := range roles(site) {
 		if strings.Contains(line, "role=active") && !strings.Contains(line, "process was frozen") {

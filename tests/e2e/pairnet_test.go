@@ -140,7 +140,7 @@ func (n *pairNetwork) settled(site []*node) {
 }
 
 // active returns the active node of a site and the other one. While the role
-// passes from one to the other both may take themselves for active.
+// passes from one to the other both may report that they are active.
 func active(t testing.TB, site []*node) (active, standby *node) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -161,7 +161,7 @@ func active(t testing.TB, site []*node) (active, standby *node) {
 	return active, standby
 }
 
-// ha asks the node for its view of the pair, by the command.
+// ha queries the node for its view of the pair, by the command.
 func (n *node) ha(t testing.TB) status.HA {
 	t.Helper()
 	out, err := n.host.Command(t.Context(), n.bin, "ha", "status", "--json", "--socket", n.socket).Output()

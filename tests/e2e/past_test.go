@@ -13,7 +13,7 @@ import (
 )
 
 // TestNothingPastGW: a machine on the WAN that has a route to red's subnets by the WAN address of
-// red's gateway. On a host that forwards by interface its SYNs don't come to red's database. On
+// red's gateway. On a host that forwards by interface its SYNs don't reach red's database. On
 // one that forwards everywhere they do, doctor reports it, and what doctor names mends it.
 // Connections over gw work all the time.
 func TestNothingPastGW(t *testing.T) {
@@ -27,7 +27,7 @@ func TestNothingPastGW(t *testing.T) {
 	outsider := []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8:1::1")}
 	const port = 5999 // no rule is about it
 
-	// reached sends a SYN in each family and returns how many come to the database.
+	// reached sends a SYN in each family and returns how many reach the database.
 	reached := func() (got [2]int64) {
 		t.Helper()
 		var syns [2]atomic.Int64

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// prompt is how soon a refusal must come: before the first retransmission of a
+// prompt is how soon a refusal must arrive: before the first retransmission of a
 // SYN, one second (RFC 6298 section 2.1), on a machine that does other things too.
 const prompt = 500 * time.Millisecond
 

@@ -186,7 +186,7 @@ func resetSlowReader(t *testing.T, first, second *net.TCPConn) {
 	}
 }
 
-// fill sends until nothing more is taken: the reader's window is shut.
+// fill sends until the kernel accepts no more: the reader's window is shut.
 func fill(t *testing.T, c *net.TCPConn) (sent int) {
 	t.Helper()
 	const roundTrips = 200 // ms, many of them

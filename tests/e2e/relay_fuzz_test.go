@@ -15,7 +15,7 @@ import (
 )
 
 // TestRelayFuzz: databases that send nonsense. Whatever they send, a gateway only
-// repeats it, goes on, and carries what is sensible.
+// repeats it, keeps running, and carries what is sensible.
 func TestRelayFuzz(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode string) { relayFuzz(t, mode, 10*time.Second) })
 }

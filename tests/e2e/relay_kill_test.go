@@ -19,7 +19,7 @@ func TestRelayKill(t *testing.T) {
 }
 
 // relayKill kills one gateway or both, some with the loss of its records, and
-// starts them again. The connections go on.
+// restarts them. The connections resume.
 func relayKill(t *testing.T, mode string, rounds int) {
 	n := startRelay(t, mode, farWAN)
 	n.scenario(t, fmt.Sprintf("%d kills", rounds), noReset, func(t *testing.T) {
@@ -72,7 +72,7 @@ func (l *pumpLane) received() int64 {
 	return done
 }
 
-// startPump begins with transfers of size bytes each way, and goes on with the
+// startPump begins with transfers of size bytes each way, and continues with the
 // next when one has ended.
 func (n *relayNet) startPump(t *testing.T, size int64) *pump {
 	t.Helper()

@@ -17,7 +17,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// modes are the policy modes that the tests of the relay run with. What holds for
+// modes are the policy modes of the relay's tests. What holds for
 // a relayed connection holds for a raw one, except that it is relayed and what
 // that is good for.
 var modes = flag.String("modes", "relay", "policy modes of the relay's tests, with commas between")
@@ -36,7 +36,7 @@ func eachMode(t *testing.T, test func(t *testing.T, mode string)) {
 }
 
 // relayNet is a network over an impaired WAN whose rules have a mode, and on which
-// the one rule is checked all the while.
+// the one rule is checked throughout.
 type relayNet struct {
 	*network
 	mode  string
@@ -125,7 +125,7 @@ func endRepeats(t *testing.T, rules *lab.Repeats) lab.RepeatsReport {
 	return r
 }
 
-// relays reports whether bulk is to be relayed at all.
+// relays reports whether the mode relays bulk.
 func (n *relayNet) relays() bool { return n.mode != modeRoute }
 
 // resets sets whether a scenario may cause resets.
@@ -204,7 +204,7 @@ type shown struct {
 	Why string `json:"why"`
 }
 
-// connsTo asks the node for its connections to a port.
+// connsTo queries the node for its connections to a port.
 func (n *node) connsTo(port uint16) (found []shown, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -263,7 +263,7 @@ func (n *relayNet) relayed(t *testing.T, port uint16) {
 	}
 }
 
-// awake keeps a connection talking until both gateways show it as relayed, if the
+// awake exchanges bytes on a connection until both gateways show it as relayed, if the
 // mode is to relay all. The next bytes then travel so.
 func (n *relayNet) awake(t *testing.T, client, server net.Conn) {
 	t.Helper()

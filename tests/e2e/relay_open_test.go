@@ -52,7 +52,7 @@ func (n *relayNet) speaksFirst(t *testing.T, w way) {
 	if !n.relays() {
 		return
 	}
-	// Captures show what went into a leg and what came out of one, and its rule.
+	// Captures show what entered a leg and what left one, and its rule.
 	for _, nd := range []*node{n.red, n.gray} {
 		got, _ := nd.captured(client.LocalAddr().String())
 		count := map[string]int{}
@@ -126,7 +126,7 @@ func thirdACKLost(t *testing.T, w way, at *lab.Host, where lab.Way) {
 	}
 }
 
-// reuse makes a socket take a port whose last connection is not forgotten.
+// reuse makes a socket bind a port whose last connection is not forgotten.
 func reuse(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
 
 // again is a connection from the same port to the same port as its predecessors.
@@ -156,7 +156,7 @@ func (n *relayNet) tupleAfterReset(t *testing.T, w way) {
 }
 
 // tupleAfterClose: the server closes first and has the tuple in TIME-WAIT when the
-// client comes again (RFC 6191).
+// client reconnects (RFC 6191).
 func (n *relayNet) tupleAfterClose(t *testing.T, w way) {
 	for range 3 {
 		client, server := n.again(t, w, 7202)

@@ -128,7 +128,7 @@ func (n *relayNet) tinySegments(t *testing.T, w way) {
 }
 
 // fastOpen: the second connection's SYN has bytes in it (RFC 7413), unless a
-// gateway on the way has taken the option off.
+// gateway on the path has removed the option.
 func (n *relayNet) fastOpen(t *testing.T, w way) {
 	const everybody = "1027" // clients, and servers that have not asked for it
 	for _, h := range []*lab.Host{w.from, w.to} {

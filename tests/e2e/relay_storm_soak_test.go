@@ -28,7 +28,7 @@ func TestRelayCrowdLong(t *testing.T) {
 }
 
 // TestRelayStormLong: the crowd, while the link ends and returns and gateways freeze.
-// Old segments come to sockets that are gone by then, so that a reset is no wonder.
+// Old segments reach closed sockets, so resets are expected.
 func TestRelayStormLong(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode string) {
 		n := startRelay(t, mode, narrowWAN)

@@ -22,7 +22,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// doomed is a rule that a test takes away from under its connections, beside one that
+// doomed is a rule that a test removes while its connections are open, beside one that
 // stays. What moves it elsewhere is an edit of its ports.
 const (
 	doomedPort  = 7100
@@ -99,10 +99,10 @@ func (c *current) finish(t *testing.T) {
 	}
 }
 
-// TestReload: a file with a mistake changes nothing. One that takes a rule away ends the
+// TestReload: a file with a mistake changes nothing. One that removes a rule ends the
 // connections that a plan has named, relayed ones too, and no other notices. Put back in
-// time, they go on, and not a byte is missing. The audit log records all of that; moved away
-// before a SIGHUP, it goes on in a new file, and no line is missing.
+// time, they continue, and not a byte is missing. The audit log records all of that; moved away
+// before a SIGHUP, it continues in a new file, and no line is missing.
 func TestReload(t *testing.T) {
 	n := newRelay(t, modeRelay, farWAN)
 	for _, nd := range []*node{n.red, n.gray} {

@@ -16,7 +16,7 @@ import (
 )
 
 // TestKillAndRestart kills a gateway, or both, in the middle of transfers that
-// were opened from either side, and starts it again: the connections go on.
+// were opened from either side, and restarts it: the connections resume.
 func TestKillAndRestart(t *testing.T) {
 	n := start(t, setup{})
 	for _, c := range []struct {
@@ -50,7 +50,7 @@ func TestKillAndRestart(t *testing.T) {
 // TestIdleConnectionsSurvive: connection pools, opened from either side in both
 // families, are used again after a gateway was stopped in one way or another.
 // The connections were idle, so only the record knows of them. The audit log shows
-// of each once, and where it came from.
+// of each once, and its source.
 func TestIdleConnectionsSurvive(t *testing.T) {
 	const each = 50
 	n := newNetwork(t, setup{})
@@ -153,8 +153,8 @@ func (n *node) waitRecords() {
 }
 
 // TestKillAmidConnects: a gateway is killed while connections are being opened,
-// some of them a moment before. Those that are open go on, though the file knows
-// nothing of the last ones; those that are not come about after the restart.
+// some of them a moment before. Those that are open resume, though the file knows
+// nothing of the last ones; the others are established after the restart.
 func TestKillAmidConnects(t *testing.T) {
 	n := start(t, setup{})
 	for _, victim := range []*node{n.red, n.gray} {

@@ -8,7 +8,7 @@ import (
 	"github.com/onewaylink/gw/tests/lab"
 )
 
-// incoming counts what comes in at a database from outside its LAN.
+// incoming counts what arrives at a database from outside its LAN.
 func incoming(t *testing.T, h *lab.Host) (stop func() int64) {
 	t.Helper()
 	var n atomic.Int64
@@ -29,7 +29,7 @@ func incoming(t *testing.T, h *lab.Host) (stop func() int64) {
 	}
 }
 
-// source is the address that a packet comes from.
+// source is a packet's source address.
 func source(b []byte) netip.Addr {
 	if b[0]>>4 == 4 {
 		return netip.AddrFrom4([4]byte(b[12:16]))
@@ -95,8 +95,8 @@ func TestScans(t *testing.T) {
 func TestSpoofedSources(t *testing.T) {
 	n := start(t, setup{})
 	red, gray := n.Red.DB(), n.Gray.DB()
-	// A packet for the own site comes to the gateway's device only by a route
-	// that somebody has mistaken.
+	// A packet for the own site reaches the gateway's device only by a
+	// misconfigured route.
 	stray4, stray6 := netip.MustParseAddr("10.77.1.200"), netip.MustParseAddr("fd77:1::200")
 	for i, a := range []netip.Addr{stray4, stray6} {
 		if err := red.Route(netip.PrefixFrom(a, a.BitLen()), n.Red.Routers[i], "lan0"); err != nil {

@@ -28,7 +28,7 @@ const (
 
 // TestSmallMachine: gateways with one processor and 512 MB each carry 1,000
 // connections at once that all have something to send, raw, relayed, and with fewer
-// relays than they would take; and give back within a minute what that took.
+// relays than they would need; and release that memory within a minute.
 func TestSmallMachine(t *testing.T) {
 	t.Run("raw", func(t *testing.T) { smallMachine(t, modeRoute, 0) })
 	t.Run("relayed", func(t *testing.T) { smallMachine(t, modeRelay, 0) })

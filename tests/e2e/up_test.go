@@ -99,7 +99,7 @@ func TestUpFails(t *testing.T) {
 		check(t, code, 1, out, n.gray.socket)
 	})
 
-	// After all that the one that runs goes on, and gray comes up.
+	// After all that the running gw still works, and gray starts.
 	n.gray.up()
 	n.red.waitState(status.LinkUp)
 }

@@ -28,7 +28,7 @@ func TestProtocolNumbersStandOnce(t *testing.T) {
 			if port && under(file, home) {
 				seen++
 			} else if port || n == wire.ProtoTrunk && !under(file, home) && !under(file, "configs") { // a name has 253 bytes
-				t.Errorf("%s:%d: %d stands in %s already", file, at.Line, n, home)
+				t.Errorf("%s:%d: %d is already declared in %s; use that constant", file, at.Line, n, home)
 			}
 		case token.STRING:
 			rest := strings.ReplaceAll(lit.Value, reserved, "")
@@ -40,7 +40,7 @@ func TestProtocolNumbersStandOnce(t *testing.T) {
 		}
 	})
 	if seen != 4 {
-		t.Errorf("%d ports stand in %s, want 4", seen, home)
+		t.Errorf("%d ports are declared in %s, want 4", seen, home)
 	}
 }
 
@@ -62,7 +62,7 @@ func TestMagicsStandOnce(t *testing.T) {
 	})
 	for magic, n := range count {
 		if n != 1 {
-			t.Errorf("%s stands %d times in the product", magic, n)
+			t.Errorf("%s is declared %d times in the product, want once", magic, n)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func list(t *testing.T) []pkg {
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatalf("read the answer of go list: %v", err)
+			t.Fatalf("decode the output of go list: %v", err)
 		}
 		all = append(all, p)
 	}
@@ -69,7 +69,7 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 		for _, i := range p.Imports {
 			for _, s := range sole {
 				if under(i, s.path) && !under(p.ImportPath, module+"/"+s.owner) {
-					t.Errorf("%s imports %s, which is %s's alone", p.ImportPath, i, s.owner)
+					t.Errorf("%s imports %s, which only %s may import", p.ImportPath, i, s.owner)
 				}
 			}
 		}

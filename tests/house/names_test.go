@@ -111,7 +111,7 @@ func TestThreatModelNamesRealTests(t *testing.T) {
 	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`").FindAllStringSubmatch(string(b), -1)
 	for _, m := range named {
 		if !known[m[1]] {
-			t.Errorf("docs/security.md names %s, which is no test", m[1])
+			t.Errorf("docs/security.md names %s, but no such test exists", m[1])
 		}
 	}
 	if len(named) < 20 {

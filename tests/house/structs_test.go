@@ -20,7 +20,7 @@ const maxFields = 30
 // an entry that keeps to maxFields.
 var crowded = map[string]bool{}
 
-// structs is what the declarations of one package say about its structs.
+// structs is what the declarations of one package show of its structs.
 type structs struct {
 	fields   map[string]*ast.StructType
 	pointers map[string]bool // types with a method on a pointer receiver
@@ -43,12 +43,12 @@ func TestStructsHaveFewFields(t *testing.T) {
 	}
 	for name, n := range found {
 		if !crowded[name] {
-			t.Errorf("%s has %d fields and may have %d: group them by their owner", name, n, maxFields)
+			t.Errorf("%s has %d fields, at most %d are allowed: group them by their owner", name, n, maxFields)
 		}
 	}
 	for name := range crowded {
 		if found[name] == 0 {
-			t.Errorf("%s keeps to %d fields by now: remove it from the list", name, maxFields)
+			t.Errorf("%s now has at most %d fields: remove it from the list", name, maxFields)
 		}
 	}
 }

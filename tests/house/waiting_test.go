@@ -92,7 +92,7 @@ func only(t *testing.T, list map[string]string, bad func(call *ast.CallExpr, abo
 	})
 	for file := range list {
 		if !found[file] {
-			t.Errorf("%s needs no place in the list: remove it", file)
+			t.Errorf("%s no longer waits for time: remove it from the list", file)
 		}
 	}
 }
