@@ -33,10 +33,7 @@ func datagrams(s *link.Stats) status.Datagrams {
 func streams(s netstack.Stats, l *link.Stats) status.Streams {
 	return status.Streams{
 		Received: s.Received, Sent: s.Sent, Dropped: s.Dropped, Limited: s.Limited,
-		Drops: status.NewDrops(map[string]uint64{
-			"queue-full": l.ControlQueueFull, "inbox-full": l.ControlInboxFull,
-			"damaged": l.ControlDamaged, "unwanted": l.ControlUnwanted,
-		}),
+		Drops: status.NewDrops(l.ControlDropsByName()),
 	}
 }
 

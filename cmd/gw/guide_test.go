@@ -8,6 +8,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/onewaylink/gw/gateway/link"
+	"github.com/onewaylink/gw/gateway/link/bind"
 	"github.com/onewaylink/gw/netstack/wire"
 	"github.com/onewaylink/gw/tests/deb"
 )
@@ -57,9 +59,22 @@ func TestGuideKnowsEveryDropReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var all []string
 	for r := wire.OK + 1; r < wire.NumReasons; r++ {
-		if !strings.Contains(string(b), "`"+r.String()+"`") {
+		all = append(all, r.String())
+	}
+	for r := range bind.NumReasons {
+		all = append(all, r.String())
+	}
+	for r := range new(link.Stats).ControlDropsByName() {
+		all = append(all, r)
+	}
+	for _, r := range all {
+		if !strings.Contains(string(b), "`"+r+"`") {
 			t.Errorf("operations.md doesn't say what %q means", r)
+		}
+		if !regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`).MatchString(r) {
+			t.Errorf("the reason %q is not written as the others: words and hyphens", r)
 		}
 	}
 }

@@ -135,7 +135,7 @@ func healthy() status.Status {
 		Drops:     status.NewDrops(map[string]uint64{"denied": 1207, "spoofed": 0, "bad-checksum": 9, "no-flow": 9}),
 		Memory:    status.Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		Process:   status.Process{Processors: 1, Usable: 4},
-		Datagrams: status.Datagrams{Sent: 1234567, Received: 7654321, SendWaits: 12, Drops: status.NewDrops(map[string]uint64{"send_forbidden": 0})},
+		Datagrams: status.Datagrams{Sent: 1234567, Received: 7654321, SendWaits: 12, Drops: status.NewDrops(map[string]uint64{"send-forbidden": 0})},
 		Audit:     &status.Audit{Written: 9411},
 		Denials: status.Denials{Top: []status.Denial{
 			{Site: "gray", Reason: "denied", Proto: "tcp", Destination: netip.MustParseAddr("10.77.1.10"), Port: 22, Packets: 1204, Last: now.Add(-3 * time.Second)},
@@ -156,7 +156,7 @@ func troubled() status.Status {
 	s.Fragments.Evicted, s.Flows.RecordsRefused, s.Relay.Full, s.Relay.TrunksExhausted = 5, 6, 7, 8
 	s.Datagrams = status.Datagrams{
 		Sent: 1 << 40, Received: 4711, UnknownSessions: 41, HandshakesRepeated: 9, SplitSends: 2, ReceiveErrors: 1, SendResets: 5,
-		Drops: status.NewDrops(map[string]uint64{"send_forbidden": 1204, "receive_bad_mac": 3, "receive_initiation": 12345678, "send_no_buffer": 7, "frozen": 0}),
+		Drops: status.NewDrops(map[string]uint64{"send-forbidden": 1204, "receive-bad-mac": 3, "receive-initiation": 12345678, "send-no-buffer": 7, "frozen": 0}),
 	}
 	s.Streams.Drops = status.NewDrops(map[string]uint64{"queue-full": 1, "damaged": 2, "unwanted": 0})
 	s.Relay.Violations = []status.Violation{{Kind: "bytes", Count: 1}}

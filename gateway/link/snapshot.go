@@ -139,3 +139,12 @@ func (l *Link) Stats() Stats {
 		Undelivered:    l.bind.Intake().Undelivered(),
 	}
 }
+
+// ControlDropsByName returns the control packets that went no further, by the reason's name. The
+// names are those that `gw status` and the metrics show, so they only ever get additions.
+func (s *Stats) ControlDropsByName() map[string]uint64 {
+	return map[string]uint64{
+		"control-queue-full": s.ControlQueueFull, "control-inbox-full": s.ControlInboxFull,
+		"control-damaged": s.ControlDamaged, "control-unwanted": s.ControlUnwanted,
+	}
+}

@@ -181,7 +181,7 @@ func TestPairOrders(t *testing.T) {
 		if code == 0 {
 			return false, fmt.Errorf("drained to a dead sibling:\n%s", out)
 		}
-		return strings.Contains(out, "not heard"), nil
+		return strings.Contains(out, "not reachable"), nil
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -45,18 +45,18 @@ const (
 )
 
 var reasonNames = [NumReasons]string{
-	SendTooBig:          "send_too_big",
-	SendNoRoute:         "send_no_route",
-	SendNoBuffer:        "send_no_buffer",
-	SendForbidden:       "send_forbidden",
-	SendFailed:          "send_failed",
-	SendMayNotDial:      "send_may_not_dial",
-	SendMayNotAnswer:    "send_may_not_answer",
-	ReceiveInitiation:   "receive_initiation",
-	ReceiveBadMAC:       "receive_bad_mac",
-	ReceiveMalformed:    "receive_malformed",
-	ReceiveUnknownType:  "receive_unknown_type",
-	ReceiveNudgeRefused: "receive_nudge_refused",
+	SendTooBig:          "send-too-big",
+	SendNoRoute:         "send-no-route",
+	SendNoBuffer:        "send-no-buffer",
+	SendForbidden:       "send-forbidden",
+	SendFailed:          "send-failed",
+	SendMayNotDial:      "send-may-not-dial",
+	SendMayNotAnswer:    "send-may-not-answer",
+	ReceiveInitiation:   "receive-initiation",
+	ReceiveBadMAC:       "receive-bad-mac",
+	ReceiveMalformed:    "receive-malformed",
+	ReceiveUnknownType:  "receive-unknown-type",
+	ReceiveNudgeRefused: "receive-nudge-refused",
 	Frozen:              "frozen",
 }
 
