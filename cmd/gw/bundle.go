@@ -25,7 +25,7 @@ const commandTime = 10 * time.Second
 
 type bundleCmd struct {
 	doctorFlags
-	Output string `short:"o" default:"gw-bundle.tar.gz" placeholder:"FILE" complete:"file" help:"File to write; one that exists is not written over."`
+	Output string `short:"o" default:"gw-bundle.tar.gz" placeholder:"FILE" complete:"file" help:"File to write; an existing file is not overwritten."`
 }
 
 // Help is shown by kong below the command.

@@ -18,8 +18,8 @@ import (
 type captureCmd struct {
 	socketFlags
 	Flow  string        `placeholder:"FLOW" help:"Only these flows: \"END [END] [PROTO]\", where an end is ADDRESS, ADDRESS:PORT or any, and the protocol tcp, udp or icmp."`
-	Last  time.Duration `placeholder:"TIME" help:"What has been seen in the last TIME, such as 60s, as far as the memory for it reaches, and not what is to come."`
-	Write string        `short:"w" placeholder:"FILE" complete:"file" help:"Where to write; standard output when left out or \"-\"."`
+	Last  time.Duration `placeholder:"TIME" help:"Write the packets of the last TIME, such as 60s, that are still in memory, instead of new ones."`
+	Write string        `short:"w" placeholder:"FILE" complete:"file" help:"Where to write; default: standard output, also \"-\"."`
 	Count int           `placeholder:"N" help:"End after N packets."`
 	For   time.Duration `placeholder:"TIME" help:"End after a time such as 30s."`
 }
@@ -40,7 +40,7 @@ func (c *captureCmd) Validate() error {
 		return errors.New("--count, --for and --last: use more than nothing, or leave them out")
 	}
 	if c.Last > 0 && c.For > 0 {
-		return errors.New("--last shows what was, --for says how long to wait for what is to come: use one of them")
+		return errors.New("--last and --for exclude each other: --last writes past packets, --for waits for new ones")
 	}
 	_, err := status.ParseFlowSpec(c.Flow)
 	return err

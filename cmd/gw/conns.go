@@ -14,8 +14,8 @@ import (
 type connsCmd struct {
 	socketFlags
 	JSON  bool   `name:"json" help:"Print JSON; its names are stable."`
-	Sort  string `enum:"bytes,age" default:"bytes" help:"What comes first: the flow that carried most (bytes), or the oldest (age)."`
-	Limit int    `placeholder:"N" help:"Show no more than the first N flows; all of them, up to 65536, when left out."`
+	Sort  string `enum:"bytes,age" default:"bytes" help:"Order: the most bytes first (bytes), or the oldest first (age)."`
+	Limit int    `placeholder:"N" help:"Show the first N flows; default: all, up to 65536."`
 }
 
 // Validate refuses what kong's types can't.

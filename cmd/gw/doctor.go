@@ -17,7 +17,7 @@ import (
 // doctorFlags say what is examined.
 type doctorFlags struct {
 	socketFlags
-	Config []string `short:"c" sep:"none" placeholder:"PATH" complete:"file" help:"Configuration to go by when no gateway runs; may be repeated."`
+	Config []string `short:"c" sep:"none" placeholder:"PATH" complete:"file" help:"Configuration to use when no gateway runs; may be repeated."`
 	Key    string   `placeholder:"FILE" complete:"file" help:"With -c: this node's private key, instead of the configured one."`
 }
 
@@ -111,8 +111,8 @@ func doctorText(r doctor.Report, colour bool) string {
 type pingCmd struct {
 	socketFlags
 	Target string `arg:"" placeholder:"NODE|ADDRESS" help:"A node, or an address of another site."`
-	Port   uint16 `placeholder:"N" help:"Connect to this TCP port, too, from this gateway's own address."`
-	Count  int    `short:"c" default:"3" placeholder:"N" help:"How often, 1 to 10; the first failure ends it."`
+	Port   uint16 `placeholder:"N" help:"Also connect to this TCP port, from this gateway's own address."`
+	Count  int    `short:"c" default:"3" placeholder:"N" help:"Number of attempts, 1 to 10; the first failure ends it."`
 	JSON   bool   `name:"json" help:"Print JSON; its names are stable."`
 }
 

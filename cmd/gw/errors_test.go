@@ -203,8 +203,8 @@ var unlisted = map[string]string{
 	"read the configuration again: %w":                                         "the file goes between two reads",
 	"find the configuration: %w":                                               "the directory that this process runs in is gone",
 	"%w: it may still come about; see the gateway's log, or gw plan":           "needs an interrupt",
-	"%w: not done within %v, though it may still come about; see gw ha status": "takes 25 s",
-	"%w: it may still come about; see gw ha status":                            "needs an interrupt",
+	"%w: not done within %v, and may still happen; see gw ha status": "takes 25 s",
+	"%w: it may still happen; see gw ha status":                            "needs an interrupt",
 }
 
 // everyErrorIsIn looks for each error of this package's source in the list.

@@ -15,9 +15,9 @@ import (
 const orderTimeout = 25 * time.Second
 
 type haCmd struct {
-	Status   haStatusCmd   `cmd:"" help:"Show who is active, why and since when, and whether the other one could take over."`
-	Drain    haDrainCmd    `cmd:"" help:"Hand over from this node, the active one, to its sibling."`
-	Failover haFailoverCmd `cmd:"" help:"Make this node, the standby, the active one."`
+	Status   haStatusCmd   `cmd:"" help:"Show which node is active, why and since when, and whether the other one could take over."`
+	Drain    haDrainCmd    `cmd:"" help:"Hand over from this node, which is active, to its sibling."`
+	Failover haFailoverCmd `cmd:"" help:"Make this node, which stands by, active."`
 	Reset    haResetCmd    `cmd:"" help:"Clear the stored epoch of a node that is stopped, when others refuse its claims."`
 	Test     haTestCmd     `cmd:"" help:"Prove that the standby's records are complete; nothing is sent to hosts."`
 }
@@ -87,12 +87,12 @@ func (c *haFailoverCmd) Run(env *env) error {
 
 type haTestCmd struct {
 	haFlags
-	Wait time.Duration `placeholder:"60s" help:"Ask again for so long until a takeover would lose nothing."`
+	Wait time.Duration `placeholder:"60s" help:"Repeat the test for at most this long, until a takeover would lose nothing."`
 }
 
 // Help is shown by kong below the command.
 func (haTestCmd) Help() string {
-	return "Compares the records of connections on both nodes. Exit code 0: a takeover now would lose none of them; 1: it would, or nobody knows."
+	return "Compares the records of connections on both nodes. Exit code 0: a takeover now would lose none of them; 1: it would lose some, or the answer is unknown."
 }
 
 // testEvery is the time between two questions while a test is waited for.
@@ -139,9 +139,9 @@ func order(env *env, flags haFlags, do func(context.Context, *control.Client) er
 	err = do(ctx, control.NewClient(path))
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%w: not done within %v, though it may still come about; see gw ha status", err, orderTimeout)
+		return fmt.Errorf("%w: not done within %v, and may still happen; see gw ha status", err, orderTimeout)
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("%w: it may still come about; see gw ha status", err)
+		return fmt.Errorf("%w: it may still happen; see gw ha status", err)
 	}
 	return askError(err)
 }

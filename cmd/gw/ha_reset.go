@@ -15,7 +15,7 @@ type haResetCmd struct {
 // Help is shown by kong below the command.
 func (haResetCmd) Help() string {
 	return "The gateway must be stopped. The epoch numbers the claims of this site; after a clock that ran ahead by more than a day, " +
-		"other nodes refuse them. See first that the clock is right: the next claim takes it. Do the same on the sibling before either is started."
+		"other nodes refuse them. First check the clock: the next claim uses it. Do the same on the sibling before you start either."
 }
 
 // Run clears the stored epoch.
@@ -38,7 +38,7 @@ func epochResetText(p *printer, r *reset.Result) {
 	}
 	p.title(green, "epoch", r.Path)
 	p.field("old", fmt.Sprintf("%d, %v %s this host's clock", r.Old, r.Ahead.Abs().Round(time.Second), how))
-	p.field("new", "none: the next claim takes the clock")
+	p.field("new", "none: the next claim uses the clock")
 	if r.Sibling != "" {
 		p.field("next", "run gw ha reset on "+r.Sibling+" as well, before either is started")
 	}

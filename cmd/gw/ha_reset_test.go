@@ -52,7 +52,7 @@ func TestHAReset(t *testing.T) {
 	run(0, fmt.Sprintf("%d, 120h", far))
 	run(1, "holds 0") // there is nothing left to clear
 	writeFile(t, "state/epoch", fmt.Sprintln(near))
-	run(0, "the next claim takes the clock", "--force")
+	run(0, "the next claim uses the clock", "--force")
 	writeFile(t, "state/epoch", "rubbish")
 	run(1, "remove it")
 }

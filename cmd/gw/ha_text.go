@@ -88,7 +88,7 @@ func siblingText(s *status.Sibling) string {
 	case status.SiblingUp:
 		return string(s.Role)
 	case status.SiblingUnheard:
-		return "not heard"
+		return "no heartbeat"
 	case status.SiblingSilent:
 		return "silent, last " + string(s.Role)
 	default:
@@ -172,7 +172,7 @@ func digestText(equal *bool) string {
 func heardText(w status.Witness) string {
 	switch {
 	case w.HeardAgo == nil:
-		return "not heard"
+		return "no answer"
 	case !w.HearsUs:
 		return fmt.Sprintf("heard %s ago, does not hear this node", millisText(status.Millis(*w.HeardAgo)))
 	default:
@@ -183,7 +183,7 @@ func heardText(w status.Witness) string {
 func carrierText(c status.Carrier) string {
 	switch {
 	case c.Node == "":
-		return "nobody known yet"
+		return "not known yet"
 	case c.Epoch == 0:
 		return "by " + c.Node + ", as configured"
 	default:

@@ -12,14 +12,14 @@ import (
 
 type importCmd struct {
 	File string   `arg:"" complete:"file" help:"File of wg-quick, such as /etc/wireguard/wg0.conf."`
-	Dir  string   `required:"" placeholder:"DIR" complete:"file" help:"Where to write site.hcl, local.hcl and the key; made if it isn't there."`
+	Dir  string   `required:"" placeholder:"DIR" complete:"file" help:"Directory for site.hcl, local.hcl and the key; created if missing."`
 	Site string   `default:"here" help:"Name of the site that this machine is a gateway of."`
 	Peer []string `placeholder:"NAME" sep:"none" help:"Name of a peer's site; may be repeated, in the order of the peers."`
 }
 
 // Help is shown by kong below the command.
 func (importCmd) Help() string {
-	return "Each peer becomes a site with one gateway. What can't be carried over is told with its line. " +
+	return "Each peer becomes a site with one gateway. What has no equivalent is listed with its line. " +
 		"The file is left as it is, and nothing that runs is touched."
 }
 

@@ -17,12 +17,12 @@ import (
 const exampleEndpoint = "203.0.113.10:51820"
 
 type initCmd struct {
-	Dir        string       `required:"" placeholder:"DIR" complete:"file" help:"Where to write site.hcl and the keys; made if it isn't there."`
+	Dir        string       `required:"" placeholder:"DIR" complete:"file" help:"Directory for site.hcl and the keys; created if missing."`
 	RedSubnet  netip.Prefix `default:"10.77.1.0/24" help:"Subnet of the site that dials."`
-	GraySubnet netip.Prefix `default:"10.77.2.0/24" help:"Subnet of the site that is dialled."`
-	Endpoint   string       `placeholder:"HOST:PORT" help:"Where the other site reaches the dialled gateway; an example's, if it is left out."`
+	GraySubnet netip.Prefix `default:"10.77.2.0/24" help:"Subnet of the site that is dialed."`
+	Endpoint   string       `placeholder:"HOST:PORT" help:"Address at which the other site reaches the dialed gateway; default: an example."`
 	RedName    string       `default:"red" help:"Name of the site that dials."`
-	GrayName   string       `default:"gray" help:"Name of the site that is dialled."`
+	GrayName   string       `default:"gray" help:"Name of the site that is dialed."`
 }
 
 // Run writes a configuration and the keys for it, and tells what to do next.

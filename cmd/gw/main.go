@@ -29,30 +29,30 @@ const (
 
 const description = `One network for two sites, over a firewall that lets connections through in one direction only.
 
-Exit codes: 0 all is well, 1 the operation failed, 2 the command line or the configuration is wrong. Those of plan and reload beyond these are told by their --help.`
+Exit codes: 0 success, 1 the operation failed, 2 the command line or the configuration is wrong. plan and reload have more: see their --help.`
 
 // cli is the grammar of the command line.
 type cli struct {
 	Up         upCmd         `cmd:"" help:"Run this node's gateway in the foreground until it is interrupted."`
-	Down       downCmd       `cmd:"" help:"Let packets for the other sites take this host's other routes again."`
-	Hold       holdCmd       `cmd:"" help:"Hold packets for the other sites back until the gateway is up."`
+	Down       downCmd       `cmd:"" help:"Remove the holds: packets for the other sites take this host's other routes again."`
+	Hold       holdCmd       `cmd:"" help:"Block packets for the other sites until the gateway is up."`
 	Status     statusCmd     `cmd:"" help:"Show the running gateway: links, flows, drops."`
 	Conns      connsCmd      `cmd:"" help:"List the connections that the running gateway carries."`
-	Plan       planCmd       `cmd:"" help:"Say what changed files would do to the running gateway, and to which connections."`
-	Reload     reloadCmd     `cmd:"" help:"Have the running gateway read its configuration again."`
-	Trace      traceCmd      `cmd:"" help:"Say what would happen to a packet, or follow real ones."`
-	Capture    captureCmd    `cmd:"" help:"Write packets of both sides to a pcapng file, the dropped too."`
-	Top        topCmd        `cmd:"" help:"Show links, pair and flows on the whole terminal, live."`
-	HA         haCmd         `cmd:"" name:"ha" help:"Look after the pair: who is active, hand over, test."`
-	Doctor     doctorCmd     `cmd:"" help:"Examine host, links, policy, pair and disk, and say what to do."`
-	Ping       pingCmd       `cmd:"" help:"Try the way to a node or a database: link, gateway, port."`
-	Bundle     bundleCmd     `cmd:"" help:"Pack all that helps to find a fault, without keys, into one file."`
+	Plan       planCmd       `cmd:"" help:"Show what reloading these files would change and which connections it would drop."`
+	Reload     reloadCmd     `cmd:"" help:"Reload the configuration of the running gateway."`
+	Trace      traceCmd      `cmd:"" help:"Explain what happens to a packet, or trace live packets."`
+	Capture    captureCmd    `cmd:"" help:"Write the packets of both sides to a pcapng file, dropped ones included."`
+	Top        topCmd        `cmd:"" help:"Show links, pair and flows live, on the whole terminal."`
+	HA         haCmd         `cmd:"" name:"ha" help:"Show and control the pair: status, drain, failover, test."`
+	Doctor     doctorCmd     `cmd:"" help:"Examine host, links, policy, pair and disk, and show what to do."`
+	Ping       pingCmd       `cmd:"" help:"Test the path to a node or a database: link, gateway, port."`
+	Bundle     bundleCmd     `cmd:"" help:"Collect what helps to find a fault into one file, without keys."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`
-	Import     importCmd     `cmd:"" help:"Turn a file of wg-quick into a first configuration."`
-	Validate   validateCmd   `cmd:"" help:"Check configuration files and show all mistakes."`
-	Fmt        fmtCmd        `cmd:"" help:"Lay configuration files out in the usual way."`
-	Render     renderCmd     `cmd:"" help:"Print the configuration with only what one site needs to know."`
-	Reference  referenceCmd  `cmd:"" help:"Print a configuration that explains every setting."`
+	Import     importCmd     `cmd:"" help:"Convert a wg-quick file into a first configuration."`
+	Validate   validateCmd   `cmd:"" help:"Check configuration files and list all errors."`
+	Fmt        fmtCmd        `cmd:"" help:"Format configuration files."`
+	Render     renderCmd     `cmd:"" help:"Print the configuration with only the parts that one site needs."`
+	Reference  referenceCmd  `cmd:"" help:"Print a reference configuration that explains every setting."`
 	Genkey     genkeyCmd     `cmd:"" help:"Print a new private key."`
 	Pubkey     pubkeyCmd     `cmd:"" help:"Read a private key and print its public key."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

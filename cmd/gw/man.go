@@ -14,7 +14,7 @@ import (
 )
 
 type manCmd struct {
-	Dir string `required:"" placeholder:"DIR" complete:"file" help:"Where to write the pages; made if it isn't there."`
+	Dir string `required:"" placeholder:"DIR" complete:"file" help:"Directory for the pages; created if missing."`
 }
 
 // Run writes the manual: a page for the program and one for each command, made

@@ -54,7 +54,7 @@ func agreementText(out *printer, c status.Config) {
 		}
 		switch {
 		case a.Pair:
-			say("Then restart %s, which stands by, and %s right after it. Between the two nobody takes over from the other, and gw ha drain is refused; connections go on.",
+			say("Then restart %s, which stands by, and %s right after it. Between the two no node takes over, and gw ha drain is refused; connections continue.",
 				list(a.First), list(a.Then))
 		case len(a.First) > 0:
 			say("Then restart %s, standing by, and after that %s, one right after the other: from the first of these to the last nothing passes the links, and connections stand still.",

@@ -23,7 +23,7 @@ const (
 type statusCmd struct {
 	socketFlags
 	JSON  bool `name:"json" help:"Print JSON; its names are stable. With --watch one line a second."`
-	Watch bool `help:"Show it anew each second, until interrupted."`
+	Watch bool `help:"Refresh each second, until interrupted."`
 }
 
 // Run shows the running gateway's state.

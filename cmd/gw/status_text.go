@@ -168,13 +168,13 @@ func stateText(l *status.Link, now time.Time) string {
 	case status.LinkDown, status.LinkEstablishing:
 		doing := "waiting for the peer to dial"
 		if l.Initiator {
-			doing = "dialling"
+			doing = "dialing"
 		}
 		return string(l.State) + since + ", " + doing
 	case status.LinkLost:
 		return "lost" + since + ", renewing the session"
 	case status.LinkSilent:
-		return "silent" + since + ": WireGuard works, but the peer says no hello, as one that is not a gw"
+		return "silent" + since + ": link up, no gw hello from the peer (stock WireGuard, or gw is not running there)"
 	case status.LinkRefused:
 		return "refused" + since + ", nothing passes: " + l.Refused
 	default:
@@ -185,7 +185,7 @@ func stateText(l *status.Link, now time.Time) string {
 // clockText speaks up only where a clock does harm or misleads the reader of two logs.
 func clockText(p *printer, l *status.Link) {
 	if behind := l.ClockBehind.Duration(); behind > 0 {
-		p.alarm("clock", fmt.Sprintf("this node's clock stands %s before its own last handshake, so the peer takes new ones for replays; "+
+		p.alarm("clock", fmt.Sprintf("this node's clock stands %s before its own last handshake, so the peer rejects new ones as replays; "+
 			"set it right (chronyc makestep)", spanText(behind)))
 	}
 	skew := l.ClockSkew.Duration()
@@ -210,7 +210,7 @@ func differencesText(p *printer, l *status.Link) {
 	for _, d := range l.Differences {
 		how := kindText(d.Kind, l.Peer)
 		if d.Fatal {
-			how += " (no new link before it is mended)"
+			how += " (no new link until that is corrected)"
 		}
 		p.wrapped(4, 6, bold, d.Attribute+":", how)
 	}
@@ -275,7 +275,7 @@ func sitesText(p *printer, sites []status.Site) {
 		if len(lines) == 0 {
 			continue
 		}
-		p.title(yellow, "site "+s.Site, "what its gateways gave and asked")
+		p.title(yellow, "site "+s.Site, "records and questions of its gateways")
 		for _, l := range lines {
 			p.field(l[0], l[1])
 		}

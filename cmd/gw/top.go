@@ -16,7 +16,7 @@ import (
 
 type topCmd struct {
 	socketFlags
-	Sort string `enum:"bytes,age" default:"bytes" help:"What comes first: the flow that carried most (bytes), or the oldest (age)."`
+	Sort string `enum:"bytes,age" default:"bytes" help:"Order: the most bytes first (bytes), or the oldest first (age)."`
 	Once bool   `help:"Print one screen of 80 by 24 and end."`
 }
 

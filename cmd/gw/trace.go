@@ -20,7 +20,7 @@ type traceCmd struct {
 	Proto       string `arg:"" optional:"" default:"tcp" enum:"tcp,udp,icmp" help:"tcp (the default), udp or icmp."`
 	socketFlags
 	JSON  bool          `name:"json" help:"Print JSON; its names are stable. With --live one line a packet."`
-	Size  int           `placeholder:"BYTES" help:"Size of the IP packet; as small as it gets when left out. A SYN carries no payload, whatever the size."`
+	Size  int           `placeholder:"BYTES" help:"Size of the IP packet in bytes; default: the smallest. A SYN carries no payload, whatever the size."`
 	Live  bool          `help:"Follow what happens to real packets between the two, both ways, until interrupted. An end may be \"any\", ports may be left out."`
 	Count int           `placeholder:"N" help:"With --live: end after N packets."`
 	For   time.Duration `placeholder:"TIME" help:"With --live: end after a time such as 30s."`

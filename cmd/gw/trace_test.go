@@ -148,7 +148,7 @@ func TestTraceArguments(t *testing.T) {
 		{"trace 10.77.2.10 10.77.1.10:5432 --live --size 100", 2, "real packets have a size"},
 		{"trace any any --live --for=-1s", 2, "use more than nothing"},
 		{"capture --flow nowhere -w x", 2, `"nowhere" is no end`},
-		{"capture --last 5s --for 5s", 2, "use one of them"},
+		{"capture --last 5s --for 5s", 2, "exclude each other"},
 		{"capture --count=-1", 2, "use more than nothing"},
 		{"capture -w /nowhere/x", 1, "no gateway is running here"},
 	} {

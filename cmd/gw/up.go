@@ -125,7 +125,7 @@ func logMemory(log hclog.Logger, m process.MemoryLimit) {
 
 // stopped says what to do about a gateway that has ended by itself.
 func stopped(err error) error {
-	return fmt.Errorf("the gateway has stopped: %w; start it anew, and if it stops again see gw doctor", err)
+	return fmt.Errorf("the gateway has stopped: %w; start it again, and if it stops again run gw doctor", err)
 }
 
 // answers returns a question that this process's own gateway answers when it

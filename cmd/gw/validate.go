@@ -9,7 +9,7 @@ import (
 
 type validateCmd struct {
 	configFlags
-	Strict bool `help:"Check as gw up does: the key must be here, and files that other users can change are mistakes."`
+	Strict bool `help:"Check as gw up does: the key must exist, and files that other users can change are errors."`
 	JSON   bool `name:"json" help:"Print the findings as JSON; its names are stable."`
 }
 

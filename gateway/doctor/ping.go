@@ -66,7 +66,7 @@ func portMeans(target string, err error) (means, do string) {
 	case err == nil:
 		return "the database's port accepts", ""
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "refused: its host answers, and nobody listens at the port", "see that the database runs and listens on " + target + ", not only on localhost"
+		return "refused: the host answers, and no process listens on the port", "see that the database runs and listens on " + target + ", not only on localhost"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EACCES):
 		return "denied or unreachable: no rule of this node or of the other gateway allows it, or the far network has no such host",
 			"see the rules, and the drops of gw status on both nodes: denied there is policy"

@@ -69,21 +69,21 @@ func link(l *status.Link, now time.Time) []Check {
 	var out []Check
 	switch {
 	case l.State == status.LinkRefused:
-		out = append(out, at("state", Failure, "refused: "+l.Refused, "make the settings named below equal on both nodes, and restart"))
+		out = append(out, at("state", Failure, "refused: "+l.Refused, "put the same site.hcl on both nodes, then gw reload; gw plan shows what needs a restart"))
 	case l.State == status.LinkSilent:
-		out = append(out, at("state", Warning, "packets pass, but the peer says no hello", "see whether it is a gw of this version: gw version there"))
+		out = append(out, at("state", Warning, "link up, no gw hello from the peer (stock WireGuard, or gw is not running there)", "on the peer: gw version; systemctl status gw"))
 	case l.State == status.LinkUp:
 		out = append(out, at("state", OK, "up, UDP passes both ways", ""))
 	case l.Initiator && l.RxBytes == 0 && l.State != status.LinkLost:
 		out = append(out, at("state", Failure,
-			fmt.Sprintf("%s: %d bytes were sent to udp %s and nothing has ever come back", l.State, l.TxBytes, l.Endpoint),
+			fmt.Sprintf("%s: %d bytes were sent to udp %s, and no answer has arrived", l.State, l.TxBytes, l.Endpoint),
 			"see that gw runs on "+l.Peer+", that the firewall lets udp to "+l.Endpoint+" out and its answers in, and that both nodes have the same public keys"))
 	case l.Initiator:
 		out = append(out, at("state", Failure,
 			fmt.Sprintf("%s: nothing comes back from udp %s any more", l.State, l.Endpoint),
 			"see that gw runs on "+l.Peer+" and that the firewall still lets udp to "+l.Endpoint+" through"))
 	default:
-		out = append(out, at("state", Failure, fmt.Sprintf("%s: %s has to dial, and nothing is heard of it", l.State, l.Peer),
+		out = append(out, at("state", Failure, fmt.Sprintf("%s: %s has to dial, and nothing has arrived from it", l.State, l.Peer),
 			"run gw doctor on "+l.Peer+"; here, see that the host's firewall accepts gw's udp port"))
 	}
 	if l.State.Carries() && !l.LastHandshake.IsZero() {
@@ -106,18 +106,18 @@ func link(l *status.Link, now time.Time) []Check {
 	case l.MTUOut == 0 || l.MTUIn == 0:
 		out = append(out, at("path mtu", OK, "is being measured", ""))
 	case l.MTUOut < 1280 || l.MTUIn < 1280:
-		out = append(out, at("path mtu", Warning, fmt.Sprintf("%d out, %d in, which IPv6 can't live with (1280)", l.MTUOut, l.MTUIn), "find what narrows the path: tracepath to the endpoint"))
+		out = append(out, at("path mtu", Warning, fmt.Sprintf("%d out, %d in, less than the 1280 that IPv6 needs", l.MTUOut, l.MTUIn), "find what narrows the path: tracepath to the endpoint"))
 	default:
 		out = append(out, at("path mtu", OK, fmt.Sprintf("%d out, %d in", l.MTUOut, l.MTUIn), ""))
 	}
 	if l.LossOut > badLoss || l.LossIn > badLoss {
-		out = append(out, at("loss", Warning, fmt.Sprintf("%.2g %% out, %.2g %% in", 100*l.LossOut, 100*l.LossIn), `if the link was not out lately, have the path looked at; bulk does not suffer where its rule's mode is auto`))
+		out = append(out, at("loss", Warning, fmt.Sprintf("%.2g %% out, %.2g %% in", 100*l.LossOut, 100*l.LossIn), `if the link was up all the time, have the path examined; bulk is relayed where its rule's mode is auto`))
 	} else {
-		out = append(out, at("loss", OK, fmt.Sprintf("none to speak of, round trip %v", time.Duration(l.RTT).Round(10*time.Microsecond)), ""))
+		out = append(out, at("loss", OK, fmt.Sprintf("%.2g %% out, %.2g %% in, round trip %v", 100*l.LossOut, 100*l.LossIn, time.Duration(l.RTT).Round(10*time.Microsecond)), ""))
 	}
 	if l.ClockBehind == 0 {
 		if skew := time.Duration(l.ClockSkew); skew.Abs() > maxSkew {
-			out = append(out, at("clock", Warning, fmt.Sprintf("%s's clock differs from this one by %v", l.Peer, skew.Round(time.Millisecond)), "synchronise both hosts' clocks: timedatectl set-ntp true"))
+			out = append(out, at("clock", Warning, fmt.Sprintf("clock of %s is off by %v", l.Peer, skew.Round(time.Millisecond)), "synchronize both hosts' clocks: timedatectl set-ntp true"))
 		} else {
 			out = append(out, at("clock", OK, "agrees with this one", ""))
 		}
@@ -134,7 +134,7 @@ func policy(s status.Status) []Check {
 			if d.Fatal {
 				level = Failure
 			}
-			out = append(out, Check{"policy", d.Attribute, level, fmt.Sprintf("%s: here and on %s", kinds[d.Kind], l.Peer), "put the same file on both nodes; gw validate -c FILE before the restart"})
+			out = append(out, Check{"policy", d.Attribute, level, fmt.Sprintf("%s: here and on %s", kinds[d.Kind], l.Peer), "put the same site.hcl on both nodes, then gw reload; gw plan shows what needs a restart"})
 		}
 	}
 	if len(out) > 0 {
