@@ -60,7 +60,7 @@ func (b *builder) initiator(raw rawLink, l Link) {
 	case len(nodes) == 0: // reported with the site
 	case !slices.ContainsFunc(nodes, func(n rawNode) bool { return !none(n) }):
 		b.errorAt(raw.initiator.at, fmt.Sprintf("Add endpoint = \"HOST:PORT\" to node %q at %s.", nodes[0].name.s, at(nodes[0].at)),
-			"site %q has nobody to dial: no node of site %q has an endpoint", l.Initiator, peer)
+			"site %q has no node to dial: no node of site %q has an endpoint", l.Initiator, peer)
 	case slices.ContainsFunc(nodes, none):
 		n := nodes[slices.IndexFunc(nodes, none)]
 		b.warnAt(n.at, "Add its endpoint: a standby that can't be dialled can't take over.", "node %q has no endpoint, but site %q dials site %q", n.name.s, l.Initiator, peer)

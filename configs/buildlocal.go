@@ -88,10 +88,10 @@ func (b *builder) whole() {
 		if len(b.cfg.Sites) < 2 || len(b.cfg.LinksOf(s.Name)) > 0 || (b.cfg.Self.Known && b.cfg.Self.Site != i) {
 			continue
 		}
-		b.warnAt(b.siteAt[s.Name], "Add a link block that names it.", "site %q has no link: it reaches nobody", s.Name)
+		b.warnAt(b.siteAt[s.Name], "Add a link block that names it.", "site %q has no link: it reaches no other site", s.Name)
 	}
 	if len(b.cfg.Sites) == 1 {
-		b.warnAt(b.siteAt[b.cfg.Sites[0].Name], "Add the other site and a link between them.", "site %q is alone: there is nobody to link it with", b.cfg.Sites[0].Name)
+		b.warnAt(b.siteAt[b.cfg.Sites[0].Name], "Add the other site and a link between them.", "site %q is the only site: there is none to link it with", b.cfg.Sites[0].Name)
 	}
 	if len(b.cfg.Links) > 0 && len(b.cfg.Rules) == 0 {
 		b.warnAt(nowhere, "Add a policy block with a rule; what no rule allows is denied.", "there is no rule: no connection is allowed")

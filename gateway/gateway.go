@@ -369,7 +369,7 @@ func (g *Gateway) openHost() error {
 	}
 	g.host = h
 	if err := holds.Store(g.cfg.Local.StateDir, parts.LinkedPrefixes(g.cfg)); err != nil {
-		g.log.Warn("cannot record which prefixes are held: a boot with a mistake in the configuration would hold none", "error", err, "mend", "df -h "+g.cfg.Local.StateDir)
+		g.log.Warn("cannot record which prefixes are held: a boot with a mistake in the configuration would hold none", "error", err, "fix", "df -h "+g.cfg.Local.StateDir)
 	}
 	g.say(fmt.Sprintf("tun %s up: %v, mtu %d, driver %s", t.Name, spec.Net.Addresses, t.MTU, t.Driver), time.Since(start))
 	return nil

@@ -60,7 +60,7 @@ func showFindings(env *env, diags configs.Diagnostics) error {
 	if n == 0 {
 		return nil
 	}
-	return usagef("%s in the configuration: mend what is shown above", plural(n, "mistake"))
+	return usagef("%s in the configuration: correct what is shown above", plural(n, "mistake"))
 }
 
 // socketDir is where gateways make their control sockets by default.

@@ -219,7 +219,7 @@ func tookText(f *status.Failover) string {
 func failoverFields(p *printer, f *status.Failover) {
 	from := f.From
 	if from == "" {
-		from = "nobody"
+		from = "no node"
 	}
 	p.field("nodes", fmt.Sprintf("from %s to %s, epoch %d", from, f.To, f.Epoch))
 	p.field("why", f.Reason)

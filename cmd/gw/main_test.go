@@ -68,7 +68,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"validate", "--nope"}, 2, "gw: unknown flag --nope"},
 		{[]string{"validate", "-c", site}, 0, ""},
 		{[]string{"validate", "-c", site, "--key", key}, 0, ""},
-		{[]string{"validate", "-c", broken}, 2, "gw: 1 mistake in the configuration: mend what is shown above\n"},
+		{[]string{"validate", "-c", broken}, 2, "gw: 1 mistake in the configuration: correct what is shown above\n"},
 		{[]string{"validate", "-c", filepath.Join(dir, "absent")}, 2, "Check the path"},
 		{[]string{"validate", "-c", site, "--key", site}, 2, "holds no private"},
 		{[]string{"validate", "-c", site, "--key", open}, 2, "chmod 600"},

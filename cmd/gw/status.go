@@ -119,9 +119,9 @@ func askError(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: it did not answer within %v; see whether the process is stopped, and its log", err, askTimeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("%w: it ended meanwhile; see its log", err)
+		return fmt.Errorf("%w: the gateway has ended; see its log", err)
 	case errors.As(err, new(*json.SyntaxError)), errors.As(err, new(*json.UnmarshalTypeError)):
-		return fmt.Errorf("%w: it is of another version; start it anew with this program", err)
+		return fmt.Errorf("%w: the running gateway has another version; restart it with this program", err)
 	default:
 		return err
 	}

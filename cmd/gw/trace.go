@@ -15,8 +15,8 @@ import (
 const traceTimeout = 12 * time.Second
 
 type traceCmd struct {
-	Source      string `arg:"" placeholder:"SOURCE" help:"Where it comes from: ADDRESS or ADDRESS:PORT; without a port, any that is not in use."`
-	Destination string `arg:"" placeholder:"DESTINATION" help:"Where it goes: ADDRESS:PORT, or ADDRESS for icmp."`
+	Source      string `arg:"" placeholder:"SOURCE" help:"Source: ADDRESS or ADDRESS:PORT; without a port, any unused one."`
+	Destination string `arg:"" placeholder:"DESTINATION" help:"Destination: ADDRESS:PORT, or ADDRESS for icmp."`
 	Proto       string `arg:"" optional:"" default:"tcp" enum:"tcp,udp,icmp" help:"tcp (the default), udp or icmp."`
 	socketFlags
 	JSON  bool          `name:"json" help:"Print JSON; its names are stable. With --live one line a packet."`

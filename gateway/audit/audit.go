@@ -218,7 +218,7 @@ func (l *Log) room(bytes int, flow bool, e Event) bool {
 	switch full := l.full.Load(); {
 	case !room && !full:
 		l.full.Store(true)
-		l.log.Error("audit log is full, lines are lost: move the file away and have it reopened",
+		l.log.Error("audit log is full, lines are lost: move the file away and send SIGUSR1 to gw",
 			"file", l.cfg.To, "bytes", l.file.size, "limit", l.cfg.Limit, "reopen", "systemctl kill --kill-who=main --signal=USR1 gw")
 		l.append(encode(Event{Time: e.Time, Kind: "full", Node: e.Node, Attrs: map[string]string{"limit_bytes": strconv.FormatInt(l.cfg.Limit, 10)}}))
 	case room && full && flow:

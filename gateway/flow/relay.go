@@ -294,7 +294,7 @@ func (f *flow) how() (relayed bool, why string) {
 	c := &f.carriage
 	switch {
 	case f.revoked:
-		return false, "no rule allows it any more"
+		return false, "no rule allows it anymore"
 	case c.relay != nil:
 		return true, c.why
 	case f.key.proto != wire.ProtoTCP:

@@ -32,10 +32,10 @@ func New(s Spec, log hclog.Logger) (*Host, error) {
 	var fatal []error
 	for _, f := range Check(s.Check) {
 		if f.Level == Fatal {
-			fatal = append(fatal, fmt.Errorf("%s; mend it by: %s", f.What, f.Mend))
+			fatal = append(fatal, fmt.Errorf("%s; to fix it: %s", f.What, f.Mend))
 			continue
 		}
-		log.Warn(f.What, "mend", f.Mend)
+		log.Warn(f.What, "fix", f.Mend)
 	}
 	if len(fatal) > 0 {
 		return nil, errors.Join(fatal...)

@@ -173,7 +173,7 @@ func setRoute(r *netlink.Route, ours bool, log hclog.Logger) error {
 	err := set(r)
 	if errors.Is(err, unix.EINVAL) && r.Congctl != "" && !hasCongctl(r.Congctl) {
 		log.Warn("the kernel lacks the congestion control of a route: route added without it",
-			"route", prefixOf(r.Dst), "congctl", r.Congctl, "mend", "modprobe tcp_"+r.Congctl)
+			"route", prefixOf(r.Dst), "congctl", r.Congctl, "fix", "modprobe tcp_"+r.Congctl)
 		without := *r
 		without.Congctl = ""
 		err = set(&without)

@@ -36,9 +36,9 @@ const (
 
 // Why a Conn has ended, apart from net.ErrClosed and io.EOF.
 var (
-	errReset   = errors.New("the other node has given the trunk up")
-	errUnheard = errors.New("the other node has not been heard of for too long")
-	errAnew    = errors.New("the other node has begun anew")
+	errReset   = errors.New("the other node has closed the trunk")
+	errUnheard = errors.New("the other node has not answered for too long")
+	errAnew    = errors.New("the other node has restarted")
 	errLate    = errors.New("the other node has neither opened nor ended the trunk in time")
 	errStuck   = errors.New("the other node does not acknowledge the first bytes")
 	errMemory  = errors.New("the memory for trunks is used up: see local.limits.trunks")

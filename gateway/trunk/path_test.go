@@ -81,7 +81,7 @@ func TestBeginsAnew(t *testing.T) {
 				t.Error("streams are left")
 			}
 			if n := s.ends[0].path.pool.restarted.Load(); n != 1 {
-				t.Errorf("the other node has begun anew %d times", n)
+				t.Errorf("the other node has restarted %d times", n)
 			}
 		})
 	}
@@ -114,7 +114,7 @@ func TestFormerSession(t *testing.T) {
 				}
 			}
 			if n := s.ends[0].path.pool.restarted.Load(); n != 1 {
-				t.Errorf("the other node has begun anew %d times", n)
+				t.Errorf("the other node has restarted %d times", n)
 			}
 		})
 	}

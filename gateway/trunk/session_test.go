@@ -227,7 +227,7 @@ func TestResetByTheSame(t *testing.T) {
 	}
 }
 
-// That the other node has begun anew is seen by its first packet, of whichever kind.
+// That the other node has restarted is seen by its first packet, of whichever kind.
 func TestBegunAnewIsSeen(t *testing.T) {
 	for name, h := range map[string]head{
 		"data":                      {kind: kindData, long: true, from: 99},

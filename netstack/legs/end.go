@@ -23,19 +23,19 @@ var (
 	endThere = End{Cause: "ended-there", Why: "the other gateway has ended it", Clean: true}
 	endOver  = End{Cause: "over", Why: "the connection has ended", Clean: true}
 	endReset = End{Cause: "reset", Why: "reset", Clean: true}
-	endRoute = End{Cause: "rule-says-route", Why: "its rule says so now", Clean: true}
+	endRoute = End{Cause: "rule-says-route", Why: "its rule is route now", Clean: true}
 
 	endForgotten = End{Cause: "forgotten", Why: "the flow has ended"}
-	endRevoked   = End{Cause: "revoked", Why: "no rule allows it any more"}
+	endRevoked   = End{Cause: "revoked", Why: "no rule allows it anymore"}
 	endTrunk     = End{Cause: "trunk-ended", Why: "the trunk has ended"}
 	endSequence  = End{Cause: "out-of-sequence", Why: "a frame was out of sequence"}
-	endNonsense  = End{Cause: "bad-frame", Why: "the other gateway says what makes no sense"}
-	endRefused   = End{Cause: "refused", Why: "the other gateway won't"}
+	endNonsense  = End{Cause: "bad-frame", Why: "protocol error from the peer gateway"}
+	endRefused   = End{Cause: "refused", Why: "refused by the peer gateway"}
 	endNoAnswer  = End{Cause: "no-answer", Why: "the other gateway has not answered"}
 	endStall     = End{Cause: "stall", Why: "nothing was acknowledged for a second"}
 	endBeyond    = End{Cause: "beyond", Why: "the far database has acknowledged what the leg does not have"}
 	endLeg       = End{Cause: "leg-failed", Why: "the leg has failed"}
-	endRule      = End{Cause: "rule-broken", Why: "the far database has not said what was to be written", Never: true}
+	endRule      = End{Cause: "rule-broken", Why: "a segment was not backed by what the far database has sent", Never: true}
 	endUrgent    = End{Cause: "urgent", Why: "urgent data", Never: true}
 	endWindow    = End{Cause: "past-window", Why: "the other gateway has sent more than the near database's window takes"}
 	endPastFin   = End{Cause: "past-fin", Why: "a database goes on after its FIN", Never: true}
