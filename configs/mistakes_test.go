@@ -114,7 +114,7 @@ func TestMistakes(t *testing.T) {
 		{"endpoint of the sibling", "    address    = \"10.77.1.2\"\n", "    address    = \"10.77.1.2\"\n    endpoint = \"10.9.9.9:1\"\n", nil},
 		{"sibling of none", "endpoint   = \"[2001:db8::10]:51820\"", "sibling_endpoint = \"10.9.9.9:1\"", []string{
 			`site.hcl:25,24: node "gray-1" has a sibling_endpoint but no sibling`,
-			`site.hcl:29,15: site "red" has nobody to dial: no node of site "gray" has an endpoint`,
+			`site.hcl:29,15: site "red" has no node to dial: no node of site "gray" has an endpoint`,
 		}},
 		{"command without path", "heartbeat  = \"100ms\"", "on_active = [\"move\"]", []string{`site.hcl:15,18: on_active: "move" is not the whole path of a program`}},
 		{"command for a shell", "heartbeat  = \"100ms\"", "on_standby = [\"/bin/move eth0\"]", []string{`site.hcl:15,19: on_standby: "/bin/move eth0" looks like a program with arguments`}},
@@ -123,7 +123,7 @@ func TestMistakes(t *testing.T) {
 		{"three nodes", "  pair {", "  node \"red-3\" {\n    public_key = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=\"\n    address = \"10.77.1.3\"\n  }\n  pair {", []string{`site.hcl:13,3: site "red" has 3 nodes`}},
 
 		// Links.
-		{"nobody to dial", "    endpoint   = \"[2001:db8::10]:51820\"\n", "", []string{`site.hcl:28,15: site "red" has nobody to dial: no node of site "gray" has an endpoint`}},
+		{"nobody to dial", "    endpoint   = \"[2001:db8::10]:51820\"\n", "", []string{`site.hcl:28,15: site "red" has no node to dial: no node of site "gray" has an endpoint`}},
 		{"initiator elsewhere", "initiator = \"red\"", "initiator = \"rad\"", []string{`site.hcl:29,15: initiator "rad" is no end of this link`}},
 		{"standby not dialled", "    address    = \"10.77.1.2\"\n", "    address    = \"10.77.1.2\"\n    endpoint = \"198.51.100.2:1\"\n", nil},
 		{"keepalive too fine", "keepalive = \"20s\"", "keepalive = \"1500ms\"", []string{`site.hcl:30,15: keepalive of 1.5s`}},
@@ -196,8 +196,8 @@ func TestWarnings(t *testing.T) {
 		want       []string
 	}{
 		{"no rule", full[:strings.Index(full, "policy {")], []string{`warning: there is no rule: no connection is allowed`}},
-		{"site without link", green + full, []string{`warning: site.hcl:1,6: site "green" has no link: it reaches nobody`}},
-		{"site alone", green, []string{`warning: site.hcl:1,6: site "green" is alone: there is nobody to link it with`}},
+		{"site without link", green + full, []string{`warning: site.hcl:1,6: site "green" has no link: it reaches no other site`}},
+		{"site alone", green, []string{`warning: site.hcl:1,6: site "green" is the only site: there is none to link it with`}},
 		{"rule without link", green + strings.Replace(full, "from  = [\"gray\", \"gray-1\"]", "from  = [\"green\"]", 1), []string{
 			`site.hcl:43,28: fd77:1::/80 never matches: from of rule "replication" has no address of its family`,
 		}},

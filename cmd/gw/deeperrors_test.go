@@ -16,7 +16,7 @@ import (
 // remedy matches a text that says what to do: a command in backquotes or by its name, an
 // imperative behind a separator, or a %s behind a semicolon, which stands for one of these.
 var remedy = regexp.MustCompile("`|; %s$|(^give|[;:,(] (or )?(leave|see|choose|use|stop|run|make|name|wait|ask|" +
-	"restart|write|give|add|remove|move|boot|update|start|report|mend|let|try|check|there is nothing))\\b|" +
+	"restart|write|give|add|remove|move|boot|update|start|report|mend|correct|fix|let|try|check|there is nothing))\\b|" +
 	`\b(ip link|ip route|modprobe|sysctl|gw status|gw ha) `)
 
 // TestShownErrorsSayWhatToDo checks every error line in the golden lists of what commands print.
