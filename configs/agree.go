@@ -11,7 +11,7 @@ type Agreement struct {
 	// Site is the other end of a link, or the node's own: then its sibling compares.
 	Site string
 	// Refused are those with which no session starts as long as they differ: a process
-	// that is started meanwhile carries nothing to a node that has others. What runs
+	// that starts in between carries nothing to a node that has others. What runs
 	// is not stopped by them.
 	Refused []string
 	// Shown are those that are only shown as different.

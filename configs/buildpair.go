@@ -202,7 +202,7 @@ func (b *builder) vip(s rawSite, others []netip.Prefix, t text) (netip.Prefix, b
 
 // ownPair checks what a node needs to form a pair with its sibling. A file that
 // was rendered for another site doesn't tell how the nodes of this one reach
-// each other, so only the own site counts; where nobody knows which that is,
+// each other, so only the own site counts; where that is unknown,
 // any whose pair block is there.
 func (b *builder) ownPair() {
 	for i, raw := range b.built {

@@ -14,7 +14,7 @@ type Effect string
 const (
 	EffectNone    Effect = "none"    // it concerns other nodes only, or nothing until the next start
 	EffectReload  Effect = "reload"  // a reload applies it
-	EffectRestart Effect = "restart" // the process has to be started anew
+	EffectRestart Effect = "restart" // the process has to restart
 )
 
 // ChangeKind says in which way two configurations differ.

@@ -8,7 +8,7 @@ import (
 
 // Config is a whole network as one node sees it. It is plain data with every
 // default filled in and every check passed; copies share the slices, which
-// nobody changes after Load.
+// no code changes after Load.
 type Config struct {
 	Files []string // the files read, in the order in which they were merged
 	Sites []Site   // in the order of the files
@@ -41,7 +41,7 @@ type Node struct {
 	Name      string
 	PublicKey Key
 	Addresses []netip.Addr // its own: at most one IPv4 and one IPv6, inside the site's subnets
-	Endpoint  string       // host:port of its UDP socket as others dial it; "" when nobody can
+	Endpoint  string       // host:port of its UDP socket as others dial it; "" when none can
 
 	// SiblingEndpoint is host:port of the same socket as the other node of the
 	// pair dials it, which may be in the site's own subnets. Endpoint when left

@@ -40,7 +40,7 @@ type Options struct {
 // *.hcl files are read in the order of their names. Blocks of all files add up.
 //
 // All mistakes are reported at once. The Config may be used when
-// Diagnostics.HasErrors is false; there may be warnings all the same.
+// Diagnostics.HasErrors is false, even if there are warnings.
 func Load(paths []string, opt Options) (Config, Diagnostics) {
 	c := newCollector()
 	var sources []source

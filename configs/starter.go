@@ -62,7 +62,7 @@ func Starter(opt StarterOptions) ([]byte, []StarterKey, error) {
 	text := hclwrite.Format([]byte(b.String()))
 
 	// The choices haven't been checked; loading the result does, in the words
-	// of Load, but without places in a file that nobody has seen.
+	// of Load, but without places in a file that does not exist yet.
 	c := newCollector()
 	c.load([]source{{name: "site.hcl", text: text}}, Options{Key: KeyIgnored})
 	var errs []error

@@ -14,7 +14,7 @@ type wgFile struct {
 	at     hcl.Range // of [Interface]; without a file name when there is none
 	iface  map[string][]text
 	peers  []wgPeer
-	secret []hcl.Range // of values that nobody is to see
+	secret []hcl.Range // of values that must not be shown
 }
 
 type wgPeer struct {
@@ -43,7 +43,7 @@ var (
 )
 
 // parseWG reads a file of wg-quick. Mistakes of form are reported; what could be
-// read is returned all the same.
+// read is returned as well.
 func (c *collector) parseWG(name string, src []byte) (f wgFile) {
 	f.iface = map[string][]text{}
 	var settings map[string][]text // of the section that is being read

@@ -111,7 +111,7 @@ func (f socketFlags) resolveIn(dir string) (string, error) {
 	return "", usagef("several gateways run here; name one with --socket: %s", strings.Join(found, ", "))
 }
 
-// dead tells whether nobody listens on a socket.
+// dead reports whether no process listens on a socket.
 func dead(path string) bool {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err != nil {

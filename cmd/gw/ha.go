@@ -128,7 +128,7 @@ func (c *haTestCmd) Run(env *env) error {
 	}
 }
 
-// order has a gateway do something. One who stops waiting is told that it may happen all the same.
+// order sends a gateway an order. The error of a caller that stops waiting says that it may still happen.
 func order(env *env, flags haFlags, do func(context.Context, *control.Client) error) error {
 	path, err := flags.resolve()
 	if err != nil {

@@ -90,7 +90,7 @@ func shortSpan(d time.Duration) string {
 	return "0s"
 }
 
-// agoText says how long before now something was. A clock that was set back meanwhile must not give a negative age.
+// agoText says how long before now something was. A clock that was set back since must not give a negative age.
 func agoText(now, then time.Time) string {
 	d := now.Sub(then)
 	if d < time.Second {

@@ -13,7 +13,7 @@ import (
 )
 
 // notifier tells systemd how this process does, by the protocol of sd_notify(3).
-// The zero value tells nobody: that of a process which systemd did not start, or
+// The zero value notifies no one: that of a process which systemd did not start, or
 // whose unit does not want to know. What can't be told is no error of the
 // gateway's; it is logged, and the unit's time-outs see to the rest.
 type notifier struct {

@@ -1,6 +1,6 @@
 // Package doctor judges what a gateway says of itself and what its host is like,
 // and says what to do: one [Check] each, worst news included. It looks at
-// snapshots only; whoever asks brings them.
+// snapshots only, which its callers pass.
 package doctor
 
 import (

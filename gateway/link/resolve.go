@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// resolveTimeout bounds a lookup. It is off the data path; meanwhile the
+// resolveTimeout bounds a lookup. It is off the data path; during it the
 // addresses known before are dialled.
 const resolveTimeout = 5 * time.Second
 

@@ -12,7 +12,7 @@ import (
 const MaxConns = 65536
 
 // ConnSource gives the flows one by one. The consumer only compares and copies between two of them and never blocks, so that a
-// flow table may hold a lock of its own meanwhile.
+// flow table may hold a lock of its own during the call.
 type ConnSource interface {
 	Conns() iter.Seq[Conn]
 }
@@ -33,7 +33,7 @@ type Record string
 const (
 	// RecordHeld records were acknowledged by the standby: the flow goes on there when this node dies.
 	RecordHeld Record = "held"
-	// RecordWaiting records have changed since, or the standby is away. A flow goes on from an older one all the same, unless it is
+	// RecordWaiting records have changed since, or the standby is away. A flow can continue from an older one, unless it is
 	// new.
 	RecordWaiting Record = "waiting"
 )

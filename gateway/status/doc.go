@@ -8,5 +8,5 @@
 //   - points in time are RFC 3339, and are left out when the thing never happened;
 //   - what was not measured is left out, never shown as zero.
 //
-// It only reads: whoever runs the gateway offers a Source.
+// It only reads: the gateway offers a Source.
 package status

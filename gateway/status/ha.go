@@ -153,7 +153,7 @@ type VIP struct {
 	Addresses []netip.Addr `json:"addresses"`
 	// Held is true while this node answers for them.
 	Held bool `json:"held"`
-	// Claims is how often a host other than the sibling claimed one of them meanwhile, and Conflict the last time.
+	// Claims is how often a host other than the sibling claimed one of them, and Conflict the last time.
 	Claims   uint64       `json:"foreign_claims_total"`
 	Conflict *VIPConflict `json:"conflict,omitempty"`
 	// These count messages of ARP and of neighbor discovery. Requests asked for an address while this node held it, and
@@ -176,7 +176,7 @@ type VIPConflict struct {
 	At      time.Time  `json:"at"`
 }
 
-// Carrier is the node to which the packets for a site go. Node is empty while nobody is known, Epoch zero while only the
+// Carrier is the node to which the packets for a site go. Node is empty while none is known, Epoch zero while only the
 // configuration says so.
 type Carrier struct {
 	Site  string `json:"site"`

@@ -10,7 +10,7 @@ import (
 type LinkState string
 
 const (
-	// LinkDown has no session, and nobody is trying to make one.
+	// LinkDown has no session, and neither node is trying to make one.
 	LinkDown LinkState = "down"
 	// LinkEstablishing is dialling, or has a session and waits for the first answer.
 	LinkEstablishing LinkState = "establishing"
@@ -18,7 +18,7 @@ const (
 	LinkUp LinkState = "up"
 	// LinkLost was up; its hellos are no longer answered and the session is being renewed.
 	LinkLost LinkState = "lost"
-	// LinkSilent has a session with a peer that says no hello: a stock WireGuard, or a gateway that was shut out. It carries packets.
+	// LinkSilent has a session with a peer that sends no gw hello: a stock WireGuard, or a gateway that was shut out. It carries packets.
 	LinkSilent LinkState = "silent"
 	// LinkRefused speaks to its peer but carries nothing, because of Link.Refused.
 	LinkRefused LinkState = "refused"

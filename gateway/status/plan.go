@@ -14,7 +14,7 @@ const (
 	EffectNone Effect = "none"
 	// EffectReload is applied by a reload.
 	EffectReload Effect = "reload"
-	// EffectRestart wants the process to be started anew.
+	// EffectRestart requires a restart of the process.
 	EffectRestart Effect = "restart"
 )
 
@@ -66,7 +66,7 @@ type Agreement struct {
 	// them; Pair says that only the two nodes of the site compare these.
 	Refused []string `json:"refused"`
 	Pair    bool     `json:"pair"`
-	// First are the nodes to be started anew before the others, since they stand by. Then
+	// First are the nodes to restart before the others, since they stand by. Then
 	// are those that carry a site: these at once, for nothing passes between one that has
 	// the settings and one that has not.
 	First []string `json:"first"`

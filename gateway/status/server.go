@@ -124,7 +124,7 @@ func metricsHandler(now *snapshots, log hclog.Logger) http.Handler {
 			metrics.ServeHTTP(answer, r)
 		}()
 		w.WriteHeader(answer.code)
-		_, _ = w.Write(answer.body.Bytes()) // the client may have gone away; there is nobody else to tell
+		_, _ = w.Write(answer.body.Bytes()) // the client may have gone away; there is no other to report to
 	})
 }
 
@@ -145,5 +145,5 @@ func plain(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, text) // the client may have gone away; there is nobody else to tell
+	_, _ = io.WriteString(w, text) // the client may have gone away; there is no other to report to
 }

@@ -207,7 +207,7 @@ type Relay struct {
 	TrunksAbandoned uint64 `json:"trunks_abandoned_total"`
 	TrunksExhausted uint64 `json:"trunks_exhausted_total"`
 	// TrunksOpened were begun by this node, TrunksAccepted by others. PeerRestarts are how often a node that trunks lead to
-	// restarted meanwhile.
+	// restarted since.
 	TrunksOpened   uint64 `json:"trunks_opened_total"`
 	TrunksAccepted uint64 `json:"trunks_accepted_total"`
 	PeerRestarts   uint64 `json:"peer_restarts_total"`
@@ -234,7 +234,7 @@ type Way struct {
 	// InFlight is what was sent and is neither acknowledged nor taken for lost.
 	InFlight uint64 `json:"in_flight_bytes"`
 	// Sent are the packets that were sent since trunks lead to the node, mere acknowledgements aside, Lost those of them that were
-	// lost. Both begin anew when the node was out of reach.
+	// lost. Both restart from zero when the node was out of reach.
 	Sent uint64 `json:"packets_sent_total"`
 	Lost uint64 `json:"packets_lost_total"`
 }

@@ -102,6 +102,6 @@ type Packet struct {
 	Reason  string       `json:"reason,omitempty"`
 	Rule    string       `json:"rule,omitempty"`
 	RulePos string       `json:"rule_pos,omitempty"`
-	// Note says what else is to be known, such as that a relay has taken it.
+	// Note is additional information, such as that a relay has taken it.
 	Note string `json:"note,omitempty"`
 }

@@ -3,7 +3,7 @@ package trunk
 import "time"
 
 const (
-	// ackBytes is how many bytes may have come that nobody was told of, and ackDelay how
+	// ackBytes is how many bytes may have arrived without an acknowledgement, and ackDelay how
 	// long they may wait; ackPart is the part of a round trip that is enough, with
 	// leastAckDelay.
 	ackBytes      = 288 << 10
@@ -17,7 +17,7 @@ const (
 // acks is what has come from a node, to be acknowledged.
 type acks struct {
 	got     ranges        // the numbers of packets, the newest maxSpans ranges of them
-	waiting int           // bytes that nobody was told of
+	waiting int           // bytes that were not acknowledged
 	since   time.Duration // when the first of them came
 	newest  time.Duration // when the packet with the largest number came
 	gap     bool          // a number is missing that was not told to be

@@ -20,7 +20,7 @@ type bbr struct {
 	gotten    int    // bytes that have arrived in this round,
 	missing   int    // and that were lost
 
-	full      float64 // the bandwidth that is to be exceeded for STARTUP to go on,
+	full      float64 // the bandwidth that a round must exceed for STARTUP to continue,
 	fullCount int     // and for how many rounds it was not
 
 	least     time.Duration // the round trip without a queue; 0 is unknown
@@ -108,7 +108,7 @@ func (m *maxOfRounds) value() (v float64) {
 // idles takes a round trip that something else has measured while nothing is under way.
 func (b *bbr) idles(now, rtt time.Duration) { b.least, b.leastSeen = rtt, now }
 
-// restart begins anew on a path that nobody has used for long. How long it is is known.
+// restart begins again on a path that was unused for long. Its round trip is known.
 func (b *bbr) restart(now time.Duration) {
 	*b = bbr{least: b.least, leastSeen: now, since: now, roundEnds: b.roundEnds, cruises: b.cruises}
 }

@@ -180,7 +180,7 @@ func (c *Conn) Send(f *wire.Frame) error {
 }
 
 // waitRoom waits until a frame of size bytes may be queued, and makes room for it. It is called
-// with the path's lock, which it gives up meanwhile.
+// with the path's lock, and releases it while it waits.
 func (c *Conn) waitRoom(size int) error {
 	for c.err == nil && !c.makeRoom(size) && c.err == nil {
 		c.line.waits = true
@@ -251,7 +251,7 @@ func (c *Conn) Close() {
 		c.giveUp(net.ErrClosed)
 	} else {
 		c.fail(net.ErrClosed)
-		w.forget(c) // nobody knows of it
+		w.forget(c) // the other node does not know it
 	}
 	w.unlock()
 	w.pool.changed()
@@ -329,7 +329,7 @@ func (c *Conn) hasWork() bool {
 
 func (c *Conn) finDue() bool { return c.out.fin && !c.out.finSent && c.out.sent == c.out.wrote }
 
-// fill takes what is to be sent next, at most room bytes of it, and reports false if
+// fill returns the next bytes to send, at most room of them, and reports false if
 // there is nothing.
 func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 	switch {

@@ -20,7 +20,7 @@
 //   - send.go, take.go: packets out, when and with what; packets in, and sessions.
 //   - conn.go, receive.go: a trunk: frames into bytes of a stream, what becomes of those, and
 //     its two ends, Close and Finish; bytes that have come back into frames.
-//   - serve.go: whoever uses a trunk is called when there is something to do.
+//   - serve.go: calls the user of a trunk when there is something to do.
 //   - compose.go: a frame whose payload is written to where it is sent from.
 //   - packet.go: packets as they are on the wire.
 //   - flight.go: packets that are under way: round trips, rates, loss.

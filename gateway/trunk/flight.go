@@ -79,7 +79,7 @@ type flight struct {
 
 func (f *flight) at(n uint64) *packet { return &f.ring[n&uint64(len(f.ring)-1)] }
 
-// slot is where the next packet is to be noted. The caller puts its chunks in, and then
+// slot returns the place for the next packet. The caller puts its chunks in, and then
 // calls add.
 func (f *flight) slot() *packet {
 	if int(f.next-f.oldest) == len(f.ring) {
@@ -203,7 +203,7 @@ func (f *flight) ack(now, delay time.Duration, spans []span, done settle) (n new
 		}
 	}
 	if newest == nil && f.wasLost(spans[0].to-1) {
-		// The path is longer than was waited for, and they get through all the same.
+		// The path is longer than the wait, and they arrived.
 		f.sample(max(now-f.at(spans[0].to-1).at-delay, 1))
 		n.rtt = f.last
 		f.progress, f.probes = now, 0

@@ -135,7 +135,7 @@ func (w *path) open() *Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.last > math.MaxUint32-4 {
-		// All numbers are used. The other node sees that this one begins anew.
+		// All numbers are used. The other node takes this for a restart.
 		w.startOver()
 		w.session.local, w.last = rand.Uint32()|1, 0
 	}

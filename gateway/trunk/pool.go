@@ -17,7 +17,7 @@ type Pool struct {
 	cfg   Config
 	began time.Time
 	timer *time.Timer
-	paths atomic.Pointer[[]*path] // whoever changes it has mu
+	paths atomic.Pointer[[]*path] // changed with mu held
 
 	timerMu sync.Mutex
 	fires   time.Duration // when the timer does; 0 is not at all
@@ -234,7 +234,7 @@ type Stats struct {
 	// InUse counts connections that have not ended.
 	InUse int
 	// Counters: connections that were begun here and elsewhere, those of the latter that
-	// were refused since there were too many, nodes that have begun anew meanwhile, and
+	// were refused since there were too many, nodes that have restarted, and
 	// packets that made no sense or came from no peer.
 	Opened, Accepted, Refused, Restarted, Strange uint64
 	// Abandoned counts connections that ended since the other node did not open, acknowledge

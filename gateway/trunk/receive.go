@@ -20,7 +20,7 @@ func (c *Conn) Receive(f *wire.Frame) error {
 	}
 }
 
-// TryReceive is Receive for whoever does not wait: it reports whether there is a frame.
+// TryReceive is Receive without waiting: it reports whether there is a frame.
 func (c *Conn) TryReceive(f *wire.Frame) (ok bool, err error) {
 	w := c.path
 	w.mu.Lock()
@@ -135,7 +135,7 @@ func (c *Conn) consume(n int) {
 	}
 }
 
-// deliver takes what has come of the stream. It reports whether whoever receives has to look, and
+// deliver takes what has come of the stream. It reports whether the receiver has to look, and
 // whether the piece was kept: if not, the packet is not acknowledged, and its sender sends the
 // bytes again later.
 func (c *Conn) deliver(p *piece) (news, kept bool) {
@@ -204,7 +204,7 @@ func (c *Conn) begins() bool {
 	return err != nil || there >= need || c.in.fin && c.in.whole == c.in.finAt
 }
 
-// stopReading gives up what has come. Whoever receives may have a piece of it still, so
+// stopReading discards what has arrived. The receiver may still hold a piece of it, so
 // that its memory is left to the garbage collector.
 func (c *Conn) stopReading() {
 	c.discards = true

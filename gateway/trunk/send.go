@@ -8,11 +8,11 @@ import (
 )
 
 // pull writes packets into bufs, each from offset on, as many as are to be sent now. It
-// returns how many, and when it is to be called again; 0 is when something happens.
+// returns how many, and when to call it again; 0 means when something happens.
 func (w *path) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.now, w.pacing.idle, w.pacing.wake = now, false, false // what is put in line meanwhile is seen here
+	w.now, w.pacing.idle, w.pacing.wake = now, false, false // what is queued from now on is seen here
 	w.feed()
 	if w.session.resetDue && n < len(bufs) {
 		putHead(w.body(bufs[n][offset:]), &head{kind: kindReset, long: true, from: w.session.local})
@@ -113,7 +113,7 @@ func (w *path) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (
 	return n, 0
 }
 
-// build writes one packet with what is to be sent next, and returns its size; 0 if it is
+// build writes one packet with the next bytes to send, and returns its size; 0 if it is
 // nothing.
 func (w *path) build(now time.Duration, b []byte) int {
 	body := w.body(b)[:w.mtu-len(w.header)]

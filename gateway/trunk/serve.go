@@ -34,7 +34,7 @@ func (c *Conn) ready() {
 }
 
 // feed has the eager ones put in line what they have to send, and reports whether there is
-// any. It is called by Pull's goroutine with the lock, which it gives up meanwhile.
+// any. Pull's goroutine calls it with the lock, which it releases while it calls them.
 func (w *path) feed() bool {
 	if list := w.waiting.eager; len(list) > 0 {
 		w.waiting.eager, w.waiting.fed = w.waiting.fed[:0], list

@@ -44,7 +44,7 @@ func (w *path) deliver(now time.Duration, b []byte) error {
 }
 
 // admit reports whether a packet belongs to the sessions of both nodes. When the other
-// node has begun anew, it knows nothing of what there was.
+// node has restarted, it knows no earlier stream.
 func (w *path) admit(h *head) bool {
 	ours := w.session.remote != 0 && h.tag == tagOf(w.session.local, w.session.remote)
 	if h.long {
@@ -123,7 +123,7 @@ func (w *path) takeData(now time.Duration, rest []byte, count, size int) error {
 
 // stream finds the stream of a chunk, or begins it. It returns nil for one that has ended or is
 // refused. ok says that the chunk does not come too early: a stream begins with its first bytes,
-// and what has overtaken them is to be sent again.
+// and what has overtaken them has to be sent again.
 func (w *path) stream(p *piece) (c *Conn, ok bool) {
 	if c := w.latest; c != nil && c.id == p.stream {
 		return c, true
@@ -185,7 +185,7 @@ func (w *path) takePiece(c *Conn, p *piece) (kept bool) {
 	return kept
 }
 
-// flushed is what is to be done after a batch of packets.
+// flushed is the work that follows a batch of packets.
 type flushed struct {
 	begun []*Conn       // those that the other node has begun
 	sinks []*Conn       // whose sinks are to be called; it has to be given back
@@ -193,7 +193,7 @@ type flushed struct {
 	at    time.Duration // or then; 0 is never
 }
 
-// flush ends a batch of packets that have come: whoever waits to receive is told.
+// flush ends a batch of packets that have arrived: it returns the receivers to call.
 func (w *path) flush(now time.Duration) (f flushed) {
 	if !w.dirty.Swap(false) {
 		return f

@@ -51,7 +51,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		h.Set("Content-Type", f.kind)
-		_, _ = w.Write(b) // the client may have gone away; there is nobody else to tell
+		_, _ = w.Write(b) // the client may have gone away; there is no other to report to
 	}
 }
 

@@ -40,7 +40,7 @@ var (
 	endWindow    = End{Cause: "past-window", Why: "the other gateway has sent more than the near database's window takes"}
 	endPastFin   = End{Cause: "past-fin", Why: "a database goes on after its FIN", Never: true}
 
-	// EndFrozen and the following are for whoever releases connections.
+	// EndFrozen and the following are for callers that release connections.
 	EndFrozen    = End{Cause: "frozen", Why: "this process was frozen"}
 	EndClosing   = End{Cause: "closing", Why: "the gateway is being closed"}
 	EndStandby   = End{Cause: "standby", Why: "the sibling has taken over"}

@@ -167,7 +167,7 @@ func (r *Relay) destroy() {
 	}
 }
 
-// unmake ends the making of the endpoint by a RST, which would be nobody's before the
+// unmake ends the making of the endpoint by a RST, which no endpoint would take before the
 // stack has answered the SYN. It reports false when the stack has never heard of it.
 func (r *Relay) unmake() bool {
 	limit := time.NewTimer(makeWithin)

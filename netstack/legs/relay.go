@@ -20,8 +20,8 @@ import (
 //
 //	near database ⇄ FromHost, fromLeg ⇄ leg ⇄ pump, receive ⇄ trunk
 //
-// Whoever brings something moves it on: those that move packets call FromHost, pump and
-// receive. The relay's own goroutine only does what may not be done where it is heard of.
+// The goroutines that move packets also move the relay's bytes: they call FromHost, pump and
+// receive. The relay's own goroutine does only what must not be done with a caller's locks held.
 type Relay struct {
 	// Set by newRelay, and never changed.
 	legs          *Stack
@@ -210,8 +210,7 @@ func (r *Relay) wake() {
 	}
 }
 
-// turn has something done by one goroutine at a time. Who comes meanwhile does not wait: it
-// is done once more.
+// turn serializes do. A caller that finds it running returns at once, and do runs once more.
 type turn struct {
 	do  func()
 	mu  sync.Mutex
@@ -227,7 +226,7 @@ func (t *turn) take() {
 	}
 }
 
-// finish waits until nobody is at it.
+// finish waits until do has returned.
 func (t *turn) finish() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

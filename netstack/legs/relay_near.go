@@ -21,8 +21,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// FromHost takes a segment of the near database, and reports whether it is to be
-// forwarded raw. It is called by one goroutine at a time and keeps nothing of p.
+// FromHost takes a segment of the near database, and reports whether to forward it
+// raw. It is called by one goroutine at a time and keeps nothing of p.
 // partial says that the checksum of p is not finished. Where hold isn't 0, Settle has to
 // be called by then.
 func (r *Relay) FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Duration) {
@@ -254,7 +254,7 @@ func (r *Relay) TooBig(mtu int) {
 	}
 }
 
-// finDue reports whether the far database's FIN is to be told: when all before it
+// finDue reports whether to send the far database's FIN: when all before it
 // has been acknowledged. It reports true once.
 func (r *Relay) finDue() bool {
 	if !r.far.fin || r.far.finSent || wire.SeqLess(r.gate.NearAck(), r.far.finAt) {

@@ -90,7 +90,7 @@ func Refuse(t Trunk, why string) {
 	t.Finish()
 }
 
-// start makes the leg in a task of its own, which then does what nobody else may, until the
+// start makes the leg in a task of its own, which then attends to the relay until the
 // relay ends.
 func (l *Stack) start(r *Relay, hello func() error) error {
 	return l.enter(r, func() {
@@ -375,7 +375,7 @@ func (r *Relay) take(f *wire.Frame) {
 	}
 }
 
-// taken does what is to be done when the leg has the payload of a frame.
+// taken ends a frame whose payload the leg has.
 func (r *Relay) taken(f *wire.Frame) {
 	r.tell()
 	if f.Fin {
@@ -405,7 +405,7 @@ func (r *Relay) trunkEnd() End {
 	return endTrunk
 }
 
-// catchUp tells the leg of the window that the near database has opened meanwhile:
+// catchUp shows the leg the window that the near database has opened since:
 // it was made before the numbers of the far database's bytes were known, and what
 // came until then it has not seen.
 func (r *Relay) catchUp() {

@@ -51,8 +51,8 @@ type Config struct {
 	// node has carried on without this one. nil is always.
 	Alive func() bool
 
-	// OnNudge is called when the peer at an address has said that it doesn't
-	// know the session that this node sends to: dial it anew. At most once a
+	// OnNudge is called when the peer at an address does not know the session
+	// that this node sends to: dial it again. At most once a
 	// second for each address. It is called from within the ReceiveFuncs: it must
 	// not block, nor call the device or the Bind. May be nil.
 	OnNudge func(peer netip.AddrPort)

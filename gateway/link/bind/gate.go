@@ -7,7 +7,7 @@ import (
 )
 
 // gatePatience is how long a full Gate waits while nothing leaves before it
-// lets one caller pass all the same; and once it has done so for each of these
+// lets one caller pass anyway; and once it has done so for each of these
 // in a row and is still full, it takes what is inside for lost. The first is
 // longer than a batch takes on an idle machine. All together are longer than a
 // pipeline stands still on a busy one, where a goroutine waits for others that
@@ -22,7 +22,7 @@ const gateIdle = 100 * time.Millisecond
 // A Gate bounds the number of packets inside a pipeline that has no bound of
 // its own, as wireguard-go's queues and pools have none.
 //
-// Whoever puts packets in calls Enter, whoever takes them out calls Leave.
+// The one who puts packets in calls Enter, the one who takes them out calls Leave.
 // Packets that the pipeline drops never leave. A Gate that was idle takes them
 // for lost, and one that they have filled lets a caller pass every few
 // milliseconds until it is sure of that: a leak can slow the pipeline down and

@@ -174,7 +174,7 @@ func (d *dialler) wait(repeats int) time.Duration {
 	return time.Duration(float64(repeatAfter[repeats]) * factor)
 }
 
-// A repetition is an initiation that is to be sent again.
+// A repetition is an initiation to send again.
 type repetition struct {
 	message [sizeInitiation]byte
 	to      Endpoint

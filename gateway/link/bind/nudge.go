@@ -176,7 +176,7 @@ func (n *nudged) sent(to netip.AddrPort, index uint32, now time.Time) {
 	t.since = now
 }
 
-// accept says whether a nudge from an address is to be believed: it quotes a
+// accept reports whether a nudge from an address is credible: it quotes a
 // session that has lately been sent to there, and is the first in a second.
 func (n *nudged) accept(from netip.AddrPort, index uint32, now time.Time) bool {
 	n.mu.Lock()

@@ -159,7 +159,7 @@ func (c *Carrier) Pending() bool {
 			continue
 		}
 		var n int
-		// A socket that was closed meanwhile holds nothing.
+		// A socket that was closed since holds nothing.
 		if err := s.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }); err == nil && n > 0 {
 			return true
 		}

@@ -108,7 +108,7 @@ func (e *Endpoint) source() []byte {
 }
 
 // maxEndpoints bounds the endpoints remembered by a socket. Anyone can make up
-// source addresses; when the cache is full it starts anew, which costs a
+// source addresses; when the cache is full it is cleared, which costs a
 // living peer one allocation.
 const maxEndpoints = 1024
 
@@ -132,7 +132,7 @@ func (c *endpointCache) get(key *endpointKey) *Endpoint {
 	}
 	e := c.all[*key]
 	if e == nil || e.cleared.Load() {
-		// An Endpoint that was cleared stays so: whoever holds it knows why.
+		// An Endpoint that was cleared stays so: its holder knows why.
 		if c.all == nil || len(c.all) >= maxEndpoints {
 			c.all = make(map[endpointKey]*Endpoint)
 		}

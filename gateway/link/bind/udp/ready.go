@@ -10,7 +10,7 @@ import (
 )
 
 // readiness waits for a socket to be readable. It can be told to be quiet: a socket that
-// Go's poller knows wakes a thread for each datagram that comes, also while nobody waits
+// Go's poller knows wakes a thread for each datagram that arrives, also while none waits
 // for it, and under bulk the receiver lets datagrams gather. So the poller knows an epoll
 // instance instead, in which there is only the socket. One goroutine calls wait and hush.
 type readiness struct {

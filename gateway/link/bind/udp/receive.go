@@ -200,7 +200,7 @@ func (r *receiver) fill(bufs [][]byte) error {
 func (r *receiver) tryRead() bool {
 	for {
 		if r.s.raw.Control(r.call) != nil {
-			r.got, r.errno = 0, unix.EBADF // closed, as whoever waits finds out
+			r.got, r.errno = 0, unix.EBADF // closed, as the waiting receiver finds out
 			return false
 		}
 		switch r.errno {

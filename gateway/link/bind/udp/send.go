@@ -144,7 +144,7 @@ func (o *outgoing) write(s *socket) error {
 
 func (o *outgoing) tryWrite(fd uintptr) { o.sent, o.errno = o.call(fd, o.msgs[o.from:o.nmsgs]) }
 
-// awaitRoom waits until the kernel takes more on a socket, or whoever closes it has
+// awaitRoom waits until the kernel accepts more on a socket, or the closing goroutine has
 // waited long enough. That is rare, so a thread may wait.
 func awaitRoom(fd uintptr) {
 	const patience = 10 // ms

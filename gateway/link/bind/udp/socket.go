@@ -214,7 +214,7 @@ func appendControl(b []byte, level, kind int32, data []byte) []byte {
 	return b
 }
 
-// appendSegmentSize appends UDP_SEGMENT: the datagram is to be cut into
+// appendSegmentSize appends UDP_SEGMENT: the kernel cuts the datagram into
 // datagrams of that size.
 func appendSegmentSize(b []byte, size int) []byte {
 	var data [2]byte
