@@ -242,7 +242,7 @@ func testHardening(t *testing.T, m *machine) {
 		m.run("systemctl restart gw")
 	}
 	fails(`AmbientCapabilities=\nAmbientCapabilities=CAP_NET_RAW\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_RAW`, "CAP_NET_ADMIN is missing")
-	fails(`DeviceAllow=\nDevicePolicy=closed`, "/dev/net/tun may not be opened")
+	fails(`DeviceAllow=\nDevicePolicy=closed`, "/dev/net/tun: this user may not open it")
 
 	// One of a pair with an address on the LAN, on a host that has IPv6 off.
 	m.run(`cp -p /etc/gw/site.hcl /run/site.hcl && key=$(gw genkey | gw pubkey) && sed -i '
