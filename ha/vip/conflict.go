@@ -10,6 +10,8 @@ import (
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
+
+	"github.com/onewaylink/gw/ha/vip/arp"
 )
 
 const (
@@ -92,7 +94,7 @@ func (k *Keeper) probe() {
 	hw := k.ifi.HardwareAddr
 	for _, a := range k.cfg.Addresses {
 		if a.Is4() {
-			k.send(&k.counts.probes, appendARP(nil, broadcast, opRequest, hw, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), a), broadcast)
+			k.send(&k.counts.probes, arp.Append(nil, arp.Broadcast, arp.Request, hw, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), a), arp.Broadcast)
 			continue
 		}
 		group, err := ndp.SolicitedNodeMulticast(a)

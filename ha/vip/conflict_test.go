@@ -14,6 +14,13 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"github.com/onewaylink/gw/ha/vip/arp"
+)
+
+var (
+	macA = net.HardwareAddr{2, 0, 0, 0, 0, 0xa}
+	macB = net.HardwareAddr{2, 0, 0, 0, 0, 0xb}
 )
 
 // await waits until a Keeper has counted a claim that fits.
@@ -34,8 +41,8 @@ func await(t *testing.T, k *Keeper, what string, ok func(Conflict) bool) {
 // announceAs has a host claim vip4 as its own.
 func (h *arpHost) announceAs(op uint16, hw net.HardwareAddr) {
 	h.t.Helper()
-	b := appendARP(nil, broadcast, op, hw, vip4, make(net.HardwareAddr, 6), vip4)
-	if _, err := h.c.WriteTo(b, &packet.Addr{HardwareAddr: broadcast}); err != nil {
+	b := arp.Append(nil, arp.Broadcast, op, hw, vip4, make(net.HardwareAddr, 6), vip4)
+	if _, err := h.c.WriteTo(b, &packet.Addr{HardwareAddr: arp.Broadcast}); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -48,11 +55,11 @@ func TestConflict(t *testing.T) {
 	k := run(t, gateway, vip4, vip6)
 	k.SetSibling(macB)
 	k.Hold()
-	h.announceAs(opReply, macB)
-	h.announceAs(opRequest, k.MAC())
-	h.announceAs(opReply, macA)
+	h.announceAs(arp.Reply, macB)
+	h.announceAs(arp.Request, k.MAC())
+	h.announceAs(arp.Reply, macA)
 	await(t, k, "an announcement by reply", func(c Conflict) bool { return c.Claims == 1 })
-	h.announceAs(opRequest, macA)
+	h.announceAs(arp.Request, macA)
 	await(t, k, "an announcement by request", func(c Conflict) bool { return c.Claims == 2 })
 	if c := k.Conflict(); c.MAC.String() != macA.String() || c.Address != vip4 || c.At.IsZero() {
 		t.Errorf("%+v", c)

@@ -14,9 +14,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/mdlayher/ndp"
 	"github.com/mdlayher/packet"
-	"golang.org/x/net/bpf"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/onewaylink/gw/ha/vip/arp"
 )
 
 // announceAfter is when, after a takeover, the address is announced. A lost
@@ -66,7 +67,7 @@ func New(cfg Config) (*Keeper, error) {
 		return nil, fmt.Errorf("interface %q has no Ethernet address, and a pair's vip needs one; name another one with local { lan = … }, or have on_active move the traffic in place of a vip", cfg.Interface)
 	}
 	k := &Keeper{cfg: cfg, log: cfg.Logger.Named("vip"), ifi: ifi, tell: make(chan struct{}, 1)}
-	if k.arp, err = packet.Listen(ifi, packet.Raw, etherTypeARP, &packet.Config{Filter: requestsAndReplies()}); err != nil {
+	if k.arp, err = packet.Listen(ifi, packet.Raw, arp.EtherType, &packet.Config{Filter: arp.Filter()}); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; run gw as root, or with CAP_NET_RAW, which a pair's vip needs", err)
 		}
@@ -76,21 +77,6 @@ func New(cfg Config) (*Keeper, error) {
 		return nil, errors.Join(fmt.Errorf("%w; %s", err, seeIt), k.arp.Close())
 	}
 	return k, nil
-}
-
-// requestsAndReplies lets these two kinds of ARP through and nothing else.
-func requestsAndReplies() []bpf.RawInstruction {
-	raw, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: frameHeader + 6, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: opRequest, SkipTrue: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: opReply, SkipTrue: 1},
-		bpf.RetConstant{Val: 0},
-		bpf.RetConstant{Val: frameHeader + arpSize},
-	})
-	if err != nil {
-		panic("vip: " + err.Error())
-	}
-	return raw
 }
 
 // openND opens the socket for neighbor discovery, if an address needs it.
@@ -177,7 +163,7 @@ func (k *Keeper) owns(a netip.Addr) bool {
 }
 
 func (k *Keeper) answerARP(ctx context.Context) error {
-	in, out := make([]byte, 128), make([]byte, 0, frameHeader+arpSize)
+	in, out := make([]byte, 128), make([]byte, 0, arp.FrameSize)
 	for {
 		n, _, err := k.arp.ReadFrom(in)
 		if ctx.Err() != nil {
@@ -193,16 +179,16 @@ func (k *Keeper) answerARP(ctx context.Context) error {
 			}
 			continue
 		}
-		q, ok := parseARP(in[:n])
+		q, ok := arp.Parse(in[:n])
 		if !ok {
 			continue
 		}
-		k.claimed(q.sender, q.hw, time.Now())
-		if q.op != opRequest || !k.owns(q.target) || !k.held.Load() || bytes.Equal(q.hw, k.ifi.HardwareAddr) {
+		k.claimed(q.Sender, q.HW, time.Now())
+		if q.Op != arp.Request || !k.owns(q.Target) || !k.held.Load() || bytes.Equal(q.HW, k.ifi.HardwareAddr) {
 			continue
 		}
-		out = appendARP(out[:0], q.hw, opReply, k.ifi.HardwareAddr, q.target, q.hw, q.sender)
-		k.send(&k.counts.answers, out, q.hw)
+		out = arp.Append(out[:0], q.HW, arp.Reply, k.ifi.HardwareAddr, q.Target, q.HW, q.Sender)
+		k.send(&k.counts.answers, out, q.HW)
 		k.counts.requests.Add(1)
 	}
 }
@@ -312,8 +298,8 @@ func (k *Keeper) announceOnce() {
 	all := true
 	for _, a := range k.cfg.Addresses {
 		if a.Is4() {
-			request := k.send(n, appendARP(nil, broadcast, opRequest, hw, a, make(net.HardwareAddr, 6), a), broadcast)
-			reply := k.send(n, appendARP(nil, broadcast, opReply, hw, a, broadcast, a), broadcast)
+			request := k.send(n, arp.Append(nil, arp.Broadcast, arp.Request, hw, a, make(net.HardwareAddr, 6), a), arp.Broadcast)
+			reply := k.send(n, arp.Append(nil, arp.Broadcast, arp.Reply, hw, a, arp.Broadcast, a), arp.Broadcast)
 			all = all && (request || reply)
 			continue
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/mdlayher/ndp"
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/ipv6"
+
+	"github.com/onewaylink/gw/ha/vip/arp"
 )
 
 var (
@@ -46,7 +48,7 @@ type arpHost struct {
 func newARPHost(t *testing.T, s space) *arpHost {
 	h := &arpHost{t: t, ifi: interfaceOf(t, s)}
 	s.do(t, func() (err error) {
-		h.c, err = packet.Listen(h.ifi, packet.Raw, etherTypeARP, nil)
+		h.c, err = packet.Listen(h.ifi, packet.Raw, arp.EtherType, nil)
 		return err
 	})
 	t.Cleanup(func() { h.c.Close() })
@@ -55,8 +57,8 @@ func newARPHost(t *testing.T, s space) *arpHost {
 
 func (h *arpHost) ask(target netip.Addr) {
 	h.t.Helper()
-	q := appendARP(nil, broadcast, opRequest, h.ifi.HardwareAddr, asks, make(net.HardwareAddr, 6), target)
-	if _, err := h.c.WriteTo(q, &packet.Addr{HardwareAddr: broadcast}); err != nil {
+	q := arp.Append(nil, arp.Broadcast, arp.Request, h.ifi.HardwareAddr, asks, make(net.HardwareAddr, 6), target)
+	if _, err := h.c.WriteTo(q, &packet.Addr{HardwareAddr: arp.Broadcast}); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -76,7 +78,7 @@ func (h *arpHost) next(wait time.Duration, match func(heard) bool) *heard {
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		if n < frameHeader+arpSize {
+		if n < arp.FrameSize {
 			continue
 		}
 		m := heard{
@@ -90,7 +92,7 @@ func (h *arpHost) next(wait time.Duration, match func(heard) bool) *heard {
 	}
 }
 
-func answer(m heard) bool     { return m.op == opReply && m.target == asks }
+func answer(m heard) bool     { return m.op == arp.Reply && m.target == asks }
 func gratuitous(m heard) bool { return m.sender == m.target }
 
 // TestARP: the holder answers for its address, to him who asks, and for no other;
@@ -132,9 +134,9 @@ func TestAnnouncement(t *testing.T) {
 		k.Hold()
 		began := time.Now()
 		for range 3 {
-			for _, op := range []uint16{opRequest, opReply} {
+			for _, op := range []uint16{arp.Request, arp.Reply} {
 				m := h.next(patience, gratuitous)
-				if m == nil || m.op != op || m.sender != vip4 || m.hw.String() != mac || m.to.String() != broadcast.String() {
+				if m == nil || m.op != op || m.sender != vip4 || m.hw.String() != mac || m.to.String() != arp.Broadcast.String() {
 					t.Fatalf("announced %+v, want operation %d for %v at %s", m, op, vip4, mac)
 				}
 			}

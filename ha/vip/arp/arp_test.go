@@ -1,4 +1,4 @@
-package vip
+package arp
 
 import (
 	"bytes"
@@ -15,21 +15,21 @@ var (
 	ipB  = netip.MustParseAddr("10.0.0.2")
 )
 
-// TestAppendARP compares with a frame as tcpdump -XX shows one of Linux.
-func TestAppendARP(t *testing.T) {
+// TestAppend compares with a frame as tcpdump -XX shows one of Linux.
+func TestAppend(t *testing.T) {
 	want := []byte{
 		2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa, 8, 6, // Ethernet
 		0, 1, 8, 0, 6, 4, 0, 2, // Ethernet for IPv4, reply
 		2, 0, 0, 0, 0, 0xa, 10, 0, 0, 1,
 		2, 0, 0, 0, 0, 0xb, 10, 0, 0, 2,
 	}
-	if got := appendARP(nil, macB, opReply, macA, ipA, macB, ipB); !bytes.Equal(got, want) {
+	if got := Append(nil, macB, Reply, macA, ipA, macB, ipB); !bytes.Equal(got, want) {
 		t.Errorf("got  %x\nwant %x", got, want)
 	}
 }
 
-func TestParseARP(t *testing.T) {
-	request := func() []byte { return appendARP(nil, broadcast, opRequest, macA, ipA, make(net.HardwareAddr, 6), ipB) }
+func TestParse(t *testing.T) {
+	request := func() []byte { return Append(nil, Broadcast, Request, macA, ipA, make(net.HardwareAddr, 6), ipB) }
 	put := func(at int, v uint16) func([]byte) []byte {
 		return func(b []byte) []byte { binary.BigEndian.PutUint16(b[at:], v); return b }
 	}
@@ -40,7 +40,7 @@ func TestParseARP(t *testing.T) {
 	}{
 		{"a request", func(b []byte) []byte { return b }, true},
 		{"padded to Ethernet's least", func(b []byte) []byte { return append(b, make([]byte, 18)...) }, true},
-		{"a reply", put(20, opReply), true},
+		{"a reply", put(20, Reply), true},
 		{"another operation", put(20, 3), false},
 		{"not ARP", put(12, 0x0800), false},
 		{"not for Ethernet", put(14, 6), false},
@@ -50,29 +50,29 @@ func TestParseARP(t *testing.T) {
 		{"empty", func([]byte) []byte { return nil }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			q, ok := parseARP(tt.do(request()))
+			q, ok := Parse(tt.do(request()))
 			if ok != tt.ok {
 				t.Fatalf("parsed %v, want %v", ok, tt.ok)
 			}
-			if ok && (q.hw.String() != macA.String() || q.sender != ipA || q.target != ipB) {
+			if ok && (q.HW.String() != macA.String() || q.Sender != ipA || q.Target != ipB) {
 				t.Errorf("parsed as %+v", q)
 			}
 		})
 	}
 }
 
-// FuzzParseARP: what is parsed is what was read.
-func FuzzParseARP(f *testing.F) {
-	f.Add(appendARP(nil, broadcast, opRequest, macA, ipA, make(net.HardwareAddr, 6), ipB))
-	f.Add(appendARP(nil, macB, opReply, macA, ipA, macB, ipB))
+// FuzzParse: what is parsed is what was read.
+func FuzzParse(f *testing.F) {
+	f.Add(Append(nil, Broadcast, Request, macA, ipA, make(net.HardwareAddr, 6), ipB))
+	f.Add(Append(nil, macB, Reply, macA, ipA, macB, ipB))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		q, ok := parseARP(b)
+		q, ok := Parse(b)
 		if !ok {
 			return
 		}
-		again := appendARP(nil, b[0:6], q.op, q.hw, q.sender, b[32:38], q.target)
+		again := Append(nil, b[0:6], q.Op, q.HW, q.Sender, b[32:38], q.Target)
 		copy(again[6:12], b[6:12]) // the frame's sender need not be the message's
-		if !bytes.Equal(again, b[:frameHeader+arpSize]) {
+		if !bytes.Equal(again, b[:FrameSize]) {
 			t.Errorf("read %+v from\n%x, which would be\n%x", q, b, again)
 		}
 	})
