@@ -15,6 +15,7 @@ func (g *Gateway) count(out *status.Status) {
 	out.Streams = streams(g.streams.Stats(), &l)
 	out.RecordFile = recordFile(g.store.Stats())
 	out.Fragments = fragments(g.path.Fragments())
+	out.Faults = g.faults()
 	out.Process = status.ReadProcess(g.pulse.Gaps())
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/onewaylink/gw/gateway/doctor/host"
 	"github.com/onewaylink/gw/gateway/explain"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/health"
 	"github.com/onewaylink/gw/gateway/holds"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/journal"
@@ -82,6 +83,7 @@ type Gateway struct {
 	waker    *waker.Waker // nil where the configuration wants no wakes
 	link     *link.Link
 	pulse    *pulse.Pulse
+	health   *health.Board
 	pair     *pair.Pair  // nil in a network without pairs
 	address  *lanAddress // nil without a LAN address
 	control  *control.Server
@@ -203,6 +205,9 @@ func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
 	g.pulse = pulse.New(g.now)
+	g.health = health.New(health.Config{Now: time.Now, Logger: g.log})
+	g.health.Watch(g.hostFindings)
+	g.health.Watch(g.pathFindings)
 	keep := &restore.Recorder{File: g.store}
 	var changes *pair.Changes // nil without a sibling
 	if len(cfg.SelfSite().Nodes) > 1 {
@@ -395,6 +400,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	run("link", g.link.Run)
 	run("host", g.host.Run)
+	run("health", g.health.Run)
 	run("pulse", func(ctx context.Context) error { return g.pulse.Run(ctx, g.discard) })
 	if g.audit != nil {
 		run("audit log", g.audit.Run)

@@ -49,7 +49,7 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 		Self: pair.Node{Name: node.Name, Key: ha.NodeID(node.PublicKey)}, Sites: pairSites(c),
 		StateDir: c.Local.StateDir, HAPort: wire.HAPort, StrayPort: wire.StrayPort,
 		Tunnels: g.link, Flows: &restore.Replica{Table: g.table, File: g.store, Log: g.log}, Path: g.path, Process: g.pulse, Board: g.board, Changes: changes,
-		Fit: g.fit, OnEvent: g.journal.Pair, Logger: g.log,
+		Fit: g.health.Works, OnEvent: g.journal.Pair, Logger: g.log,
 	}
 	for _, n := range c.SelfSite().Nodes {
 		if n.Name == node.Name {
@@ -80,12 +80,6 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 	var err error
 	g.pair, err = pair.New(pc, boot)
 	return err
-}
-
-// fit looks at what this node needs to carry the site.
-func (g *Gateway) fit() (lan, plane bool) {
-	lan, device := g.host.Healthy()
-	return lan, device && !g.path.Stuck()
 }
 
 // lanAddress is the LAN's next hop: the Keeper answers for it on the LAN, and the TUN has it while this

@@ -25,6 +25,7 @@ func statusText(s status.Status, colour bool) string {
 		p.field("memory", fmt.Sprintf("%s, at most %s", bytesText(s.Memory.Resident), bytesText(s.Memory.ResidentPeak)))
 	}
 	p.field("processors", fmt.Sprintf("%d in use of %d usable", s.Process.Processors, s.Process.Usable))
+	faultsText(p, &s)
 	if n := s.Process.Freezes; n > 0 {
 		p.alarm("frozen", fmt.Sprintf("the process stood still %s for a second or more: run gw doctor", plural(n, "time")))
 	}
@@ -47,6 +48,15 @@ func statusText(s status.Status, colour bool) string {
 	sitesText(p, s.Sites)
 	denialsText(p, s.Denials.Top, s.Time)
 	return p.out.String()
+}
+
+// faultsText shows what keeps the node from serving its site, and what to do.
+func faultsText(p *printer, s *status.Status) {
+	for i := range s.Faults {
+		if f := &s.Faults[i]; f.Stands {
+			p.alarm(f.Fault, fmt.Sprintf("%s, since %s; %s", f.What, spanText(s.Time.Sub(f.Since)), f.Do))
+		}
+	}
 }
 
 // datagramsText shows the tunnels' datagrams, and what went wrong with them.

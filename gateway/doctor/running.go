@@ -27,6 +27,7 @@ func Running(s, before status.Status) []Check {
 	if len(s.Links) == 0 {
 		out = append(out, Check{"link", "links", Failure, "this node has no link to any other", "add a link block that names its site, and gw validate -c FILE"})
 	}
+	out = append(out, faults(s.Faults)...)
 	out = append(out, policy(s)...)
 	out = append(out, flows(s))
 	out = append(out, counters(&s, &before)...)
@@ -37,6 +38,26 @@ func Running(s, before status.Status) []Check {
 		out = append(out, Pair(s.HA)...)
 		out = append(out, election(s.HA)...)
 		out = append(out, address(s.HA)...)
+	}
+	return out
+}
+
+// faults lists what keeps the node from serving its site, as the node found it itself.
+func faults(list []status.Fault) []Check {
+	var out []Check
+	for i := range list {
+		f := &list[i]
+		if !f.Stands {
+			continue
+		}
+		c := Check{Area: "gateway", Name: f.Fault, Level: Warning, What: f.What, Do: f.Do}
+		if f.Disabling() {
+			c.Level = Failure
+		}
+		out = append(out, c)
+	}
+	if out == nil {
+		out = []Check{{Area: "gateway", Name: "faults", Level: OK, What: "none found"}}
 	}
 	return out
 }
@@ -160,12 +181,9 @@ func flows(s status.Status) Check {
 	return Check{"gateway", "flows", OK, fmt.Sprintf("%d of at most %d", f.Total(), f.Limit), ""}
 }
 
-// election judges this node's own health, and what the election reports beside the pair's protection.
+// election judges what the election reports beside the pair's protection.
 func election(h *status.HA) []Check {
 	var out []Check
-	if !h.Health.Plane {
-		out = append(out, Check{"gateway", "data path", Failure, "packets make no progress through this node", "see its log: journalctl -u gw -n 50; gw ha drain hands over to the sibling"})
-	}
 	for _, c := range h.Carriers {
 		if c.Node == "" {
 			out = append(out, Check{"pair", "site " + c.Site, Warning, "no active node of it is known", "see the state of the links to its nodes: gw status"})
@@ -182,12 +200,9 @@ func election(h *status.HA) []Check {
 	return out
 }
 
-// address judges the LAN and the address that its hosts route by.
+// address judges the address that the hosts route by.
 func address(h *status.HA) []Check {
 	var out []Check
-	if !h.Health.LAN {
-		out = append(out, Check{"address", "lan", Failure, "the interface toward the hosts is down", "ip link set up the interface of local.lan; see its cable and switch"})
-	}
 	if c := h.VIP.Conflict; c != nil && h.Time.Sub(c.At) < status.ConflictLasts {
 		out = append(out, Check{"address", "vip conflict", Failure, fmt.Sprintf("%s is claimed by another host, %s", c.Address, c.MAC), "find the host by its link address and give it another address: bridge fdb show, or the switch's table"})
 	}

@@ -132,8 +132,8 @@ type Config struct {
 	Address Address // nil without a LAN address
 	// Addresses are those that Address answers for, for display.
 	Addresses []netip.Addr
-	// Fit reports whether the LAN's interface is up and packets make progress. It
-	// is called up to ten times a second, may block, and delays no heartbeat then.
+	// Fit reports whether this node's LAN and its data plane work. It is called up to ten times a
+	// second; a call that blocks delays no heartbeat.
 	Fit func() (lan, plane bool)
 	// OnEvent receives what is logged of the election, as keys and values in turn. It must
 	// not block, and may be nil.

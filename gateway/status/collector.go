@@ -91,6 +91,8 @@ var (
 	descFragHeld  = desc("fragmented_datagrams", "Datagrams of which fragments are missing.")
 	descFragBytes = desc("fragmented_bytes", "Memory of datagrams of which fragments are missing.")
 	descFrags     = desc("fragmented_datagrams_total", "Datagrams that arrived in fragments, by result.", "result")
+	descFault     = desc("fault", "1 while the node has the fault.", "fault")
+	descRaised    = desc("faults_total", "Times that the node was found to have the fault.", "fault")
 	descProcs     = desc("processors", "Processors that the process runs on now.")
 	descUsable    = desc("processors_usable", "Processors that the process may run on.")
 	descFreezes   = desc("process_freezes_total", "Times that the process stood still for a second or more.")
@@ -187,6 +189,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descFrags, s.Fragments.Reassembled, "reassembled")
 	m.counter(descFrags, s.Fragments.Expired, "expired")
 	m.counter(descFrags, s.Fragments.Evicted, "evicted")
+	for i := range s.Faults {
+		m.gauge(descFault, truth(s.Faults[i].Stands), s.Faults[i].Fault)
+		m.counter(descRaised, s.Faults[i].Raised, s.Faults[i].Fault)
+	}
 	for _, d := range s.Denials.Totals {
 		m.counter(descDenials, d.Packets, d.Site, d.Reason)
 	}

@@ -33,7 +33,7 @@ func TestMetrics(t *testing.T) {
 		for _, m := range f.Metric {
 			for _, l := range m.Label {
 				switch l.GetName() {
-				case "peer", "site", "node", "version", "state", "direction", "proto", "reason", "cause", "kind", "fatal", "role", "planned", "result":
+				case "peer", "site", "node", "version", "state", "direction", "proto", "reason", "cause", "kind", "fatal", "role", "planned", "result", "fault":
 				default:
 					t.Errorf("%s has the label %s: labels are names of the configuration or of the code", f.GetName(), l.GetName())
 				}

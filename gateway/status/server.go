@@ -29,8 +29,9 @@ type ServerConfig struct {
 //
 //	/metrics  Prometheus metrics
 //	/healthz  200 as long as the process can take a snapshot of itself
-//	/readyz   200 when at least one link carries packets, or there are none to wait for; otherwise 503 and the links' states.
-//	          An unprotected pair is ready and says why it is not protected
+//	/readyz   200 when no fault keeps the node from serving, and a link carries packets or there is none;
+//	          otherwise 503 with the faults or the links' states. An unprotected pair is ready, and the
+//	          answer says why it is not protected
 //	/         the page for people, when there is one
 //
 // All of it is for requests that ask by address, as localhost or by the host of Listen; others get 421. Any number of requests cost
@@ -79,7 +80,7 @@ func handler(cfg ServerConfig) http.Handler {
 			plain(w, http.StatusServiceUnavailable, err.Error()+"\n")
 			return
 		}
-		if why := notReady(s.Links); why != "" {
+		if why := unfit(s.Faults) + notReady(s.Links); why != "" {
 			plain(w, http.StatusServiceUnavailable, why)
 			return
 		}

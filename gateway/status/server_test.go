@@ -58,6 +58,11 @@ func TestServer(t *testing.T) {
 	cut.Links = cut.Links[1:]
 	none := sample()
 	none.Links = nil
+	unable := none
+	unable.Faults = []Fault{{Fault: "lan-down", Stands: true, Part: "lan", What: "the interface lan0 is down", Do: "ip link set lan0 up"}}
+	warned := none
+	warned.HA = nil
+	warned.Faults = []Fault{{Fault: "address-taken", Stands: true, Part: "none", What: "w", Do: "d"}}
 	tests := []struct {
 		name, path string
 		status     Status
@@ -68,6 +73,8 @@ func TestServer(t *testing.T) {
 		{"alive", "/healthz", cut, 200, "ok\n"},
 		{"ready, in a pair that is not protected", "/readyz", sample(), 200, "ready\nnot protected: the records differ; wait for it\n"},
 		{"not ready", "/readyz", cut, 503, "link to blue-1 is establishing\nlink to blue-2 is refused\n"},
+		{"not fit to serve", "/readyz", unable, 503, "lan-down: the interface lan0 is down; ip link set lan0 up\n"},
+		{"a fault that disables nothing", "/readyz", warned, 200, "ready\n"},
 		{"nothing to wait for", "/readyz", none, 200, "ready\n"},
 		{"elsewhere", "/", sample(), 404, ""},
 	}

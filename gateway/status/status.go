@@ -49,6 +49,8 @@ type Status struct {
 	// RecordFile is the file of flow records, and Fragments are those that wait for the rest of their datagrams.
 	RecordFile RecordFile `json:"record_file"`
 	Fragments  Fragments  `json:"fragments"`
+	// Faults are all that a node knows how to find, those that stand among them.
+	Faults []Fault `json:"faults"`
 	// HA is nil for a node without a sibling.
 	HA *HA `json:"ha,omitempty"`
 	// Audit is nil where nothing is audited.
@@ -129,6 +131,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	s.Drops = notNil(s.Drops)
 	s.Denials.Top = notNil(s.Denials.Top)
 	s.Sites = notNil(s.Sites)
+	s.Faults = notNil(s.Faults)
 	for i := range s.Sites {
 		s.Sites[i].Records = notNil(s.Sites[i].Records)
 	}

@@ -85,8 +85,15 @@ func sample() Status {
 		Process:    Process{Processors: 1, Usable: 4, Freezes: 1},
 		RecordFile: RecordFile{Records: 12, Bytes: 1234, WriteErrors: 1, Rewrites: 5, Overflows: 2},
 		Fragments:  Fragments{Held: 1, Bytes: 1500, Reassembled: 90, Expired: 2, Evicted: 1},
-		HA:         sampleHA(now),
-		Audit:      &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
+		Faults: []Fault{
+			{
+				Fault: "address-taken", Stands: true, Raised: 2, Part: "none", What: "02:00:5e:00:00:07 answers for 10.77.1.254",
+				Do: "give that host another address", Since: now.Add(-3 * time.Second),
+			},
+			{Fault: "stuck", Raised: 1},
+		},
+		HA:    sampleHA(now),
+		Audit: &Audit{Written: 9411, Lost: 12, Size: 939524096, Limit: 1 << 30, Full: true},
 		Sites: []Site{
 			{
 				Site: "gray", RelayReason: "the link loses 0.4 %", Unconfirmed: 2, Records: []RecordResult{{"taken", 41}, {"other-site", 0}, {"quota", 7}, {"confirmed", 39}},
