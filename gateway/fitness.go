@@ -1,9 +1,19 @@
 package gateway
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/onewaylink/gw/gateway/health"
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/ha/neighbor"
 )
+
+// fitness is what this node knows of its own ability to serve, and the probe that it needs for that.
+type fitness struct {
+	*health.Board
+	lan *neighbor.Watcher // nil without local.lan
+}
 
 // pathFindings reports when packets make no progress through this process.
 func (g *Gateway) pathFindings() []health.Finding {
@@ -31,6 +41,26 @@ func (g *Gateway) hostFindings() (out []health.Finding) {
 		})
 	}
 	return out
+}
+
+// newLAN watches the LAN, if the node has one.
+func (g *Gateway) newLAN() {
+	name := g.cfg.Local.LAN
+	if name == "" {
+		return
+	}
+	g.health.lan = neighbor.New(neighbor.Config{Interface: name, Hosts: g.table.LocalHosts, Logger: g.log})
+	g.health.Watch(func() []health.Finding {
+		lasts, hosts, silent := g.health.lan.Silent()
+		if !silent {
+			return nil
+		}
+		return []health.Finding{{
+			Fault: health.LANSilent,
+			What:  fmt.Sprintf("%s is up, and none of %d hosts on the LAN has answered for %v", name, hosts, lasts.Round(100*time.Millisecond)),
+			Do:    "see the switch, the VLAN, and filters on " + name + ": ip neigh show dev " + name,
+		}}
+	})
 }
 
 // faults lists all faults for the status, those that stand with what is known of them.

@@ -83,7 +83,7 @@ type Gateway struct {
 	waker    *waker.Waker // nil where the configuration wants no wakes
 	link     *link.Link
 	pulse    *pulse.Pulse
-	health   *health.Board
+	health   fitness
 	pair     *pair.Pair  // nil in a network without pairs
 	address  *lanAddress // nil without a LAN address
 	control  *control.Server
@@ -205,7 +205,7 @@ func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
 	g.pulse = pulse.New(g.now)
-	g.health = health.New(health.Config{Now: time.Now, Logger: g.log})
+	g.health.Board = health.New(health.Config{Now: time.Now, Logger: g.log})
 	g.health.Watch(g.hostFindings)
 	g.health.Watch(g.pathFindings)
 	keep := &restore.Recorder{File: g.store}
@@ -221,6 +221,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
 		Alive: g.pulse.MayWrite, Observer: g.journal.Observer(), Denials: ledger, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
+	g.newLAN()
 	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.host)
 	all := parts.Sites(cfg)
@@ -401,6 +402,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	run("link", g.link.Run)
 	run("host", g.host.Run)
 	run("health", g.health.Run)
+	if g.health.lan != nil {
+		run("lan", g.health.lan.Run)
+	}
 	run("pulse", func(ctx context.Context) error { return g.pulse.Run(ctx, g.discard) })
 	if g.audit != nil {
 		run("audit log", g.audit.Run)

@@ -57,8 +57,8 @@ var sole = []struct{ path, owner string }{
 	{"golang.zx2c4.com/wireguard", "gateway/link"},
 	{"github.com/prometheus/client_golang", "gateway/status"},
 	{"gvisor.dev/gvisor", "netstack"},
-	{"github.com/mdlayher/packet", "ha/vip"},
-	{"github.com/mdlayher/ndp", "ha/vip"},
+	{"github.com/mdlayher/packet", "ha"},
+	{"github.com/mdlayher/ndp", "ha"},
 }
 
 func TestLibrariesHaveOneOwner(t *testing.T) {
@@ -82,7 +82,7 @@ var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/epoch/reset", "gateway/holds", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
 		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/explain", "gateway/flow", "gateway/health", "gateway/holds", "gateway/hostnet", "gateway/journal", "gateway/link",
-		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quota", "gateway/records", "gateway/relay", "gateway/reload", "gateway/restore", "gateway/sites", "gateway/status", "gateway/waker", "gateway/web", "ha", "ha/vip", "netstack", "netstack/legs", "netstack/wire",
+		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quota", "gateway/records", "gateway/relay", "gateway/reload", "gateway/restore", "gateway/sites", "gateway/status", "gateway/waker", "gateway/web", "ha", "ha/neighbor", "ha/vip", "netstack", "netstack/legs", "netstack/wire",
 	},
 	"gateway/link/bind/udp":         {"gateway/link/bind"},
 	"gateway/link/bind/carriertest": {"gateway/link/bind"},
@@ -121,6 +121,7 @@ var below = map[string][]string{
 	"netstack":                {"netstack/wire"},
 	"netstack/legs":           {"netstack/legs/rule", "netstack/wire"},
 	"netstack/legs/rule":      {"netstack/wire"},
+	"ha/neighbor":             {"ha/vip/arp"},
 	"ha/vip":                  {"ha/vip/arp"},
 }
 
