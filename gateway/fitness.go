@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/onewaylink/gw/gateway/health"
+	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/ha/neighbor"
 )
@@ -60,6 +62,18 @@ func (g *Gateway) newLAN() {
 			What:  fmt.Sprintf("%s is up, and none of %d hosts on the LAN has answered for %v", name, hosts, lasts.Round(100*time.Millisecond)),
 			Do:    "see the switch, the VLAN, and filters on " + name + ": ip neigh show dev " + name,
 		}}
+	})
+}
+
+// watchForwarding reports when the kernel does not forward between the LAN and the device.
+func (g *Gateway) watchForwarding() {
+	w := hostnet.NewForwardWatch(parts.HostSpec(g.cfg).Check)
+	g.health.Watch(func() []health.Finding {
+		found := w.Look(time.Now())
+		if len(found) == 0 {
+			return nil
+		}
+		return []health.Finding{{Fault: health.NotForwarding, What: found[0].What, Do: found[0].Mend}}
 	})
 }
 

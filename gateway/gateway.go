@@ -222,6 +222,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		Alive: g.pulse.MayWrite, Observer: g.journal.Observer(), Denials: ledger, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
 	g.newLAN()
+	g.watchForwarding()
 	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.host)
 	all := parts.Sites(cfg)

@@ -23,10 +23,13 @@ const (
 // A forwardPath is what the host's firewall does with forwarded packets: the rules of nftables,
 // what iptables-nft makes of its own included, and those of the older iptables.
 //
-// It judges the first packet of a new TCP connection by the interfaces on which it arrives and goes
-// out by, and by the prefix that it is addressed to. Its source and ports are anything, so a rule
-// that looks at them leaves the matter undecided.
+// It judges a packet of a TCP connection by the interfaces on which it arrives and goes out by, and
+// by the prefix that it is addressed to: the first packet of a new connection, or a later one of a
+// connection that both ends have agreed to. Its source and ports are anything, so a rule that looks
+// at them leaves the matter undecided.
 type forwardPath struct {
+	established bool // judge later packets
+
 	conn   *nftables.Conn
 	bases  []*nftables.Chain
 	rules  map[chainKey][]*nftables.Rule
@@ -103,7 +106,11 @@ func (f *forwardPath) verdict(in, out netlink.Link, to netip.Prefix) int {
 	}
 	for _, l := range f.legacy {
 		if l.among(to.Addr().Is4(), to.Addr().Is6()) {
-			verdict = min(verdict, verdictOf(l.ends(in.Attrs().Name, out.Attrs().Name)))
+			v := verdictOf(l.ends(in.Attrs().Name, out.Attrs().Name))
+			if f.established && v == dropped {
+				v = undecided // its rules were read for new connections
+			}
+			verdict = min(verdict, v)
 		}
 	}
 	return verdict
@@ -188,7 +195,7 @@ func (p *probe) rule(r *nftables.Rule, depth int) (match, ends int) {
 				regs[e.Register] = p.meta(e.Key)
 			}
 		case *expr.Ct:
-			regs[e.Register] = ctState(e.Key)
+			regs[e.Register] = p.path.ctState(e.Key)
 		case *expr.Payload:
 			regs[e.DestRegister] = p.payload(e)
 		case *expr.Bitwise:
@@ -204,7 +211,7 @@ func (p *probe) rule(r *nftables.Rule, depth int) (match, ends int) {
 				holds = p.inSet(r.Table, e, regs.take(e.SourceRegister))
 			}
 		case *expr.Match:
-			holds = xtMatch(e)
+			holds = p.path.xtMatch(e)
 		case *expr.Target:
 			if e.Name == "REJECT" {
 				ends = canDrop
@@ -413,12 +420,16 @@ func ifindex(l netlink.Link) value {
 	return exactly(binary.NativeEndian.AppendUint32(nil, uint32(l.Attrs().Index)))
 }
 
-// ctState is the state of a connection that is being opened.
-func ctState(key expr.CtKey) value {
+// ctState is the state of a packet's connection.
+func (f *forwardPath) ctState(key expr.CtKey) value {
 	if key != expr.CtKeySTATE {
 		return value{}
 	}
-	return exactly(binary.NativeEndian.AppendUint32(nil, expr.CtStateBitNEW))
+	state := uint32(expr.CtStateBitNEW)
+	if f.established {
+		state = expr.CtStateBitESTABLISHED
+	}
+	return exactly(binary.NativeEndian.AppendUint32(nil, state))
 }
 
 // payload is what is known of a packet's bytes: its protocol and the prefix that it goes to (RFC
@@ -453,7 +464,7 @@ const (
 )
 
 // xtMatch is a condition of iptables that nft has no expression for.
-func xtMatch(m *expr.Match) int {
+func (f *forwardPath) xtMatch(m *expr.Match) int {
 	var base xt.ConntrackMtinfoBase
 	var states uint16
 	switch info := m.Info.(type) {
@@ -470,6 +481,8 @@ func xtMatch(m *expr.Match) int {
 		return maybe
 	}
 	switch {
+	case f.established:
+		return maybe
 	case base.MatchFlags&xtState != 0 && (states&xtStateNew != 0) == (base.InvertFlags&xtState != 0):
 		return no
 	case base.MatchFlags == xtState:

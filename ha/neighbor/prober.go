@@ -60,17 +60,21 @@ func (p *Prober) SetHosts(now time.Duration, addrs []netip.Addr) {
 		return !h.answered && !slices.Contains(addrs, h.addr) || h.answered && now-h.at > forgetAfter
 	})
 	for _, a := range addrs {
-		p.add(a)
+		p.add(now, a)
 	}
 	if !p.expects() {
 		p.wait, p.rounds = false, 0
 	}
 }
 
-// add adds a host that may answer, if there is room.
-func (p *Prober) add(a netip.Addr) {
+// Heard reports that a host of the LAN has sent something of its own: it may answer.
+func (p *Prober) Heard(now time.Duration, a netip.Addr) { p.add(now, a) }
+
+// add adds a host that may answer, if there is room, and has it asked soon.
+func (p *Prober) add(now time.Duration, a netip.Addr) {
 	if len(p.hosts) < maxHosts && p.find(a) == nil {
 		p.hosts = append(p.hosts, host{addr: a})
+		p.learn = min(p.learn, now+patience)
 	}
 }
 
@@ -95,6 +99,9 @@ func (p *Prober) Tick(now time.Duration) (ask []netip.Addr) {
 	if now >= p.learn {
 		p.learn = now + learnEvery
 		if h := p.longestUnasked(false); h != nil {
+			if h.asked == 0 {
+				p.learn = now + patience // there may be another new one
+			}
 			h.asked = now
 			ask = append(ask, h.addr)
 		}

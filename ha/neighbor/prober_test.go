@@ -134,6 +134,19 @@ func TestSwitchedOffHostIsForgotten(t *testing.T) {
 	}
 }
 
+// TestHeardHostIsAskedSoon: a host that has just sent something of its own is expected to answer at
+// once, and not when the list of hosts is made the next time.
+func TestHeardHostIsAskedSoon(t *testing.T) {
+	l := newWorld(hostA, hostB)
+	l.SetHosts(0, nil)
+	l.run(3*time.Second, nil)
+	l.Heard(l.now, hostA)
+	l.Heard(l.now, hostB)
+	if took := l.run(time.Second, func() bool { return l.find(hostA).answered && l.find(hostB).answered }); took > 3*patience {
+		t.Errorf("asked after %v", took)
+	}
+}
+
 // TestLostFrames: a LAN that loses one frame of ten is not silent.
 func TestLostFrames(t *testing.T) {
 	l := newWorld(hostA, hostB)

@@ -86,7 +86,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) watch(ctx context.Context, l *lan) error {
 	g, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, l.close)() // closing the sockets ends the readers
-	g.Go(func() error { return l.readARP(ctx, w.answered) })
+	g.Go(func() error { return l.readARP(ctx, w.answered, w.heard) })
 	g.Go(func() error { return l.readND(ctx, w.answered) })
 	g.Go(func() error { return w.ask(ctx, l) })
 	return g.Wait()
@@ -96,6 +96,12 @@ func (w *Watcher) answered(a netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.prober.Answered(w.now(), a)
+}
+
+func (w *Watcher) heard(a netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.prober.Heard(w.now(), a)
 }
 
 // ask sends the Prober's questions until ctx ends or the interface changes.
@@ -204,11 +210,16 @@ func (l *lan) unchanged() error {
 // local returns the addresses that are on a prefix of the interface, and not its own.
 func (l *lan) local(addrs []netip.Addr) (out []netip.Addr) {
 	for _, a := range addrs {
-		if l.from(a).IsValid() && !slices.ContainsFunc(l.addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+		if l.from(a).IsValid() && !l.owns(a) {
 			out = append(out, a)
 		}
 	}
 	return out
+}
+
+// owns reports whether a is an address of the interface.
+func (l *lan) owns(a netip.Addr) bool {
+	return slices.ContainsFunc(l.addrs, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 // from returns the interface's address on the prefix of a; invalid when a is on none.
@@ -263,8 +274,9 @@ func (l *lan) learn(m arp.Message) {
 	}
 }
 
-// readARP passes the senders of replies to answered until the socket fails.
-func (l *lan) readARP(ctx context.Context, answered func(netip.Addr)) error {
+// readARP passes the senders of replies to answered, and those of requests to heard, until the socket
+// fails.
+func (l *lan) readARP(ctx context.Context, answered, heard func(netip.Addr)) error {
 	b := make([]byte, readSize)
 	for {
 		n, _, err := l.arp.ReadFrom(b)
@@ -277,9 +289,14 @@ func (l *lan) readARP(ctx context.Context, answered func(netip.Addr)) error {
 			}
 			continue
 		}
-		if m, ok := arp.Parse(b[:n]); ok && m.Op == arp.Reply && l.from(m.Sender).IsValid() {
+		m, ok := arp.Parse(b[:n])
+		switch {
+		case !ok || !l.from(m.Sender).IsValid() || l.owns(m.Sender):
+		case m.Op == arp.Reply:
 			l.learn(m)
 			answered(m.Sender)
+		default:
+			heard(m.Sender)
 		}
 	}
 }
