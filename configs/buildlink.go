@@ -4,12 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
-
-const defaultKeepalive = 5 * time.Second
 
 func (b *builder) links() {
 	type pairOf [2]string
@@ -29,15 +26,10 @@ func (b *builder) links() {
 			continue
 		}
 		seen[key] = l.at
-		link := Link{A: l.a.s, B: l.b.s, Keepalive: defaultKeepalive, Pos: posOf(l.at)}
-		if k := l.keepalive; k != nil {
-			// WireGuard's persistent keepalive is a 16-bit number of seconds.
-			if k.d < time.Second || k.d > 65535*time.Second || k.d%time.Second != 0 {
-				b.errorAt(k.at, "Choose whole seconds, below the time after which the firewall forgets an idle UDP flow (often 30s): \"5s\".", "keepalive of %s", k.d)
-			}
-			link.Keepalive = k.d
-		}
-		if i := l.initiator; i != nil {
+		link := Link{A: l.a.s, B: l.b.s, Pos: posOf(l.at)}
+		setDefaults(linkSettings, &link)
+		setValues(b, linkSettings, l.rawSettings, &link)
+		if i := l.texts["initiator"]; i != nil {
 			link.Initiator = i.s
 			b.initiator(l, link)
 		}
@@ -50,7 +42,7 @@ func (b *builder) initiator(raw rawLink, l Link) {
 	peer, ok := l.Other(l.Initiator)
 	if !ok {
 		hint := fmt.Sprintf("Name the site that the firewall lets dial out: %q or %q.", l.A, l.B)
-		b.errorAt(raw.initiator.at, hint, "initiator %q is no end of this link", l.Initiator)
+		b.errorAt(raw.texts["initiator"].at, hint, "initiator %q is no end of this link", l.Initiator)
 		return
 	}
 	i := slices.IndexFunc(b.raw.sites, func(s rawSite) bool { return s.name.s == peer })
@@ -59,7 +51,7 @@ func (b *builder) initiator(raw rawLink, l Link) {
 	switch {
 	case len(nodes) == 0: // reported with the site
 	case !slices.ContainsFunc(nodes, func(n rawNode) bool { return !none(n) }):
-		b.errorAt(raw.initiator.at, fmt.Sprintf("Add endpoint = \"HOST:PORT\" to node %q at %s.", nodes[0].name.s, at(nodes[0].at)),
+		b.errorAt(raw.texts["initiator"].at, fmt.Sprintf("Add endpoint = \"HOST:PORT\" to node %q at %s.", nodes[0].name.s, at(nodes[0].at)),
 			"site %q has no node to dial: no node of site %q has an endpoint", l.Initiator, peer)
 	case slices.ContainsFunc(nodes, none):
 		n := nodes[slices.IndexFunc(nodes, none)]

@@ -27,7 +27,7 @@ const maxSocketPath = 107
 
 func (b *builder) local(opt Options) {
 	l := &b.cfg.Local
-	l.setDefaults()
+	setDefaults(localSettings, l)
 	b.findKey(opt)
 	if b.cfg.Self.Known {
 		l.StateDir = filepath.Join(StateRoot, b.cfg.SelfNode().Name)
@@ -35,7 +35,7 @@ func (b *builder) local(opt Options) {
 		node := b.cfg.SelfNode()
 		l.ListenPort = portOf(cmp.Or(node.Endpoint, node.SiblingEndpoint))
 	}
-	b.setLocal(l)
+	setValues(b, localSettings, b.raw.local, l)
 	b.ownPair()
 	if n, v6 := b.raw.local.numbers["tun.mtu"], b.firstIPv6(); n != nil && l.TUN.MTU < minMTU6 && v6 != "" {
 		b.errorAt(n.at, fmt.Sprintf("IPv6 needs %d at least (RFC 8200): raise it, or take the IPv6 subnets away.", minMTU6), "mtu of %d with IPv6 (%s)", n.n, v6)

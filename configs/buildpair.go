@@ -11,21 +11,8 @@ import (
 	"time"
 )
 
-// Defaults of the pair block: the sibling is dead after three missed heartbeats.
-const (
-	defaultHeartbeat      = 50 * time.Millisecond
-	defaultDeadAfter      = 150 * time.Millisecond
-	defaultCommandTimeout = 30 * time.Second
-)
-
-// Bounds of the pair block. Below the shortest heartbeat a process that merely
-// waits for a CPU looks dead; beyond the longest silence databases give up.
-const (
-	minHeartbeat      = 10 * time.Millisecond
-	maxDeadAfter      = 10 * time.Second
-	minCommandTimeout = time.Second
-	maxCommandTimeout = 10 * time.Minute
-)
+// maxDeadAfter is the longest silence: beyond it databases give up.
+const maxDeadAfter = 10 * time.Second
 
 // pair returns how a site's two nodes stand in for each other, nil with one node.
 func (b *builder) pair(s rawSite) *Pair {
@@ -36,37 +23,28 @@ func (b *builder) pair(s rawSite) *Pair {
 	if len(s.nodes) < 2 {
 		return nil
 	}
-	p := &Pair{Heartbeat: defaultHeartbeat, DeadAfter: defaultDeadAfter, CommandTimeout: defaultCommandTimeout, Wake: true}
+	p := &Pair{}
+	setDefaults(pairSettings, p)
 	if s.pair == nil {
 		return p
 	}
 	p.OnActive = b.command("on_active", s.pair.onActive)
 	p.OnStandby = b.command("on_standby", s.pair.onStandby)
-	if t := s.pair.timeout; t != nil {
-		p.CommandTimeout = t.d
-		if t.d < minCommandTimeout || t.d > maxCommandTimeout {
-			b.errorAt(t.at, "Choose between 1s and 10m; 30s is usual.", "command_timeout of %s", t.d)
-		}
-	}
-	if w := s.pair.wake; w != nil {
-		p.Wake = w.on
-	}
+	setValues(b, pairSettings, s.pair.rawSettings, p)
 	b.timing(s.pair, p)
 	return p
 }
 
-// timing fills in when a sibling counts as dead.
+// timing checks when a sibling counts as dead.
 func (b *builder) timing(raw *rawPair, p *Pair) {
 	rng := raw.at
-	if h := raw.heartbeat; h != nil {
-		p.Heartbeat, rng = h.d, h.at
-		if h.d < minHeartbeat || h.d > maxDeadAfter/2 {
-			b.errorAt(h.at, "Choose between 10ms and 5s; 50ms is usual.", "heartbeat of %s", h.d)
-			return
+	if h := raw.periods["heartbeat"]; h != nil {
+		if rng = h.at; h.d != p.Heartbeat {
+			return // reported
 		}
 	}
-	if h := raw.deadAfter; h != nil {
-		p.DeadAfter, rng = h.d, h.at
+	if h := raw.periods["dead_after"]; h != nil {
+		rng = h.at
 	}
 	if p.DeadAfter < 2*p.Heartbeat || p.DeadAfter > maxDeadAfter {
 		b.errorAt(rng, fmt.Sprintf("One heartbeat may be late: choose dead_after between %s and 10s.", 2*p.Heartbeat), "dead_after of %s with a heartbeat of %s", p.DeadAfter, p.Heartbeat)

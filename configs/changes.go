@@ -37,34 +37,35 @@ type Change struct {
 	Effect   Effect
 }
 
-// effects classifies the settings outside the local block, whose rows are in localSettings; "*" stands for a name. A reload replaces what is
-// read when something happens, and leaves alone what sockets, routes, tunnels and the
-// election were made from: a restart lets connections live, too.
-var effects = map[string]Effect{
-	"node":                        EffectRestart, // which node this is
-	"site.*.subnets":              EffectRestart,
-	"site.*.nodes":                EffectRestart,
-	"site.*.node.*.public_key":    EffectRestart,
-	"site.*.node.*.address":       EffectRestart,
-	"site.*.node.*.endpoint":      EffectRestart,
-	"site.*.pair.vip":             EffectRestart,
-	"site.*.pair.heartbeat":       EffectRestart,
-	"site.*.pair.dead_after":      EffectRestart,
-	"site.*.pair.on_active":       EffectRestart,
-	"site.*.pair.on_standby":      EffectRestart,
-	"site.*.pair.command_timeout": EffectRestart,
-	"site.*.pair.wake":            EffectRestart,
+// effects classifies the settings by pattern; "*" stands for a name. Scalars are classified in
+// their tables. A reload replaces what is read when something happens, and leaves alone what sockets,
+// routes, tunnels and the election were made from: a restart lets connections live, too.
+var effects = withEffects(map[string]Effect{
+	"node":                     EffectRestart, // which node this is
+	"site.*.subnets":           EffectRestart,
+	"site.*.nodes":             EffectRestart,
+	"site.*.node.*.public_key": EffectRestart,
+	"site.*.node.*.address":    EffectRestart,
+	"site.*.node.*.endpoint":   EffectRestart,
+	"site.*.pair.vip":          EffectRestart,
+	"site.*.pair.on_active":    EffectRestart,
+	"site.*.pair.on_standby":   EffectRestart,
 
 	"site.*.node.*.sibling_endpoint": EffectRestart,
-
-	"link.*.*.initiator": EffectRestart,
-	"link.*.*.keepalive": EffectReload,
 
 	"policy.order":        EffectReload,
 	"policy.rule.*.from":  EffectReload,
 	"policy.rule.*.to":    EffectReload,
 	"policy.rule.*.ports": EffectReload,
 	"policy.rule.*.mode":  EffectReload,
+})
+
+// withEffects adds the settings that have rows.
+func withEffects(m map[string]Effect) map[string]Effect {
+	addEffects(m, localSettings, "local")
+	addEffects(m, pairSettings, "site.*.pair")
+	addEffects(m, linkSettings, "link.*.*")
+	return m
 }
 
 // Changes lists what differs between the configuration that a node runs with and
@@ -111,7 +112,7 @@ func (c Config) attrs() map[string]string {
 		add(linkAttrs(l))
 	}
 	add(c.policyAttrs(func(string, string) bool { return true }))
-	add(localAttrs(c.Local))
+	add(settingAttrs(localSettings, "local", &c.Local))
 	return out
 }
 
@@ -146,24 +147,11 @@ func effectOn(running, next Config, name string) Effect {
 	case parts[0] == "link" && parts[1] != self && parts[2] != self:
 		return EffectNone
 	}
-	e, ok := classified(pattern(parts))
+	e, ok := effects[pattern(parts)]
 	if !ok {
 		return EffectRestart // which is always right
 	}
 	return e
-}
-
-// classified returns the effect of a setting by its pattern, and false for an unknown one.
-func classified(pattern string) (Effect, bool) {
-	if path, ok := strings.CutPrefix(pattern, "local."); ok {
-		i := slices.IndexFunc(localSettings, func(s setting) bool { return s.path == path })
-		if i < 0 {
-			return "", false
-		}
-		return localSettings[i].effect, true
-	}
-	e, ok := effects[pattern]
-	return e, ok
 }
 
 // pattern puts "*" in the place of the names of sites, nodes and rules, which have no

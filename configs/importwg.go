@@ -281,21 +281,22 @@ func (im *importer) link(p wgPeer, peer text) {
 	if first(p.settings, "endpoint") == nil {
 		initiator = peer
 	}
-	l := rawLink{at: p.at, a: here, b: peer, initiator: &initiator}
+	l := rawLink{rawSettings: newRawSettings(), at: p.at, a: here, b: peer}
+	l.texts["initiator"] = &initiator
 	if t := first(p.settings, "persistentkeepalive"); t != nil && t.s != "off" && t.s != "0" {
 		n, err := strconv.ParseUint(t.s, 10, 16)
 		if err != nil {
 			im.errorAt(t.at, "Write a number of seconds: PersistentKeepalive = 25.", "PersistentKeepalive: %q is no number of seconds", t.s)
 		}
-		l.keepalive = &period{d: time.Duration(n) * time.Second, at: t.at}
+		l.periods["keepalive"] = &period{d: time.Duration(n) * time.Second, at: t.at}
 	}
 	im.raw.links = append(im.raw.links, l)
 	both, all := []text{here, peer}, []text{{s: "any", at: p.at}}
 	im.raw.rules = append(im.raw.rules, rawRule{name: text{s: peer.s, at: p.at}, at: p.at, from: both, to: both, ports: all})
 }
 
-func (im *importer) local() rawLocal {
-	l := newRawLocal()
+func (im *importer) local() rawSettings {
+	l := newRawSettings()
 	for key, path := range map[string]string{"listenport": "listen_port", "mtu": "tun.mtu"} {
 		t := first(im.file.iface, key)
 		if t == nil {
@@ -335,7 +336,7 @@ func importText(cfg Config, own string) []byte {
 }
 
 // localText writes local.hcl.
-func localText(l rawLocal) []byte {
+func localText(l rawSettings) []byte {
 	port, mtu := l.numbers["listen_port"], l.numbers["tun.mtu"]
 	if port == nil && mtu == nil {
 		return nil

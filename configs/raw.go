@@ -14,7 +14,7 @@ type rawConfig struct {
 	sites []rawSite
 	links []rawLink
 	rules []rawRule
-	local rawLocal
+	local rawSettings
 }
 
 type rawSite struct {
@@ -35,21 +35,17 @@ type rawNode struct {
 }
 
 type rawPair struct {
+	rawSettings
 	at        hcl.Range
 	vip       []text
-	heartbeat *period
-	deadAfter *period
 	onActive  []text
 	onStandby []text
-	timeout   *period // of the commands
-	wake      *toggle
 }
 
 type rawLink struct {
-	at        hcl.Range
-	a, b      text
-	initiator *text
-	keepalive *period
+	rawSettings
+	at   hcl.Range
+	a, b text
 }
 
 type rawRule struct {
@@ -82,7 +78,7 @@ func (d *decoder) readFiles(bodies []*hclsyntax.Body) rawConfig {
 			}
 		}
 	}
-	raw.local = d.readLocal(local)
+	raw.local = readSettings(d, localSettings, local.content, local.sub)
 	return raw
 }
 
@@ -103,14 +99,11 @@ func (d *decoder) readSite(b contentBlock) rawSite {
 	}
 	for _, p := range b.named("pair") { // one at most, by the schema
 		s.pair = &rawPair{
-			at:        p.at,
-			vip:       d.texts(p.content, "vip", "192.168.1.10/24", true),
-			heartbeat: d.period(p.content, "heartbeat", "50ms"),
-			deadAfter: d.period(p.content, "dead_after", "150ms"),
-			onActive:  d.texts(p.content, "on_active", "/usr/local/bin/move-address", false),
-			onStandby: d.texts(p.content, "on_standby", "/usr/local/bin/move-address", false),
-			timeout:   d.period(p.content, "command_timeout", "30s"),
-			wake:      d.toggle(p.content, "wake"),
+			rawSettings: readSettings(d, pairSettings, p.content, nil),
+			at:          p.at,
+			vip:         d.texts(p.content, "vip", "192.168.1.10/24", true),
+			onActive:    d.texts(p.content, "on_active", "/usr/local/bin/move-address", false),
+			onStandby:   d.texts(p.content, "on_standby", "/usr/local/bin/move-address", false),
 		}
 	}
 	return s
@@ -118,13 +111,7 @@ func (d *decoder) readSite(b contentBlock) rawSite {
 
 func (d *decoder) readLink(b contentBlock) rawLink {
 	d.require(b, "initiator", strconv.Quote(b.labels[0].s))
-	return rawLink{
-		at:        b.at,
-		a:         b.labels[0],
-		b:         b.labels[1],
-		initiator: d.text(b.content, "initiator", b.labels[0].s),
-		keepalive: d.period(b.content, "keepalive", "5s"),
-	}
+	return rawLink{rawSettings: readSettings(d, linkSettings, b.content, nil), at: b.at, a: b.labels[0], b: b.labels[1]}
 }
 
 func (d *decoder) readRule(b contentBlock) rawRule {

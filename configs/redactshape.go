@@ -13,51 +13,28 @@ import (
 
 // shapes says of each setting which values Redact shows: those that look like what the setting
 // is for, and none of a setting that is not here. Its keys are the names of blocks and setting.
-var shapes = map[string]func(cty.Value) bool{
+var shapes = withShapes(map[string]func(cty.Value) bool{
 	"site.subnets":               texts(isAddress),
 	"site.node.public_key":       texts(isKey),
 	"site.node.address":          texts(isAddress),
 	"site.node.endpoint":         texts(isHostPort),
 	"site.node.sibling_endpoint": texts(isHostPort),
 	"site.pair.vip":              texts(isAddress),
-	"site.pair.heartbeat":        texts(isPeriod),
-	"site.pair.dead_after":       texts(isPeriod),
 	"site.pair.on_active":        nil, // commands hold whatever a cloud's interface asks for
 	"site.pair.on_standby":       nil,
-	"site.pair.command_timeout":  texts(isPeriod),
-	"site.pair.wake":             isToggle,
-
-	"link.initiator": texts(plainName),
-	"link.keepalive": texts(isPeriod),
 
 	"policy.rule.from":  texts(func(s string) bool { return plainName(s) || isAddress(s) }),
 	"policy.rule.to":    texts(func(s string) bool { return plainName(s) || isAddress(s) }),
 	"policy.rule.ports": texts(portsShape.MatchString),
 	"policy.rule.mode":  texts(oneOf("auto", "relay", "route")),
+})
 
-	"local.private_key_file": texts(pathShape.MatchString),
-	"local.state_dir":        texts(pathShape.MatchString),
-	"local.socket":           texts(pathShape.MatchString),
-	"local.lan":              texts(interfaceShape.MatchString),
-	"local.listen_port":      isNumber,
-	"local.check":            isToggle,
-	"local.answers":          texts(oneOf(string(AnswersVerdict), string(AnswersFull))),
-	"local.tun.name":         texts(interfaceShape.MatchString),
-	"local.tun.mtu":          isNumber,
-	"local.tun.driver":       texts(oneOf(string(DriverOffload), string(DriverWater))),
-	"local.tun.persist":      isToggle,
-	"local.tun.congctl":      texts(plainName),
-	"local.status.listen":    texts(isHostPort),
-	"local.audit.to":         texts(pathShape.MatchString),
-	"local.log.level":        texts(oneOf("trace", "debug", "info", "warn", "error")),
-	"local.log.json":         isToggle,
-	"local.capture.memory":   isNumber,
-	"local.limits.flows":     isNumber,
-	"local.limits.relays":    isNumber,
-	"local.limits.trunks":    isNumber,
-	"local.limits.fragments": isNumber,
-	"local.limits.records":   isNumber,
-	"local.limits.audit":     isNumber,
+// withShapes adds the settings that have rows.
+func withShapes(m map[string]func(cty.Value) bool) map[string]func(cty.Value) bool {
+	addShapes(m, localSettings, "local")
+	addShapes(m, pairSettings, "site.pair")
+	addShapes(m, linkSettings, "link")
+	return m
 }
 
 var (

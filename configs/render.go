@@ -108,15 +108,9 @@ func writePair(b *strings.Builder, p Pair) {
 	if len(p.VIP) > 0 {
 		fmt.Fprintf(b, "vip = %s\n", listText(p.VIP))
 	}
-	fmt.Fprintf(b, "heartbeat = %q\ndead_after = %q\n", p.Heartbeat, p.DeadAfter)
+	writeSettings(b, pairSettings, &p)
 	writeCommand(b, "on_active", p.OnActive)
 	writeCommand(b, "on_standby", p.OnStandby)
-	if p.CommandTimeout != defaultCommandTimeout {
-		fmt.Fprintf(b, "command_timeout = %q\n", p.CommandTimeout)
-	}
-	if !p.Wake {
-		b.WriteString("wake = false\n")
-	}
 	b.WriteString("}\n")
 }
 
@@ -133,7 +127,9 @@ func writeCommand(b *strings.Builder, name string, list []string) {
 }
 
 func writeLink(b *strings.Builder, l Link) {
-	fmt.Fprintf(b, "link %q %q {\ninitiator = %q\nkeepalive = %q\n}\n\n", l.A, l.B, l.Initiator, l.Keepalive)
+	fmt.Fprintf(b, "link %q %q {\n", l.A, l.B)
+	writeSettings(b, linkSettings, &l)
+	b.WriteString("}\n\n")
 }
 
 func writeRule(b *strings.Builder, r Rule) {

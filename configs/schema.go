@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// bodySchema lists what may stand in a body. The tables below, and localSettings for the local
-// block, are the one place that holds the names; decoding asks for them, unknown names are
+// bodySchema lists what may stand in a body. The table below, and those of the scalars in
+// settings.go, are the one place that holds the names; decoding asks for them, unknown names are
 // compared with them, and a test proves that reference.hcl shows each.
 type bodySchema struct {
 	where  string // how a message calls the body
@@ -36,16 +36,15 @@ var rootSchema = &bodySchema{
 					where: "a node block",
 					attrs: []string{"public_key", "address", "endpoint", "sibling_endpoint"},
 				}},
-				{name: "pair", once: true, body: &bodySchema{
+				{name: "pair", once: true, body: addNames(pairSettings, &bodySchema{
 					where: "a pair block",
-					attrs: []string{"vip", "heartbeat", "dead_after", "on_active", "on_standby", "command_timeout", "wake"},
-				}},
+					attrs: []string{"vip", "on_active", "on_standby"},
+				})},
 			},
 		}},
-		{name: "link", labels: []string{"site", "other site"}, body: &bodySchema{
+		{name: "link", labels: []string{"site", "other site"}, body: addNames(linkSettings, &bodySchema{
 			where: "a link block",
-			attrs: []string{"initiator", "keepalive"},
-		}},
+		})},
 		{name: "policy", body: &bodySchema{
 			where: "a policy block",
 			blocks: []blockSchema{
@@ -55,7 +54,7 @@ var rootSchema = &bodySchema{
 				}},
 			},
 		}},
-		{name: "local", body: localSchema()},
+		{name: "local", body: addNames(localSettings, &bodySchema{where: "the local block"})},
 	},
 }
 

@@ -112,15 +112,11 @@ func siteAttrs(s Site) []Attr {
 // other is no fatal difference, for it fails at once and visibly.
 func pairSection(s Site) Section {
 	name := "site." + s.Name + ".pair"
-	attrs := []Attr{
-		{Name: name + ".heartbeat", Value: s.Pair.Heartbeat.String(), Fatal: true},
-		{Name: name + ".dead_after", Value: s.Pair.DeadAfter.String(), Fatal: true},
-		{Name: name + ".vip", Value: sortedText(s.Pair.VIP), Fatal: true},
-		{Name: name + ".on_active", Value: commandText(s.Pair.OnActive)},
-		{Name: name + ".on_standby", Value: commandText(s.Pair.OnStandby)},
-		{Name: name + ".command_timeout", Value: s.Pair.CommandTimeout.String()},
-		{Name: name + ".wake", Value: strconv.FormatBool(s.Pair.Wake)},
-	}
+	attrs := append(settingAttrs(pairSettings, name, s.Pair),
+		Attr{Name: name + ".vip", Value: sortedText(s.Pair.VIP), Fatal: true},
+		Attr{Name: name + ".on_active", Value: commandText(s.Pair.OnActive)},
+		Attr{Name: name + ".on_standby", Value: commandText(s.Pair.OnStandby)},
+	)
 	for _, n := range s.Nodes {
 		attrs = append(attrs, Attr{Name: "site." + s.Name + ".node." + n.Name + ".sibling_endpoint", Value: n.SiblingEndpoint})
 	}
@@ -139,13 +135,7 @@ func commandText(list []string) string {
 // linkName is the same whichever site is named first in the file.
 func linkName(l Link) string { return "link." + min(l.A, l.B) + "." + max(l.A, l.B) }
 
-func linkAttrs(l Link) []Attr {
-	name := linkName(l)
-	return []Attr{
-		{Name: name + ".initiator", Value: l.Initiator},
-		{Name: name + ".keepalive", Value: l.Keepalive.String()},
-	}
-}
+func linkAttrs(l Link) []Attr { return settingAttrs(linkSettings, linkName(l), &l) }
 
 // policyAttrs holds the rules about traffic between sites for which joined
 // holds, each reduced to the entries of these sites, and their order: the first

@@ -48,7 +48,9 @@ func Starter(opt StarterOptions) ([]byte, []StarterKey, error) {
 		return nil, nil, err
 	}
 	b.WriteString("# The firewall lets connections through in one direction: the initiator dials.\n")
-	writeLink(&b, Link{A: opt.RedName, B: opt.GrayName, Initiator: opt.RedName, Keepalive: defaultKeepalive})
+	link := Link{A: opt.RedName, B: opt.GrayName, Initiator: opt.RedName}
+	setDefaults(linkSettings, &link)
+	writeLink(&b, link)
 	both := []Endpoint{{Site: opt.RedName, Whole: true}, {Site: opt.GrayName, Whole: true}}
 	b.WriteString("# What no rule allows is denied. Replies always pass.\npolicy {\n# PostgreSQL, dialled from either side.\n")
 	writeRule(&b, Rule{Name: "replication", From: both, To: both, Ports: []PortRange{{Proto: ProtoTCP, Lo: 5432, Hi: 5432}}, Mode: ModeAuto})
