@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
@@ -177,32 +178,12 @@ func nearest(name string, known []string) string {
 	best, bestDist := "", 0
 	for _, k := range known {
 		limit := max(1, len(k)/3)
-		if dist := editDistance(name, k, limit); dist <= limit && (best == "" || dist < bestDist) {
+		if len(name) > len(k)+limit {
+			continue // which also bounds the work for a name of any length
+		}
+		if dist := levenshtein.Distance(name, k, nil); dist <= limit && (best == "" || dist < bestDist) {
 			best, bestDist = k, dist
 		}
 	}
 	return best
-}
-
-// editDistance is the Levenshtein distance, or more than limit when it must be.
-func editDistance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
