@@ -19,7 +19,8 @@ type Agreement struct {
 }
 
 // Agreements lists, own site first, with whom a node that takes over another
-// configuration has to agree. Names are those that Changes gives. It panics unless Self is known in both.
+// configuration has to agree. Names are those that Changes gives. It panics unless Self is known in
+// both.
 func Agreements(running, next Config) []Agreement {
 	own := running.SelfSite().Name
 	var peers []string

@@ -38,8 +38,8 @@ type Change struct {
 }
 
 // effects classifies the settings by pattern; "*" stands for a name. Scalars are classified in
-// their tables. A reload replaces what is read when something happens, and leaves alone what sockets,
-// routes, tunnels and the election were made from: a restart lets connections live, too.
+// their tables. A reload replaces what is read when something happens, and leaves alone what
+// sockets, routes, tunnels and the election were made from: a restart lets connections live, too.
 var effects = withEffects(map[string]Effect{
 	"node":                     EffectRestart, // which node this is
 	"site.*.subnets":           EffectRestart,

@@ -15,15 +15,15 @@ import (
 // hidden stands in place of each text that may be secret.
 const hidden = "redacted"
 
-// Redact returns a configuration file for the eyes of others: only settings that gw knows, with values
-// that look like what they must be, such as addresses, names and times. Everything else is
+// Redact returns a configuration file for the eyes of others: only settings that gw knows, with
+// values that look like what they must be, such as addresses, names and times. Everything else is
 // replaced: the commands of a pair, unknown settings, values in the wrong place. Comments are left
 // out, since keys and passwords are parked there. What remains stands on its old line, so that
 // positions in other output still fit.
 //
 // It also returns the texts that it replaced, as they may occur elsewhere, such as in a log. It
-// fails for a file that does not parse: then nothing in it can be told from a secret. The error quotes
-// nothing of the file.
+// fails for a file that does not parse: then nothing in it can be told from a secret. The error
+// quotes nothing of the file.
 func Redact(name string, src []byte) (out []byte, secrets []string, err error) {
 	c := newCollector()
 	c.addSource(name, src)
@@ -38,8 +38,8 @@ func Redact(name string, src []byte) (out []byte, secrets []string, err error) {
 	return []byte(r.out.String()), slices.Compact(r.secrets), nil
 }
 
-// redactor writes a redacted file. Each setting takes one line, so the output never falls behind the
-// lines of the source.
+// redactor writes a redacted file. Each setting takes one line, so the output never falls behind
+// the lines of the source.
 type redactor struct {
 	name    string
 	src     []byte
@@ -58,8 +58,8 @@ func (r *redactor) to(line, depth int) {
 	r.line = line
 }
 
-// body writes settings and blocks in the order of the file. The path begins the names in shapes; the
-// schema is nil for a body that gw does not know.
+// body writes settings and blocks in the order of the file. The path begins the names in shapes;
+// the schema is nil for a body that gw does not know.
 func (r *redactor) body(b *hclsyntax.Body, schema *bodySchema, path string, depth int) {
 	type item struct {
 		at    hcl.Pos

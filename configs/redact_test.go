@@ -67,7 +67,8 @@ func TestRedactEachString(t *testing.T) {
 	}
 }
 
-// TestRedactForms: in whatever form a secret is written, it is not shown, and it is known for other texts.
+// TestRedactForms: in whatever form a secret is written, it is not shown, and it is known for other
+// texts.
 func TestRedactForms(t *testing.T) {
 	for _, c := range []struct{ name, src string }{
 		{"a bracket in a text", `site "red" { 
@@ -129,8 +130,8 @@ func TestRedactRefuses(t *testing.T) {
 	}
 }
 
-// TestRedactKeepsWhatIsKnown: what a reader needs is all there, on its old lines: the redacted file loads,
-// and is the same configuration but for the commands.
+// TestRedactKeepsWhatIsKnown: what a reader needs is all there, on its old lines: the redacted file
+// loads, and is the same configuration but for the commands.
 func TestRedactKeepsWhatIsKnown(t *testing.T) {
 	for name, src := range shippedFiles(t) {
 		out, _, err := Redact(name, src)

@@ -14,8 +14,8 @@ import (
 
 // A setting is one scalar of a block that is read into a T. The rows of localSettings, pairSettings
 // and linkSettings drive the names that may stand in a block, reading, defaults, bounds, canonical
-// values, the effect of a change, what a peer compares, and what a redacted file shows. A new scalar
-// takes a row here, a field of T, and its explanation in reference.hcl.
+// values, the effect of a change, what a peer compares, and what a redacted file shows. A new
+// scalar takes a row here, a field of T, and its explanation in reference.hcl.
 //
 // The settings that identify a site or a node, or whose check needs more than their own value, are
 // read by the code of their block: public_key, address, endpoint, sibling_endpoint, mode.
@@ -107,8 +107,8 @@ var localSettings = []setting[Local]{
 	{path: "limits.audit", effect: EffectRestart, field: func(l *Local) any { return &l.Limits.Audit }, form: "1024", def: 1024, min: 1, max: 1 << 20, unit: mib},
 }
 
-// pairSettings lists the scalars of the pair block. DeadAfter has bounds that depend on Heartbeat; see
-// timing.
+// pairSettings lists the scalars of the pair block. DeadAfter has bounds that depend on Heartbeat;
+// see timing.
 var pairSettings = []setting[Pair]{
 	// Below the shortest heartbeat a process that merely waits for a CPU looks dead.
 	{path: "heartbeat", effect: EffectRestart, agree: refused, field: func(p *Pair) any { return &p.Heartbeat }, form: "50ms", always: true,

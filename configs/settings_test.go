@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestSettingRows checks each row of the tables: its effect, its default, its shape, and that no two
-// rows of a table share a name or a field.
+// TestSettingRows checks each row of the tables: its effect, its default, its shape, and that no
+// two rows of a table share a name or a field.
 func TestSettingRows(t *testing.T) {
 	checkRows(t, localSettings)
 	checkRows(t, pairSettings)

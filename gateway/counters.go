@@ -8,7 +8,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// count adds to a snapshot what the parts have counted. tests/house fails for a counter that is left out.
+// count adds to a snapshot what the parts have counted. tests/house fails for a counter that is
+// left out.
 func (g *Gateway) count(out *status.Status) {
 	l := g.link.Stats()
 	out.Datagrams = datagrams(&l)

@@ -11,7 +11,8 @@ import (
 	"github.com/onewaylink/gw/ha/neighbor"
 )
 
-// fitness is what this node knows of its own ability to serve, and the probe that it needs for that.
+// fitness is what this node knows of its own ability to serve, and the probe that it needs for
+// that.
 type fitness struct {
 	*health.Board
 	lan *neighbor.Watcher // nil without local.lan

@@ -177,8 +177,8 @@ func (g *Gateway) ReopenAudit() { g.audit.Reopen() }
 // Reload reads the configuration again. It may be called by any goroutine.
 func (g *Gateway) Reload() status.Reload { return g.reload.Reload() }
 
-// apply applies a reloaded configuration. The policy comes first: what peers learn of it is in force
-// then.
+// apply applies a reloaded configuration. The policy comes first: what peers learn of it is in
+// force then.
 func (g *Gateway) apply(next configs.Config, j *parts.Judge) flow.Rejudged {
 	out := g.table.SetJudge(j)
 	g.link.Renew(parts.LinkPeers(next))

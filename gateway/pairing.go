@@ -82,8 +82,8 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 	return err
 }
 
-// lanAddress is the LAN's next hop: the Keeper answers for it on the LAN, and the TUN has it while this
-// node holds it.
+// lanAddress is the LAN's next hop: the Keeper answers for it on the LAN, and the TUN has it while
+// this node holds it.
 type lanAddress struct {
 	*hostnet.Leased
 	keeper *vip.Keeper

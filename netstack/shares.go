@@ -17,8 +17,8 @@ const (
 	sourceSYNs  = 32          // connections that it may open at once
 	// synEvery is the time after which it may open one more.
 	synEvery = 100 * time.Millisecond
-	// maxSources bounds how many nodes have shares of their own. The link lets only the addresses of
-	// linked nodes through, which are far fewer; further ones share one.
+	// maxSources bounds how many nodes have shares of their own. The link lets only the addresses
+	// of linked nodes through, which are far fewer; further ones share one.
 	maxSources = 256
 )
 
@@ -54,8 +54,8 @@ func (s *shares) of(a netip.Addr) *share {
 	return x
 }
 
-// enqueue takes a place in the queue for a packet of a node, and reports false where the node has no
-// more, or opens connections too fast. dequeue returns the place.
+// enqueue takes a place in the queue for a packet of a node, and reports false where the node has
+// no more, or opens connections too fast. dequeue returns the place.
 func (s *shares) enqueue(a netip.Addr, syn bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

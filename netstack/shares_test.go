@@ -163,9 +163,9 @@ func TestConnectionsOfOneNodeAreBounded(t *testing.T) {
 	<-accepted
 }
 
-// FuzzInject lets another node send a running host a sequence of TCP segments, eight bytes each, and
-// what is no segment. The host keeps to that node's shares, and in the end an honest node connects and
-// is answered.
+// FuzzInject lets another node send a running host a sequence of TCP segments, eight bytes each,
+// and what is no segment. The host keeps to that node's shares, and in the end an honest node
+// connects and is answered.
 func FuzzInject(f *testing.F) {
 	f.Add([]byte("\x02\x01\x00\x00\x00\x00\x00\x00\x10\x01\x00\x01\x00\x00\x00\x01")) // SYN, ACK
 	f.Add([]byte("\x82\x01\x00\x00\x00\x00\x00\x00\x84\x01\xff\xff\xff\xff\x00\x00")) // SYN, RST over IPv6

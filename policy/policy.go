@@ -1,6 +1,6 @@
-// Package policy decides who may open a connection to whom. It is a leaf and a pure decision: no packets, no clocks, no
-// configuration syntax. The flow table asks it once for each flow, in the direction in which the flow was opened, and remembers
-// the answer; replies never come here.
+// Package policy decides who may open a connection to whom. It is a leaf and a pure decision: no
+// packets, no clocks, no configuration syntax. The flow table asks it once for each flow, in the
+// direction in which the flow was opened, and remembers the answer; replies never come here.
 package policy
 
 import (
@@ -9,7 +9,8 @@ import (
 	"slices"
 )
 
-// Protocol numbers that the decision treats in their own way (IANA "Assigned Internet Protocol Numbers").
+// Protocol numbers that the decision treats in their own way (IANA "Assigned Internet Protocol
+// Numbers").
 const (
 	ProtoAny    = 0 // not a packet's protocol here (HOPOPT is a header, not a payload): in a rule it stands for every protocol
 	ProtoICMP   = 1
@@ -20,14 +21,16 @@ const (
 
 // Rule allows flows from any of From to any of To, when one of Ports fits.
 type Rule struct {
-	// Name is the rule's label in the configuration, and Pos the file:line where it stands; both are shown to operators.
+	// Name is the rule's label in the configuration, and Pos the file:line where it stands; both
+	// are shown to operators.
 	Name, Pos string
 	// From holds the opener's addresses, To those of the called end.
 	From, To []Hosts
 	Ports    []Ports
 }
 
-// Hosts is a set of addresses: those in Prefixes and not in Except. A prefix covers addresses of its own family only.
+// Hosts is a set of addresses: those in Prefixes and not in Except. A prefix covers addresses of
+// its own family only.
 type Hosts struct {
 	Prefixes []netip.Prefix
 	Except   []netip.Addr
@@ -35,14 +38,16 @@ type Hosts struct {
 
 // Ports is a protocol with a range of destination ports, both ends included.
 type Ports struct {
-	// Proto is the IP protocol number. ProtoAny covers every protocol; ProtoICMP and ProtoICMPv6 both cover the two of them, since a
-	// rule that lets hosts ping each other means either family.
+	// Proto is the IP protocol number. ProtoAny covers every protocol; ProtoICMP and ProtoICMPv6
+	// both cover the two of them, since a rule that lets hosts ping each other means either family.
 	Proto uint8
-	// Lo and Hi count for TCP and UDP only; every port is 0 to 65535. With ProtoAny they must be every port, or both zero.
+	// Lo and Hi count for TCP and UDP only; every port is 0 to 65535. With ProtoAny they must be
+	// every port, or both zero.
 	Lo, Hi uint16
 }
 
-// covers says whether a packet of this protocol toward this port is meant. The port counts for TCP and UDP only.
+// covers says whether a packet of this protocol toward this port is meant. The port counts for TCP
+// and UDP only.
 func (r Ports) covers(proto uint8, dport uint16) bool {
 	switch r.Proto {
 	case ProtoAny:
@@ -56,8 +61,8 @@ func (r Ports) covers(proto uint8, dport uint16) bool {
 	}
 }
 
-// check refuses ranges that would silently mean something other than their author thought: an unset range in particular must not
-// become "port 0 only", let alone "every port".
+// check refuses ranges that would silently mean something other than their author thought: an unset
+// range in particular must not become "port 0 only", let alone "every port".
 func (r Ports) check() error {
 	switch r.Proto {
 	case ProtoAny:
@@ -76,24 +81,28 @@ func (r Ports) check() error {
 type Verdict struct {
 	// Allowed is false when no rule fits: the default is to deny.
 	Allowed bool
-	// Rule is the rule that allowed the flow, nil when denied. It belongs to the Policy and must not be written to.
+	// Rule is the rule that allowed the flow, nil when denied. It belongs to the Policy and must
+	// not be written to.
 	Rule *Rule
 }
 
-// Policy is an ordered list of rules. It never changes once made, so any number of goroutines may ask it; a new configuration is a
-// new Policy, which the owner swaps in atomically. The nil Policy denies everything.
+// Policy is an ordered list of rules. It never changes once made, so any number of goroutines may
+// ask it; a new configuration is a new Policy, which the owner swaps in atomically. The nil Policy
+// denies everything.
 type Policy struct {
 	rules []compiled
 }
 
-// compiled is a rule with all prefixes of a side in one list, since most packets that are judged fit none.
+// compiled is a rule with all prefixes of a side in one list, since most packets that are judged
+// fit none.
 type compiled struct {
 	Rule
 	from, to []netip.Prefix
 }
 
-// New makes a Policy of the rules in their order. It keeps copies. A rule that could never fit, or that leaves its ports in doubt,
-// is an error: a mistake has to be seen when it is loaded, not when a connection is refused.
+// New makes a Policy of the rules in their order. It keeps copies. A rule that could never fit, or
+// that leaves its ports in doubt, is an error: a mistake has to be seen when it is loaded, not when
+// a connection is refused.
 func New(rules []Rule) (*Policy, error) {
 	p := &Policy{rules: make([]compiled, 0, len(rules))}
 	for _, r := range rules {
@@ -118,9 +127,10 @@ func New(rules []Rule) (*Policy, error) {
 	return p, nil
 }
 
-// Judge decides on a flow that src wants to open to dst. The first rule that fits wins. dport is the destination port for TCP and
-// UDP and is ignored for other protocols. It allocates nothing, and its cost grows with the number of rules: it is meant for the
-// first packet of a flow. Safe for concurrent use.
+// Judge decides on a flow that src wants to open to dst. The first rule that fits wins. dport is
+// the destination port for TCP and UDP and is ignored for other protocols. It allocates nothing,
+// and its cost grows with the number of rules: it is meant for the first packet of a flow. Safe for
+// concurrent use.
 func (p *Policy) Judge(src, dst netip.Addr, proto uint8, dport uint16) Verdict {
 	if p == nil {
 		return Verdict{}
@@ -144,8 +154,8 @@ func (r *Rule) coversPorts(proto uint8, dport uint16) bool {
 	return false
 }
 
-// Excepted returns the first rule that would allow a flow which Judge denies if the exceptions in From and To were not. It is nil if
-// there is none. It explains a denial.
+// Excepted returns the first rule that would allow a flow which Judge denies if the exceptions in
+// From and To were not. It is nil if there is none. It explains a denial.
 func (p *Policy) Excepted(src, dst netip.Addr, proto uint8, dport uint16) *Rule {
 	if p == nil || p.Judge(src, dst, proto, dport).Allowed {
 		return nil

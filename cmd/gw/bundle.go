@@ -68,7 +68,8 @@ func (c *bundleCmd) Run(env *env) error {
 	return err
 }
 
-// collect packs all parts. The configuration comes first, since its secrets are removed from the rest.
+// collect packs all parts. The configuration comes first, since its secrets are removed from the
+// rest.
 func (c *bundleCmd) collect(env *env, b *bundle) {
 	b.text("version.txt", versionText()+"\n")
 	path, pathErr := c.resolve()

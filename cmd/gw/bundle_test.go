@@ -99,9 +99,9 @@ func unpack(t *testing.T, path string) map[string]string {
 	}
 }
 
-// TestBundleHoldsNoSecret: what the commands, comments and unknown settings of a configuration hold is in no
-// file of the bundle, in no form: not in the configuration, nor in the log, nor in what doctor and the
-// gateway answer.
+// TestBundleHoldsNoSecret: what the commands, comments and unknown settings of a configuration hold
+// is in no file of the bundle, in no form: not in the configuration, nor in the log, nor in what
+// doctor and the gateway answer.
 func TestBundleHoldsNoSecret(t *testing.T) {
 	const canary = "hunter2"
 	const journal = `Nov 30 22:00:01 red-1 gw[812]: 2026-11-30T22:00:01.000Z [INFO]  pair: command done: setting=on_active command="/bin/a x] hunter2" took=2ms output=hunter2
@@ -168,7 +168,8 @@ Nov 30 22:00:05 red-1 gw[812]: 2026-11-30T22:00:05.000Z [WARN]  some: curl said 
 	}
 }
 
-// TestScrubKeepsPlainWords: a command's argument that is a word of gw's own takes it from no answer of gw.
+// TestScrubKeepsPlainWords: a command's argument that is a word of gw's own takes it from no answer
+// of gw.
 func TestScrubKeepsPlainWords(t *testing.T) {
 	var s scrubber
 	s.learn([]string{"active", "--token=Hunter-2", "dev"})

@@ -69,7 +69,8 @@ func (c *captureCmd) Run(env *env) (err error) {
 	defer in.Close()
 	out := env.stdout
 	if !toStdout {
-		// Its readers see who talks to whom. A file that is there is replaced when the capture ends.
+		// Its readers see who talks to whom. A file that is there is replaced when the capture
+		// ends.
 		f, openErr := safefile.Replace(c.Write, 0o600)
 		if openErr != nil {
 			return fmt.Errorf("write capture: %w; choose another file with -w", openErr)
@@ -91,8 +92,8 @@ const maxBlock = 1 << 20
 // packetBlock is the type of the block that holds a packet (draft-ietf-opsawg-pcapng section 4.3).
 const packetBlock = 6
 
-// copyBlocks copies whole blocks of a pcapng file, so that it is good wherever it ends: behind count packets, with the source, or when
-// ctx is over. It returns how many packets there were.
+// copyBlocks copies whole blocks of a pcapng file, so that it is good wherever it ends: behind
+// count packets, with the source, or when ctx is over. It returns how many packets there were.
 func copyBlocks(ctx context.Context, out io.Writer, in io.Reader, count int) (n int, err error) {
 	r := bufio.NewReaderSize(in, 64<<10)
 	var block []byte

@@ -41,17 +41,20 @@ func (c *connsCmd) Run(env *env) error {
 	return env.show(c.JSON, list, func(colour bool) string { return connsText(list, colour) })
 }
 
-// The columns of the table. An IPv4 address with a port always fits into its own, and 80 columns hold them all.
+// The columns of the table. An IPv4 address with a port always fits into its own, and 80 columns
+// hold them all.
 const (
 	protoWidth   = 5
 	addressWidth = 21
 	countWidth   = 6
 	spanWidth    = 5
-	// bothWidth is the room of the two addresses together, for those that don't fit into their columns.
+	// bothWidth is the room of the two addresses together, for those that don't fit into their
+	// columns.
 	bothWidth = addressWidth + 2 + addressWidth
 )
 
-// connsText lays flows out in two lines each: who and how much, and below it how and why. Long IPv6 addresses take a line each.
+// connsText lays flows out in two lines each: who and how much, and below it how and why. Long IPv6
+// addresses take a line each.
 func connsText(list status.ConnList, colour bool) string {
 	p := &printer{colour: colour}
 	if list.Total == 0 {

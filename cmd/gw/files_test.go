@@ -11,7 +11,8 @@ import (
 	"github.com/onewaylink/gw/gateway/control"
 )
 
-// serveCapture puts a gateway with a capture of one block behind a control socket, and returns the block.
+// serveCapture puts a gateway with a capture of one block behind a control socket, and returns the
+// block.
 func serveCapture(t *testing.T) (socket, block string) {
 	t.Helper()
 	b := make([]byte, 28) // a section header (draft-ietf-opsawg-pcapng section 4.1)
@@ -24,9 +25,9 @@ func serveCapture(t *testing.T) (socket, block string) {
 	return socket, string(b)
 }
 
-// TestFilesOfCommands: a file that a command is to write goes to no place that another user has chosen: not
-// through a symbolic link, not into a file of somebody else. Its own file of before is replaced, where the
-// command does so at all, and is for its owner alone.
+// TestFilesOfCommands: a file that a command is to write goes to no place that another user has
+// chosen: not through a symbolic link, not into a file of somebody else. Its own file of before is
+// replaced, where the command does so at all, and is for its owner alone.
 func TestFilesOfCommands(t *testing.T) {
 	socket, block := serveCapture(t)
 	dir := starter(t)

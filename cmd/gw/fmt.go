@@ -66,8 +66,8 @@ func (c *fmtCmd) one(env *env, file string) (bool, error) {
 	return true, err
 }
 
-// replaceFile puts new text into a file at once, so that no reader sees half of it. It keeps the file's
-// mode, and a symbolic link, but rewrites no file of another user.
+// replaceFile puts new text into a file at once, so that no reader sees half of it. It keeps the
+// file's mode, and a symbolic link, but rewrites no file of another user.
 func replaceFile(path string, text []byte) error {
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// orderTimeout is how long an order to a running gateway may take, which is less than the 30 s after which the gateway would not
-// answer any more. A handover takes milliseconds, or is refused.
+// orderTimeout is how long an order to a running gateway may take, which is less than the 30 s
+// after which the gateway would not answer any more. A handover takes milliseconds, or is refused.
 const orderTimeout = 25 * time.Second
 
 type haCmd struct {
@@ -128,7 +128,8 @@ func (c *haTestCmd) Run(env *env) error {
 	}
 }
 
-// order sends a gateway an order. The error of a caller that stops waiting says that it may still happen.
+// order sends a gateway an order. The error of a caller that stops waiting says that it may still
+// happen.
 func order(env *env, flags haFlags, do func(context.Context, *control.Client) error) error {
 	path, err := flags.resolve()
 	if err != nil {

@@ -22,7 +22,8 @@ func haText(p *printer, h *status.HA) {
 	}
 }
 
-// haStatusText is what somebody sees who was called out of bed: first whether another failure would be survived, then why not.
+// haStatusText is what somebody sees who was called out of bed: first whether another failure would
+// be survived, then why not.
 func haStatusText(p *printer, h *status.HA) {
 	p.title(green, "node", fmt.Sprintf("%s, site %s: %s", h.Node, h.Site, h.Role))
 	verdictText(p, h)
@@ -236,7 +237,8 @@ func failoverFields(p *printer, f *status.Failover) {
 		{f.Phases.Announced, "address announced"},
 		{f.Phases.Total, "done"},
 	}
-	// In the order in which they happened: the other site's word comes while the address is being taken.
+	// In the order in which they happened: the other site's word comes while the address is being
+	// taken.
 	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
 	for _, s := range steps {
 		if s.at > 0 {
@@ -257,7 +259,8 @@ func haTestText(p *printer, t *status.HATest) {
 	}
 }
 
-// millisText writes the time that a step took in milliseconds, whatever its size, so that steps compare at a glance.
+// millisText writes the time that a step took in milliseconds, whatever its size, so that steps
+// compare at a glance.
 func millisText(m status.Millis) string {
 	return fmt.Sprintf("%.1f ms", float64(m)/float64(time.Millisecond))
 }

@@ -90,7 +90,8 @@ func shortSpan(d time.Duration) string {
 	return "0s"
 }
 
-// agoText says how long before now something was. A clock that was set back since must not give a negative age.
+// agoText says how long before now something was. A clock that was set back since must not give a
+// negative age.
 func agoText(now, then time.Time) string {
 	d := now.Sub(then)
 	if d < time.Second {
@@ -186,8 +187,9 @@ func (p *printer) field(name, value string) { p.wrapped(2, 4, bold, name+":", va
 // alarm is a field that wants somebody to do something.
 func (p *printer) alarm(name, value string) { p.wrapped(2, 4, red, name+":", value) }
 
-// wrapped writes a styled label and its text, broken between words; lines after the first are indented by hang. Text may hold words
-// of another site, so nothing in it reaches the terminal but what can be printed.
+// wrapped writes a styled label and its text, broken between words; lines after the first are
+// indented by hang. Text may hold words of another site, so nothing in it reaches the terminal but
+// what can be printed.
 func (p *printer) wrapped(indent, hang int, s style, label, text string) {
 	p.out.WriteString(strings.Repeat(" ", indent))
 	column := indent

@@ -20,7 +20,8 @@ const (
 )
 
 var (
-	// A key of 32 bytes in base64, as WireGuard writes it, or in hexadecimal. JSON may write + and / as they are.
+	// A key of 32 bytes in base64, as WireGuard writes it, or in hexadecimal. JSON may write + and
+	// / as they are.
 	keys = regexp.MustCompile(`[A-Za-z0-9+/_-]{43}=?|[0-9a-fA-F]{64}`)
 	// What names itself a secret, wherever it stands.
 	named = regexp.MustCompile(`(?i)([a-z0-9_-]*(?:secret|passwd|password|token)[a-z0-9_-]*"?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|[^\s"]+)`)
@@ -30,8 +31,8 @@ var (
 	continued = regexp.MustCompile(`(?m)^(.*\]: +\| ).*$`)
 )
 
-// scrubber removes secrets from texts: keys, what names itself a secret, and what the configuration holds.
-// The zero value knows nothing of a configuration.
+// scrubber removes secrets from texts: keys, what names itself a secret, and what the configuration
+// holds. The zero value knows nothing of a configuration.
 type scrubber struct {
 	all      texts // for the log, which may quote a command
 	distinct texts // for what gw reports; no words of lower-case letters alone, which gw uses itself

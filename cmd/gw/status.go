@@ -63,8 +63,8 @@ func (c *statusCmd) look(ctx context.Context, client *control.Client, w io.Write
 	return string(b) + "\n", err
 }
 
-// watch repaints at each tick until ctx ends. A gateway that isn't there at the start is an error; one that goes away later is waited
-// for, since that is what a restart looks like.
+// watch repaints at each tick until ctx ends. A gateway that isn't there at the start is an error;
+// one that goes away later is waited for, since that is what a restart looks like.
 func (c *statusCmd) watch(ctx context.Context, client *control.Client, w io.Writer, tick <-chan time.Time) error {
 	terminal := isTerminal(w)
 	for first := true; ; first = false {
@@ -96,8 +96,9 @@ func (c *statusCmd) watch(ctx context.Context, client *control.Client, w io.Writ
 	}
 }
 
-// repaint puts the text over the last one without a blank screen between them, which would flicker: home, clear to the end of each
-// line, then to the end of the screen (ECMA-48, sections 8.3.21, 8.3.41 and 8.3.39).
+// repaint puts the text over the last one without a blank screen between them, which would flicker:
+// home, clear to the end of each line, then to the end of the screen (ECMA-48, sections 8.3.21,
+// 8.3.41 and 8.3.39).
 func repaint(text string) string {
 	return "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
 }

@@ -144,7 +144,8 @@ func healthy() status.Status {
 	}
 }
 
-// troubled has everything that wants somebody to do something, and a peer that tries to steer the terminal.
+// troubled has everything that wants somebody to do something, and a peer that tries to steer the
+// terminal.
 func troubled() status.Status {
 	s := healthy()
 	now := s.Time

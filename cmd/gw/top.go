@@ -63,7 +63,8 @@ const (
 	leaveScreen = "\x1b[?25h\x1b[?1049l"
 )
 
-// live repaints each second, at each key and when the terminal changes its size. It gives the terminal back as it was.
+// live repaints each second, at each key and when the terminal changes its size. It gives the
+// terminal back as it was.
 func (c *topCmd) live(env *env, client *control.Client, in *os.File, v topView) (err error) {
 	fd := int(in.Fd())
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
@@ -118,7 +119,8 @@ func readKeys(ctx context.Context, fd int, pressed chan<- byte) error {
 	return nil
 }
 
-// topLoop paints until q is pressed or ctx ends. A gateway that goes away is waited for, as status --watch does.
+// topLoop paints until q is pressed or ctx ends. A gateway that goes away is waited for, as status
+// --watch does.
 func topLoop(ctx context.Context, client *control.Client, env *env, v topView, pressed <-chan byte, resized <-chan os.Signal, tick <-chan time.Time) error {
 	var s status.Status
 	var list status.ConnList

@@ -23,7 +23,8 @@ type topLine struct {
 	text  string
 }
 
-// topFrame lays a snapshot out on a screen: the node, its links, what was dropped, and as many flows as there is room for.
+// topFrame lays a snapshot out on a screen: the node, its links, what was dropped, and as many
+// flows as there is room for.
 func topFrame(s status.Status, list status.ConnList, v topView) string {
 	var lines []topLine
 	add := func(st style, format string, args ...any) {

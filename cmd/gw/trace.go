@@ -11,7 +11,8 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// traceTimeout is how long a trace may take: the running gateway asks the other site's, which may not answer.
+// traceTimeout is how long a trace may take: the running gateway asks the other site's, which may
+// not answer.
 const traceTimeout = 12 * time.Second
 
 type traceCmd struct {

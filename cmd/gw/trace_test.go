@@ -20,7 +20,8 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// answering is a gateway that gives one answer for one path, until the test ends. It checks the query.
+// answering is a gateway that gives one answer for one path, until the test ends. It checks the
+// query.
 func answering(t *testing.T, path string, answer func(w http.ResponseWriter, r *http.Request)) (socket string) {
 	t.Helper()
 	return serveWith(t, madeUp{}, control.Route{Pattern: "GET " + path, Handler: http.HandlerFunc(answer)})

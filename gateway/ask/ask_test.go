@@ -149,8 +149,8 @@ func twoSites(t *testing.T, q *quota.Limiter, answer func(ctx context.Context, s
 	}
 }
 
-// TestNoSiteKeepsAnotherFromAsking: connections of gray that send nothing, and answers that take long,
-// hold gray's places only.
+// TestNoSiteKeepsAnotherFromAsking: connections of gray that send nothing, and answers that take
+// long, hold gray's places only.
 func TestNoSiteKeepsAnotherFromAsking(t *testing.T) {
 	entered := make(chan struct{}, atOnce)
 	s, dial := twoSites(t, NewQuota(), func(ctx context.Context, site, _ string, _ []byte) ([]byte, error) {

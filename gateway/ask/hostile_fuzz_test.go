@@ -12,9 +12,9 @@ import (
 	"github.com/onewaylink/gw/gateway/streams/streamstest"
 )
 
-// FuzzServer: a hostile node of one site begins conversations with a running server and reads as much of
-// the answers as it likes. Only whole questions within the limits are answered, no more of them than the
-// site may ask, and in the end an honest node of another site is answered.
+// FuzzServer: a hostile node of one site begins conversations with a running server and reads as
+// much of the answers as it likes. Only whole questions within the limits are answered, no more of
+// them than the site may ask, and in the end an honest node of another site is answered.
 func FuzzServer(f *testing.F) {
 	whole := appendQuestion(nil, "trace", []byte("xyz"))
 	f.Add(append([]byte{byte(len(whole)), 255}, whole...))

@@ -15,8 +15,8 @@ import (
 	"github.com/onewaylink/gw/gateway/streams"
 )
 
-// The limits of a site: atOnce questions are answered at a time; burst at once, and one more each time
-// that burstEvery has passed. gw trace asks one question or two.
+// The limits of a site: atOnce questions are answered at a time; burst at once, and one more each
+// time that burstEvery has passed. gw trace asks one question or two.
 const (
 	atOnce     = 4
 	burst      = 20
@@ -35,7 +35,8 @@ var errFrequent = errors.New("too many questions from this site lately: wait som
 type Server struct {
 	// Site returns the site of the node at an address. Only such a node is answered.
 	Site func(netip.Addr) (site string, ok bool)
-	// Answer answers a question of a node of the site. The other gateway receives its error as it is.
+	// Answer answers a question of a node of the site. The other gateway receives its error as it
+	// is.
 	Answer func(ctx context.Context, site, kind string, body []byte) ([]byte, error)
 	// Quota limits the questions of each site; see NewQuota.
 	Quota  *quota.Limiter

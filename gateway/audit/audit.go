@@ -40,8 +40,8 @@ type Config struct {
 // the file full, or could not be written.
 type Stats struct {
 	Written, Lost uint64
-	// Size is that of the file in bytes, as far as it is known, and Limit what it may be; both are 0
-	// for Stdout.
+	// Size is that of the file in bytes, as far as it is known, and Limit what it may be; both are
+	// 0 for Stdout.
 	Size, Limit int64
 	// Full says that lines of flows are being lost because the file is as large as it may be.
 	Full bool
@@ -85,7 +85,8 @@ func (l *Log) use(f *file) {
 	l.full.Store(false)
 }
 
-// Close writes what was added since Run has ended, or before it was ever called, and closes the file.
+// Close writes what was added since Run has ended, or before it was ever called, and closes the
+// file.
 func (l *Log) Close() error {
 	if l == nil {
 		return nil
@@ -209,8 +210,8 @@ func (l *Log) put(e Event) {
 	}
 }
 
-// room reports whether the file has room for a line of so many bytes, and notes in the file and in the
-// gateway's log when lines of flows begin to be lost, and in the latter when that ends.
+// room reports whether the file has room for a line of so many bytes, and notes in the file and in
+// the gateway's log when lines of flows begin to be lost, and in the latter when that ends.
 func (l *Log) room(bytes int, flow bool, e Event) bool {
 	// A line about the losses may come before each.
 	const loss = 256

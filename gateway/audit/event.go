@@ -8,7 +8,8 @@ import (
 // Event is one line. Empty fields are left out.
 type Event struct {
 	Time time.Time `json:"time"`
-	// Kind is flow_open, flow_end, denied, full, lost, reload, or what an election calls its events.
+	// Kind is flow_open, flow_end, denied, full, lost, reload, or what an election calls its
+	// events.
 	Kind string `json:"event"`
 	Node string `json:"node"`
 	*Flow

@@ -8,9 +8,9 @@ import (
 	"github.com/onewaylink/gw/gateway/safefile"
 )
 
-// reserveShare is which part of a file's limit is for other lines than those of flows: denials, changes
-// of roles, reloads, losses. These come at a bounded rate; lines of flows come as fast as a peer
-// opens connections.
+// reserveShare is which part of a file's limit is for other lines than those of flows: denials,
+// changes of roles, reloads, losses. These come at a bounded rate; lines of flows come as fast as a
+// peer opens connections.
 const reserveShare = 8
 
 // recheck is how often the size of a full file is read again: it may have been truncated in place.
@@ -65,8 +65,8 @@ func (f *file) room(bytes int, flow bool, now time.Time) bool {
 	return f.size+int64(bytes) <= limit
 }
 
-// write appends whole lines, and returns how many bytes of them are in the file. What a full disk took
-// of a line before ends that line first.
+// write appends whole lines, and returns how many bytes of them are in the file. What a full disk
+// took of a line before ends that line first.
 func (f *file) write(b []byte) (n int, err error) {
 	if f.torn {
 		b = append([]byte{'\n'}, b...)

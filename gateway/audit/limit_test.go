@@ -11,7 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// events are the kinds of the file's lines and how many there are of each, and the sum of lost lines.
+// events are the kinds of the file's lines and how many there are of each, and the sum of lost
+// lines.
 func events(t *testing.T, path string) (kinds map[string]int, lost int) {
 	t.Helper()
 	kinds = map[string]int{}
@@ -33,9 +34,9 @@ func size(t *testing.T, path string) int64 {
 	return info.Size()
 }
 
-// TestLimit: a peer that opens connections without end fills the file up to its limit and no further.
-// The lines that are there stay, denials and changes of roles still have room, each lost line is
-// counted, and a file that was moved away goes on with how many are missing.
+// TestLimit: a peer that opens connections without end fills the file up to its limit and no
+// further. The lines that are there stay, denials and changes of roles still have room, each lost
+// line is counted, and a file that was moved away goes on with how many are missing.
 func TestLimit(t *testing.T) {
 	const limit = 64 << 10
 	l, path, run := newLog(t, limit)

@@ -303,7 +303,8 @@ func TestPathTooLong(t *testing.T) {
 	}
 }
 
-// A gateway that is stopped in its tracks answers nobody, and the one who asks must be able to give up.
+// A gateway that is stopped in its tracks answers nobody, and the one who asks must be able to give
+// up.
 func TestAskingASilentGateway(t *testing.T) {
 	path := socketPath(t)
 	s := listenAt(t, path, fixed{}) // its backlog takes the question, and nobody runs it

@@ -19,7 +19,8 @@ type pair struct {
 	failover status.Failover
 	test     status.HATest
 	err      error
-	// entered gets a value when an action begins, which then lasts until its ctx ends; nil for at once.
+	// entered gets a value when an action begins, which then lasts until its ctx ends; nil for at
+	// once.
 	entered chan struct{}
 	forced  bool
 }

@@ -68,7 +68,8 @@ type Count struct {
 	Packets uint64
 }
 
-// Ledger counts attempts. Its methods are safe for concurrent use; those of a nil Ledger do nothing.
+// Ledger counts attempts. Its methods are safe for concurrent use; those of a nil Ledger do
+// nothing.
 type Ledger struct {
 	bySite []book // by Attempt.Site + 1
 	seed   maphash.Seed
@@ -227,8 +228,8 @@ func (l *Ledger) Due(now time.Duration, all bool) []Report {
 	return out
 }
 
-// each calls do for each key of each site, and for the aggregates with the zero key, with the site's
-// lock held.
+// each calls do for each key of each site, and for the aggregates with the zero key, with the
+// site's lock held.
 func (l *Ledger) each(do func(site int, k key, e *entry)) {
 	for i := range l.bySite {
 		b := &l.bySite[i]

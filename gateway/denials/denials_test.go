@@ -50,8 +50,8 @@ func TestFirstAtOnceThenOnceAMinute(t *testing.T) {
 	}
 }
 
-// TestScanOfManyHosts: a scan of 65,536 addresses makes no more reports a minute than there are keys
-// for its site, and one for the rest that has all their packets. Another site keeps its own.
+// TestScanOfManyHosts: a scan of 65,536 addresses makes no more reports a minute than there are
+// keys for its site, and one for the rest that has all their packets. Another site keeps its own.
 func TestScanOfManyHosts(t *testing.T) {
 	l := New(3)
 	scan := func(now time.Duration) {

@@ -8,11 +8,12 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// manyWaits is how many waits a second for room inside WireGuard mean that the processors can't keep up. A
-// short burst waits, too.
+// manyWaits is how many waits a second for room inside WireGuard mean that the processors can't
+// keep up. A short burst waits, too.
 const manyWaits = 100
 
-// sendFailures are the reasons for which a datagram does not leave this host, with what to do about each.
+// sendFailures are the reasons for which a datagram does not leave this host, with what to do about
+// each.
 var sendFailures = []struct{ reason, do string }{
 	{"send-forbidden", "find the rule of the local firewall that drops it: nft list ruleset"},
 	{"send-no-route", "see the route to the endpoint that gw status shows: ip route get ADDRESS"},
@@ -44,7 +45,8 @@ func (c *comparison) add(area, name string, level Level, do, format string, args
 	c.checks = append(c.checks, Check{area, name, level, fmt.Sprintf(format, args...), do})
 }
 
-// drops is how many packets were dropped for a reason. The reason's words may be joined by either sign.
+// drops is how many packets were dropped for a reason. The reason's words may be joined by either
+// sign.
 func drops(list []status.Drop, reason string) (n uint64) {
 	for _, d := range list {
 		if strings.ReplaceAll(d.Reason, "_", "-") == reason {
@@ -100,7 +102,8 @@ func (c *comparison) processor() {
 	}
 }
 
-// storage judges whether a restart would find the records of all flows, and whether memory for fragments suffices.
+// storage judges whether a restart would find the records of all flows, and whether memory for
+// fragments suffices.
 func (c *comparison) storage() {
 	if n := c.now.RecordFile.WriteErrors - c.before.RecordFile.WriteErrors; n > 0 {
 		c.add("gateway", "record file", Failure, "make room on the disk of local.state_dir: df -h; see why: journalctl -u gw -g record",

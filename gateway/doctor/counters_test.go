@@ -98,7 +98,8 @@ func TestCounters(t *testing.T) {
 	}
 }
 
-// TestWatch: a gateway is judged by the last five minutes, or by all of its life while it is younger.
+// TestWatch: a gateway is judged by the last five minutes, or by all of its life while it is
+// younger.
 func TestWatch(t *testing.T) {
 	w := NewWatch(nil)
 	before, now := minute()

@@ -7,9 +7,9 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// Pair judges whether the site survives the loss of its active node without losing a connection. It is the
-// one judge of that: `gw status`, `gw ha status`, `gw ha test`, `gw doctor`, /readyz, the metrics and the page
-// all show its verdict. The gravest check comes first.
+// Pair judges whether the site survives the loss of its active node without losing a connection. It
+// is the one judge of that: `gw status`, `gw ha status`, `gw ha test`, `gw doctor`, /readyz, the
+// metrics and the page all show its verdict. The gravest check comes first.
 func Pair(h *status.HA) []Check {
 	if h.Sibling.State != status.SiblingUp {
 		return []Check{absent(h)} // its last heartbeat no longer means anything
@@ -21,7 +21,8 @@ func Pair(h *status.HA) []Check {
 	return append(checks, records(h))
 }
 
-// Unprotected lists what keeps a takeover from being without loss, as Pair finds it; nil when nothing does.
+// Unprotected lists what keeps a takeover from being without loss, as Pair finds it; nil when
+// nothing does.
 func Unprotected(h *status.HA) (problems []string) {
 	for _, c := range Pair(h) {
 		if c.Level != OK {
@@ -31,7 +32,8 @@ func Unprotected(h *status.HA) (problems []string) {
 	return problems
 }
 
-// StandbyOf names the node that would have to take over, and what is known of its health; nil when nothing is.
+// StandbyOf names the node that would have to take over, and what is known of its health; nil when
+// nothing is.
 func StandbyOf(h *status.HA) (node string, health *status.Health) {
 	if h.Role == status.RoleActive {
 		return h.Sibling.Node, h.Sibling.Health

@@ -17,8 +17,9 @@ const (
 	badLoss = 0.001
 )
 
-// Running judges a gateway by its snapshot: its links, policy, counters, pair and LAN address. Counters are judged
-// by what they have counted since before, an earlier snapshot of the same process.
+// Running judges a gateway by its snapshot: its links, policy, counters, pair and LAN address.
+// Counters are judged by what they have counted since before, an earlier snapshot of the same
+// process.
 func Running(s, before status.Status) []Check {
 	var out []Check
 	for i := range s.Links {

@@ -9,14 +9,15 @@ import (
 )
 
 const (
-	// sampleEvery is the time between two snapshots that a Watch keeps, and samples how many it keeps. Together
-	// they are the time over which counters are judged: what went wrong earlier is over.
+	// sampleEvery is the time between two snapshots that a Watch keeps, and samples how many it
+	// keeps. Together they are the time over which counters are judged: what went wrong earlier is
+	// over.
 	sampleEvery = 30 * time.Second
 	samples     = 10
 )
 
-// Watch keeps earlier snapshots of a gateway, so that its counters are judged by what they counted lately and
-// not since the start. Its methods are safe for concurrent use.
+// Watch keeps earlier snapshots of a gateway, so that its counters are judged by what they counted
+// lately and not since the start. Its methods are safe for concurrent use.
 type Watch struct {
 	source status.StatusSource
 
@@ -50,8 +51,8 @@ func (w *Watch) keep(s status.Status) {
 	w.kept = append(w.kept, s)
 }
 
-// Checks judges a snapshot as Running does, against the oldest one that is kept. A gateway that has just
-// started is judged by all that it has counted.
+// Checks judges a snapshot as Running does, against the oldest one that is kept. A gateway that has
+// just started is judged by all that it has counted.
 func (w *Watch) Checks(s status.Status) []Check {
 	w.mu.Lock()
 	before := status.Status{Time: s.Started}

@@ -1,5 +1,5 @@
-// Package explain answers "what happens to this packet, and why": gw trace follows it through the nodes
-// on its path, and gw ping tries that path.
+// Package explain answers "what happens to this packet, and why": gw trace follows it through the
+// nodes on its path, and gw ping tries that path.
 //
 //	explain.go   what an Explainer needs, its routes, and its task
 //	trace.go     one packet, from its source's node to its destination's
@@ -8,6 +8,6 @@
 //	pair.go      a node that stands by asks its active sibling
 //	ping.go      link, gateway and port
 //
-// A packet is judged by the data path's own code (flow.Path.Probe), on a copy of what it knows: nothing
-// is sent to a host or to the link.
+// A packet is judged by the data path's own code (flow.Path.Probe), on a copy of what it knows:
+// nothing is sent to a host or to the link.
 package explain

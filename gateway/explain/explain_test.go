@@ -60,7 +60,8 @@ func (s streams) Dial(_ context.Context, to netip.AddrPort) (net.Conn, error) {
 	return nil, syscall.ECONNREFUSED
 }
 
-// newNode is a node of red, by its index, without a host and a link; change edits what it is made of.
+// newNode is a node of red, by its index, without a host and a link; change edits what it is made
+// of.
 func newNode(t *testing.T, index int, change func(*Config)) *node {
 	t.Helper()
 	n := &node{cfg: partstest.Network()}
@@ -96,8 +97,8 @@ func newNode(t *testing.T, index int, change func(*Config)) *node {
 
 var grayDB, redDB = netip.MustParseAddrPort("10.77.2.10:40000"), netip.MustParseAddrPort("10.77.1.10:5432")
 
-// TestTraceHere: what a node reports of a packet, and that it answers another site's node about nothing
-// but packets between the two sites.
+// TestTraceHere: what a node reports of a packet, and that it answers another site's node about
+// nothing but packets between the two sites.
 func TestTraceHere(t *testing.T) {
 	tr := newNode(t, 0, nil)
 	out, err := tr.trace(t.Context(), flow.Probe{Proto: wire.ProtoTCP, Source: redDB, Destination: grayDB})
@@ -150,9 +151,9 @@ func TestTraceHere(t *testing.T) {
 	}
 }
 
-// TestTraceTellsOtherSitesTheVerdictOnly: by default another site's node learns whether a packet passes
-// and whether policy denies it: no rule, no file, no state, no size. What it asks about and is denied
-// counts as its attempts. The sibling learns all.
+// TestTraceTellsOtherSitesTheVerdictOnly: by default another site's node learns whether a packet
+// passes and whether policy denies it: no rule, no file, no state, no size. What it asks about and
+// is denied counts as its attempts. The sibling learns all.
 func TestTraceTellsOtherSitesTheVerdictOnly(t *testing.T) {
 	tr := newNode(t, 0, nil)
 	tr.running.Local.Answers = configs.AnswersVerdict
@@ -262,8 +263,8 @@ func serve(t *testing.T, e *Explainer) func() (net.Conn, error) {
 	return func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }
 }
 
-// TestStandbyAsksSibling: a standby reports that it passes the packet on, and asks the active node what
-// happens then. A question of another site it answers by naming the active node.
+// TestStandbyAsksSibling: a standby reports that it passes the packet on, and asks the active node
+// what happens then. A question of another site it answers by naming the active node.
 func TestStandbyAsksSibling(t *testing.T) {
 	red2 := netip.MustParseAddr("10.77.1.2")
 	active := newNode(t, 1, func(c *Config) {
@@ -304,7 +305,8 @@ func TestStandbyAsksSibling(t *testing.T) {
 	}
 }
 
-// TestPing: the levels of a path, of a node by its name, and of an address by the node that carries it.
+// TestPing: the levels of a path, of a node by its name, and of an address by the node that carries
+// it.
 func TestPing(t *testing.T) {
 	gray1 := netip.AddrPortFrom(netip.MustParseAddr("10.77.2.1"), wire.ControlPort)
 	dials := 0

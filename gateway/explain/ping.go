@@ -39,9 +39,9 @@ const (
 	pingTimeout = 2 * time.Second
 )
 
-// ping tries the path to a node, or to an address behind one, level by level: what the link measures, a
-// connection to the other gateway inside the tunnel, and one from this host's kernel to the port,
-// unless that is 0.
+// ping tries the path to a node, or to an address behind one, level by level: what the link
+// measures, a connection to the other gateway inside the tunnel, and one from this host's kernel to
+// the port, unless that is 0.
 func (e *Explainer) ping(ctx context.Context, target string, port uint16, count int) (doctor.Pings, error) {
 	node, addr, err := e.pinged(target)
 	if err != nil {

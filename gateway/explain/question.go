@@ -23,8 +23,8 @@ const kindTrace = "trace"
 // questions never does.
 const dialTimeout = 3 * time.Second
 
-// question asks what happens to packets that come from the link. Without packets it asks about the one
-// that the probe describes, from the host.
+// question asks what happens to packets that come from the link. Without packets it asks about the
+// one that the probe describes, from the host.
 type question struct {
 	Packets [][]byte    `json:"packets,omitempty"`
 	Probe   *flow.Probe `json:"probe,omitempty"`
@@ -75,8 +75,8 @@ func (e *Explainer) ask(ctx context.Context, site, node string, q question) (a a
 	return a, nil
 }
 
-// answer answers another site's gateway, about packets between the two sites, and the sibling, about all
-// packets of the own site.
+// answer answers another site's gateway, about packets between the two sites, and the sibling,
+// about all packets of the own site.
 func (e *Explainer) answer(_ context.Context, site, kind string, body []byte) ([]byte, error) {
 	if kind != kindTrace {
 		return nil, fmt.Errorf("it knows no question %q: its gw is older than the one that asks; update it", kind)
@@ -103,8 +103,8 @@ func (e *Explainer) answer(_ context.Context, site, kind string, body []byte) ([
 	return json.Marshal(a)
 }
 
-// noteDenied counts a question as an attempt of the site that asked if policy denies the packet: a scan
-// by questions is as visible as one by packets.
+// noteDenied counts a question as an attempt of the site that asked if policy denies the packet: a
+// scan by questions is as visible as one by packets.
 func (e *Explainer) noteDenied(asker int, q *question, a *answered) {
 	if !prohibited(a.Step.Reason) {
 		return

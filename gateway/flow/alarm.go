@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// alarm ends a Host.Read that waits, at a time or at once. Both use the device's only read deadline:
-// wake sets one in the past, and set does not let its own replace that one.
+// alarm ends a Host.Read that waits, at a time or at once. Both use the device's only read
+// deadline: wake sets one in the past, and set does not let its own replace that one.
 type alarm struct {
 	host  Host
 	woken atomic.Bool // by wake, and not rearmed since

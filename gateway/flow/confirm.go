@@ -14,16 +14,16 @@ import (
 // acknowledgement without data whose sequence number and acknowledgement number are both far in the
 // past. An end that has the connection takes nothing from a segment outside its window, and answers
 // with an acknowledgement (RFC 9293 section 3.10.7.4), which takes the same path as every packet of
-// the host. Any other end answers with a RST, whose number is as old, so that it means nothing to the
-// far end; see Table.followUnconfirmed.
+// the host. Any other end answers with a RST, whose number is as old, so that it means nothing to
+// the far end; see Table.followUnconfirmed.
 //
 // The numbers must be old, and not merely the record's: the record tells how far each end has sent,
 // so an acknowledgement of that would cover bytes that the far end has yet to receive. Their sender
 // would then discard them.
 //
-// A packet that the far end has sent tells which timestamps the local end accepts (RFC 7323 section 5):
-// the next question about its flow repeats them. An end that requires timestamps ignores a question
-// without them, and confirms when it sends by itself.
+// A packet that the far end has sent tells which timestamps the local end accepts (RFC 7323 section
+// 5): the next question about its flow repeats them. An end that requires timestamps ignores a
+// question without them, and confirms when it sends by itself.
 
 const (
 	// askWindow is how many questions of one giver's flows may be without an answer. It bounds what
@@ -35,13 +35,13 @@ const (
 	// askTries is how often one flow is asked about.
 	askTries = 4
 	// handshakeFor is how old a connection that the far end opened must be. A younger one may lack
-	// its third packet, which died with a gateway: the local end, in SYN-RECEIVED, would answer with
-	// a RST (RFC 9293 section 3.10.7.4), and resends its SYN-ACK by itself.
+	// its third packet, which died with a gateway: the local end, in SYN-RECEIVED, would answer
+	// with a RST (RFC 9293 section 3.10.7.4), and resends its SYN-ACK by itself.
 	handshakeFor = 5 * time.Second
 	// askTick is how often ConfirmFlows looks for answers while it waits for some.
 	askTick = 10 * time.Millisecond
-	// askBehind is how far behind the record's positions the numbers of a question are, in bytes: more
-	// than the record may be wrong by (lenient), and less than half of the sequence space.
+	// askBehind is how far behind the record's positions the numbers of a question are, in bytes:
+	// more than the record may be wrong by (lenient), and less than half of the sequence space.
 	askBehind = 1 << 30
 )
 
@@ -51,8 +51,8 @@ type askQueue struct {
 	keys []key
 }
 
-// enqueue has ConfirmFlows ask about a flow, unless it waits already, was asked about often enough, or
-// the queue is full. The lock of its shard is held.
+// enqueue has ConfirmFlows ask about a flow, unless it waits already, was asked about often enough,
+// or the queue is full. The lock of its shard is held.
 func (t *Table) enqueue(f *flow) {
 	u := f.unconfirmed
 	if u.queued || u.tries >= askTries || f.tcp.Phase() <= tcptrack.SynReceived || f.tcp.Phase().Over() {
@@ -152,8 +152,8 @@ func (p *Path) confirmFrom(giver int, open []asked) []asked {
 	return kept
 }
 
-// awaits reports whether the answer to a question about a flow may still come. Late says that it has
-// taken too long: then the flow waits for another question.
+// awaits reports whether the answer to a question about a flow may still come. Late says that it
+// has taken too long: then the flow waits for another question.
 func (t *Table) awaits(k key, late bool) bool {
 	s := t.shardOf(&k)
 	s.mu.Lock()

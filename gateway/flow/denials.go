@@ -43,8 +43,8 @@ func (t *Table) attempt(r wire.Reason, pkt *wire.Packet, fromHost bool) bool {
 		// Only scanners and firewall evasion send these.
 		return true
 	case wire.MartianAddress, wire.Loop, wire.NoRoute:
-		// The gateway of the other site has judged its hosts' packets before it sent them. From this
-		// site's hosts these are multicast and mistakes of routing.
+		// The gateway of the other site has judged its hosts' packets before it sent them. From
+		// this site's hosts these are multicast and mistakes of routing.
 		return !fromHost
 	case wire.NoFlow, wire.Grace, wire.Unconfirmed:
 		// A scan with ACK or FIN opens no flow and is never denied. A late packet of a connection
@@ -54,7 +54,8 @@ func (t *Table) attempt(r wire.Reason, pkt *wire.Packet, fromHost bool) bool {
 	return false
 }
 
-// allowed reports whether policy allows the flow that the packet may belong to, in either direction.
+// allowed reports whether policy allows the flow that the packet may belong to, in either
+// direction.
 func (t *Table) allowed(pkt *wire.Packet) bool {
 	if t.rule(pkt) != nil {
 		return true

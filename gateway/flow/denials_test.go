@@ -13,8 +13,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire/wiretest"
 )
 
-// TestDenials: each packet that tries what its sender must not do is in the ledger, with the site that
-// it came from; what is lost, late or damaged is not.
+// TestDenials: each packet that tries what its sender must not do is in the ledger, with the site
+// that it came from; what is lost, late or damaged is not.
 func TestDenials(t *testing.T) {
 	scan := func(flags uint8, src, dst netip.AddrPort) []byte {
 		return wiretest.TCP{Src: src, Dst: dst, Seq: 1, Ack: 1, Flags: flags, Window: 1000}.Packet()
@@ -110,7 +110,8 @@ func TestDenialsOfRevoked(t *testing.T) {
 	}
 }
 
-// BenchmarkDenied is a flood of SYNs from the link that policy denies, each to another address and port.
+// BenchmarkDenied is a flood of SYNs from the link that policy denies, each to another address and
+// port.
 func BenchmarkDenied(b *testing.B) {
 	for _, v := range []struct {
 		name   string

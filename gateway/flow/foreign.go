@@ -18,16 +18,16 @@ import (
 //     end: all that the other site could reach without the record.
 //   - It times out after unconfirmedFor.
 //
-// The local end confirms it: any packet of that end that fits, other than a RST or a SYN, shows that
-// the connection exists there, and from then on the flow is like all others. A RST shows that it does
-// not exist and removes the flow. The gateway does not wait for the local end to speak by itself; see
-// Path.ConfirmFlows.
+// The local end confirms it: any packet of that end that fits, other than a RST or a SYN, shows
+// that the connection exists there, and from then on the flow is like all others. A RST shows that
+// it does not exist and removes the flow. The gateway does not wait for the local end to speak by
+// itself; see Path.ConfirmFlows.
 
 const (
 	// unconfirmedFor is how long the local end has to confirm a flow.
 	unconfirmedFor = time.Minute
-	// Shares of the table: the most that one giver's unconfirmed flows may take, the most that those
-	// of all givers may, and how full the table may be when another one comes.
+	// Shares of the table: the most that one giver's unconfirmed flows may take, the most that
+	// those of all givers may, and how full the table may be when another one comes.
 	giverShare, giversShare, fullShare = 4, 2, 4
 )
 
@@ -70,7 +70,8 @@ type ForeignStats struct {
 	Given [NumGiven]uint64
 	// Unconfirmed is the number of flows that wait for their local end now.
 	Unconfirmed int
-	// Confirmed flows have been; Refuted ones were reset by the local end; Expired ones got no answer.
+	// Confirmed flows have been; Refuted ones were reset by the local end; Expired ones got no
+	// answer.
 	Confirmed, Refuted, Expired uint64
 }
 
@@ -168,8 +169,8 @@ func (t *Table) followUnconfirmed(s *shard, now time.Duration, p *wire.Packet, f
 	return f, wire.OK
 }
 
-// answers reports whether p is the RST of an end without the connection to the latest question about
-// it: such a RST has the question's acknowledgement number (RFC 9293 section 3.10.7.1).
+// answers reports whether p is the RST of an end without the connection to the latest question
+// about it: such a RST has the question's acknowledgement number (RFC 9293 section 3.10.7.1).
 func (u *unconfirmed) answers(p *wire.Packet) bool {
 	return u.tries > 0 && p.Flags&wire.RST != 0 && p.Seq == u.asked
 }
@@ -194,8 +195,8 @@ func (t *Table) confirm(s *shard, f *flow, now time.Duration) {
 	t.tellOpened(f, now)
 }
 
-// expireForeign forgets an unconfirmed flow whose time is over, and reports whether f is one that is
-// unconfirmed at all.
+// expireForeign forgets an unconfirmed flow whose time is over, and reports whether f is one that
+// is unconfirmed at all.
 func (t *Table) expireForeign(s *shard, f *flow, now time.Duration) bool {
 	if f.unconfirmed == nil {
 		return false

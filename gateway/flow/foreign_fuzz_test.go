@@ -10,9 +10,9 @@ import (
 )
 
 // FuzzForeign feeds records of two hostile givers, packets of both sides and what else happens to a
-// small table: four bytes each. Whatever they are, no giver exceeds its quota, the counters agree with
-// the flows, no packet reaches a host by an unconfirmed flow that policy would not let the far end
-// open, no record leaves before its flow is confirmed, and in the end this site's host opens a
+// small table: four bytes each. Whatever they are, no giver exceeds its quota, the counters agree
+// with the flows, no packet reaches a host by an unconfirmed flow that policy would not let the far
+// end open, no record leaves before its flow is confirmed, and in the end this site's host opens a
 // connection to the site that gave nothing wrong.
 func FuzzForeign(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x01\x00\x00\x10\x02\x00\x00\x10\x03\x00\x00\x04"))
@@ -31,7 +31,8 @@ func FuzzForeign(f *testing.F) {
 		var open [3][]asked
 		for ; len(script) >= 4; script = script[4:] {
 			op, which, how, flags := script[0], script[1], script[2], script[3]
-			// The ends that may be meant, opened from either side, to a port that is allowed or not.
+			// The ends that may be meant, opened from either side, to a port that is allowed or
+			// not.
 			near := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 77, 1, 10 + which%4}), 5000+uint16(which/4))
 			far := at("10.77.2.10:5432")
 			if how&1 != 0 {

@@ -109,8 +109,9 @@ func reply(t *testing.T, question []byte, has bool, next, received uint32) []byt
 	return wiretest.TCP{Src: src, Dst: dst, Seq: next, Ack: received, Flags: wire.ACK, Window: 500}.Packet()
 }
 
-// TestForeignRecordsHaveAQuota: made-up records fill a quarter of the table for a minute. They count to
-// their giver, the opener that they name opens as before, and nothing of them is remembered.
+// TestForeignRecordsHaveAQuota: made-up records fill a quarter of the table for a minute. They
+// count to their giver, the opener that they name opens as before, and nothing of them is
+// remembered.
 func TestForeignRecordsHaveAQuota(t *testing.T) {
 	g := newGW(t, databases, linkBlue, func(c *Config) { c.MaxFlows = 4096 })
 	g.path.SetSite(blue, SiteState{Up: true, Partial: true})
@@ -149,8 +150,8 @@ func TestForeignRecordsHaveAQuota(t *testing.T) {
 	g.wantCounts()
 }
 
-// TestForeignRecordsOfAllGivers: two sites together take half of the table at most, and none of its last
-// quarter.
+// TestForeignRecordsOfAllGivers: two sites together take half of the table at most, and none of its
+// last quarter.
 func TestForeignRecordsOfAllGivers(t *testing.T) {
 	const limit = 64
 	g := newGW(t, allow, linkBlue, func(c *Config) { c.MaxFlows = limit })
@@ -172,8 +173,8 @@ func TestForeignRecordsOfAllGivers(t *testing.T) {
 	}
 }
 
-// TestForeignRecordsOfOthers: a site's records are taken only of TCP between it and this one, and where
-// policy allows the connection.
+// TestForeignRecordsOfOthers: a site's records are taken only of TCP between it and this one, and
+// where policy allows the connection.
 func TestForeignRecordsOfOthers(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -223,9 +224,9 @@ func TestForeignRecordsOfOthers(t *testing.T) {
 	})
 }
 
-// TestForeignRecordLetsNoScanIn: a record that says that red opened a connection from port 22 gives gray
-// no way to that port: nothing of gray reaches the host, and nothing of what the host answers to the
-// gateway's question reaches gray.
+// TestForeignRecordLetsNoScanIn: a record that says that red opened a connection from port 22 gives
+// gray no way to that port: nothing of gray reaches the host, and nothing of what the host answers
+// to the gateway's question reaches gray.
 func TestForeignRecordLetsNoScanIn(t *testing.T) {
 	ssh := at("10.77.1.10:22")
 	for _, answers := range []bool{false, true} {
@@ -253,7 +254,8 @@ func TestForeignRecordLetsNoScanIn(t *testing.T) {
 			continue
 		}
 		g.readAll() // the answer to the SYN
-		// The error that the host, or the gateway's own kernel for an absent host, sends about the question.
+		// The error that the host, or the gateway's own kernel for an absent host, sends about the
+		// question.
 		var p wire.Packet
 		if r := wire.Parse(&p, asked[0].b); r != wire.OK {
 			t.Fatal(r)
@@ -267,8 +269,8 @@ func TestForeignRecordLetsNoScanIn(t *testing.T) {
 	}
 }
 
-// TestForeignRecordIsConfirmed: what the local end sends confirms an honest record. From then on it is
-// like one that this node has seen open.
+// TestForeignRecordIsConfirmed: what the local end sends confirms an honest record. From then on it
+// is like one that this node has seen open.
 func TestForeignRecordIsConfirmed(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -338,8 +340,9 @@ func TestForeignRecordIsConfirmed(t *testing.T) {
 	}
 }
 
-// TestQuestionsAreOld: a question tells the local end nothing, however far the record is ahead of what
-// that end has received and of what the far end has acknowledged: both of its numbers are far behind.
+// TestQuestionsAreOld: a question tells the local end nothing, however far the record is ahead of
+// what that end has received and of what the far end has acknowledged: both of its numbers are far
+// behind.
 func TestQuestionsAreOld(t *testing.T) {
 	g := newGW(t, databases)
 	g.given(redDB, grayDB, GivenTaken)
@@ -358,10 +361,10 @@ func TestQuestionsAreOld(t *testing.T) {
 	}
 }
 
-// TestQuestionWaitsForTheHandshake: a connection that the far end has just opened may lack its third
-// packet at the local end, which would answer a question with a RST. A RST to a question about a
-// connection that policy lets the far end open goes nowhere, and the flow stays: what the far end
-// sends next gets its own answer.
+// TestQuestionWaitsForTheHandshake: a connection that the far end has just opened may lack its
+// third packet at the local end, which would answer a question with a RST. A RST to a question
+// about a connection that policy lets the far end open goes nowhere, and the flow stays: what the
+// far end sends next gets its own answer.
 func TestQuestionWaitsForTheHandshake(t *testing.T) {
 	g := newGW(t, databases)
 	opener, called := at("10.77.2.10:40000"), at("10.77.1.10:5432")
@@ -391,8 +394,8 @@ func TestQuestionWaitsForTheHandshake(t *testing.T) {
 	g.want("the far end", g.in(wiretest.TCP{Src: opener, Dst: called, Seq: 1000, Ack: 1000, Flags: wire.ACK, Window: 100}.Packet()), wire.OK)
 }
 
-// TestQuestionFollowsTheFarEnd: a local end that requires timestamps ignores a question without them.
-// After a packet of the far end the next question repeats that packet's.
+// TestQuestionFollowsTheFarEnd: a local end that requires timestamps ignores a question without
+// them. After a packet of the far end the next question repeats that packet's.
 func TestQuestionFollowsTheFarEnd(t *testing.T) {
 	g := newGW(t, databases)
 	g.given(redDB, grayDB, GivenTaken)
@@ -412,8 +415,8 @@ func TestQuestionFollowsTheFarEnd(t *testing.T) {
 	}
 }
 
-// TestForeignRecordDoesNotHinderAnOpening: a SYN on the tuple of an unconfirmed flow opens a connection
-// as if there were no record.
+// TestForeignRecordDoesNotHinderAnOpening: a SYN on the tuple of an unconfirmed flow opens a
+// connection as if there were no record.
 func TestForeignRecordDoesNotHinderAnOpening(t *testing.T) {
 	g := newGW(t, databases)
 	g.given(redDB, grayDB, GivenTaken)
@@ -425,8 +428,8 @@ func TestForeignRecordDoesNotHinderAnOpening(t *testing.T) {
 	g.wantCounts()
 }
 
-// TestQuestionsAreBounded: one giver's records cause so many questions without an answer at a time, and
-// so many about one flow.
+// TestQuestionsAreBounded: one giver's records cause so many questions without an answer at a time,
+// and so many about one flow.
 func TestQuestionsAreBounded(t *testing.T) {
 	g := newGW(t, databases)
 	for i := range 3 * askWindow {
@@ -450,7 +453,8 @@ func TestQuestionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestStandbyTakesNoForeignRecords: a standby has no unconfirmed flows, and asks when it takes over.
+// TestStandbyTakesNoForeignRecords: a standby has no unconfirmed flows, and asks when it takes
+// over.
 func TestStandbyTakesNoForeignRecords(t *testing.T) {
 	g := newGW(t, databases)
 	g.given(redDB, grayDB, GivenTaken)
@@ -464,8 +468,8 @@ func TestStandbyTakesNoForeignRecords(t *testing.T) {
 	g.wantCounts()
 }
 
-// TestPolicyEndsUnconfirmedFlows: a reload that no longer allows an unconfirmed flow removes it, without
-// a tombstone.
+// TestPolicyEndsUnconfirmedFlows: a reload that no longer allows an unconfirmed flow removes it,
+// without a tombstone.
 func TestPolicyEndsUnconfirmedFlows(t *testing.T) {
 	g := newGW(t, databases)
 	g.given(redDB, grayDB, GivenTaken)
@@ -490,8 +494,8 @@ func (a *answering) Write(vec [][]byte, _ wire.Offload) error {
 	return nil
 }
 
-// TestHonestRestoration: 1,000 idle connections of either direction are all confirmed, without a packet
-// of theirs.
+// TestHonestRestoration: 1,000 idle connections of either direction are all confirmed, without a
+// packet of theirs.
 func TestHonestRestoration(t *testing.T) {
 	const conns = 1000
 	g := newGW(t, databases)

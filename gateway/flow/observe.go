@@ -57,9 +57,9 @@ func (f *flow) beginAccount(how Coming, at time.Duration) {
 	f.account = account{opened: over, ended: over, how: how, since: at, beforeOut: f.out, beforeIn: f.in}
 }
 
-// tellAtOnce is of how many flows a reload or a sweep tells, in two lines each at most: no more than
-// an Observer's queue may hold. The others, after a takeover or where a reload has ended thousands,
-// wait for the next sweep.
+// tellAtOnce is of how many flows a reload or a sweep tells, in two lines each at most: no more
+// than an Observer's queue may hold. The others, after a takeover or where a reload has ended
+// thousands, wait for the next sweep.
 const tellAtOnce = 1024
 
 // tellOpened tells of a flow that has come, once. A standby carries none.

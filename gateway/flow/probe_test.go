@@ -176,8 +176,8 @@ func TestNoSuchProbe(t *testing.T) {
 	}
 }
 
-// TestCloneIsWhole: clone copies every field of a flow but relay and wants, which belong to the Path
-// that carries it, and the relay of its carriage.
+// TestCloneIsWhole: clone copies every field of a flow but relay and wants, which belong to the
+// Path that carries it, and the relay of its carriage.
 func TestCloneIsWhole(t *testing.T) {
 	f := new(flow)
 	v := reflect.ValueOf(f).Elem()

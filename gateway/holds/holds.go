@@ -1,6 +1,7 @@
 // Package holds keeps what belongs to other sites off the default route, from boot until gw down.
 //
-// Behind every route through the TUN stands a hold (see package hostnet), which outlives the gateway:
+// Behind every route through the TUN stands a hold (see package hostnet), which outlives the
+// gateway:
 //
 //  1. At boot, before the network is up, gw-hold.service calls Hold.
 //  2. gw up calls Hold first, before a mistake in the files can end it.
@@ -8,8 +9,8 @@
 //     configuration no longer has.
 //  4. A gateway that ends, however it ends, removes nothing.
 //
-// A list in the state directory records what a node has held. It counts if the files do not tell which
-// prefixes belong to other sites.
+// A list in the state directory records what a node has held. It counts if the files do not tell
+// which prefixes belong to other sites.
 package holds
 
 import (
@@ -30,24 +31,24 @@ import (
 const file = "holds"
 
 // Hold holds the subnets of the sites that this node has a link with, and returns them. sound says
-// whether the configuration was read without a mistake. If it was not, Hold holds the prefixes that the
-// node has held before or, if there are none, those that the configuration still tells, which may be
-// none.
+// whether the configuration was read without a mistake. If it was not, Hold holds the prefixes that
+// the node has held before or, if there are none, those that the configuration still tells, which
+// may be none.
 func Hold(cfg configs.Config, sound bool) ([]netip.Prefix, error) {
 	prefixes := toHold(cfg, sound, configs.StateRoot, hostnet.Networks)
 	return prefixes, hostnet.Hold(prefixes)
 }
 
-// Record adds prefixes to the list of the node. It is for a start that may fail before the gateway calls
-// Store, and reports no error: Store does.
+// Record adds prefixes to the list of the node. It is for a start that may fail before the gateway
+// calls Store, and reports no error: Store does.
 func Record(cfg configs.Config, prefixes []netip.Prefix) {
 	if dir := cfg.Local.StateDir; dir != "" && len(prefixes) > 0 {
 		_ = Store(dir, merge(Former(dir), prefixes))
 	}
 }
 
-// toHold lists what Hold holds. root is the default parent of state directories, and networks returns
-// this host's addresses with the lengths of their networks.
+// toHold lists what Hold holds. root is the default parent of state directories, and networks
+// returns this host's addresses with the lengths of their networks.
 func toHold(cfg configs.Config, sound bool, root string, networks func() ([]netip.Prefix, error)) []netip.Prefix {
 	if sound && cfg.Self.Known {
 		return parts.LinkedPrefixes(cfg)
@@ -69,9 +70,10 @@ func toHold(cfg configs.Config, sound bool, root string, networks func() ([]neti
 	return otherPrefixes(cfg, local)
 }
 
-// otherPrefixes returns the subnets of all sites but this host's, from a configuration with mistakes. The
-// key tells the host's site or, without a key, the host's addresses do; if neither does, it returns none.
-// It leaves out what overlaps a network of the host, since a hold of that would cut the host off.
+// otherPrefixes returns the subnets of all sites but this host's, from a configuration with
+// mistakes. The key tells the host's site or, without a key, the host's addresses do; if neither
+// does, it returns none. It leaves out what overlaps a network of the host, since a hold of that
+// would cut the host off.
 func otherPrefixes(cfg configs.Config, local []netip.Prefix) (out []netip.Prefix) {
 	self := cfg.Self.Site
 	if !cfg.Self.Known {
@@ -97,8 +99,8 @@ func otherPrefixes(cfg configs.Config, local []netip.Prefix) (out []netip.Prefix
 	return out
 }
 
-// Former reads the list in a state directory. It leaves out what it cannot read: some of a list is better
-// than none, and a missing list does not stop a gateway.
+// Former reads the list in a state directory. It leaves out what it cannot read: some of a list is
+// better than none, and a missing list does not stop a gateway.
 func Former(dir string) (out []netip.Prefix) {
 	if dir == "" {
 		return nil

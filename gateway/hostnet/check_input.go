@@ -13,7 +13,8 @@ import (
 // unreachable is what a blocked port causes. Nothing else reports it.
 const unreachable = "no other node can dial this one, so its link stays down"
 
-// checkInput looks for base chains that drop packets to this host unless a rule accepts them, and have no rule for the port at which other nodes dial this one.
+// checkInput looks for base chains that drop packets to this host unless a rule accepts them, and
+// have no rule for the port at which other nodes dial this one.
 func checkInput(c CheckConfig) []Finding {
 	if c.ListenPort == 0 {
 		return nil

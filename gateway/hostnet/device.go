@@ -34,7 +34,8 @@ var (
 	ErrNoTUN = errors.New("/dev/net/tun is missing")
 	// ErrNotPermitted reports that this process may not make network devices.
 	ErrNotPermitted = errors.New("not permitted")
-	// ErrNoOffload reports that a super-segment was written to a Device whose Offload reports false.
+	// ErrNoOffload reports that a super-segment was written to a Device whose Offload reports
+	// false.
 	ErrNoOffload = errors.New("device does not accept super-segments")
 	// ErrGone reports that the device was deleted while it was open.
 	ErrGone = errors.New("the device was deleted")

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestForwardWatch: what certainly keeps the kernel from forwarding between the LAN and the device is
-// found at the next look, in either direction and family, and what only may is not.
+// TestForwardWatch: what certainly keeps the kernel from forwarding between the LAN and the device
+// is found at the next look, in either direction and family, and what only may is not.
 func TestForwardWatch(t *testing.T) {
 	for _, c := range []struct {
 		name string

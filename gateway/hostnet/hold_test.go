@@ -201,9 +201,9 @@ func newHoldLab(t *testing.T, lan, host string, persist bool) *holdLab {
 	return h
 }
 
-// await waits until the gateway's host, by both its addresses, and the one behind reach gray. The kernel finishes new
-// interfaces in the background, and a connection whose SYN it has lost meanwhile would have
-// a retransmission time-out of seconds.
+// await waits until the gateway's host, by both its addresses, and the one behind reach gray. The
+// kernel finishes new interfaces in the background, and a connection whose SYN it has lost
+// meanwhile would have a retransmission time-out of seconds.
 func (h *holdLab) await(t *testing.T, lan, host string) {
 	own, far := "10.77.1.1", "10.77.2.1"
 	if net.ParseIP(host).To4() == nil {

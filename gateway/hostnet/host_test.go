@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestHost: by either driver, New leaves a host that carries packets, Missed counts from then on, Run
-// puts a removed hold back, and Close removes the device and leaves the hold.
+// TestHost: by either driver, New leaves a host that carries packets, Missed counts from then on,
+// Run puts a removed hold back, and Close removes the device and leaves the hold.
 func TestHost(t *testing.T) {
 	eachDriver(t, func(t *testing.T, driver string) {
 		s := newSpace(t, "a")

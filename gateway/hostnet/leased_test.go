@@ -21,8 +21,8 @@ func (k *keeper) Hold()      { k.held.Store(true) }
 func (k *keeper) Drop()      { k.held.Store(false) }
 func (k *keeper) Held() bool { return k.held.Load() }
 
-// TestLeased: the addresses are leased while they are held, renewed before they expire, and taken away
-// once. An error ends nothing.
+// TestLeased: the addresses are leased while they are held, renewed before they expire, and taken
+// away once. An error ends nothing.
 func TestLeased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := new(keeper)

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestWaterOnlyByItsSetting: the library songgao/water is unmaintained, so it may run only where the
-// configuration names its driver. Any other setting opens our own driver or fails, and in the source
-// openWater has one caller, under that setting.
+// TestWaterOnlyByItsSetting: the library songgao/water is unmaintained, so it may run only where
+// the configuration names its driver. Any other setting opens our own driver or fails, and in the
+// source openWater has one caller, under that setting.
 func TestWaterOnlyByItsSetting(t *testing.T) {
 	s := newSpace(t, "water")
 	for _, tt := range []struct {

@@ -13,8 +13,8 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// denialsEvery is how often Run reports what is due in the ledger. The first packet of an attempt is
-// reported that much later at most.
+// denialsEvery is how often Run reports what is due in the ledger. The first packet of an attempt
+// is reported that much later at most.
 const denialsEvery = time.Second
 
 // topDenials is how many denials a snapshot shows.
@@ -125,8 +125,8 @@ func (j *Journal) Denials() status.Denials {
 	return out
 }
 
-// DeniedQuestion counts a question of another site about a packet that policy denies as an attempt of
-// that site: a node can scan the policy by questions, without a packet.
+// DeniedQuestion counts a question of another site about a packet that policy denies as an attempt
+// of that site: a node can scan the policy by questions, without a packet.
 func (j *Journal) DeniedQuestion(site int, proto uint8, source, destination netip.AddrPort) {
 	j.cfg.Denials.Note(j.cfg.Now(), &denials.Attempt{Site: site, Reason: reasonQuestion, Proto: proto, Source: source, Destination: destination})
 }

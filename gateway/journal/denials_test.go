@@ -20,8 +20,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// TestDenialsAreReported: the log and the audit log have who was denied what, in one line each, and a
-// snapshot shows it. A question that was denied counts as well.
+// TestDenialsAreReported: the log and the audit log have who was denied what, in one line each, and
+// a snapshot shows it. A question that was denied counts as well.
 func TestDenialsAreReported(t *testing.T) {
 	var out bytes.Buffer
 	path := filepath.Join(t.TempDir(), "audit.log")

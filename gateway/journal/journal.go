@@ -1,6 +1,6 @@
-// Package journal records what an operator may have to prove later: who was connected to whom, which
-// packets were denied, reloads, and events of the pair. It writes lines of the audit log, and of the log
-// where it reports denials.
+// Package journal records what an operator may have to prove later: who was connected to whom,
+// which packets were denied, reloads, and events of the pair. It writes lines of the audit log, and
+// of the log where it reports denials.
 package journal
 
 import (

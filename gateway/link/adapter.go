@@ -136,8 +136,8 @@ func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 }
 
-// pull returns packets of trunks, at most maxPulled times in a row. Then it is the host's turn, which
-// does not wait for packets.
+// pull returns packets of trunks, at most maxPulled times in a row. Then it is the host's turn,
+// which does not wait for packets.
 func (a *adapter) pull(bufs [][]byte, sizes []int, offset int) int {
 	if a.trunks == nil {
 		return 0

@@ -25,7 +25,8 @@ func hostileHello(boot uint64, answered []byte, sections ...string) []byte {
 	core = binary.BigEndian.AppendUint16(core, 1280)
 	b := field([]byte("gwh\x01\x01\x00\x00\x00"), 1, core)
 	if answered != nil {
-		// Of a hello: 8 bytes of header, 3 of its first field, then boot (8), sequence (4), number (8).
+		// Of a hello: 8 bytes of header, 3 of its first field, then boot (8), sequence (4), number
+		// (8).
 		echo := append(bytes.Clone(answered[11:19]), answered[23:31]...)
 		b = field(b, 2, append(echo, make([]byte, 8)...))
 	}

@@ -27,8 +27,8 @@ const (
 	codePort6         = 4
 )
 
-// listenForRefusals notes refusals until ctx ends. Where the process may not listen for them it ends
-// at once; knocks still receive their own answers.
+// listenForRefusals notes refusals until ctx ends. Where the process may not listen for them it
+// ends at once; knocks still receive their own answers.
 func (l *Link) listenForRefusals(ctx context.Context) error {
 	var g errgroup.Group
 	for _, network := range []string{"ip4:icmp", "ip6:ipv6-icmp"} {

@@ -15,8 +15,8 @@ import (
 // calls it: it must neither block nor keep the payload.
 type Datagrams func(node string, port uint16, payload []byte)
 
-// Handle registers h for datagrams to a port, wire.HAPort or wire.StrayPort. Without a handler the Link
-// drops and counts them.
+// Handle registers h for datagrams to a port, wire.HAPort or wire.StrayPort. Without a handler the
+// Link drops and counts them.
 func (l *Link) Handle(port uint16, h Datagrams) {
 	if port != wire.HAPort && port != wire.StrayPort {
 		panic(fmt.Sprintf("link: no datagrams are sent to port %d", port))
@@ -24,8 +24,8 @@ func (l *Link) Handle(port uint16, h Datagrams) {
 	l.register(fmt.Sprintf("port %d", port), l.tun.datagrams[port] != nil, func() { l.tun.datagrams[port] = h })
 }
 
-// HandleStreams registers s for the TCP packets of wire.ControlPort and wire.AskPort. Without it the Link
-// drops and counts them.
+// HandleStreams registers s for the TCP packets of wire.ControlPort and wire.AskPort. Without it
+// the Link drops and counts them.
 func (l *Link) HandleStreams(s Streams) {
 	l.register("the control streams", l.tun.streams != nil, func() { l.tun.streams = s })
 }

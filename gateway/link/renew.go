@@ -10,7 +10,8 @@ import (
 
 // Renew replaces what may change while the link runs: the sections shared with each peer, which are
 // advertised at once, and the keepalive. All else stays, above all which node carries a site's
-// subnets: the argument has that from a file, MoveSubnets from the election. Renew ignores peers that the Link lacks.
+// subnets: the argument has that from a file, MoveSubnets from the election. Renew ignores peers
+// that the Link lacks.
 func (l *Link) Renew(peers []Peer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -58,8 +58,8 @@ type Board interface {
 	SetStandby(bool)
 	// SetCarrier names the node that carries another site from now on.
 	SetCarrier(site, node string)
-	// Wake has the senders woken whose bytes toward a site are in flight, after a takeover on either
-	// side.
+	// Wake has the senders woken whose bytes toward a site are in flight, after a takeover on
+	// either side.
 	Wake(site string)
 }
 

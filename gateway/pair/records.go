@@ -24,8 +24,8 @@ type Changes struct {
 // NewChanges returns an empty Changes.
 func NewChanges() *Changes { return &Changes{wake: make(chan struct{}, 1)} }
 
-// Put notes that a record was made, changed or removed. The data path calls it. It doesn't block and
-// keeps nothing of key.
+// Put notes that a record was made, changed or removed. The data path calls it. It doesn't block
+// and keeps nothing of key.
 func (c *Changes) Put(key []byte) {
 	if len(key) > ha.MaxKey {
 		return

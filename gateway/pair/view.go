@@ -154,8 +154,8 @@ func (p *Pair) noteAnnounced() {
 	}
 }
 
-// failover completes the last failover with the Machine's phases. A step that was not taken, or lies
-// before the failover, as of an address that was held already, is left out.
+// failover completes the last failover with the Machine's phases. A step that was not taken, or
+// lies before the failover, as of an address that was held already, is left out.
 func (p *Pair) failover(f *ha.Failover) *status.Failover {
 	if p.seen.last == nil || f == nil {
 		return nil

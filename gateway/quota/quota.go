@@ -12,8 +12,8 @@ import (
 type Config struct {
 	// AtOnce is how many requests of one site are served at a time.
 	AtOnce int
-	// Burst is how many requests a site may have answered at once; each becomes available again after
-	// Every.
+	// Burst is how many requests a site may have answered at once; each becomes available again
+	// after Every.
 	Burst int
 	Every time.Duration
 	// Now reads the clock; nil is time.Now.
@@ -22,8 +22,8 @@ type Config struct {
 
 // Stats counts the requests of one site.
 type Stats struct {
-	// Answered requests were within the limits. Busy ones came while too many of the site were being
-	// served, Frequent ones came too soon after others.
+	// Answered requests were within the limits. Busy ones came while too many of the site were
+	// being served, Frequent ones came too soon after others.
 	Answered, Busy, Frequent uint64
 }
 
@@ -61,8 +61,8 @@ func (l *Limiter) site(name string) *site {
 	return s
 }
 
-// Enter reports whether another request of a site may be served now. The caller must call leave, once,
-// when a request that was let in has been served.
+// Enter reports whether another request of a site may be served now. The caller must call leave,
+// once, when a request that was let in has been served.
 func (l *Limiter) Enter(name string) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

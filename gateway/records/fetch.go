@@ -31,8 +31,8 @@ func (l Limits) withDefaults() Limits {
 }
 
 // Fetch requests the records that concern site from the gateway at the other end of conn and hands
-// them to each, which must not keep the slices. It returns how many arrived; those are good even when
-// an error ended the fetch. It closes conn.
+// them to each, which must not keep the slices. It returns how many arrived; those are good even
+// when an error ended the fetch. It closes conn.
 func Fetch(ctx context.Context, conn net.Conn, site string, lim Limits, each func(key, value []byte)) (n int, err error) {
 	lim = lim.withDefaults()
 	err = streams.Within(ctx, conn, lim.Time, func(context.Context) error {

@@ -26,9 +26,9 @@ func deliver(conn net.Conn, b []byte, size int) {
 	}
 }
 
-// FuzzServer: a hostile node of one site begins several conversations with a running server, in pieces
-// of any size, and reads as much of the answers as it likes. It never receives more than its own site's
-// records, and in the end an honest node of another site fetches all of its own.
+// FuzzServer: a hostile node of one site begins several conversations with a running server, in
+// pieces of any size, and reads as much of the answers as it likes. It never receives more than its
+// own site's records, and in the end an honest node of another site fetches all of its own.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte("\x03\x10\x09gwrf\x00\x01\x03red\x01\xff"))
 	f.Add([]byte("\x01\x00gwrf\x00\x01\x04blue"))
@@ -83,8 +83,8 @@ func deliverAndRead(conn net.Conn, b []byte, size, n int) {
 	_, _ = io.CopyN(io.Discard, conn, int64(n))
 }
 
-// FuzzFetch: a hostile giver sends what it likes, in pieces of any size. Fetch returns, and hands over no
-// more than its limits allow, and nothing that is no record.
+// FuzzFetch: a hostile giver sends what it likes, in pieces of any size. Fetch returns, and hands
+// over no more than its limits allow, and nothing that is no record.
 func FuzzFetch(f *testing.F) {
 	stream := appendReply(nil, statusFine)
 	for i := range 3 {

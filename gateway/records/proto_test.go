@@ -194,8 +194,8 @@ func twoSites(t *testing.T, records func(site string) Snapshot) *Server {
 	return srv
 }
 
-// TestServerLimitsASite: a site whose nodes take their records slowly holds as many connections as it
-// may, and keeps no other site waiting.
+// TestServerLimitsASite: a site whose nodes take their records slowly holds as many connections as
+// it may, and keeps no other site waiting.
 func TestServerLimitsASite(t *testing.T) {
 	srv := twoSites(t, func(site string) Snapshot {
 		if site == "blue" {

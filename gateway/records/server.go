@@ -18,8 +18,8 @@ import (
 
 // Server sends records to the gateways of other sites.
 type Server struct {
-	// Site returns the site of the node at an address. Only such a node is served, and only with the
-	// records of that site.
+	// Site returns the site of the node at an address. Only such a node is served, and only with
+	// the records of that site.
 	Site func(netip.Addr) (site string, ok bool)
 	// Records returns the records that concern a site.
 	Records func(site string) Snapshot
@@ -31,8 +31,8 @@ type Server struct {
 }
 
 // The limits of a site. Each of the two nodes of a pair may fetch at a time, so a site makes this
-// gateway hold two copies of its records at most. A gateway fetches when it starts or takes over, and
-// again every 2 s, five times, if that fails.
+// gateway hold two copies of its records at most. A gateway fetches when it starts or takes over,
+// and again every 2 s, five times, if that fails.
 const (
 	atOnce     = 2
 	burst      = 16
@@ -67,8 +67,8 @@ func (s *Server) handle(ctx context.Context, conn net.Conn, from streams.Peer, l
 	log.Info("done "+from.Site, "sent flow records", "address", from.Addr, "site", from.Site, "records", n)
 }
 
-// Serve answers one fetch on conn by a node of site and closes conn. It returns how many records were
-// sent.
+// Serve answers one fetch on conn by a node of site and closes conn. It returns how many records
+// were sent.
 func (s *Server) Serve(ctx context.Context, conn net.Conn, site string) (n int, err error) {
 	lim := s.Limits.withDefaults()
 	err = streams.Within(ctx, conn, lim.Time, func(context.Context) error {

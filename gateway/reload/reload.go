@@ -1,10 +1,10 @@
 // Package reload replaces the configuration of a running gateway, or says what that would do.
 //
 // A reload changes what configs.Changes calls reloadable: the policy and what peers learn of it,
-// keepalives, and the log's level. Sockets, routes, tunnels and the election were made from everything
-// else: if that differs, a reload applies nothing. So what reads the configuration that the gateway was
-// started with reads what holds for the life of the process, except for rules, keepalives and the log's
-// level, which are in Reloader.Running.
+// keepalives, and the log's level. Sockets, routes, tunnels and the election were made from
+// everything else: if that differs, a reload applies nothing. So what reads the configuration that
+// the gateway was started with reads what holds for the life of the process, except for rules,
+// keepalives and the log's level, which are in Reloader.Running.
 package reload
 
 import (
@@ -41,8 +41,8 @@ type Config struct {
 	Flows   Flows
 	// Carrier names the node that carries another site.
 	Carrier func(site string) string
-	// Apply applies a configuration that differs in reloadable settings only, and returns what became
-	// of the flows. It cannot fail. Calls do not overlap.
+	// Apply applies a configuration that differs in reloadable settings only, and returns what
+	// became of the flows. It cannot fail. Calls do not overlap.
 	Apply func(next configs.Config, j *parts.Judge) flow.Rejudged
 	// Describe converts a flow for people.
 	Describe func(flow.Conn) status.Conn
@@ -141,8 +141,8 @@ func (r *Reloader) compare(next configs.Config, diags configs.Diagnostics) statu
 	return out
 }
 
-// Reload reads the configuration again and applies it, as a whole or not at all. It logs, audits and
-// returns what it did.
+// Reload reads the configuration again and applies it, as a whole or not at all. It logs, audits
+// and returns what it did.
 func (r *Reloader) Reload() status.Reload {
 	r.mu.Lock()
 	defer r.mu.Unlock()

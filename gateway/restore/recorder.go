@@ -52,8 +52,8 @@ type ReplicaTable interface {
 	Remove(key []byte)
 }
 
-// Replica is the flow table as the pair sees it. What the sibling replicates goes into the file too,
-// so that a restart finds it.
+// Replica is the flow table as the pair sees it. What the sibling replicates goes into the file
+// too, so that a restart finds it.
 type Replica struct {
 	Table ReplicaTable
 	File  File

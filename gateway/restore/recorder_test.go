@@ -67,8 +67,8 @@ func (r replicaTable) Replace(k, v []byte) (wire.Reason, error) {
 
 func (r replicaTable) Remove(k []byte) { *r.log = append(*r.log, "table -"+string(k)) }
 
-// What the sibling replicates is in the table before it is in the file: a snapshot in between has it.
-// What the table refuses is not in the file.
+// What the sibling replicates is in the table before it is in the file: a snapshot in between has
+// it. What the table refuses is not in the file.
 func TestReplica(t *testing.T) {
 	var got log
 	r := &Replica{Table: replicaTable{&got}, File: file{&got}, Log: hclog.NewNullLogger()}

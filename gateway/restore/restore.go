@@ -23,8 +23,8 @@ import (
 const (
 	// fetchTimeout bounds one attempt to fetch records.
 	fetchTimeout = 10 * time.Second
-	// A fetch that fails is repeated fetchTries times, fetchPause apart. After that the site's link has
-	// to come up again.
+	// A fetch that fails is repeated fetchTries times, fetchPause apart. After that the site's link
+	// has to come up again.
 	fetchTries = 5
 	fetchPause = 2 * time.Second
 )
@@ -104,8 +104,8 @@ func (r *Restorer) FromFile(list []records.Record) {
 // Notice implements sites.Listener. It doesn't block.
 //
 // When a site's node is reachable for the first time, this node requests the site's records. A
-// standby requests them when it is promoted: until then its sibling replicates them. The sibling may
-// have died before it replicated all, so a promoted node requests them of every site again.
+// standby requests them when it is promoted: until then its sibling replicates them. The sibling
+// may have died before it replicated all, so a promoted node requests them of every site again.
 func (r *Restorer) Notice(e sites.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -27,8 +27,8 @@ func Create(path string, mode fs.FileMode) (*os.File, error) {
 	return f, err
 }
 
-// Append opens a file to append to, and makes it with the mode if it is not there. One that is there
-// must be regular and belong to the caller or to root.
+// Append opens a file to append to, and makes it with the mode if it is not there. One that is
+// there must be regular and belong to the caller or to root.
 func Append(path string, mode fs.FileMode) (*os.File, error) {
 	// Without O_NONBLOCK, opening a FIFO would wait for a reader.
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, mode)
@@ -53,8 +53,8 @@ func Append(path string, mode fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-// Replacement is a file in the making, which takes the place of the one at its path, if there is one,
-// on Commit.
+// Replacement is a file in the making, which takes the place of the one at its path, if there is
+// one, on Commit.
 type Replacement struct {
 	*os.File
 	path string
@@ -62,8 +62,8 @@ type Replacement struct {
 }
 
 // Replace begins to write a file with the mode. At the path there may be nothing, in which case the
-// file is made there at once, or a regular file that belongs to the caller, which stays as it is until
-// Commit.
+// file is made there at once, or a regular file that belongs to the caller, which stays as it is
+// until Commit.
 func Replace(path string, mode fs.FileMode) (*Replacement, error) {
 	info, err := os.Lstat(path)
 	switch {

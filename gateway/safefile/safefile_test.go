@@ -94,8 +94,8 @@ var ways = []open{
 	}},
 }
 
-// TestWhatIsThere: whatever another user has put at the path is refused with what to do, and neither it
-// nor what it leads to is touched.
+// TestWhatIsThere: whatever another user has put at the path is refused with what to do, and
+// neither it nor what it leads to is touched.
 func TestWhatIsThere(t *testing.T) {
 	const refused = ""
 	for _, c := range []struct {
@@ -172,8 +172,8 @@ func contents(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// TestAppendToRoots: a file of root's may be appended to by another user who may write it, such as one
-// that was made before the service had a user of its own.
+// TestAppendToRoots: a file of root's may be appended to by another user who may write it, such as
+// one that was made before the service had a user of its own.
 func TestAppendToRoots(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	regular("old", 0o600)(t, path)

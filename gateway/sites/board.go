@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// wanRTT is the round trip from which on bulk is worth a relay where nothing is lost, wanLoss the
-	// share of lost packets from which on it is in any case. Hellos measure loss by a few packets a
-	// second, so that less is chance. Which connections are bulk, package flow decides.
+	// wanRTT is the round trip from which on bulk is worth a relay where nothing is lost, wanLoss
+	// the share of lost packets from which on it is in any case. Hellos measure loss by a few
+	// packets a second, so that less is chance. Which connections are bulk, package flow decides.
 	wanRTT  = 5 * time.Millisecond
 	wanLoss = 0.001
-	// keepOpen is how long a session may be used after its last handshake: Reject-After-Time in section
-	// 6.1 of WireGuard's paper.
+	// keepOpen is how long a session may be used after its last handshake: Reject-After-Time in
+	// section 6.1 of WireGuard's paper.
 	keepOpen = 180 * time.Second
 )
 
@@ -259,8 +259,8 @@ func (b *Board) showAll() {
 
 // show keeps a path open that was up, while hellos get lost: the packets that try it are the first
 // through when it is back, and the end that has not noticed yet does not stop the answers. After
-// keepOpen the data path drops them (link-down): WireGuard has no session for them any more, and would
-// keep them.
+// keepOpen the data path drops them (link-down): WireGuard has no session for them any more, and
+// would keep them.
 func (b *Board) show(s *site) {
 	if s.name == b.cfg.Self {
 		return
@@ -274,8 +274,8 @@ func (b *Board) show(s *site) {
 }
 
 // path answers when a connection to a site is relayed, as far as the path decides: the node that
-// carries the site accepts trunks, this node carries its own, and the path is long or loses packets.
-// The flow's part (bulk, or a rule that says relay) is in package flow.
+// carries the site accepts trunks, this node carries its own, and the path is long or loses
+// packets. The flow's part (bulk, or a rule that says relay) is in package flow.
 func (b *Board) path(s *site) Path {
 	n := s.carrier
 	if b.standby || !n.state.Up || !n.state.Trunks || !n.Trunk.IsValid() {

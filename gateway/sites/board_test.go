@@ -143,8 +143,8 @@ func TestSetNode(t *testing.T) {
 	}
 }
 
-// A takeover at the other site: the data path sees the new carrier's path at once, and what has been
-// measured of it.
+// A takeover at the other site: the data path sees the new carrier's path at once, and what has
+// been measured of it.
 func TestSetCarrier(t *testing.T) {
 	r := newRig()
 	r.SetNode(up("gray-1", func(p *link.PeerState) { p.PartialChecksums = true }))
@@ -300,8 +300,8 @@ func (l *locked) SetSite(i int, _ flow.SiteState) {
 	}
 }
 
-// Whatever changes a site publishes it with the lock held, so that no state that was read before can
-// replace a newer one.
+// Whatever changes a site publishes it with the lock held, so that no state that was read before
+// can replace a newer one.
 func TestPublishesUnderTheLock(t *testing.T) {
 	r := newRig()
 	r.cfg.Path = &locked{t, r.Board}

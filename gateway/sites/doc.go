@@ -5,6 +5,6 @@
 //	loss.go    how much a path loses, by what trunks retransmit
 //
 // The link, the election and whoever measures write to the Board; the data path is told under the
-// Board's lock, so that no update can be lost. What takes longer, such as releasing relays, is done by
-// listeners in the goroutine of Run.
+// Board's lock, so that no update can be lost. What takes longer, such as releasing relays, is done
+// by listeners in the goroutine of Run.
 package sites

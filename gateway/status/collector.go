@@ -6,8 +6,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Collector turns a snapshot into metrics at each scrape, so that the data path counts in its own way and knows nothing of
-// Prometheus. Labels are names out of the configuration and of the code; addresses are never among them.
+// Collector turns a snapshot into metrics at each scrape, so that the data path counts in its own
+// way and knows nothing of Prometheus. Labels are names out of the configuration and of the code;
+// addresses are never among them.
 type Collector struct {
 	source StatusSource
 }
@@ -112,7 +113,8 @@ var (
 	descRoutines  = desc("goroutines", "Goroutines of the process.")
 )
 
-// Describe sends nothing: which links and reasons there are shows only in a snapshot, so the collector is an unchecked one.
+// Describe sends nothing: which links and reasons there are shows only in a snapshot, so the
+// collector is an unchecked one.
 func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect takes one snapshot and sends it.

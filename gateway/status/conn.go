@@ -11,8 +11,8 @@ import (
 // MaxConns is how many flows one answer holds at most: about 15 MB of snapshot.
 const MaxConns = 65536
 
-// ConnSource gives the flows one by one. The consumer only compares and copies between two of them and never blocks, so that a
-// flow table may hold a lock of its own during the call.
+// ConnSource gives the flows one by one. The consumer only compares and copies between two of them
+// and never blocks, so that a flow table may hold a lock of its own during the call.
 type ConnSource interface {
 	Conns() iter.Seq[Conn]
 }
@@ -31,14 +31,16 @@ const (
 type Record string
 
 const (
-	// RecordHeld records were acknowledged by the standby: the flow goes on there when this node dies.
+	// RecordHeld records were acknowledged by the standby: the flow goes on there when this node
+	// dies.
 	RecordHeld Record = "held"
-	// RecordWaiting records have changed since, or the standby is away. A flow can continue from an older one, unless it is
-	// new.
+	// RecordWaiting records have changed since, or the standby is away. A flow can continue from an
+	// older one, unless it is new.
 	RecordWaiting Record = "waiting"
 )
 
-// Conn is one flow. Source is the host that opened it. Out is from this site to the other, In from there to here.
+// Conn is one flow. Source is the host that opened it. Out is from this site to the other, In from
+// there to here.
 type Conn struct {
 	// Proto is tcp, udp, icmp (of either IP version), or the protocol's number.
 	Proto       string     `json:"proto"`
@@ -56,7 +58,8 @@ type Conn struct {
 	Why string `json:"why"`
 	// Relay tells how a relayed connection fares; nil for a raw one.
 	Relay *ConnRelay `json:"relay,omitempty"`
-	// Standby says whether the standby has the flow's record as it is now; empty for flows without, and where there is no standby.
+	// Standby says whether the standby has the flow's record as it is now; empty for flows without,
+	// and where there is no standby.
 	Standby Record `json:"standby,omitempty"`
 	// State is the flow table's word, like established.
 	State string `json:"state"`
@@ -68,21 +71,24 @@ type Conn struct {
 	BytesIn    uint64 `json:"bytes_in"`
 	PacketsOut uint64 `json:"packets_out"`
 	PacketsIn  uint64 `json:"packets_in"`
-	// Age is the time since the flow was opened (or carried on from a record that knew no more), Idle since its last packet.
+	// Age is the time since the flow was opened (or carried on from a record that knew no more),
+	// Idle since its last packet.
 	Age  Seconds `json:"age_seconds"`
 	Idle Seconds `json:"idle_seconds"`
 }
 
 // ConnRelay tells which of near database, link and far database is slow.
 type ConnRelay struct {
-	// NearRTT is the round trip between this node and the database on its side, LinkRTT that to the other gateway.
+	// NearRTT is the round trip between this node and the database on its side, LinkRTT that to the
+	// other gateway.
 	NearRTT Seconds `json:"near_rtt_seconds"`
 	LinkRTT Seconds `json:"link_rtt_seconds"`
-	// Retransmits count segments sent again, between this node and the database on its side in both directions, and by the trunk.
+	// Retransmits count segments sent again, between this node and the database on its side in both
+	// directions, and by the trunk.
 	NearRetransmits uint64 `json:"near_retransmits"`
 	LinkRetransmits uint64 `json:"link_retransmits"`
-	// WaitingOut are bytes of the near database that the far one has not acknowledged, WaitingIn those of the far one that have come
-	// here and the near one has not acknowledged.
+	// WaitingOut are bytes of the near database that the far one has not acknowledged, WaitingIn
+	// those of the far one that have come here and the near one has not acknowledged.
 	WaitingOut uint64 `json:"waiting_out_bytes"`
 	WaitingIn  uint64 `json:"waiting_in_bytes"`
 }
@@ -112,7 +118,8 @@ func ParseOrder(s string) (Order, error) {
 	}
 }
 
-// compare is negative when a comes before b. The 5-tuple decides between equals, so that a repainted table doesn't jump.
+// compare is negative when a comes before b. The 5-tuple decides between equals, so that a
+// repainted table doesn't jump.
 func (o Order) compare(a, b *Conn) int {
 	var first int
 	if o == ByAge {
@@ -131,13 +138,15 @@ type Query struct {
 	Limit int
 }
 
-// ConnList is the answer to a Query: the first flows in its order, and how many there are altogether.
+// ConnList is the answer to a Query: the first flows in its order, and how many there are
+// altogether.
 type ConnList struct {
 	Total int    `json:"total"`
 	Conns []Conn `json:"conns"`
 }
 
-// Select picks the first flows in the query's order. It holds no more than the limit at any time, however many there are.
+// Select picks the first flows in the query's order. It holds no more than the limit at any time,
+// however many there are.
 func Select(conns iter.Seq[Conn], q Query) ConnList {
 	limit := q.Limit
 	if limit <= 0 || limit > MaxConns {
@@ -163,7 +172,8 @@ func Select(conns iter.Seq[Conn], q Query) ConnList {
 	return list
 }
 
-// siftDown restores the heap below i. The root is the flow to give up first. (container/heap would box each flow.)
+// siftDown restores the heap below i. The root is the flow to give up first. (container/heap would
+// box each flow.)
 func (o Order) siftDown(h []Conn, i int) {
 	for {
 		child := 2*i + 1

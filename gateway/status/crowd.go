@@ -10,8 +10,8 @@ import (
 const maxConns = 128
 
 // crowd is a listener with at most so many open connections. When there is no room, it closes the
-// oldest connection of the address that has the most: a client that opens many connections to keep others out
-// loses its own.
+// oldest connection of the address that has the most: a client that opens many connections to keep
+// others out loses its own.
 type crowd struct {
 	net.Listener
 	most int
@@ -80,8 +80,9 @@ func (m *member) Close() error {
 	return m.Conn.Close()
 }
 
-// Origin is what counts as one client, of a remote address with port: an IPv4 address, an IPv6 network
-// of 64 bits, or all of the machine's own addresses together. It is the zero Prefix for what is none.
+// Origin is what counts as one client, of a remote address with port: an IPv4 address, an IPv6
+// network of 64 bits, or all of the machine's own addresses together. It is the zero Prefix for
+// what is none.
 func Origin(remote string) netip.Prefix {
 	at, err := netip.ParseAddrPort(remote)
 	if err != nil {

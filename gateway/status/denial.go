@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// Denials is what this node knows of packets that it dropped because their senders must not send them.
+// Denials is what this node knows of packets that it dropped because their senders must not send
+// them.
 type Denials struct {
-	// Top are those with the most packets, at most 8, the most first. A node tells 32 destinations of
-	// each source site apart; what goes beyond is one Denial without destination.
+	// Top are those with the most packets, at most 8, the most first. A node tells 32 destinations
+	// of each source site apart; what goes beyond is one Denial without destination.
 	Top []Denial `json:"top"`
 	// Totals are the packets since the start.
 	Totals []DenialTotal `json:"totals"`
@@ -18,8 +19,8 @@ type Denials struct {
 type Denial struct {
 	// Site is the site that the packets came from, or unknown.
 	Site string `json:"source_site"`
-	// Reason is a drop reason, or question for a question about a packet. Proto, Destination and Port, which is
-	// the latest port, are left out where they are not known.
+	// Reason is a drop reason, or question for a question about a packet. Proto, Destination and
+	// Port, which is the latest port, are left out where they are not known.
 	Reason      string     `json:"reason,omitempty"`
 	Proto       string     `json:"proto,omitempty"`
 	Destination netip.Addr `json:"destination,omitzero"`

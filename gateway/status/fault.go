@@ -13,8 +13,8 @@ type Fault struct {
 	Stands bool `json:"stands"`
 	// Raised counts how often the fault was found, since the start.
 	Raised uint64 `json:"raised_total"`
-	// The rest is empty unless the fault stands. Part is what does not work: lan, plane, or none where
-	// traffic still passes.
+	// The rest is empty unless the fault stands. Part is what does not work: lan, plane, or none
+	// where traffic still passes.
 	Part  string    `json:"part,omitempty"`
 	What  string    `json:"what,omitempty"`
 	Do    string    `json:"do,omitempty"`

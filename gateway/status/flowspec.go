@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// FlowSpec picks flows: all that lie between two ends, in either direction. The zero value picks everything.
+// FlowSpec picks flows: all that lie between two ends, in either direction. The zero value picks
+// everything.
 type FlowSpec struct {
 	// A and B are addresses with ports; one that is not valid, or port 0, is any.
 	A, B netip.AddrPort
@@ -15,8 +16,8 @@ type FlowSpec struct {
 	Proto string
 }
 
-// ParseFlowSpec reads END [END] [PROTO], parted by blanks or commas. An end is an address, an address with a port, or "any". String
-// writes what it reads.
+// ParseFlowSpec reads END [END] [PROTO], parted by blanks or commas. An end is an address, an
+// address with a port, or "any". String writes what it reads.
 func ParseFlowSpec(text string) (f FlowSpec, err error) {
 	ends := 0
 	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
@@ -49,7 +50,8 @@ func ParseFlowSpec(text string) (f FlowSpec, err error) {
 	return f, nil
 }
 
-// ParseEnd reads an address, an address with a port, or "any". IPv6 addresses with a port stand in brackets.
+// ParseEnd reads an address, an address with a port, or "any". IPv6 addresses with a port stand in
+// brackets.
 func ParseEnd(word string) (netip.AddrPort, error) {
 	if word == "any" {
 		return netip.AddrPort{}, nil
@@ -84,7 +86,8 @@ func EndText(e netip.AddrPort) string {
 	return e.String()
 }
 
-// Matches reports whether a packet from one end to another is of the flows picked. proto is tcp, udp, icmp, or a protocol's number.
+// Matches reports whether a packet from one end to another is of the flows picked. proto is tcp,
+// udp, icmp, or a protocol's number.
 func (f FlowSpec) Matches(proto string, from, to netip.AddrPort) bool {
 	if f.Proto != "" && f.Proto != proto {
 		return false

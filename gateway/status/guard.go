@@ -8,9 +8,9 @@ import (
 )
 
 // guard lets through only requests that ask for this server by an IP address, as localhost, or by
-// the host of the listen address. Without it a web site whose name is made to lead here (DNS rebinding)
-// could read this server through the browser of somebody who can reach it. A request without any
-// host passes: browsers send one, and some health checks do not.
+// the host of the listen address. Without it a web site whose name is made to lead here (DNS
+// rebinding) could read this server through the browser of somebody who can reach it. A request
+// without any host passes: browsers send one, and some health checks do not.
 func guard(listen string, next http.Handler) http.Handler {
 	own, _, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// TestHostIsChecked: whatever this server has, it gives to no request under a name that is not its own, as
-// one of a web site whose name was made to lead here.
+// TestHostIsChecked: whatever this server has, it gives to no request under a name that is not its
+// own, as one of a web site whose name was made to lead here.
 func TestHostIsChecked(t *testing.T) {
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "page") })
 	for _, path := range []string{"/", "/events", "/page.js", "/metrics", "/healthz", "/readyz", "/elsewhere"} {
@@ -114,8 +114,8 @@ func TestRequestsShareASnapshot(t *testing.T) {
 	}
 }
 
-// TestSnapshotThatHangs: while the gateway takes no snapshot of itself, requests end with an error, and one
-// goroutine waits, not one for each.
+// TestSnapshotThatHangs: while the gateway takes no snapshot of itself, requests end with an error,
+// and one goroutine waits, not one for each.
 func TestSnapshotThatHangs(t *testing.T) {
 	source := &counting{entered: make(chan struct{}, 1000), hold: make(chan struct{})}
 	s := newSnapshots(source)
@@ -149,7 +149,8 @@ func (s stuck) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestSlowScrapersKeepNobodyOut: clients that ask for metrics and read nothing cost others no answer.
+// TestSlowScrapersKeepNobodyOut: clients that ask for metrics and read nothing cost others no
+// answer.
 func TestSlowScrapersKeepNobodyOut(t *testing.T) {
 	h := handler(ServerConfig{Listen: "127.0.0.1:0", Source: fixed{sample()}, Logger: hclog.NewNullLogger()})
 	const slow = 3 * maxScrapes
@@ -227,7 +228,8 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsKeepNobodyOut: the real server answers while a client holds all connections that it may.
+// TestIdleConnectionsKeepNobodyOut: the real server answers while a client holds all connections
+// that it may.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	s, err := Listen(ServerConfig{Listen: "127.0.0.1:0", Source: fixed{sample()}, Logger: hclog.NewNullLogger()})
 	if err != nil {
@@ -246,7 +248,8 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// TestClientsCannotFloodTheLog: requests about which net/http complains make a bounded number of lines.
+// TestClientsCannotFloodTheLog: requests about which net/http complains make a bounded number of
+// lines.
 func TestClientsCannotFloodTheLog(t *testing.T) {
 	var out bytes.Buffer
 	l, err := net.Listen("tcp", "127.0.0.1:0")

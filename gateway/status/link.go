@@ -18,7 +18,8 @@ const (
 	LinkUp LinkState = "up"
 	// LinkLost was up; its hellos are no longer answered and the session is being renewed.
 	LinkLost LinkState = "lost"
-	// LinkSilent has a session with a peer that sends no gw hello: a stock WireGuard, or a gateway that was shut out. It carries packets.
+	// LinkSilent has a session with a peer that sends no gw hello: a stock WireGuard, or a gateway
+	// that was shut out. It carries packets.
 	LinkSilent LinkState = "silent"
 	// LinkRefused speaks to its peer but carries nothing, because of Link.Refused.
 	LinkRefused LinkState = "refused"
@@ -44,14 +45,16 @@ type Link struct {
 	Initiator bool `json:"initiator"`
 	// LastHandshake is when the last WireGuard handshake was completed.
 	LastHandshake time.Time `json:"last_handshake,omitzero"`
-	// RTT is the smoothed round trip inside the tunnel and RTTVar its mean deviation (RFC 6298, section 2); zero when not measured.
+	// RTT is the smoothed round trip inside the tunnel and RTTVar its mean deviation (RFC 6298,
+	// section 2); zero when not measured.
 	RTT    Seconds `json:"rtt_seconds,omitzero"`
 	RTTVar Seconds `json:"rtt_var_seconds,omitzero"`
-	// LossOut and LossIn are the parts of recent hellos that did not arrive there and here, 0 to 1; see Measured.
+	// LossOut and LossIn are the parts of recent hellos that did not arrive there and here, 0 to 1;
+	// see Measured.
 	LossOut float64 `json:"loss_out_ratio"`
 	LossIn  float64 `json:"loss_in_ratio"`
-	// MTUOut is the largest IP packet known to pass to the peer inside the tunnel, MTUIn the same from the peer, in bytes; zero when
-	// not measured.
+	// MTUOut is the largest IP packet known to pass to the peer inside the tunnel, MTUIn the same
+	// from the peer, in bytes; zero when not measured.
 	MTUOut int `json:"mtu_out_bytes,omitzero"`
 	MTUIn  int `json:"mtu_in_bytes,omitzero"`
 	// TxBytes and RxBytes are what WireGuard has sent and received since the start.
@@ -74,12 +77,13 @@ type Link struct {
 	Refused string `json:"refused,omitempty"`
 	// ClockSkew is the peer's wall clock minus this node's, at the last hello; see Measured.
 	ClockSkew Seconds `json:"clock_skew_seconds"`
-	// ClockBehind is by how much this node's clock stands behind the time of its own last handshake; as long as it does, WireGuard
-	// peers take new handshakes for replays.
+	// ClockBehind is by how much this node's clock stands behind the time of its own last
+	// handshake; as long as it does, WireGuard peers take new handshakes for replays.
 	ClockBehind Seconds `json:"clock_behind_seconds,omitzero"`
 }
 
-// MarshalJSON leaves out what only hellos can measure while none has come back: a loss of zero would look like a splendid link.
+// MarshalJSON leaves out what only hellos can measure while none has come back: a loss of zero
+// would look like a splendid link.
 func (l Link) MarshalJSON() ([]byte, error) {
 	type plain Link
 	out := struct {
@@ -94,7 +98,8 @@ func (l Link) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// Measured says whether hellos have come back, so that round trip, loss and clock skew mean something.
+// Measured says whether hellos have come back, so that round trip, loss and clock skew mean
+// something.
 func (l Link) Measured() bool { return l.RTT > 0 }
 
 // DifferenceKind says how an attribute differs between the two configurations.
@@ -109,7 +114,8 @@ const (
 	Differs DifferenceKind = "differs"
 )
 
-// Difference is one setting in which the two configurations disagree. Values never leave a site, so there are none here.
+// Difference is one setting in which the two configurations disagree. Values never leave a site, so
+// there are none here.
 type Difference struct {
 	// Attribute is the full dotted name, like link.red.gray.keepalive.
 	Attribute string         `json:"attribute"`
@@ -126,7 +132,8 @@ type Duplicate struct {
 	Endpoints []string `json:"endpoints"`
 }
 
-// unprotected lists for a node of a pair, which is ready, why the loss of the active node would break connections.
+// unprotected lists for a node of a pair, which is ready, why the loss of the active node would
+// break connections.
 func unprotected(h *HA) (text string) {
 	if h == nil {
 		return ""

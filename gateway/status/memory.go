@@ -10,8 +10,8 @@ import (
 
 // Memory is what the process takes from the machine.
 type Memory struct {
-	// Resident is the memory that the kernel holds for the process now, ResidentPeak the most that it ever held, in bytes. Both are
-	// zero, and left out, when /proc can't be read.
+	// Resident is the memory that the kernel holds for the process now, ResidentPeak the most that
+	// it ever held, in bytes. Both are zero, and left out, when /proc can't be read.
 	Resident     uint64 `json:"resident_bytes,omitzero"`
 	ResidentPeak uint64 `json:"resident_peak_bytes,omitzero"`
 	// Heap is what live and not yet collected Go objects take of it.
@@ -21,14 +21,17 @@ type Memory struct {
 
 // Process is how the process runs.
 type Process struct {
-	// Processors are those that the process runs on now, which it adapts to its load, and Usable the most that it may.
+	// Processors are those that the process runs on now, which it adapts to its load, and Usable
+	// the most that it may.
 	Processors int `json:"processors"`
 	Usable     int `json:"usable_processors"`
-	// Freezes are how often the process stood still for a second or more, as in a paused virtual machine.
+	// Freezes are how often the process stood still for a second or more, as in a paused virtual
+	// machine.
 	Freezes uint64 `json:"freezes_total"`
 }
 
-// usable is what the Go runtime found at the start: the affinity and the CPU quota of the process, or GOMAXPROCS.
+// usable is what the Go runtime found at the start: the affinity and the CPU quota of the process,
+// or GOMAXPROCS.
 var usable = runtime.GOMAXPROCS(0)
 
 // ReadProcess measures this process, which has been frozen so many times.
@@ -48,7 +51,8 @@ func ReadMemory() Memory {
 	return m
 }
 
-// kilobytes finds a line like "VmRSS:	  1234 kB" (proc_pid_status(5)) and returns its value in bytes, zero when there is none.
+// kilobytes finds a line like "VmRSS:       1234 kB" (proc_pid_status(5)) and returns its value in
+// bytes, zero when there is none.
 func kilobytes(procStatus []byte, key string) uint64 {
 	for line := range bytes.Lines(procStatus) {
 		if value, ok := bytes.CutPrefix(line, []byte(key)); ok {

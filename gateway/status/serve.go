@@ -16,7 +16,8 @@ import (
 	"github.com/onewaylink/gw/gateway/quiet"
 )
 
-// Both HTTP servers of a gateway answer from memory, so anything slower than this is a client that hangs.
+// Both HTTP servers of a gateway answer from memory, so anything slower than this is a client that
+// hangs.
 const (
 	readTimeout  = 5 * time.Second
 	writeTimeout = 30 * time.Second
@@ -27,9 +28,10 @@ const (
 	maxHeader = 16 << 10
 )
 
-// Serve answers HTTP requests on l until ctx ends, then lets the answers under way finish for a second and cuts what remains. It
-// closes l, and returns only when all its goroutines have. The end of ctx is no error. What net/http has to say of requests goes to
-// logger, at a limited rate, since any client can make it say much.
+// Serve answers HTTP requests on l until ctx ends, then lets the answers under way finish for a
+// second and cuts what remains. It closes l, and returns only when all its goroutines have. The end
+// of ctx is no error. What net/http has to say of requests goes to logger, at a limited rate, since
+// any client can make it say much.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, logger hclog.Logger) error {
 	var conns sync.WaitGroup
 	lines := quiet.New(quiet.Config{Logger: logger})
@@ -53,8 +55,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, logger hclog.Log
 			}
 		},
 	}
-	// Close order: Shutdown closes the listener and idle connections and waits for busy ones; Close cuts those that remain; Serve's
-	// goroutine has ended with the listener; then the connections' goroutines are waited for.
+	// Close order: Shutdown closes the listener and idle connections and waits for busy ones; Close
+	// cuts those that remain; Serve's goroutine has ended with the listener; then the connections'
+	// goroutines are waited for.
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	flush := time.NewTicker(flushEvery)

@@ -34,15 +34,16 @@ type ServerConfig struct {
 //	          answer says why it is not protected
 //	/         the page for people, when there is one
 //
-// All of it is for requests that ask by address, as localhost or by the host of Listen; others get 421. Any number of requests cost
-// one snapshot a second.
+// All of it is for requests that ask by address, as localhost or by the host of Listen; others get
+// 421. Any number of requests cost one snapshot a second.
 type Server struct {
 	listener net.Listener
 	handler  http.Handler
 	log      hclog.Logger
 }
 
-// Listen binds the address, so that a wrong or taken one is told before the gateway touches the host. It starts no goroutine.
+// Listen binds the address, so that a wrong or taken one is told before the gateway touches the
+// host. It starts no goroutine.
 func Listen(cfg ServerConfig) (*Server, error) {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
@@ -102,8 +103,8 @@ func (s *snapshots) soon(r *http.Request) (Status, error) {
 // maxScrapes is how many answers for Prometheus are made at a time.
 const maxScrapes = 4
 
-// metricsHandler makes an answer in memory and sends it then, so that a client that reads slowly keeps no
-// other from being answered.
+// metricsHandler makes an answer in memory and sends it then, so that a client that reads slowly
+// keeps no other from being answered.
 func metricsHandler(now *snapshots, log hclog.Logger) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(NewCollector(now))

@@ -13,7 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// start runs the function until the test ends, and fails when it then returns an error or doesn't return.
+// start runs the function until the test ends, and fails when it then returns an error or doesn't
+// return.
 func start(t *testing.T, run func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

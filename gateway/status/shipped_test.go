@@ -49,7 +49,8 @@ var (
 // scrapeLabels are those that Prometheus adds.
 var scrapeLabels = []string{"instance", "job"}
 
-// check finds the metrics and labels in an expression, and in the texts that name labels of its result, that no scrape would have.
+// check finds the metrics and labels in an expression, and in the texts that name labels of its
+// result, that no scrape would have.
 func (e exported) check(t *testing.T, expr string, texts ...string) (used int) {
 	t.Helper()
 	labels := slices.Clone(scrapeLabels)
@@ -98,7 +99,8 @@ func (e exported) check(t *testing.T, expr string, texts ...string) (used int) {
 func TestShippedAlerts(t *testing.T) {
 	b := shipped(t, "alerts.yml")
 	all := scrape(t)
-	// The file is plain enough to be read by line: each rule begins with its name, and each value is on one line.
+	// The file is plain enough to be read by line: each rule begins with its name, and each value
+	// is on one line.
 	names := make(map[string]bool)
 	for rule := range strings.SplitSeq(string(b), "      - alert: ") {
 		name, body, _ := strings.Cut(rule, "\n")

@@ -3,11 +3,11 @@ package status
 // Site counts what the gateways of one other site have given to this node and asked of it.
 type Site struct {
 	Site string `json:"site"`
-	// RelayReason says why bulk transfers to the site are relayed: the round trip or the loss that was
-	// measured. It is empty while they are forwarded raw.
+	// RelayReason says why bulk transfers to the site are relayed: the round trip or the loss that
+	// was measured. It is empty while they are forwarded raw.
 	RelayReason string `json:"relay_reason,omitempty"`
-	// Unconfirmed is the number of flows that only the site's records tell of: the local host has not
-	// confirmed them yet.
+	// Unconfirmed is the number of flows that only the site's records tell of: the local host has
+	// not confirmed them yet.
 	Unconfirmed int `json:"unconfirmed_flows"`
 	// Records are the records that the site has given, by result, in a fixed order.
 	Records []RecordResult `json:"records"`
@@ -36,6 +36,7 @@ type Streams struct {
 	// Dropped found no room; Limited ones, and connections, exceeded the share of their node.
 	Dropped uint64 `json:"dropped_total"`
 	Limited uint64 `json:"limited_total"`
-	// Drops are packets of all protocols that were dropped before they reached their port, or the tunnel, by reason.
+	// Drops are packets of all protocols that were dropped before they reached their port, or the
+	// tunnel, by reason.
 	Drops []Drop `json:"drops"`
 }

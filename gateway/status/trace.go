@@ -18,7 +18,8 @@ const (
 	TraceUnknown TraceVerdict = "unknown"
 )
 
-// Trace says what would become of a packet: on the node that was asked, and on that of the other site, which it asks.
+// Trace says what would become of a packet: on the node that was asked, and on that of the other
+// site, which it asks.
 type Trace struct {
 	Proto           string     `json:"proto"`
 	Source          netip.Addr `json:"source"`
@@ -28,10 +29,12 @@ type Trace struct {
 	// Bytes is the size of the IP packet.
 	Bytes   int          `json:"bytes"`
 	Verdict TraceVerdict `json:"verdict"`
-	// Standby is the node that was asked, where that stands by, and Active its sibling, which was asked in its place.
+	// Standby is the node that was asked, where that stands by, and Active its sibling, which was
+	// asked in its place.
 	Standby string `json:"standby,omitempty"`
 	Active  string `json:"active,omitempty"`
-	// Steps are the nodes on its way, in order. One that follows a drop says what it would say if the packet reached it.
+	// Steps are the nodes on its way, in order. One that follows a drop says what it would say if
+	// the packet reached it.
 	Steps []TraceStep `json:"steps"`
 }
 
@@ -44,11 +47,13 @@ type TraceStep struct {
 	Verdict TraceVerdict `json:"verdict"`
 	// Reason is why it is dropped, as in Status.Drops.
 	Reason string `json:"reason,omitempty"`
-	// VerdictOnly says that the node of another site has withheld everything else: see local.answers there.
+	// VerdictOnly says that the node of another site has withheld everything else: see
+	// local.answers there.
 	VerdictOnly bool `json:"verdict_only,omitempty"`
 	// Unknown says why the node could not be asked.
 	Unknown string `json:"unknown,omitempty"`
-	// To is the site that it goes to by the link, and Carrier that site's node; both are empty for what goes to the host.
+	// To is the site that it goes to by the link, and Carrier that site's node; both are empty for
+	// what goes to the host.
 	To      string `json:"to,omitempty"`
 	Carrier string `json:"carrier,omitempty"`
 	// PassedTo is the sibling that a standby passes it on to, unjudged.
@@ -56,18 +61,23 @@ type TraceStep struct {
 	// Rule is the policy rule that allows the flow, RulePos its file:line.
 	Rule    string `json:"rule,omitempty"`
 	RulePos string `json:"rule_pos,omitempty"`
-	// State is where the flow stands, if the node knows it already; OpenedFrom is the address that opened it.
+	// State is where the flow stands, if the node knows it already; OpenedFrom is the address that
+	// opened it.
 	State      string `json:"state,omitempty"`
 	OpenedFrom string `json:"opened_from,omitempty"`
-	// Mode is how a TCP connection is carried or would be: raw or relayed; Why says why. Only the node of the one who opens it knows.
+	// Mode is how a TCP connection is carried or would be: raw or relayed; Why says why. Only the
+	// node of the one who opens it knows.
 	Mode string `json:"mode,omitempty"`
 	Why  string `json:"why,omitempty"`
-	// LeftOut is a rule that would allow the flow if its site's name covered the gateways' own addresses; empty if there is none.
+	// LeftOut is a rule that would allow the flow if its site's name covered the gateways' own
+	// addresses; empty if there is none.
 	LeftOut string `json:"left_out,omitempty"`
-	// MTU is the largest packet that the way takes, in bytes, and PathMTU what was measured of it; 0 while nothing was.
+	// MTU is the largest packet that the way takes, in bytes, and PathMTU what was measured of it;
+	// 0 while nothing was.
 	MTU     int `json:"mtu_bytes,omitzero"`
 	PathMTU int `json:"path_mtu_bytes,omitzero"`
-	// Packets are what goes on, and LargestBytes is the size of the largest of them. MSS is what a SYN says when it leaves.
+	// Packets are what goes on, and LargestBytes is the size of the largest of them. MSS is what a
+	// SYN says when it leaves.
 	Packets      int `json:"packets"`
 	LargestBytes int `json:"largest_bytes,omitzero"`
 	MSS          int `json:"mss_bytes,omitzero"`

@@ -172,7 +172,8 @@ func (p *Pool) fire() {
 	p.cfg.Wake()
 }
 
-// Deliver takes the payload of an IP packet from another node, and keeps nothing of it. It does not block. After the last of some datagrams Flush has to be called.
+// Deliver takes the payload of an IP packet from another node, and keeps nothing of it. It does not
+// block. After the last of some datagrams Flush has to be called.
 func (p *Pool) Deliver(node netip.Addr, b []byte) {
 	w := p.path(node)
 	if w == nil {

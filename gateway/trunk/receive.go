@@ -9,8 +9,8 @@ import (
 // Receive waits for the next frame. The payload is valid until the next Receive. Of data
 // it returns what is there, where it lies: a long frame may come in parts, each of which
 // says the same, and several that follow each other as one, which says what the last of
-// them does. At the end of the frames, after the other end's Finish, the error is io.EOF; after this
-// end's Close or Finish, net.ErrClosed.
+// them does. At the end of the frames, after the other end's Finish, the error is io.EOF; after
+// this end's Close or Finish, net.ErrClosed.
 func (c *Conn) Receive(f *wire.Frame) error {
 	for {
 		if ok, err := c.TryReceive(f); ok || err != nil {

@@ -32,7 +32,8 @@ type Waker struct {
 
 var _ sites.Listener = (*Waker)(nil)
 
-// New returns a Waker that wakes no sender until Run. list is in the order of the flow table's sites.
+// New returns a Waker that wakes no sender until Run. list is in the order of the flow table's
+// sites.
 func New(list []sites.Site, path Path, log hclog.Logger) *Waker {
 	return &Waker{sites: list, path: path, log: log, queue: make(chan string, queueLen)}
 }

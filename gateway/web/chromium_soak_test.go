@@ -129,7 +129,8 @@ func (b *browser) js(session, expression string) string {
 	return fmt.Sprint(got.Result.Value)
 }
 
-// shown waits in the page until it shows its first snapshot, and collects what the browser complains of.
+// shown waits in the page until it shows its first snapshot, and collects what the browser
+// complains of.
 const shown = `new Promise(done => {
   const ready = () => document.querySelector("#flow-rows tr") && document.querySelector("#links svg");
   if (ready()) return done("shown");

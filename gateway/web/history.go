@@ -15,7 +15,8 @@ const (
 	maxEvents = 100
 )
 
-// Point is what a link was like during one step: the worst of the snapshots in it. What was not measured is nil.
+// Point is what a link was like during one step: the worst of the snapshots in it. What was not
+// measured is nil.
 type Point struct {
 	// RTT is in seconds, LossOut and LossIn are ratios.
 	RTT     *float64 `json:"rtt"`
@@ -40,7 +41,8 @@ type Event struct {
 	Failover *status.Failover `json:"failover,omitempty"`
 }
 
-// History is the last hour as the page gets it: for each peer the points up to End, the oldest first, nil where there was none.
+// History is the last hour as the page gets it: for each peer the points up to End, the oldest
+// first, nil where there was none.
 type History struct {
 	End    time.Time           `json:"end"`
 	Step   status.Seconds      `json:"step_seconds"`
@@ -61,8 +63,9 @@ type history struct {
 
 func newHistory() *history { return &history{links: make(map[string]*[points]*Point)} }
 
-// add takes a snapshot in. Snapshots come in the order of their times; one from before the last, after the clock was set back, starts
-// the plots anew, which is what an operator then sees everywhere else. It returns whether the timeline has changed.
+// add takes a snapshot in. Snapshots come in the order of their times; one from before the last,
+// after the clock was set back, starts the plots anew, which is what an operator then sees
+// everywhere else. It returns whether the timeline has changed.
 func (h *history) add(s *status.Status) (changed bool) {
 	h.changed = false
 	slot := s.Time.UnixNano() / int64(step)
@@ -114,7 +117,8 @@ func worse(old *float64, v float64) *float64 {
 	return &v
 }
 
-// compare tells what has changed since the last snapshot. A failover that lies before the first one is told too: the pair remembers it.
+// compare tells what has changed since the last snapshot. A failover that lies before the first one
+// is told too: the pair remembers it.
 func (h *history) compare(s *status.Status) {
 	var before status.Status
 	if h.last != nil {

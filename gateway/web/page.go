@@ -21,7 +21,8 @@ const (
 	sampleEvery = time.Second
 	// maxFlows is how many flows the page shows: those that carried most.
 	maxFlows = 300
-	// flowShare is which part of the time may be spent on looking through the flow table, which waits meanwhile.
+	// flowShare is which part of the time may be spent on looking through the flow table, which
+	// waits meanwhile.
 	flowShare = 100
 	// MaxViewers is how many may watch at once.
 	MaxViewers = 16
@@ -94,7 +95,8 @@ func (p *Page) Run(ctx context.Context) error {
 	}
 }
 
-// sample looks once, and shows what it sees to those who watch. A viewer that has not taken the last event yet misses this one.
+// sample looks once, and shows what it sees to those who watch. A viewer that has not taken the
+// last event yet misses this one.
 func (p *Page) sample() error {
 	s := p.cfg.Source.Status()
 	p.mu.Lock()
@@ -149,7 +151,8 @@ func problems(checks []doctor.Check) []doctor.Check {
 	return list
 }
 
-// join adds a viewer from an origin and returns what it is to see at once; nil when there are too many.
+// join adds a viewer from an origin and returns what it is to see at once; nil when there are too
+// many.
 func (p *Page) join(from netip.Prefix) (events chan []byte, first [][]byte, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,8 +179,8 @@ func (p *Page) join(from netip.Prefix) (events chan []byte, first [][]byte, err 
 	return events, first, nil
 }
 
-// makeRoom ends the oldest stream of the origin with the most, unless that is the newcomer's own: one
-// address cannot keep the others out.
+// makeRoom ends the oldest stream of the origin with the most, unless that is the newcomer's own:
+// one address cannot keep the others out.
 func (p *Page) makeRoom(from netip.Prefix) bool {
 	count := map[netip.Prefix]int{}
 	for _, v := range p.viewers {
@@ -204,7 +207,8 @@ func (p *Page) leave(events chan []byte) {
 	delete(p.viewers, events)
 }
 
-// encode makes a server-sent event (HTML standard, section 9.2). JSON has no line breaks of its own.
+// encode makes a server-sent event (HTML standard, section 9.2). JSON has no line breaks of its
+// own.
 func encode(name string, v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil {

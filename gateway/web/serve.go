@@ -27,7 +27,8 @@ const sendTimeout = 10 * time.Second
 
 var _ http.Handler = (*Page)(nil)
 
-// ServeHTTP serves the page at /, its script and style, and the stream at /events. It answers nothing but GET and HEAD.
+// ServeHTTP serves the page at /, its script and style, and the stream at /events. It answers
+// nothing but GET and HEAD.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
@@ -70,7 +71,8 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	defer p.leave(events)
 	rc := http.NewResponseController(w)
-	// The server's limits are for short answers. This one lasts, and each event has a limit of its own.
+	// The server's limits are for short answers. This one lasts, and each event has a limit of its
+	// own.
 	if rc.SetReadDeadline(time.Time{}) != nil {
 		http.Error(w, "this server can't stream", http.StatusInternalServerError)
 		return

@@ -11,7 +11,8 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// state fills a page with an hour of a pair's life, and returns the last snapshot: healthy, degraded or failing over.
+// state fills a page with an hour of a pair's life, and returns the last snapshot: healthy,
+// degraded or failing over.
 func state(name string) *Page {
 	end := time.Now().UTC()
 	p, f := newPage(snapshot(name, end, 0), madeUpFlows()...)

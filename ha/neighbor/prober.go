@@ -23,18 +23,18 @@ const (
 	silentAfter = 5
 	// learnEvery is the time between two questions to a host that has not answered yet.
 	learnEvery = 2 * time.Second
-	// forgetAfter is how long a host that has ceased to answer is expected to: one that was switched
-	// off for good must not keep the LAN silent.
+	// forgetAfter is how long a host that has ceased to answer is expected to: one that was
+	// switched off for good must not keep the LAN silent.
 	forgetAfter = 10 * time.Minute
 	// maxHosts bounds the hosts that are asked.
 	maxHosts = 8
 )
 
-// Prober decides whom to ask and what the answers mean. It does no I/O and reads no clock. It is not
-// safe for concurrent use.
+// Prober decides whom to ask and what the answers mean. It does no I/O and reads no clock. It is
+// not safe for concurrent use.
 //
-// The owner calls Tick at the time that Next returns, sends the questions that it returns, and calls
-// Answered for each answer.
+// The owner calls Tick at the time that Next returns, sends the questions that it returns, and
+// calls Answered for each answer.
 type Prober struct {
 	hosts []host
 	next  time.Duration

@@ -66,8 +66,8 @@ func (l *world) silent() bool {
 	return silent
 }
 
-// TestSilence: when no host answers any more, the LAN is silent within a second, and not before half
-// of one.
+// TestSilence: when no host answers any more, the LAN is silent within a second, and not before
+// half of one.
 func TestSilence(t *testing.T) {
 	for range 50 {
 		l := newWorld(hostA, hostB)

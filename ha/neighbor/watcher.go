@@ -30,8 +30,9 @@ const (
 type Config struct {
 	// Interface is the LAN's.
 	Interface string
-	// Hosts returns hosts of the site that may be on the LAN, those with the most recent flows first.
-	// The Watcher asks those that are on a prefix of the interface. It is called once a second.
+	// Hosts returns hosts of the site that may be on the LAN, those with the most recent flows
+	// first. The Watcher asks those that are on a prefix of the interface. It is called once a
+	// second.
 	Hosts  func() []netip.Addr
 	Logger hclog.Logger
 }
@@ -56,7 +57,8 @@ func New(cfg Config) *Watcher {
 
 func (w *Watcher) now() time.Duration { return time.Since(w.start) }
 
-// Silent reports whether no host of the LAN answers any more, for how long, and how many were asked.
+// Silent reports whether no host of the LAN answers any more, for how long, and how many were
+// asked.
 func (w *Watcher) Silent() (lasts time.Duration, hosts int, silent bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -274,8 +276,8 @@ func (l *lan) learn(m arp.Message) {
 	}
 }
 
-// readARP passes the senders of replies to answered, and those of requests to heard, until the socket
-// fails.
+// readARP passes the senders of replies to answered, and those of requests to heard, until the
+// socket fails.
 func (l *lan) readARP(ctx context.Context, answered, heard func(netip.Addr)) error {
 	b := make([]byte, readSize)
 	for {

@@ -26,8 +26,8 @@ type counts struct {
 	announced                                        atomic.Pointer[time.Time]
 }
 
-// Stats returns a snapshot. A request counts after its answer and is read before it, so Requests exceeds Answers
-// only by requests that were not answered. Safe for concurrent use.
+// Stats returns a snapshot. A request counts after its answer and is read before it, so Requests
+// exceeds Answers only by requests that were not answered. Safe for concurrent use.
 func (k *Keeper) Stats() Stats {
 	c := &k.counts
 	s := Stats{

@@ -27,7 +27,8 @@ func awaitStats(t *testing.T, k *Keeper, what string, ok func(Stats) bool) Stats
 	}
 }
 
-// TestStats: requests for a held address, answers, announcements and probes count, and other requests do not.
+// TestStats: requests for a held address, answers, announcements and probes count, and other
+// requests do not.
 func TestStats(t *testing.T) {
 	gateway, host := wire(t)
 	h := newARPHost(t, host)
@@ -46,8 +47,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestAnnouncedIsMeasured: Announced is the first announcement of the present holding, and an address
-// that could not be announced has none.
+// TestAnnouncedIsMeasured: Announced is the first announcement of the present holding, and an
+// address that could not be announced has none.
 func TestAnnouncedIsMeasured(t *testing.T) {
 	gateway, _ := wire(t)
 	k := run(t, gateway, vip4, vip6)

@@ -34,10 +34,10 @@ type fuzzed struct {
 	seen             int // segments that were written to it and have been checked
 }
 
-// FuzzRelay feeds a living relay a sequence of frames of a hostile gateway, while the near database is
-// honest. It checks what must hold whatever arrives: no panic; no segment that the checker would drop
-// (soloist.stop); the near database is written each byte at its place, and none beyond the window that
-// it has advertised; the relay ends once, and leaves nothing.
+// FuzzRelay feeds a living relay a sequence of frames of a hostile gateway, while the near database
+// is honest. It checks what must hold whatever arrives: no panic; no segment that the checker would
+// drop (soloist.stop); the near database is written each byte at its place, and none beyond the
+// window that it has advertised; the relay ends once, and leaves nothing.
 func FuzzRelay(f *testing.F) {
 	op := func(what, arg int) byte { return byte(arg*fuzzOps + what) }
 	data := func(kind, seq, ack, edge, size int, fin byte) []byte {

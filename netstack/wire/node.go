@@ -9,8 +9,8 @@ const (
 	ControlPort = 9771
 	// HAPort is for the election and the replication of a pair, over UDP.
 	HAPort = 9772
-	// StrayPort is for packets, over UDP, that the LAN sent to the node of a pair that is not active:
-	// it passes them on to its sibling.
+	// StrayPort is for packets, over UDP, that the LAN sent to the node of a pair that is not
+	// active: it passes them on to its sibling.
 	StrayPort = 9773
 	// AskPort is for questions that one gateway asks another, over TCP.
 	AskPort = 9775

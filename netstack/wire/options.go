@@ -69,8 +69,8 @@ func (p *Packet) MSS() uint16 {
 	return 536
 }
 
-// TimestampOption returns the timestamps of a segment (RFC 7323 section 3.2) as an aligned option for
-// another segment, and whether there are any.
+// TimestampOption returns the timestamps of a segment (RFC 7323 section 3.2) as an aligned option
+// for another segment, and whether there are any.
 func (p *Packet) TimestampOption() (b [12]byte, ok bool) {
 	for o := p.options(); o.next(); {
 		if o.kind == optTimestamps && o.n == 10 {

@@ -83,8 +83,8 @@ func (r *relays) received(p *wire.Packet) {
 // relayEvery spaces the connections to the target.
 const relayEvery = 200 * time.Millisecond
 
-// run opens connections to the target, requests each victim to relay them, and closes them, until ctx
-// ends.
+// run opens connections to the target, requests each victim to relay them, and closes them, until
+// ctx ends.
 func (r *relays) run(ctx context.Context) error {
 	rnd := rand.New(rand.NewPCG(r.a.cfg.Seed, 1))
 	t := time.NewTicker(relayEvery)

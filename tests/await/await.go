@@ -1,5 +1,5 @@
-// Package await waits in tests for what has no event of its own: a counter, a state, goroutines that
-// end. It asks every millisecond, so it leaves the processors to what it waits for.
+// Package await waits in tests for what has no event of its own: a counter, a state, goroutines
+// that end. It asks every millisecond, so it leaves the processors to what it waits for.
 package await
 
 import (

@@ -12,10 +12,10 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// TestFarEndSendsFirst: red alone may open connections, and its gateway restarts without its records.
-// Idle connections that gray's gateway remembers are confirmed by red's host, a real kernel, without a
-// packet of either end. Those that red's host no longer has are not, and nothing that gray sends on
-// them gets in.
+// TestFarEndSendsFirst: red alone may open connections, and its gateway restarts without its
+// records. Idle connections that gray's gateway remembers are confirmed by red's host, a real
+// kernel, without a packet of either end. Those that red's host no longer has are not, and nothing
+// that gray sends on them gets in.
 func TestFarEndSendsFirst(t *testing.T) {
 	const conns = 20
 	const oneWay = `

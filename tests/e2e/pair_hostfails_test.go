@@ -41,8 +41,8 @@ func deadLAN(hooks ...string) []string {
 	return []string{"nft", rules + "}"}
 }
 
-// TestPairHostFails: the host of the active node fails in a way that its interfaces do not show. The
-// other node takes over, once, and the transfers go on; the fault has a name.
+// TestPairHostFails: the host of the active node fails in a way that its interfaces do not show.
+// The other node takes over, once, and the transfers go on; the fault has a name.
 func TestPairHostFails(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true})
 	n.Box.SetBoth(slowWAN)

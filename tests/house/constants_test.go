@@ -11,8 +11,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// TestProtocolNumbersStandOnce: the ports and the IP protocol of the gateways stand in netstack/wire and
-// nowhere else in the product.
+// TestProtocolNumbersStandOnce: the ports and the IP protocol of the gateways stand in
+// netstack/wire and nowhere else in the product.
 func TestProtocolNumbersStandOnce(t *testing.T) {
 	const home = "netstack/wire"
 	reserved := fmt.Sprintf("ports %d-%d and protocol %d", wire.FirstNodePort, wire.LastNodePort, wire.ProtoTrunk)

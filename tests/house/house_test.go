@@ -147,7 +147,8 @@ func TestImportsRunDownward(t *testing.T) {
 	}
 }
 
-// TestTableIsTrue: no row allows what no package uses, and only the command line stands above the wiring.
+// TestTableIsTrue: no row allows what no package uses, and only the command line stands above the
+// wiring.
 func TestTableIsTrue(t *testing.T) {
 	imports := map[string][]string{}
 	for _, p := range list(t) {
@@ -168,9 +169,10 @@ func TestTableIsTrue(t *testing.T) {
 	}
 }
 
-// TestNothingReachesUp: a package's tests import nothing that stands above the package, by the table.
-// A package of fakes (wiretest, linktest) stands beside the one that it serves. External tests may
-// import what lies in the package's own directory: an implementation of its interface, or a fake.
+// TestNothingReachesUp: a package's tests import nothing that stands above the package, by the
+// table. A package of fakes (wiretest, linktest) stands beside the one that it serves. External
+// tests may import what lies in the package's own directory: an implementation of its interface, or
+// a fake.
 func TestNothingReachesUp(t *testing.T) {
 	above := map[string]map[string]bool{} // above[a][b]: b imports a, perhaps by way of others
 	var climb func(low, high string)

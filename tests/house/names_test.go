@@ -83,7 +83,8 @@ func TestFuzzListIsTrue(t *testing.T) {
 	}
 }
 
-// TestThreatModelNamesFuzzTargets: each target that CI fuzzes shows a statement of docs/security.md.
+// TestThreatModelNamesFuzzTargets: each target that CI fuzzes shows a statement of
+// docs/security.md.
 func TestThreatModelNamesFuzzTargets(t *testing.T) {
 	b, err := os.ReadFile(path.Join(root, "docs/security.md"))
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestWhatIsShownIsSet: the product sets each field of a snapshot, so none is shown that was never measured.
+// TestWhatIsShownIsSet: the product sets each field of a snapshot, so none is shown that was never
+// measured.
 func TestWhatIsShownIsSet(t *testing.T) {
 	set := map[field]bool{}
 	var shown []field
@@ -35,8 +36,8 @@ func isStats(name string) bool {
 	return strings.HasSuffix(name, "Stats") || name == "PeerStatus" || name == "Recalls" || name == "Conflict"
 }
 
-// TestWhatIsCountedIsShown: a package that fills snapshots for people reads each field of the other packages'
-// counters, perhaps by a method of theirs.
+// TestWhatIsCountedIsShown: a package that fills snapshots for people reads each field of the other
+// packages' counters, perhaps by a method of theirs.
 func TestWhatIsCountedIsShown(t *testing.T) {
 	shown := map[field]bool{}
 	var counted []field
@@ -62,8 +63,8 @@ func TestWhatIsCountedIsShown(t *testing.T) {
 	}
 }
 
-// TestCountersAreRead: the product reads each atomic counter that it has, and calls each exported method that
-// returns nothing but a counter.
+// TestCountersAreRead: the product reads each atomic counter that it has, and calls each exported
+// method that returns nothing but a counter.
 func TestCountersAreRead(t *testing.T) {
 	read, called := map[field]bool{}, map[string]bool{}
 	var counters []field
@@ -132,8 +133,8 @@ func TestCountersAreRead(t *testing.T) {
 	}
 }
 
-// TestDoctorKnowsTheReasons: each reason for which a datagram does not leave the host, by which gw doctor judges,
-// is one that the link counts.
+// TestDoctorKnowsTheReasons: each reason for which a datagram does not leave the host, by which gw
+// doctor judges, is one that the link counts.
 func TestDoctorKnowsTheReasons(t *testing.T) {
 	words := func(in func(name string) bool) map[string]bool {
 		all := map[string]bool{}

@@ -26,10 +26,10 @@ type structs struct {
 	pointers map[string]bool // types with a method on a pointer receiver
 }
 
-// TestStructsHaveFewFields: a struct of the product has at most maxFields fields, unless it is a plain
-// value. A plain value has exported fields only, no method on a pointer receiver, and holds neither
-// locks nor atomics nor functions nor channels: a configuration, a snapshot, a record of a log.
-// Its fields have no invariant between them that a reader must know.
+// TestStructsHaveFewFields: a struct of the product has at most maxFields fields, unless it is a
+// plain value. A plain value has exported fields only, no method on a pointer receiver, and holds
+// neither locks nor atomics nor functions nor channels: a configuration, a snapshot, a record of a
+// log. Its fields have no invariant between them that a reader must know.
 //
 // A struct inside a struct counts by itself, and in the outer one as one field.
 func TestStructsHaveFewFields(t *testing.T) {

@@ -26,8 +26,8 @@ type source struct {
 	info  *types.Info
 }
 
-// checked has the types of all packages of the product. It computes them once. What they import comes from the compiler's
-// export data.
+// checked has the types of all packages of the product. It computes them once. What they import
+// comes from the compiler's export data.
 var checked = sync.OnceValues(func() ([]source, error) {
 	out, err := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export,Dir,GoFiles", module+"/...").Output()
 	if err != nil {
@@ -179,7 +179,8 @@ func (s *source) imports(name string) bool {
 	return slices.ContainsFunc(s.pkg.Imports(), func(p *types.Package) bool { return p.Path() == module+"/"+name })
 }
 
-// readByMethods are the fields that exported methods of their own struct read, for callers elsewhere.
+// readByMethods are the fields that exported methods of their own struct read, for callers
+// elsewhere.
 func (s *source) readByMethods() map[field]bool {
 	all := map[field]bool{}
 	for _, f := range s.files {
@@ -206,7 +207,8 @@ func (s *source) readByMethods() map[field]bool {
 	return all
 }
 
-// note adds the field that a selector selects. The fields of embedded structs on the way count for their own type.
+// note adds the field that a selector selects. The fields of embedded structs on the way count for
+// their own type.
 func (s *source) note(into map[field]bool, sel *ast.SelectorExpr) {
 	selected := s.info.Selections[sel]
 	if selected == nil || selected.Kind() != types.FieldVal {

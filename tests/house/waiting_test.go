@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// skips lists the files whose tests may skip. What a test needs is installed by tests/deps.sh, or it
-// has a build tag and a line of the Makefile. It may only shrink.
+// skips lists the files whose tests may skip. What a test needs is installed by tests/deps.sh, or
+// it has a build tag and a line of the Makefile. It may only shrink.
 var skips = map[string]string{}
 
 // spins lists the files that may yield in a loop. Others wait with tests/await, or for a channel.
@@ -65,8 +65,8 @@ func calls(call *ast.CallExpr, pkg, name string) bool {
 	return ok && x.Name == pkg
 }
 
-// only fails for each call in a test that bad finds in a file outside the list, and for each file of
-// the list without one. Bad gets the nodes around the call, too.
+// only fails for each call in a test that bad finds in a file outside the list, and for each file
+// of the list without one. Bad gets the nodes around the call, too.
 func only(t *testing.T, list map[string]string, bad func(call *ast.CallExpr, above []ast.Node) bool, fault string) {
 	t.Helper()
 	found := map[string]bool{}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Until calls cond every few milliseconds until it returns true. It is for state without an event, such
-// as a kernel counter. The error names what it waited for.
+// Until calls cond every few milliseconds until it returns true. It is for state without an event,
+// such as a kernel counter. The error names what it waited for.
 func Until(ctx context.Context, what string, cond func() (bool, error)) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

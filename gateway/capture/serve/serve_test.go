@@ -48,8 +48,8 @@ func newPath() *flow.Path {
 	return path
 }
 
-// TestLiveWithoutMemory: where the gateway keeps no packets, a live answer shows what arrives and what
-// a relay sends, and leaves no tap behind.
+// TestLiveWithoutMemory: where the gateway keeps no packets, a live answer shows what arrives and
+// what a relay sends, and leaves no tap behind.
 func TestLiveWithoutMemory(t *testing.T) {
 	path := newPath()
 	c := New(Config{Tap: path})

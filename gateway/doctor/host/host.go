@@ -1,5 +1,5 @@
-// Package host examines the host of a gateway for gw doctor: its network, the state directory's disk,
-// and the clock.
+// Package host examines the host of a gateway for gw doctor: its network, the state directory's
+// disk, and the clock.
 package host
 
 import (
@@ -20,8 +20,8 @@ import (
 	"github.com/onewaylink/gw/gateway/status"
 )
 
-// Space that the state directory's disk should have. The records of a full table and their next version
-// together take some 20 MB.
+// Space that the state directory's disk should have. The records of a full table and their next
+// version together take some 20 MB.
 const (
 	fewBytes = 256 << 20
 	noBytes  = 32 << 20
@@ -34,8 +34,8 @@ type Judge interface {
 
 var _ Judge = (*doctor.Watch)(nil)
 
-// Examine examines this host for the node of cfg, and adds what a Judge has found about its gateway, which is
-// nil if none runs. It changes nothing.
+// Examine examines this host for the node of cfg, and adds what a Judge has found about its
+// gateway, which is nil if none runs. It changes nothing.
 func Examine(cfg configs.Config, running []doctor.Check) doctor.Report {
 	r := doctor.Report{Node: cfg.SelfNode().Name, Site: cfg.SelfSite().Name, Time: time.Now(), Running: running != nil}
 	r.Checks = append(r.Checks, checks(hostnet.Survey(parts.HostSpec(cfg).Check))...)
@@ -80,7 +80,8 @@ func CheckClock() doctor.Check {
 	return c
 }
 
-// diskCheck checks the state directory or, if it is missing, the directory in which it would be made.
+// diskCheck checks the state directory or, if it is missing, the directory in which it would be
+// made.
 func diskCheck(dir string) doctor.Check {
 	c := doctor.Check{Area: "disk", Name: dir, Level: doctor.OK}
 	at := dir

@@ -33,8 +33,8 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// TestDisk: a state directory that is missing is judged by its parent, and one that cannot be written
-// is a failure.
+// TestDisk: a state directory that is missing is judged by its parent, and one that cannot be
+// written is a failure.
 func TestDisk(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")

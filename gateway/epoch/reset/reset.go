@@ -1,5 +1,5 @@
-// Package reset makes a node whose epoch is ahead of its clock acceptable to the other nodes, while the
-// node does not run.
+// Package reset makes a node whose epoch is ahead of its clock acceptable to the other nodes, while
+// the node does not run.
 package reset
 
 import (
@@ -16,16 +16,16 @@ import (
 // Result is what Reset has found and done.
 type Result struct {
 	Path string
-	// Old is the epoch that the file held, and Ahead how far it is ahead of the clock; it is negative if
-	// it is behind.
+	// Old is the epoch that the file held, and Ahead how far it is ahead of the clock; it is
+	// negative if it is behind.
 	Old   uint64
 	Ahead time.Duration
 	// Sibling is the other node of the pair.
 	Sibling string
 }
 
-// Reset clears the epoch file of a node that does not run: its next claim uses the clock. Without force it
-// does so only if other nodes would refuse the node's claims.
+// Reset clears the epoch file of a node that does not run: its next claim uses the clock. Without
+// force it does so only if other nodes would refuse the node's claims.
 func Reset(c configs.Config, force bool) (r Result, err error) {
 	dir := c.Local.StateDir
 	for _, n := range c.SelfSite().Nodes {

@@ -12,8 +12,8 @@ import (
 	"github.com/onewaylink/gw/ha"
 )
 
-// TestReset: an epoch that other nodes accept is left alone without force, one that is too far ahead of
-// the clock is cleared, and a node that runs is left alone.
+// TestReset: an epoch that other nodes accept is left alone without force, one that is too far
+// ahead of the clock is cleared, and a node that runs is left alone.
 func TestReset(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -1,6 +1,6 @@
 // Package hosttest provides hosts for tests of what works on packets: implementations of flow.Host
-// without a device, and the table of tests that they share with a real one. It does not import flow,
-// whose own tests use it.
+// without a device, and the table of tests that they share with a real one. It does not import
+// flow, whose own tests use it.
 package hosttest
 
 import (
@@ -10,8 +10,8 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// Silent is a host that sends no packet and accepts every one. A Read that would wait fails as after
-// Close.
+// Silent is a host that sends no packet and accepts every one. A Read that would wait fails as
+// after Close.
 type Silent struct{}
 
 // Read implements flow.Host.

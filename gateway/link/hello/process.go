@@ -65,9 +65,9 @@ func (p *processes) heard(now time.Duration, t turn, boot uint64, seq uint32, fr
 	}
 }
 
-// show notes from where two processes send. The owner knows where the node was last seen, not where a
-// hello came from, so two that send at the same time may seem to be at one place. What was known of
-// them before is better then.
+// show notes from where two processes send. The owner knows where the node was last seen, not where
+// a hello came from, so two that send at the same time may seem to be at one place. What was known
+// of them before is better then.
 func (p *processes) show(a, b string) {
 	if a == b && p.before.from != "" {
 		b = p.before.from

@@ -23,8 +23,8 @@ func Prefixes(list ...string) (out []netip.Prefix) {
 	return out
 }
 
-// Network returns the configuration of red-1, whose site is a pair, linked to gray and not to blue. A
-// rule lets gray's hosts reach PostgreSQL at 10.77.1.10.
+// Network returns the configuration of red-1, whose site is a pair, linked to gray and not to blue.
+// A rule lets gray's hosts reach PostgreSQL at 10.77.1.10.
 func Network() configs.Config {
 	return configs.Config{
 		Sites: []configs.Site{

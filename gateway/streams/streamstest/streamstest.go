@@ -1,5 +1,5 @@
-// Package streamstest has fakes for tests of servers of streams: a listener that accepts what a test
-// gives it, and pipes that appear to come from an address.
+// Package streamstest has fakes for tests of servers of streams: a listener that accepts what a
+// test gives it, and pipes that appear to come from an address.
 package streamstest
 
 import (
