@@ -186,7 +186,7 @@ local {
 
     # Its MTU in bytes: 576 to 65535, with IPv6 at least 1280. Default 1420, which
     # fits a path of 1500 with WireGuard over IPv6. Lower it for smaller paths
-    # (1412 for PPPoE); what really passes is measured all the same.
+    # (1412 for PPPoE); what really passes is measured in any case.
     mtu = 1420
 
     # "offload" moves whole segments of up to 64 KB between kernel and gateway;
@@ -236,7 +236,7 @@ local {
     # MiB of memory for that; one takes about 10,000 packets. Those that begin, end or
     # refuse a connection have half of it for themselves. Default 4. 0 keeps nothing,
     # which saves about 3 % of the gateway's CPU time in bulk; `gw capture` without
-    # --last works all the same.
+    # --last still works.
     memory = 4
   }
 

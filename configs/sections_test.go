@@ -175,8 +175,8 @@ func replaceOnce(t *testing.T, text string, c [2]string) string {
 	return out
 }
 
-// TestRenderedSectionsAgree is the promise of `gw render`: whoever holds the
-// whole file and whoever holds one rendered for its site see no difference.
+// TestRenderedSectionsAgree is the promise of `gw render`: a node
+// with the whole file and a node with one rendered for its site see no difference.
 func TestRenderedSectionsAgree(t *testing.T) {
 	const seeds = 40
 	for seed := range uint64(seeds) {

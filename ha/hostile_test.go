@@ -37,7 +37,7 @@ const (
 	planOther           // the same with another node's proof
 	planForged          // the same with a forged proof
 	planUnproved        // the same without a proof
-	planAny             // anything of these, each time anew
+	planAny             // one of these, drawn again each time
 	plans
 )
 

@@ -53,7 +53,7 @@ func isUnit(text, match string) bool {
 	return strings.HasPrefix(line, "systemctl") || strings.HasPrefix(line, "journalctl")
 }
 
-// TestGuideKnowsEveryDropReason: whoever sees one counted finds what to do.
+// TestGuideKnowsEveryDropReason: the guide says what to do about each that is counted.
 func TestGuideKnowsEveryDropReason(t *testing.T) {
 	b, err := os.ReadFile(guide)
 	if err != nil {

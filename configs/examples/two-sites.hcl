@@ -1,5 +1,5 @@
 # Two sites with one gateway each. Red may dial out, gray may not dial in; the
-# databases on both sides reach each other all the same.
+# databases on both sides reach each other nevertheless.
 #
 # The keys below are examples. Make your own on each machine:
 #   (umask 077; gw genkey > /etc/gw/private.key)

@@ -45,7 +45,7 @@ func TestDormant(t *testing.T) {
 			g.table.Take(k, v)
 			g.table.each(func(*flow) bool { t.Error("it is not dormant"); return true })
 		}, 1, 1},
-		{"the tuple opened anew", func(g *gw) { g.out(newTalk(redDB, grayDB).call(wiretest.SYN)) }, 1, 0},
+		{"the tuple opened again", func(g *gw) { g.out(newTalk(redDB, grayDB).call(wiretest.SYN)) }, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := newGW(t, allow)

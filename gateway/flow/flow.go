@@ -26,8 +26,8 @@ type flow struct {
 	unconfirmed *unconfirmed
 	account     account // what the Observer has heard of it
 	tcp         tcptrack.Tracker
-	// carriage is how it is carried. relay is that of it for the Path, which may
-	// look a moment later; wants says that a relay is to be tried.
+	// carriage is how the flow is carried. relay is the Relay as the Path sees it, which may read
+	// it a moment later; wants asks for an attempt to relay.
 	carriage carriage
 	relay    atomic.Pointer[Relay]
 	wants    atomic.Int32

@@ -480,7 +480,7 @@ func (e *end) hearOpen(p *wire.Packet, n uint32) {
 			e.owes = true
 		}
 		if has(wire.ACK) && int32(e.una-p.Ack) < 0 && int32(p.Ack-e.nxt) <= 0 && p.SegLen() > 0 {
-			e.una = p.Ack // Linux and others take the acknowledgement all the same
+			e.una = p.Ack // Linux and others accept the acknowledgment even so
 		}
 		return
 	}

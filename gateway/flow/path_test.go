@@ -122,7 +122,7 @@ func TestNoAnswerWithoutQuestion(t *testing.T) {
 	young.now += time.Minute
 	young.want("no longer young", young.in(c.raw(true, ack, 1, 2, 0)), wire.NoFlow)
 	if n := len(g.readAll()) + len(young.readAll()); n != 0 {
-		t.Errorf("%d answers to what is to be dropped silently", n)
+		t.Errorf("%d answers to packets that must be dropped silently", n)
 	}
 }
 
@@ -609,7 +609,7 @@ func TestWakesTheReader(t *testing.T) {
 	}
 }
 
-// A reader that is woken over and over takes what the host has all the same, and takes no
+// A reader that is woken over and over still reads what the host has, and takes no
 // Wake for a failure.
 func TestWokenReaderReads(t *testing.T) {
 	g := newGW(t, allow)

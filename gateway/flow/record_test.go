@@ -188,7 +188,7 @@ func parsedPhase(t *testing.T, v []byte) tcptrack.Phase {
 	return tcptrack.Phase(v[2])
 }
 
-// A record is written anew before its positions are too old to be of use.
+// A record is written again before its positions are too old to be of use.
 func TestRecordFollowsTheConnection(t *testing.T) {
 	g, c := newGW(t, allow), newTalk(redDB, grayDB)
 	g.open(c)

@@ -282,7 +282,7 @@ func TestRejudgeUnderLoad(t *testing.T) {
 	}
 }
 
-// TestRejudgedAllocatesNothing: neither a packet of a flow that has been judged anew,
+// TestRejudgedAllocatesNothing: neither a packet of a flow that has been judged again,
 // nor one of a flow that is revoked, costs memory.
 func TestRejudgedAllocatesNothing(t *testing.T) {
 	g := newGW(t, policy(ModeRoute, 5432, 5433))

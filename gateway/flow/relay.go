@@ -29,11 +29,11 @@ const (
 // Handle.Detach. Its methods must not call the Table's, but FromHost and FromLink
 // may call those of the Handle.
 type Relay interface {
-	// FromHost takes a segment of the near end and reports whether it is to be
-	// forwarded raw, too. partial says that its checksum is not finished. If hold isn't
-	// 0, the Relay holds something, and Settle is to be called before so long has passed.
+	// FromHost receives a segment of the near end and reports whether the caller must also forward
+	// it raw. partial means that its checksum is not finished. A non-zero hold means that the Relay
+	// has buffered something; the caller must call Settle within that time.
 	FromHost(p *wire.Packet, partial bool) (raw bool, hold time.Duration)
-	// Settle ends that: nothing is held any more.
+	// Settle sends what FromHost has buffered.
 	Settle()
 	// FromLink takes notice of a segment of the far end that came raw.
 	FromLink(p *wire.Packet)

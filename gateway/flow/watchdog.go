@@ -23,7 +23,7 @@ func (w *watchdog) wrote() {
 }
 
 // Stuck reports whether packets wait and none has moved since the last few calls.
-// It is to be called at a steady pace by one caller: after five calls without
+// One caller calls it at a steady pace: after five calls without
 // progress it says so.
 func (p *Path) Stuck() bool {
 	w := &p.watch

@@ -58,7 +58,7 @@ func (h *vnetHdr) decode(pkt []byte) wire.Offload {
 }
 
 // encode writes the header for the packet that begins with head. head must reach to the end of the
-// TCP header when the packet is to be cut.
+// TCP header if the packet will be cut.
 func (h *vnetHdr) encode(head []byte, o wire.Offload) {
 	*h = vnetHdr{}
 	if o.CsumValid {

@@ -10,7 +10,7 @@ import (
 	"github.com/onewaylink/gw/tests/await"
 )
 
-// TestRenewIsTold: what a reload changes is told to the peer, which compares it anew.
+// TestRenewIsTold: after a reload the peer receives the changes and compares again.
 func TestRenewIsTold(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)

@@ -27,7 +27,7 @@ func TestWidth(t *testing.T) {
 		{"grows with the load", 4, []step{{1, 1, 2}, {1.9, 1, 3}, {2.9, 1, 4}, {4, 100, 4}}},
 		{"no more than there are", 2, []step{{1, 1, 2}, {2, 100, 2}}},
 		{"shrinks after a while", 4, []step{{1, 1, 2}, {0.5, calm - 1, 2}, {0.5, 1, 1}, {0, 100, 1}}},
-		{"a burst begins the while anew", 4, []step{{1, 1, 2}, {0.1, calm - 1, 2}, {1, 1, 2}, {0.1, calm - 1, 2}, {0.1, 1, 1}}},
+		{"a burst restarts the wait", 4, []step{{1, 1, 2}, {0.1, calm - 1, 2}, {1, 1, 2}, {0.1, calm - 1, 2}, {0.1, 1, 1}}},
 		{"the same load costs more on two", 4, []step{{0.9, 1, 2}, {1.1, 100, 2}, {0.7, 100, 2}}},
 		{"goroutines wait", 2, []step{{-0.2, 1, 2}, {0.2, calm - 1, 2}, {-0.2, 1, 2}, {0.2, calm, 1}}},
 		{"shrinks one by one", 3, []step{{1, 1, 2}, {2, 1, 3}, {0, calm, 2}, {0, calm, 1}}},

@@ -69,7 +69,7 @@ type Relayer struct {
 	pool  *trunk.Pool
 	quiet *quiet.Logger // for lines that a peer can cause
 
-	changed chan struct{} // holds a token when the paths are to be measured at once
+	changed chan struct{} // holds a token when the paths must be measured at once
 
 	mu sync.Mutex // orders what the pool learns of its peers
 }

@@ -4,7 +4,7 @@
 //	events.go  events, which are posted and never waited for
 //	loss.go    how much a path loses, by what trunks retransmit
 //
-// The link, the election and whoever measures write to the Board; the data path is told under the
+// The link, the election and the probes write to the Board; the data path is told under the
 // Board's lock, so that no update can be lost. What takes longer, such as releasing relays, is done
 // by listeners in the goroutine of Run.
 package sites

@@ -23,7 +23,7 @@ const (
 	Restarted
 	// Moved: a node, and no other, carries the site.
 	Moved
-	// Wake: senders with bytes in flight toward the site are to be woken.
+	// Wake: wake senders with bytes in flight toward the site.
 	Wake
 	// Promoted and Demoted: this node carries its site, or leaves it to its sibling.
 	Promoted

@@ -228,8 +228,8 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsKeepNobodyOut: the real server answers while a client holds all connections
-// that it may.
+// TestIdleConnectionsKeepNobodyOut: the real server answers while a client holds as many
+// connections as one client may have.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	s, err := Listen(ServerConfig{Listen: "127.0.0.1:0", Source: fixed{sample()}, Logger: hclog.NewNullLogger()})
 	if err != nil {

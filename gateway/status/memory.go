@@ -21,8 +21,8 @@ type Memory struct {
 
 // Process is how the process runs.
 type Process struct {
-	// Processors are those that the process runs on now, which it adapts to its load, and Usable
-	// the most that it may.
+	// Processors is how many the process uses now, which it adapts to its load. Usable is how many
+	// it may use.
 	Processors int `json:"processors"`
 	Usable     int `json:"usable_processors"`
 	// Freezes are how often the process stood still for a second or more, as in a paused virtual

@@ -123,7 +123,7 @@ func TestShippedAlerts(t *testing.T) {
 			t.Errorf("%s asks for no metric", name)
 		}
 		if value("summary") == "" || value("action") == "" || !strings.Contains(body, "severity: ") {
-			t.Errorf("%s wants a severity, a summary, and an action for whoever is woken by it", name)
+			t.Errorf("%s wants a severity, a summary, and an action for the person whom it wakes", name)
 		}
 	}
 	if want := strings.Count(string(b), "- alert:"); len(names) != want || want < 10 {

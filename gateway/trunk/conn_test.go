@@ -298,7 +298,7 @@ func TestNothingSaid(t *testing.T) {
 	}
 }
 
-// Whoever has been asked may finish without a word.
+// A node that was asked to open may finish without sending a byte.
 func TestFinishWithoutAWord(t *testing.T) {
 	s := newSim(t, quick)
 	near, far := call(s, 0, []wire.Frame{{Kind: wire.FrameOpen}}, nil)
@@ -513,7 +513,7 @@ func TestBothEnd(t *testing.T) {
 	}
 }
 
-// Whoever does not receive stops whoever sends to it, and nobody else.
+// A receiver that does not read stops its own sender, and no other.
 func TestNotReceived(t *testing.T) {
 	t.Parallel()
 	s := newSim(t, simLine{delay: time.Millisecond, rate: 500e6, queue: 4 << 20})
@@ -531,7 +531,7 @@ func TestNotReceived(t *testing.T) {
 	other := finishing(s, 0, script(r, 1<<18), script(r, 1<<18))
 	proceed(s, 10*time.Second, "other stream's end", func() bool { return allDone(other)() && len(s.ends[1].path.streams) == 1 },
 		append([]*talk{near, far}, other...)...)
-	// That it may send again is said again if it is lost.
+	// A lost window update is sent again.
 	far.deaf = false
 	s.ends[1].line.down = true
 	proceed(s, time.Second, "while", passes(s, 20*time.Millisecond), near, far)

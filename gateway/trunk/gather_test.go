@@ -101,7 +101,7 @@ func TestGather(t *testing.T) {
 	}
 }
 
-// What is behind makes no sense: what goes before comes all the same.
+// A malformed piece does not keep the pieces before it from being delivered.
 func TestGatherBeforeNonsense(t *testing.T) {
 	far := newConn(newLink().paths[1], 0)
 	f := wire.Frame{Kind: wire.FrameData, Payload: noise[:10]}

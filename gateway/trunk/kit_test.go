@@ -334,7 +334,7 @@ func checkConn(t testing.TB, c *Conn) {
 	case len(c.out.lost) > 0 && (c.out.lost[0].from < c.out.una || last(c.out.lost) > c.out.sent):
 		t.Fatalf("lost %v, acknowledged %d of %d", c.out.lost, c.out.una, c.out.sent)
 	case c.out.una == c.out.wrote && len(c.out.buffer.blocks) > 0:
-		t.Fatalf("%d blocks are kept, and nothing is to be sent", len(c.out.buffer.blocks))
+		t.Fatalf("%d blocks are kept, and nothing is left to send", len(c.out.buffer.blocks))
 	}
 	if c.discards {
 		if len(c.in.buffer.blocks) > 0 || len(c.in.got) > 0 {

@@ -171,7 +171,7 @@ func TestAck(t *testing.T) {
 	if _, _, err := parseAck(b[:size], nil); !errors.Is(err, errPacket) {
 		t.Errorf("one more than there may be: %v", err)
 	}
-	// Whoever has waited for longer than can be told does not say that it was short.
+	// A delay that is longer than the field can hold is not encoded as a short one.
 	size = putAck(b, 1<<32*time.Microsecond, ranges{{0, 1}})
 	if waited, _, err := parseAck(b[:size], nil); err != nil || waited < 30*time.Minute {
 		t.Errorf("very long is read as %v, %v", waited, err)

@@ -47,9 +47,9 @@ func underWay(s *simNet) []*talk {
 	return talks
 }
 
-// When a node has begun anew, the streams that there were fail at the other one, whoever
-// says something first, and there may be others.
-func TestBeginsAnew(t *testing.T) {
+// When a node has restarted, its former streams fail at the other node, whichever of them sends
+// first, and new streams can be opened.
+func TestRestart(t *testing.T) {
 	for name, again := range map[string]func(s *simNet, talks []*talk){
 		"the other one speaks":          func(*simNet, []*talk) {},
 		"it speaks first":               func(s *simNet, _ []*talk) { exchange(s, 1, 1) },
@@ -89,7 +89,7 @@ func TestBeginsAnew(t *testing.T) {
 
 // A packet that was sent in a former session changes nothing.
 func TestFormerSession(t *testing.T) {
-	for at, name := range []string{"by the node that lives on", "by the node that has begun anew"} {
+	for at, name := range []string{"by the node that lives on", "by the node that has restarted"} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(t, quick)
 			underWay(s)
@@ -120,8 +120,8 @@ func TestFormerSession(t *testing.T) {
 	}
 }
 
-// Streams fail if nothing is heard of the other node for too long, and not before, whether
-// much is to be said or a little now and then. The other node hears of it later.
+// Streams fail if nothing arrives from the other node for too long, and not before, whether they
+// carry much or a little now and then. The other node learns of it later.
 func TestUnheard(t *testing.T) {
 	for name, little := range map[string]bool{"much to say": false, "a little now and then": true} {
 		t.Run(name, func(t *testing.T) {
@@ -242,7 +242,7 @@ func TestPath(t *testing.T) {
 	p := near.c.Path()
 	if p.Queued < p.Unsent || p.Unsent < Backlog || p.RTT < 10*time.Millisecond || p.MinRTT <= 0 || p.MinRTT > p.RTT ||
 		p.Bandwidth <= 0 || p.Share <= 0 || p.Window <= 0 || p.Inside <= 0 || p.Packets == 0 || p.Segments == 0 {
-		t.Errorf("while much is to be sent: %+v", p)
+		t.Errorf("while much waits to be sent: %+v", p)
 	}
 	proceed(s, time.Minute, "end", func() bool { return far.heard() && near.c.out.una == near.c.out.wrote }, near, far)
 	p = near.c.Path()
@@ -258,7 +258,7 @@ func TestPath(t *testing.T) {
 	}
 }
 
-// Whoever is held by the window sends on as soon as there is room, and is not woken before.
+// A sender that the window holds continues as soon as there is room, and is not woken before.
 func TestHeldIsWoken(t *testing.T) {
 	l := newLink()
 	w, other := l.paths[0], l.paths[1]

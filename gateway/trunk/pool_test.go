@@ -27,7 +27,7 @@ var (
 type node struct {
 	*Pool
 	tb       testing.TB
-	kick     chan struct{} // holds a token when it is to be pulled
+	kick     chan struct{} // holds a token when the test must pull
 	cut      atomic.Bool   // what it sends is lost,
 	loss     float64       // or this part of it
 	accepted chan *Conn
@@ -347,7 +347,7 @@ func receiving(c *Conn) chan error {
 	return got
 }
 
-// Whoever waits in Send or Receive does so no longer when the connection ends.
+// Send and Receive return when the connection ends.
 func TestEndWakes(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(r *node, near *Conn)

@@ -23,7 +23,7 @@ func pulled(t *testing.T, n *node, count int) (list []wire.Packet) {
 		select {
 		case <-n.kick:
 		case <-time.After(deadline):
-			t.Fatal("nothing is to be sent")
+			t.Fatal("nothing waits to be sent")
 		}
 	}
 	for i, b := range bufs[:m] {
@@ -113,7 +113,7 @@ func TestPullTakesTurns(t *testing.T) {
 	}
 }
 
-// Whatever is to be done first is not put off by what is to be done later.
+// An early deadline is not delayed by a later one.
 func TestEarlierTimer(t *testing.T) {
 	n := newNode(t, red)
 	now := n.now()

@@ -79,9 +79,8 @@ func (c *Conn) headerAt(at uint64) (f wire.Frame, payload int, err error) {
 	return f, payload, err
 }
 
-// gather makes one frame of the payload that is there, of this frame and of those that go
-// on from it: whoever takes it had better have it at once. It says what the last of them
-// says of the other direction.
+// gather joins the payload of this frame and of those that continue it into one frame, so that the
+// receiver is called once. The acknowledgment and window are those of the last frame joined.
 func (c *Conn) gather(f *wire.Frame) {
 	seq, at, size := c.taking.frame.Seq, c.in.read, 0
 	var first []byte

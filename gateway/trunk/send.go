@@ -7,7 +7,7 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// pull writes packets into bufs, each from offset on, as many as are to be sent now. It
+// pull writes packets into bufs, each from offset on, as many as may be sent now. It
 // returns how many, and when to call it again; 0 means when something happens.
 func (w *path) pull(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
 	w.mu.Lock()

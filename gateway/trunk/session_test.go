@@ -260,7 +260,7 @@ func TestBegunAnewIsSeen(t *testing.T) {
 				t.Errorf("its session is %d, known %v", w.session.remote, w.session.known)
 			}
 			if err := w.deliver(l.now, b); err != nil || w.pool.restarted.Load() != 1 {
-				t.Errorf("when it comes again: %v, begun anew %d times", err, w.pool.restarted.Load())
+				t.Errorf("when it arrives again: %v, restarted %d times", err, w.pool.restarted.Load())
 			}
 			say(t, w.open())
 			if list := l.heads(t, 0); len(list) == 0 || list[len(list)-1].long == w.session.known {
@@ -339,13 +339,13 @@ func TestWindowBeyondTheWrap(t *testing.T) {
 	far.hear.want = slices.Clone(near.say)
 	proceed(s, time.Minute, "end", far.heard, near, far)
 	if near.c.out.wrote <= 1<<32 || near.c.out.limit <= 1<<32 {
-		t.Errorf("%d bytes were said", near.c.out.wrote)
+		t.Errorf("%d bytes were sent", near.c.out.wrote)
 	}
 }
 
-// A node that has begun anew takes packets for others, of which it knows no more than the
-// low bits: they are acknowledged all the same.
-func TestBeginsAnewBeyondTheWrap(t *testing.T) {
+// A restarted node receives packets for streams of its former session, and knows only the low bits
+// of their numbers: it acknowledges them nevertheless.
+func TestRestartBeyondTheWrap(t *testing.T) {
 	for _, base := range []uint64{1<<31 + 5, 1<<32 + 5, 7<<31 + 5, 1<<40 + 5} {
 		for _, first := range []int{0, 1} {
 			s := newSim(t, quick)
@@ -386,7 +386,7 @@ func TestStreamsWithGaps(t *testing.T) {
 	}
 }
 
-// When all numbers of streams are used, both nodes begin anew, and new streams work.
+// When all stream numbers are used, both nodes restart the session, and new streams work.
 func TestNumbersRunOut(t *testing.T) {
 	s := newSim(t, quick)
 	r := rand.New(rand.NewPCG(20, 1))
@@ -397,7 +397,7 @@ func TestNumbersRunOut(t *testing.T) {
 	session := w.session.local
 	again, there := call(s, 0, script(r, 1000), nil)
 	if w.session.local == session || near.c.err == nil {
-		t.Fatal("the node does not begin anew")
+		t.Fatal("the node does not restart the session")
 	}
 	proceed(s, 5*time.Second, "frames of the new session", allDone([]*talk{again, there}), again, there)
 	if far.c.err == nil {

@@ -188,7 +188,7 @@ func (w *path) takePiece(c *Conn, p *piece) (kept bool) {
 // flushed is the work that follows a batch of packets.
 type flushed struct {
 	begun []*Conn       // those that the other node has begun
-	sinks []*Conn       // whose sinks are to be called; it has to be given back
+	sinks []*Conn       // whose sinks the caller must call; the caller returns the slice
 	wake  bool          // there is something to send now,
 	at    time.Duration // or then; 0 is never
 }

@@ -64,7 +64,7 @@ type history struct {
 func newHistory() *history { return &history{links: make(map[string]*[points]*Point)} }
 
 // add takes a snapshot in. Snapshots come in the order of their times; one from before the last,
-// after the clock was set back, starts the plots anew, which is what an operator then sees
+// after the clock was set back, restarts the plots, which is what an operator then sees
 // everywhere else. It returns whether the timeline has changed.
 func (h *history) add(s *status.Status) (changed bool) {
 	h.changed = false

@@ -58,7 +58,7 @@ func TestCheckReleases(t *testing.T) {
 func TestCheckOff(t *testing.T) {
 	s := asked(t, func(_ *soloist, c *Config) { c.Check = false })
 	if s.relay.check != nil || s.legs.Stats().Violations != nil {
-		t.Error("checked all the same")
+		t.Error("checked nevertheless")
 	}
 	s.data(0, 0, soloEdge, []byte("far says"))
 	s.awaitPayload(8)

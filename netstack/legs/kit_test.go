@@ -144,7 +144,7 @@ func (t *memTrunk) Commit(f *wire.Frame) error {
 }
 
 func (t *memTrunk) TryReceive(f *wire.Frame) (ok bool, err error) {
-	clear(t.last) // whoever has kept it finds out
+	clear(t.last) // code that has kept it fails
 	t.last = nil
 	l := t.in
 	defer func() {

@@ -39,7 +39,7 @@ type treadmill struct {
 	payload []byte
 	closed  atomic.Bool
 	served  atomic.Bool
-	ready   atomic.Bool // source is to be called
+	ready   atomic.Bool // source must be called
 	source  func()
 	sink    func()
 	ended   func()

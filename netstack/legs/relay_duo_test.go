@@ -49,7 +49,7 @@ func TestDuoBulk(t *testing.T) {
 // busy with other things a relay may have to wait for what it takes for broken. And a
 // database whose FIN is not acknowledged within some round trips says it again (the
 // tail loss probe, RFC 8985), the answer to which its closed endpoint resets: that
-// comes after all that was to be read, or reading has failed the test.
+// comes after everything that should be read, or reading has failed the test.
 func (d *duo) wantEnds(want ...End) {
 	d.Helper()
 	want = append(want, endReset)

@@ -73,8 +73,8 @@ func TestRefusalIsShort(t *testing.T) {
 	}
 }
 
-// A connection that would have to be cut into tiny segments is not relayed, whichever end asks
-// for that and whoever asks for the relay.
+// A connection that would have to be cut into tiny segments is not relayed, whichever end asks for
+// the small MSS and whichever side begins the relay.
 func TestTinyMSSIsNotRelayed(t *testing.T) {
 	s := newSolo(t)
 	open, o := s.opening()

@@ -51,7 +51,7 @@ type Gate struct {
 
 // NewGate makes a Gate that lets packets in while fewer than limit are inside.
 // One Enter of n packets may therefore take the count to limit+n-1. What is in
-// flight inside wireguard-go had better stay in the processor's caches: with few
+// flight inside wireguard-go should stay in the processor's caches: with few
 // hundred packets it is faster than without a Gate (BenchmarkDevices).
 func NewGate(limit int) *Gate {
 	if limit < 1 {

@@ -98,7 +98,7 @@ func TestNudgerLimits(t *testing.T) {
 	if allowed < 2*nudgesPerSecond || allowed > 3*nudgesPerSecond {
 		t.Errorf("allowed %d in two seconds, want %d and a burst of %d at most", allowed, 2*nudgesPerSecond, nudgesPerSecond)
 	}
-	for i := range 10 * maxNudgedSessions { // slowly: bounded all the same
+	for i := range 10 * maxNudgedSessions { // slowly: bounded even so
 		n.allow(testSource(i), 7, now.Add(time.Duration(i)*time.Second))
 	}
 	if len(n.last) > maxNudgedSessions {

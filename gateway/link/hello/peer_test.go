@@ -167,7 +167,7 @@ func TestFatalDifference(t *testing.T) {
 		return len(s.peers[0].Snapshot(s.now).Differences) == 0 && len(s.peers[1].Snapshot(s.now).Differences) == 0
 	})
 
-	// It counts again when the peer's process starts anew.
+	// It counts again when the peer's process restarts.
 	s.restart(1, 1, func(_ int, c *Config) { c.Sections = sections(9, 1) })
 	s.do(1, s.peers[1].Session(s.now, true))
 	s.must("refused again", time.Second, s.both(Refused))

@@ -320,7 +320,7 @@ func TestGateReneging(t *testing.T) {
 	}
 }
 
-// A block that is told with less, or in parts, was shown whole all the same.
+// A block that a later SACK reports shorter, or in parts, still counts as reported whole.
 func TestGateRenegingGrown(t *testing.T) {
 	everywhere(t, func(b *bench) {
 		for _, blocks := range [][]wire.Block{b.blocks(3000, 5000), b.blocks(2500, 4000), b.blocks(7000, 8000), b.blocks(4500, 7500)} {
@@ -422,7 +422,7 @@ func TestGateFlags(t *testing.T) {
 				s, ok := b.out(0, 100, n, c.flags)
 				want := c.want
 				if n == 0 {
-					want &^= wire.PSH // it is made anew
+					want &^= wire.PSH // it is set again
 					b.farSays(200, benchEdge)
 					b.later(maxSpacing)
 					b.legHas(200)

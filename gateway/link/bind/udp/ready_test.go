@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// While it is quiet, Go's poller hears of nothing that comes; wait finds it all the same,
+// While it is quiet, Go's poller reports no datagram that arrives; wait still finds it,
 // and the poller hears of what comes next.
 func TestReadiness(t *testing.T) {
 	s, err := openSocket(false, 0)
