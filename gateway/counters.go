@@ -17,6 +17,7 @@ func (g *Gateway) count(out *status.Status) {
 	out.RecordFile = recordFile(g.store.Stats())
 	out.Fragments = fragments(g.path.Fragments())
 	out.Faults = g.faults()
+	out.Tracking = g.trackingStatus()
 	out.Process = status.ReadProcess(g.pulse.Gaps())
 }
 

@@ -6,16 +6,17 @@ import (
 
 	"github.com/onewaylink/gw/gateway/health"
 	"github.com/onewaylink/gw/gateway/hostnet"
+	"github.com/onewaylink/gw/gateway/hostnet/conntrack"
 	"github.com/onewaylink/gw/gateway/parts"
 	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/ha/neighbor"
 )
 
-// fitness is what this node knows of its own ability to serve, and the probe that it needs for
-// that.
+// fitness is what this node knows of its own ability to serve, and what it does to stay able.
 type fitness struct {
 	*health.Board
-	lan *neighbor.Watcher // nil without local.lan
+	lan     *neighbor.Watcher // nil without local.lan
+	tracked *conntrack.Keeper // nil without a sibling: the role does not change then
 }
 
 // pathFindings reports when packets make no progress through this process.

@@ -223,6 +223,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	})
 	g.newLAN()
 	g.watchForwarding()
+	g.watchTracking()
 	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.host)
 	all := parts.Sites(cfg)
@@ -265,6 +266,9 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		g.link.Handle(wire.HAPort, g.pair.Receive)
 		g.link.Handle(wire.StrayPort, g.pair.Receive)
 		g.board.Listen(sibling{g.pair})
+	}
+	if g.health.tracked != nil {
+		g.board.Listen(tracking{g.health.tracked})
 	}
 	g.board.Listen(g.restorer)
 	g.board.Listen(milestones{g})
@@ -403,6 +407,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	run("link", g.link.Run)
 	run("host", g.host.Run)
 	run("health", g.health.Run)
+	if g.health.tracked != nil {
+		run("connection tracking", g.health.tracked.Run)
+	}
 	if g.health.lan != nil {
 		run("lan", g.health.lan.Run)
 	}

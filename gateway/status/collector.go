@@ -92,6 +92,10 @@ var (
 	descFragHeld  = desc("fragmented_datagrams", "Datagrams of which fragments are missing.")
 	descFragBytes = desc("fragmented_bytes", "Memory of datagrams of which fragments are missing.")
 	descFrags     = desc("fragmented_datagrams_total", "Datagrams that arrived in fragments, by result.", "result")
+	descTracked   = desc("conntrack_entries", "Connections in the table of the host's kernel.")
+	descTrackMax  = desc("conntrack_limit", "Connections that the table of the host's kernel holds at most.")
+	descTrackDrop = desc("conntrack_drops_total", "Packets of new connections that the host's kernel dropped since its table was full.")
+	descTrackEdit = desc("conntrack_changes_total", "Entries of the host's table that the gateway changed when the active node changed, by kind.", "kind")
 	descFault     = desc("fault", "1 while the node has the fault.", "fault")
 	descRaised    = desc("faults_total", "Times that the node was found to have the fault.", "fault")
 	descProcs     = desc("processors", "Processors that the process runs on now.")
@@ -191,6 +195,13 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descFrags, s.Fragments.Reassembled, "reassembled")
 	m.counter(descFrags, s.Fragments.Expired, "expired")
 	m.counter(descFrags, s.Fragments.Evicted, "evicted")
+	if t := s.Tracking; t != nil {
+		m.gauge(descTracked, float64(t.Entries))
+		m.gauge(descTrackMax, float64(t.Limit))
+		m.counter(descTrackDrop, t.Drops)
+		m.counter(descTrackEdit, t.Relaxed, "relaxed")
+		m.counter(descTrackEdit, t.Removed, "removed")
+	}
 	for i := range s.Faults {
 		m.gauge(descFault, truth(s.Faults[i].Stands), s.Faults[i].Fault)
 		m.counter(descRaised, s.Faults[i].Raised, s.Faults[i].Fault)

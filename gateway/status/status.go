@@ -53,6 +53,8 @@ type Status struct {
 	Fragments  Fragments  `json:"fragments"`
 	// Faults are all that a node knows how to find, those that stand among them.
 	Faults []Fault `json:"faults"`
+	// Tracking is nil where the host's kernel tracks no connections.
+	Tracking *Tracking `json:"connection_tracking,omitempty"`
 	// HA is nil for a node without a sibling.
 	HA *HA `json:"ha,omitempty"`
 	// Audit is nil where nothing is audited.
@@ -88,6 +90,18 @@ type Datagrams struct {
 	SendResets uint64 `json:"send_resets_total"`
 	// Drops are those that went no further, by reason. NewDrops puts them in order.
 	Drops []Drop `json:"drops"`
+}
+
+// Tracking is the connection tracking of the host's kernel.
+type Tracking struct {
+	Entries uint64 `json:"entries"`
+	Limit   uint64 `json:"limit"`
+	// Drops are packets of new connections that the kernel dropped since the table was full.
+	Drops uint64 `json:"drops_total"`
+	// Relaxed are entries that the gateway marked so that the kernel no longer judges the windows
+	// of their connections, and Removed those that it deleted, both at a change of the active node.
+	Relaxed uint64 `json:"relaxed_total"`
+	Removed uint64 `json:"removed_total"`
 }
 
 // RecordFile is the file from which a restarted gateway restores its flows.

@@ -84,6 +84,7 @@ func sample() Status {
 		Memory:     Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		Process:    Process{Processors: 1, Usable: 4, Freezes: 1},
 		RecordFile: RecordFile{Records: 12, Bytes: 1234, WriteErrors: 1, Rewrites: 5, Overflows: 2},
+		Tracking:   &Tracking{Entries: 1200, Limit: 65536, Drops: 3, Relaxed: 40, Removed: 2},
 		Fragments:  Fragments{Held: 1, Bytes: 1500, Reassembled: 90, Expired: 2, Evicted: 1},
 		Faults: []Fault{
 			{
