@@ -94,6 +94,10 @@ func BenchmarkLoopback(b *testing.B) {
 				if err := to.Send([][]byte{response(index, 1)}, ep); err != nil {
 					b.Fatal(err)
 				}
+				// The sender has answered an initiation from there, so that it is not silent.
+				if err := from.Send([][]byte{response(index, 1)}, ep); err != nil {
+					b.Fatal(err)
+				}
 
 				inFlight := bind.NewGate(512)
 				var wg sync.WaitGroup

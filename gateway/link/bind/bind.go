@@ -69,6 +69,7 @@ type Bind struct {
 	config  Config
 	carrier Carrier
 	dialsIn bool // a peer does
+	start   time.Time
 
 	// Each of these has its own lock, or none.
 	counters  counters
@@ -93,6 +94,7 @@ func New(config Config, carrier Carrier) *Bind {
 		responder: newResponder(len(config.Peers)),
 		nudger:    newNudger(),
 		kick:      make(chan struct{}, 1),
+		start:     time.Now(),
 		dialsIn:   slices.ContainsFunc(config.Peers, func(p Peer) bool { return p.DialsIn }),
 	}
 	if config.InboundLimit > 0 {
@@ -179,11 +181,16 @@ func (b *Bind) sendAll(bufs [][]byte, to conn.Endpoint) error {
 		return net.ErrClosed
 	}
 	frozen := b.frozen()
+	session := ep.Session()
+	silent := b.dialsIn && session.silent(b.now())
 	from := 0
 	for i, m := range bufs {
-		if frozen && carriesPacket(m) {
+		switch {
+		case frozen && carriesPacket(m):
 			b.counters.drop(Frozen)
-		} else if b.mayGo(m, ep) {
+		case silent && !isHandshake(m):
+			b.counters.drop(SendSilent)
+		case b.mayGo(m, ep, session):
 			continue
 		}
 		if err := b.send(bufs[from:i], ep); err != nil {
@@ -208,14 +215,14 @@ func (b *Bind) send(bufs [][]byte, to Endpoint) error {
 
 // mayGo reports whether a message may be sent, and notes what it shows about
 // sessions.
-func (b *Bind) mayGo(m []byte, to Endpoint) bool {
+func (b *Bind) mayGo(m []byte, to Endpoint, session *Session) bool {
 	if len(m) < sizeKeepalive {
 		return true
 	}
 	switch messageType(m) {
 	case typeTransport:
 		index := receiverIndex(m)
-		if session := to.Session(); !session.Is(index) {
+		if !session.Is(index) {
 			b.nudged.sent(to.AddrPort(), index, time.Now())
 			b.dialler.established(index)
 			session.Set(index)
@@ -230,6 +237,7 @@ func (b *Bind) mayGo(m []byte, to Endpoint) bool {
 			b.counters.drop(SendMayNotDial)
 			return false
 		}
+		session.mayBegin()
 		b.own.add(senderIndex(m), peer)
 		select {
 		case b.kick <- struct{}{}:
@@ -245,6 +253,7 @@ func (b *Bind) mayGo(m []byte, to Endpoint) bool {
 			b.counters.drop(SendMayNotAnswer)
 			return false
 		}
+		session.heard(b.now()) // wireguard-go has authenticated the initiation
 		b.own.add(senderIndex(m), peer)
 		b.responder.responds(m, peer, to.AddrPort())
 	}
@@ -306,6 +315,9 @@ func (b *Bind) receiveNudge(m []byte, from Endpoint) {
 		b.config.OnNudge(from.AddrPort())
 	}
 }
+
+// now is the Bind's clock.
+func (b *Bind) now() time.Duration { return time.Since(b.start) }
 
 // frozen reports that the process has just woken up from standing still.
 func (b *Bind) frozen() bool { return b.config.Alive != nil && !b.config.Alive() }

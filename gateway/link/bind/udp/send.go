@@ -179,7 +179,7 @@ func (c *Carrier) send(s *socket, o *outgoing) error {
 			}
 			o.from++
 			o.seal(o.from) // the source may have been cleared
-		case o.to.sourceLen > 0 && !o.to.cleared.Load() && maybeSource(refusal):
+		case o.to.sourceLen > 0 && !o.to.cleared.Load() && !o.to.session.Answers() && maybeSource(refusal):
 			// The local address that the peer has dialled is gone, or leads
 			// nowhere any more: leave it to the routing table.
 			o.to.ClearSrc()
