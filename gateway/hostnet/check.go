@@ -19,6 +19,9 @@ type Level int
 const (
 	// Warning is for what stops some traffic, or may stop it.
 	Warning Level = iota
+	// Failure is for what certainly stops or changes traffic of the sites. A gateway starts in
+	// spite of it.
+	Failure
 	// Fatal is for what stops the gateway.
 	Fatal
 )
@@ -41,6 +44,9 @@ type CheckConfig struct {
 	LAN string
 	// Site holds the subnets of the node's own site, Remote those of the others.
 	Site, Remote []netip.Prefix
+	// Pair says that the site has another gateway, to which the kernel of this host must be able to
+	// lose its connections and take them back.
+	Pair bool
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
 	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions Listen4 and
@@ -79,6 +85,8 @@ func Survey(c CheckConfig) []Subject {
 		{"reverse path filter", checkReversePath(c)},
 		{"routes", checkRoutes(c)},
 		{"firewall", unique(append(checkFirewall(c), checkInput(c)...))},
+		{"address translation", checkNAT(c)},
+		{"connection tracking", checkTracking(c)},
 		{"mtu", checkMTU(c)},
 	}
 	return all
@@ -135,11 +143,11 @@ func checkLAN(c CheckConfig) []Finding {
 	l, err := netlink.LinkByName(c.LAN)
 	switch {
 	case errors.As(err, new(netlink.LinkNotFoundError)):
-		return []Finding{{Warning, fmt.Sprintf("the lan interface %q does not exist", c.LAN), "ip -brief link"}}
+		return []Finding{{Failure, fmt.Sprintf("the lan interface %q does not exist", c.LAN), "ip -brief link"}}
 	case err != nil:
 		return notChecked("the lan interface", err)
 	case l.Attrs().Flags&net.FlagUp == 0:
-		return []Finding{{Warning, fmt.Sprintf("the lan interface %q is down", c.LAN), "ip link set dev " + c.LAN + " up"}}
+		return []Finding{{Failure, fmt.Sprintf("the lan interface %q is down", c.LAN), "ip link set dev " + c.LAN + " up"}}
 	}
 	return nil
 }

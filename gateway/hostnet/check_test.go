@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,7 +106,46 @@ func TestCheck(t *testing.T) {
 		{name: "nftables policy, one way open", broken: []string{nftDrop("inet", "f"), `nft add rule inet f FORWARD iifname gw0 tcp dport 5432 counter accept`},
 			want: []string{"nft insert rule inet f FORWARD oifname gw0 accept"}},
 		{name: "nftables policy, open", broken: []string{nftDrop("inet", "f"),
-			"nft add chain inet f more", `nft add rule inet f more iifname gw0 accept`, `nft add rule inet f more oifname gw0 accept`}},
+			"nft add chain inet f more", `nft add rule inet f more iifname gw0 accept`, `nft add rule inet f more oifname gw0 accept`, "nft add rule inet f FORWARD jump more"}},
+		{name: "nftables policy, open in a chain that nothing leads to", broken: []string{nftDrop("inet", "f"),
+			"nft add chain inet f more", `nft add rule inet f more iifname gw0 accept`, `nft add rule inet f more oifname gw0 accept`},
+			want: []string{`failure: the firewall's chain inet f FORWARD drops all packets from "lan" to "gw0": nft insert rule inet f FORWARD iifname lan oifname gw0 accept`,
+				`FORWARD drops all packets from "gw0" to "lan"`}},
+		{name: "a drop before the rules that accept", broken: []string{nftAccept("inet", "f", "forward"), "nft add rule inet f forward iifname lan drop",
+			"nft add rule inet f forward iifname gw0 accept", "nft add rule inet f forward oifname gw0 accept"},
+			want: []string{`failure: the firewall's chain inet f forward drops all packets from "lan" to "gw0"`}},
+		{name: "a drop behind Docker's jump", broken: []string{nftAccept("ip", "filter", "forward"), "nft add chain ip filter DOCKER-USER", "nft add rule ip filter forward jump DOCKER-USER",
+			"nft add rule ip filter DOCKER-USER iifname gw0 oifname lan counter drop"},
+			want: []string{`failure: the firewall's chain ip filter forward drops all packets from "gw0" to "lan"`}},
+		{name: "a drop in raw", broken: []string{nftAccept("inet", "f", "prerouting"), "nft add rule inet f prerouting iifname lan ip daddr 10.77.0.0/16 drop"},
+			want: []string{`failure: the firewall's chain inet f prerouting drops all packets from "lan" to "gw0": nft insert rule inet f prerouting iifname lan ip daddr 10.77.2.0/24 accept`}},
+		{name: "a drop after the route", broken: []string{nftAccept("ip6", "f", "postrouting"), "nft add rule ip6 f postrouting oifname gw0 drop"},
+			want: []string{`failure: the firewall's chain ip6 f postrouting drops all packets from "lan" to "gw0"`}},
+		{name: "floods and forged sources", broken: []string{nftAccept("inet", "f", "prerouting"), "nft add rule inet f prerouting fib saddr . iif oif missing drop",
+			nftAccept("inet", "g", "forward"), "nft add rule inet g forward tcp flags syn limit rate over 1000/second drop", "nft add rule inet g forward ip saddr 192.0.2.7 drop"}},
+		{name: "masquerade", broken: []string{nftNAT("ip"), "nft add rule ip n post masquerade"},
+			want: []string{`failure: the nat chain ip n post rewrites the source of packets from 10.77.1.0/24 to 10.77.2.0/24: the other end`,
+				`failure: the nat chain ip n post rewrites the source of packets from 10.77.2.0/24 to 10.77.1.0/24`}},
+		{name: "masquerade toward the lan", broken: []string{nftNAT("inet"), "nft add rule inet n post oifname lan masquerade"},
+			want: []string{`failure: the nat chain inet n post rewrites the source of packets from 10.77.2.0/24 to 10.77.1.0/24`}},
+		{name: "masquerade toward the tunnel, behind a jump", broken: []string{nftNAT("ip6"), "nft add chain ip6 n more", "nft add rule ip6 n post oifname gw0 jump more",
+			"nft add rule ip6 n more snat to fd77:1::30"},
+			want: []string{`failure: the nat chain ip6 n post rewrites the source of packets from fd77:1::/64 to fd77:2::/64`}},
+		{name: "masquerade of one port", broken: []string{nftNAT("ip"), "nft add rule ip n post oifname lan tcp dport 5432 masquerade"},
+			want: []string{`warning: the nat chain ip n post may rewrite the source of packets from 10.77.2.0/24`}},
+		{name: "masquerade of others", broken: []string{nftNAT("ip"), `nft add rule ip n post ip saddr 172.17.0.0/16 oifname != docker0 masquerade`,
+			"nft add rule ip n post oifname wan masquerade", "nft add rule ip n post mark and 0x4000 == 0x4000 masquerade",
+			"nft add rule ip n post ip saddr 192.168.122.0/24 ip daddr != 192.168.122.0/24 masquerade"}},
+		{name: "masquerade with an exception", broken: []string{nftNAT("ip"), "nft add rule ip n post ip daddr 10.77.0.0/16 return", "nft add rule ip n post masquerade"}},
+		{name: "established only", with: paired, broken: []string{nftDrop("inet", "f"), "nft add rule inet f FORWARD ct state established,related accept",
+			"nft add rule inet f FORWARD iifname lan oifname gw0 accept", "nft add rule inet f FORWARD iifname gw0 ct state established accept"},
+			want: []string{`warning: when this node takes over, the chain inet f FORWARD drops packets from "gw0" to "lan" until`}},
+		{name: "established only, without a pair", broken: []string{nftDrop("inet", "f"), "nft add rule inet f FORWARD ct state established,related accept",
+			"nft add rule inet f FORWARD iifname lan oifname gw0 accept", "nft add rule inet f FORWARD iifname gw0 ct state established accept"}},
+		{name: "invalid dropped", with: paired, broken: []string{nftAccept("inet", "f", "forward"), "nft add rule inet f forward ct state invalid drop"}},
+		{name: "invalid dropped, and strict", with: paired, broken: []string{nftAccept("inet", "f", "forward"), "nft add rule inet f forward ct state invalid drop",
+			"sysctl -w net.netfilter.nf_conntrack_tcp_loose=0"},
+			want: []string{"failure: connections break when this node takes over"}},
 		{name: "nftables last rule", broken: []string{"nft add table inet f", "nft add chain inet f forward '{type filter hook forward priority 0;}'",
 			"nft add rule inet f forward ip daddr 10.0.0.1 drop", "nft add rule inet f forward counter reject"},
 			want: []string{"chain inet f forward"}},
@@ -159,7 +199,7 @@ func TestCheck(t *testing.T) {
 
 // line is a finding in one.
 func line(f Finding) string {
-	return map[Level]string{Fatal: "fatal", Warning: "warning"}[f.Level] + ": " + f.What + ": " + f.Mend
+	return map[Level]string{Fatal: "fatal", Failure: "failure", Warning: "warning"}[f.Level] + ": " + f.What + ": " + f.Mend
 }
 
 // nftInput drops packets to the host, and dialled makes Check look at it.
@@ -172,6 +212,18 @@ func nftDrop(family, table string) string {
 	return "nft add table " + family + " " + table + " && nft add chain " + family + " " + table +
 		" FORWARD '{type filter hook forward priority 0; policy drop;}'"
 }
+
+// nftAccept makes a chain of filters at a hook, and nftNAT one that translates sources.
+func nftAccept(family, table, hook string) string {
+	return fmt.Sprintf("nft add table %[1]s %[2]s && nft add chain %[1]s %[2]s %[3]s '{type filter hook %[3]s priority 0;}'", family, table, hook)
+}
+
+func nftNAT(family string) string {
+	return fmt.Sprintf("nft add table %[1]s n && nft add chain %[1]s n post '{type nat hook postrouting priority srcnat;}'", family)
+}
+
+// paired gives the site a second gateway.
+func paired(c *CheckConfig) { c.Pair = true }
 
 // While the gateway runs there is nothing to find, and a rule that another table comes first
 // by is seen.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -72,11 +73,11 @@ func (w *ForwardWatch) lookAtSettings() (out []Finding) {
 		if has4(d.to) {
 			path := forwarding4(d.in)
 			if v, err := readSysctl(path); err == nil && v == "0" {
-				out = append(out, Finding{Fatal, fmt.Sprintf("IPv4 forwarding is off on %q: %s", d.in, noForwarding), sysctlCommand("1", path)})
+				out = append(out, Finding{Failure, fmt.Sprintf("IPv4 forwarding is off on %q: %s", d.in, noForwarding), sysctlCommand("1", path)})
 			}
 		}
 		if has6(d.to) && !forwardsFrom(d.in, netip.IPv6Unspecified()) {
-			out = append(out, Finding{Fatal, fmt.Sprintf("IPv6 forwarding is off on %q: %s", d.in, noForwarding), mendForwarding6(raInterfaces())})
+			out = append(out, Finding{Failure, fmt.Sprintf("IPv6 forwarding is off on %q: %s", d.in, noForwarding), mendForwarding6(raInterfaces())})
 		}
 	}
 	return out
@@ -103,9 +104,12 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 		}
 		for _, p := range d.to {
 			if f.never(in, to, p) {
-				out = append(out, Finding{Fatal,
-					fmt.Sprintf("the firewall drops all packets from %q to %q for %v", d.in, d.out, p),
-					fmt.Sprintf("nft list ruleset; accept iifname %q oifname %q in the forward chain that drops them", d.in, d.out)})
+				what := Finding{Failure, fmt.Sprintf("the firewall drops all packets from %q to %q for %v", d.in, d.out, p), "gw doctor"}
+				way := crossing{in: in, out: to, to: []netip.Prefix{p}}
+				if chains := f.blockers(way); len(chains) > 0 {
+					what.Mend = mendBlocked(chains[0], way)
+				}
+				out = append(out, what)
 				break // one prefix names the direction
 			}
 		}
@@ -115,8 +119,8 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 
 // never reports whether the rules drop the packets of all connections, new and established ones.
 func (f *forwardPath) never(in, out netlink.Link, to netip.Prefix) bool {
-	for _, established := range []bool{false, true} {
-		f.established = established
+	for _, state := range []uint32{expr.CtStateBitNEW, expr.CtStateBitESTABLISHED} {
+		f.state = state
 		if f.verdict(in, out, to) != dropped {
 			return false
 		}

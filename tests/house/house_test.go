@@ -102,7 +102,7 @@ var below = map[string][]string{
 	"gateway/doctor/host":     {"configs", "gateway/control", "gateway/doctor", "gateway/hostnet", "gateway/parts", "gateway/status"},
 	"gateway/doctor":          {"gateway/status"},
 	"gateway/flow":            {"gateway/capture", "gateway/denials", "gateway/flow/tcptrack", "netstack/wire"},
-	"gateway/hostnet":         {"netstack/wire"},
+	"gateway/hostnet":         {"gateway/hostnet/conntrack", "netstack/wire"},
 	"gateway/journal":         {"gateway/audit", "gateway/denials", "gateway/flow", "gateway/reload", "gateway/status"},
 	"gateway/link":            {"gateway/link/bind", "gateway/link/bind/udp", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
 	"gateway/pair":            {"gateway/control", "gateway/doctor", "gateway/epoch", "gateway/quiet", "gateway/status", "ha"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -35,24 +36,12 @@ type entry struct {
 	key, zone []byte
 }
 
-// rewritten reports whether the host translates addresses of the connection.
-func (e *entry) rewritten() bool {
-	return e.orig.src != e.reply.dst || e.orig.dst != e.reply.src
-}
-
 // halfOpen reports whether only the SYN of a TCP connection was seen.
 func (e *entry) halfOpen() bool { return e.state == tcpSynSent || e.state == tcpSynSent2 }
 
 // touches reports whether an end of the connection is in one of the prefixes.
 func (e *entry) touches(ps []netip.Prefix) bool {
-	for _, a := range [...]netip.Addr{e.orig.src, e.orig.dst, e.reply.src, e.reply.dst} {
-		for _, p := range ps {
-			if p.Contains(a) {
-				return true
-			}
-		}
-	}
-	return false
+	return has(ps, e.orig.src) || has(ps, e.orig.dst) || has(ps, e.reply.src) || has(ps, e.reply.dst)
 }
 
 // dump calls f for each entry. The entry's bytes are valid until f returns.
@@ -201,4 +190,36 @@ func (c changer) ask(kind int, e *entry, more ...nl.NetlinkRequestData) (bool, e
 		return false, fmt.Errorf("change a tracked connection: %w", err)
 	}
 	return true, nil
+}
+
+// A Rewrite is a connection whose source the host translates: From reaches To as As.
+type Rewrite struct{ From, To, As netip.Addr }
+
+// Rewritten counts the connections between two groups of prefixes whose source the host translates,
+// and returns one of them.
+func Rewritten(a, b []netip.Prefix) (n int, example Rewrite, err error) {
+	if u, err := ReadUsage(); err != nil || u.Entries == 0 {
+		return 0, Rewrite{}, err
+	}
+	err = dump(func(e *entry) {
+		between := has(a, e.orig.src) && has(b, e.reply.src) || has(b, e.orig.src) && has(a, e.reply.src)
+		if !between || e.orig.src == e.reply.dst {
+			return
+		}
+		n, example = n+1, Rewrite{e.orig.src, e.reply.src, e.reply.dst}
+	})
+	return n, example, err
+}
+
+func has(ps []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(ps, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// Reachable reports why the kernel's table cannot be reached: its netlink part may be missing.
+func Reachable() error {
+	const stats = 5 // IPCTNL_MSG_CT_GET_STATS
+	req := nl.NewNetlinkRequest(message(stats), unix.NLM_F_ACK)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
+	_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	return err
 }

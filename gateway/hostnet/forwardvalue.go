@@ -1,0 +1,192 @@
+package hostnet
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A value is what a register holds: bytes, of which only the bits in known are.
+type value struct{ data, known []byte }
+
+func exactly(b []byte) value {
+	known := make([]byte, len(b))
+	for i := range known {
+		known[i] = 0xff
+	}
+	return value{b, known}
+}
+
+// masked is the value after a bitwise operation: what the mask clears is known.
+func (v value) masked(mask, xor []byte) value {
+	out := value{make([]byte, len(mask)), make([]byte, len(mask))}
+	for i := range mask {
+		var data, known byte
+		if i < len(v.data) {
+			data, known = v.data[i], v.known[i]
+		}
+		out.data[i], out.known[i] = data&mask[i], known|^mask[i]
+		if i < len(xor) {
+			out.data[i] ^= xor[i]
+		}
+	}
+	return out
+}
+
+// compare compares as many bytes as there are to compare with. An interface's name with a wildcard
+// is shorter than the register.
+func (v value) compare(op expr.CmpOp, with []byte) int {
+	equal := yes
+	for i, w := range with {
+		if i >= len(v.data) {
+			equal = min(equal, maybe)
+			break
+		}
+		switch diff := (v.data[i] ^ w) & v.known[i]; {
+		case diff != 0:
+			equal = no
+		case v.known[i] != 0xff:
+			equal = min(equal, maybe)
+		}
+	}
+	switch op {
+	case expr.CmpOpEq:
+		return equal
+	case expr.CmpOpNeq:
+		return yes - equal
+	}
+	return maybe
+}
+
+// registers are those of one rule.
+type registers map[uint32]value
+
+// take returns what a register holds, once: what the next comparison needs, nft loads again. An
+// expression that is not understood may load it too.
+func (r registers) take(n uint32) value {
+	v := r[n]
+	delete(r, n)
+	return v
+}
+
+// meta is what is known of a packet apart from its bytes.
+func (p *probe) meta(key expr.MetaKey) value {
+	switch key {
+	case expr.MetaKeyIIFNAME:
+		return ifname(p.in)
+	case expr.MetaKeyIIF:
+		return ifindex(p.in)
+	case expr.MetaKeyOIFNAME:
+		return ifname(p.out)
+	case expr.MetaKeyOIF:
+		return ifindex(p.out)
+	case expr.MetaKeyL4PROTO:
+		return exactly([]byte{unix.IPPROTO_TCP})
+	case expr.MetaKeyMARK:
+		if p.unmarked {
+			return exactly(make([]byte, 4))
+		}
+	case expr.MetaKeyNFPROTO:
+		if p.to.Addr().Is4() {
+			return exactly([]byte{unix.NFPROTO_IPV4})
+		}
+		return exactly([]byte{unix.NFPROTO_IPV6})
+	}
+	return value{}
+}
+
+func ifname(l netlink.Link) value {
+	if l == nil {
+		return value{}
+	}
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, l.Attrs().Name)
+	return exactly(b)
+}
+
+func ifindex(l netlink.Link) value {
+	if l == nil {
+		return value{}
+	}
+	return exactly(binary.NativeEndian.AppendUint32(nil, uint32(l.Attrs().Index)))
+}
+
+// ctState is the state of a packet's connection.
+func (f *forwardPath) ctState(key expr.CtKey) value {
+	if key != expr.CtKeySTATE {
+		return value{}
+	}
+	return exactly(binary.NativeEndian.AppendUint32(nil, f.state))
+}
+
+// payload is what is known of a packet's bytes: its protocol and the prefixes that it comes from
+// and goes to (RFC 791, section 3.1; RFC 8200, section 3).
+func (p *probe) payload(e *expr.Payload) value {
+	if e.OperationType != expr.PayloadLoad || e.Base != expr.PayloadBaseNetworkHeader {
+		return value{}
+	}
+	from, to, protocol := uint32(12), uint32(16), uint32(9)
+	if p.to.Addr().Is6() {
+		from, to, protocol = 8, 24, 6
+	}
+	switch {
+	case e.Offset == protocol && e.Len == 1:
+		return exactly([]byte{unix.IPPROTO_TCP})
+	case e.Offset == to:
+		return someOf(p.to, e.Len)
+	case e.Offset == from && p.from.IsValid():
+		return someOf(p.from, e.Len)
+	}
+	return value{}
+}
+
+// someOf is what is known of the first bytes of an address in a prefix. nft reads no more than a
+// mask leaves.
+func someOf(p netip.Prefix, n uint32) value {
+	addr := p.Addr().AsSlice()
+	if int(n) > len(addr) {
+		return value{}
+	}
+	known := make([]byte, len(addr))
+	for i := range p.Bits() {
+		known[i/8] |= 0x80 >> (i % 8)
+	}
+	return value{addr[:n], known[:n]}
+}
+
+// xtStateNew is XT_CONNTRACK_STATE_BIT(IP_CT_NEW), and xtState the flag that says that states are
+// looked at (linux/netfilter/xt_conntrack.h).
+const (
+	xtStateNew = 8
+	xtState    = 1
+)
+
+// xtMatch is a condition of iptables that nft has no expression for.
+func (f *forwardPath) xtMatch(m *expr.Match) int {
+	var base xt.ConntrackMtinfoBase
+	var states uint16
+	switch info := m.Info.(type) {
+	case *xt.ConntrackMtinfo1:
+		base, states = info.ConntrackMtinfoBase, uint16(info.StateMask)
+	case *xt.ConntrackMtinfo2:
+		base, states = info.ConntrackMtinfoBase, info.StateMask
+	case *xt.ConntrackMtinfo3:
+		base, states = info.ConntrackMtinfoBase, info.StateMask
+	default:
+		if m.Name == "comment" {
+			return yes
+		}
+		return maybe
+	}
+	if base.MatchFlags&xtState != 0 && (uint32(states)&f.state != 0) == (base.InvertFlags&xtState != 0) {
+		return no
+	}
+	if base.MatchFlags == xtState {
+		return yes
+	}
+	return maybe
+}
