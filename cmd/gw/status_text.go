@@ -198,6 +198,9 @@ func clockText(p *printer, l *status.Link) {
 		p.alarm("clock", fmt.Sprintf("this node's clock stands %s before its own last handshake, so the peer rejects new ones as replays; "+
 			"set it right (chronyc makestep)", spanText(behind)))
 	}
+	if l.PeerClockSetBack {
+		p.alarm("clock", "the peer's handshakes are refused as replays: its clock was set back; set it right there (chronyc makestep), or restart gw here")
+	}
 	skew := l.ClockSkew.Duration()
 	switch {
 	case !l.Measured():

@@ -96,6 +96,8 @@ func link(l *status.Link, now time.Time) []Check {
 		out = append(out, at("state", Warning, "link up, no gw hello from the peer (stock WireGuard, or gw is not running there)", "on the peer: gw version; systemctl status gw"))
 	case l.State == status.LinkUp:
 		out = append(out, at("state", OK, "up, UDP passes both ways", ""))
+	case l.PeerClockSetBack || l.Initiator && l.ClockBehind > 0:
+		// Firewall and keys are not to blame; the clock's finding follows.
 	case l.Initiator && l.RxBytes == 0 && l.State != status.LinkLost:
 		out = append(out, at("state", Failure,
 			fmt.Sprintf("%s: %d bytes were sent to udp %s, and no answer has arrived", l.State, l.TxBytes, l.Endpoint),
@@ -120,6 +122,10 @@ func link(l *status.Link, now time.Time) []Check {
 	}
 	if l.ClockBehind > 0 {
 		out = append(out, at("clock", Failure, fmt.Sprintf("this clock stands %v behind the last handshake: new ones are taken for replays", time.Duration(l.ClockBehind).Round(time.Second)), "set this host's clock: chronyc makestep"))
+	}
+	if l.PeerClockSetBack {
+		out = append(out, at("clock", Failure, fmt.Sprintf("handshakes of %s are refused as replays: its clock was set back, or somebody sends recorded ones", l.Peer),
+			"on "+l.Peer+": chronyc makestep; if its time is right now, here: systemctl restart gw"))
 	}
 	if !l.Measured() {
 		return out

@@ -49,6 +49,7 @@ type Link struct {
 	nudges  chan netip.AddrPort
 	lookups chan resolution
 	renewed chan struct{} // holds a token after Renew
+	replays chan *device.Peer
 
 	byName map[string]*peer // never changes
 
@@ -56,7 +57,6 @@ type Link struct {
 	started bool       // Run has begun: registration is over
 	dev     *device.Device
 	peers   []*peer
-	clock   clockWatch
 
 	lookAt, lookedAt time.Duration // when the device is asked next, and was last
 }
@@ -75,7 +75,7 @@ func New(c Config) (*Link, error) {
 		cfg: c, log: c.Logger, quiet: quiet.New(quiet.Config{Logger: c.Logger.Named("wireguard")}), start: time.Now(), wall: time.Now,
 		outbound: bind.NewGate(outboundLimit),
 		tooBig:   make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
-		renewed: make(chan struct{}, 1),
+		renewed: make(chan struct{}, 1), replays: make(chan *device.Peer, maxReplays),
 	}
 	l.udp = udp.New(udp.Config{OnTooBig: l.onTooBig})
 	var boot [8]byte
@@ -210,12 +210,16 @@ func (l *Link) cause(err error) error {
 // reaches the socket can cause some. Level trace is not limited.
 func (l *Link) deviceLogger() *device.Logger {
 	log := l.log.Named("wireguard")
-	out := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
+	out := &device.Logger{Errorf: device.DiscardLogf}
 	if log.IsDebug() {
 		out.Errorf = func(format string, args ...any) { l.quiet.Debug(format, "error", "text", fmt.Sprintf(format, args...)) }
 	}
-	if log.IsTrace() {
-		out.Verbosef = func(format string, args ...any) { log.Trace("event", "text", fmt.Sprintf(format, args...)) }
+	trace := log.IsTrace()
+	out.Verbosef = func(format string, args ...any) {
+		l.onReplay(format, args)
+		if trace {
+			log.Trace("event", "text", fmt.Sprintf(format, args...))
+		}
 	}
 	return out
 }

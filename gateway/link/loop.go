@@ -60,6 +60,7 @@ func (l *Link) loop(ctx context.Context) error {
 		var c control
 		var r resolution
 		var nudge netip.AddrPort
+		var replayed *device.Peer
 		select {
 		case <-ctx.Done():
 			return nil
@@ -69,6 +70,7 @@ func (l *Link) loop(ctx context.Context) error {
 		case c = <-l.tun.inbox:
 		case r = <-l.lookups:
 		case nudge = <-l.nudges:
+		case replayed = <-l.replays:
 		case <-l.renewed:
 		case <-l.tooBig:
 			l.mu.Lock()
@@ -85,6 +87,8 @@ func (l *Link) loop(ctx context.Context) error {
 			l.resolved(r)
 		case nudge.IsValid():
 			l.nudged(nudge)
+		case replayed != nil:
+			l.replayed(replayed)
 		}
 		l.look(false)
 		next := l.step(ctx, &lookups)
@@ -118,7 +122,10 @@ func (l *Link) step(ctx context.Context, lookups *errgroup.Group) time.Duration 
 		if to, ok := p.dial.due(now); ok {
 			l.dialPeer(p, to)
 		}
-		next = min(next, p.hello.Next(now), p.dial.next())
+		if now >= p.forgetAt {
+			l.forgetTime(p)
+		}
+		next = min(next, p.hello.Next(now), p.dial.next(), p.forgetAt)
 	}
 	return min(next, l.lookAt)
 }
@@ -147,7 +154,7 @@ func (l *Link) look(force bool) {
 		if !wg.handshake.IsZero() && !wg.handshake.Equal(p.handshake) {
 			p.handshake = wg.handshake
 			if p.dials() {
-				l.clock.used(wg.handshake)
+				p.clock.used(wg.handshake)
 			}
 			p.dial.done()
 			p.live, p.renewedAt = true, now
@@ -159,17 +166,12 @@ func (l *Link) look(force bool) {
 			p.live = false
 			l.do(p, p.hello.Session(now, false))
 		}
+		l.watchClock(p, now)
 		if p.dial.active {
 			l.lookAt = now + lookSoon
 		}
 	}
 	l.udp.Moderate(l.moment(now))
-	if behind, changed := l.clock.check(l.wall()); changed && behind > 0 {
-		l.log.Error("wall clock runs behind the last handshake and peers will take new ones for replays: set the clock right, or wait",
-			"behind", behind)
-	} else if changed {
-		l.log.Info("wall clock has caught up with the last handshake")
-	}
 }
 
 // moment is how long datagrams under bulk may wait for others: not at all, unless all
@@ -247,7 +249,7 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 	if wg == nil {
 		return // the Path has failed, and the device is closing
 	}
-	l.clock.used(l.wall())
+	p.clock.used(l.wall())
 	wg.ExpireCurrentKeypairs()
 	if p.endpoint != to.String() {
 		if err := l.dev.IpcSet(endpointText(p.PublicKey, to)); err != nil {
@@ -303,6 +305,12 @@ func (l *Link) event(p *peer, e hello.Event) {
 			break
 		}
 		p.log.Warn("differences", "configuration differs from the peer's", "differences", names(s.Differences, s.Omitted))
+	case hello.EventSetBack:
+		if !p.Dial {
+			p.forgetAt = now + forgetAfter
+		}
+	case hello.EventForgets:
+		l.dialInThePast(p)
 	case hello.EventDuplicate:
 		switch {
 		case s.Duplicate:

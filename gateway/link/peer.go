@@ -17,6 +17,9 @@ type peer struct {
 	src, dst netip.AddrPort // of hellos inside the tunnel
 	dial     dialling
 	knocker  knocker // not under Link.mu
+	clock    clockWatch
+	replays  replays
+	forgetAt time.Duration // when forgetTime is due
 
 	live      bool // hello knows of a session
 	handshake time.Time
@@ -40,7 +43,7 @@ func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, erro
 		return nil, err
 	}
 	out := &peer{
-		Peer: p, hello: h, dial: dialling{nextAt: never, resolveAt: never},
+		Peer: p, hello: h, dial: dialling{nextAt: never, resolveAt: never}, forgetAt: never,
 		log: quiet.New(quiet.Config{Logger: c.Logger.With("peer", p.Node, "site", p.Site)}),
 		src: netip.AddrPortFrom(src, wire.ControlPort), dst: netip.AddrPortFrom(dst, wire.ControlPort),
 	}

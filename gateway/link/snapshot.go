@@ -23,17 +23,21 @@ type PeerStatus struct {
 	// LossOut and LossIn are fractions of the latest hellos.
 	LossOut, LossIn float64
 	// MTUOut and MTUIn are bytes of inner packet; 0 while unknown.
-	MTUOut, MTUIn  int
-	TxBytes        uint64 // WireGuard's, outside
-	RxBytes        uint64
-	Version        string // of the peer's software
-	Protocol       uint8  // of its hello; 0 while unknown
-	Differences    []Difference
-	Omitted        int      // further differences, which are not kept
-	Duplicate      []string // endpoints of two processes with the peer's key
-	DuplicateSelf  []string // endpoints of two processes with this node's key
-	Skew           time.Duration
-	ClockBehind    time.Duration // this node's clock is behind its own last handshake
+	MTUOut, MTUIn int
+	TxBytes       uint64 // WireGuard's, outside
+	RxBytes       uint64
+	Version       string // of the peer's software
+	Protocol      uint8  // of its hello; 0 while unknown
+	Differences   []Difference
+	Omitted       int      // further differences, which are not kept
+	Duplicate     []string // endpoints of two processes with the peer's key
+	DuplicateSelf []string // endpoints of two processes with this node's key
+	Skew          time.Duration
+	ClockBehind   time.Duration // this node's clock is behind its own last handshake
+	// Replays counts handshakes of the peer that were refused as replays. SetBack is set while
+	// they keep the link down: the peer's clock was set back, most likely.
+	Replays        uint64
+	SetBack        bool
 	HellosSent     uint64
 	HellosReceived uint64
 }
@@ -88,8 +92,9 @@ func (l *Link) Snapshot() []PeerStatus {
 			}
 		}
 		if p.dials() {
-			s.ClockBehind = l.clock.behind(wall)
+			s.ClockBehind = p.clock.behind(wall)
 		}
+		s.Replays, s.SetBack = p.replays.count, p.setBack(now)
 		for _, d := range h.Differences {
 			s.Differences = append(s.Differences, difference(d))
 		}

@@ -39,6 +39,7 @@ var (
 	descDiff      = desc("link_config_differences", "Settings in which the two configurations disagree.", "peer", "site", "fatal")
 	descDuplicate = desc("link_duplicate_key", "1 while two processes use one private key.", "peer", "site")
 	descSkew      = desc("link_clock_skew_seconds", "The peer's wall clock minus this node's.", "peer", "site")
+	descReplays   = desc("link_replays_refused_total", "Handshakes of the peer that this node refused as replays.", "peer", "site")
 	descBehind    = desc("link_clock_behind_seconds", "By how much this node's clock stands behind its own last handshake with the peer; new handshakes fail while it does.", "peer", "site")
 	descFlows     = desc("flows", "Flows in the table.", "proto")
 	descFlowLimit = desc("flow_limit", "Flows that the table holds at most.")
@@ -278,6 +279,7 @@ func (m sink) link(l *Link) {
 		m.gauge(descSince, float64(l.Since.UnixMilli())/1e3, id...)
 	}
 	m.gauge(descBehind, l.ClockBehind.Float(), id...)
+	m.counter(descReplays, l.ReplaysRefused, id...)
 	if !l.LastHandshake.IsZero() {
 		m.gauge(descHandshake, float64(l.LastHandshake.UnixMilli())/1e3, id...)
 	}

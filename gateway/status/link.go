@@ -80,6 +80,11 @@ type Link struct {
 	// ClockBehind is by how much this node's clock stands behind the time of its own last
 	// handshake; as long as it does, WireGuard peers take new handshakes for replays.
 	ClockBehind Seconds `json:"clock_behind_seconds,omitzero"`
+	// ReplaysRefused counts handshakes of the peer that this node refused as replays.
+	ReplaysRefused uint64 `json:"replays_refused_total"`
+	// PeerClockSetBack says that refused handshakes keep the peer from renewing its session: its
+	// clock stands behind its own last handshake, or somebody sends recorded ones.
+	PeerClockSetBack bool `json:"peer_clock_set_back,omitzero"`
 }
 
 // MarshalJSON leaves out what only hellos can measure while none has come back: a loss of zero

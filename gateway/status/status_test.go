@@ -64,7 +64,7 @@ func sample() Status {
 				Peer: "blue-2", Site: "blue", State: LinkRefused, LastHandshake: now.Add(-time.Second),
 				Refused:     "site.blue.pair.heartbeat differs",
 				Duplicates:  []Duplicate{{Node: "blue-2", Endpoints: []string{"198.51.100.1:51820", "198.51.100.7:40000"}}},
-				ClockBehind: Seconds(3 * time.Second),
+				ClockBehind: Seconds(3 * time.Second), ReplaysRefused: 17, PeerClockSetBack: true,
 			},
 		},
 		Relay: Relay{

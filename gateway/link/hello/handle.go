@@ -104,6 +104,7 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 		}
 		p.heardAny, p.heardAt, p.last = true, now, *h
 		p.heardOut = h.heard
+		p.timeForgotten(now, h, proven, out)
 		p.pmtu.lossy(h.heard.loss() + p.window.heard().loss())
 		p.skew = time.Unix(0, h.wall).Add(p.rtt.srtt / 2).Sub(p.cfg.Wall())
 		before := p.cmp.result

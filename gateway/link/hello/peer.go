@@ -89,6 +89,7 @@ type Peer struct {
 	processes processes
 	nonces    nonces
 	candidate candidate // meaningful if its boot isn't 0
+	clock     setBack
 
 	rtt  rtt
 	pmtu pathMTU
@@ -113,6 +114,7 @@ type limits struct {
 	lists      bucket // of attributes that are sent
 	acks       bucket // to padded probes
 	versions   bucket // to messages of other versions
+	setBacks   bucket // of the peer's clock
 }
 
 // counts are those of the Snapshot.
@@ -159,6 +161,7 @@ func New(cfg Config) (*Peer, error) {
 			lists:      bucket{every: answerRate, burst: answerBurst},
 			acks:       bucket{every: pmtuRate / 2, burst: 4 * pmtuParallel},
 			versions:   bucket{every: time.Second, burst: 1},
+			setBacks:   bucket{every: setBackRate, burst: setBackBurst},
 		},
 	}, nil
 }
@@ -172,6 +175,7 @@ func (p *Peer) SetCapabilities(c Capabilities) { p.cfg.Capabilities = c }
 func (p *Peer) Session(now time.Duration, up bool) Output {
 	var out Output
 	p.live, p.ended = up, !up
+	p.clock = setBack{}
 	if !up {
 		p.helloAt = never
 		if p.state == Establishing || p.state == Silent {
@@ -333,7 +337,8 @@ func (p *Peer) send(now time.Duration, out *Output, answer bool, echo *echoMsg) 
 	p.seq++
 	p.counts.sent++
 	m := message{kind: kindHello, hello: helloMsg{
-		boot: p.cfg.Boot, seq: p.seq, nonce: p.nonces.next(now), echo: echo, wall: p.cfg.Wall().UnixNano(), answer: answer,
+		boot: p.cfg.Boot, seq: p.seq, nonce: p.nonces.next(now), echo: echo, wall: p.cfg.Wall().UnixNano(),
+		answer: answer, setBack: p.clock.asks, forgets: p.clock.agreed,
 		interval: p.cfg.Interval, keepalive: p.cfg.Keepalive, caps: p.cfg.Capabilities, mtu: uint16(p.pmtu.mtu),
 		heard: p.window.heard(), software: p.cfg.Software, site: p.cfg.Site, node: p.cfg.Node,
 		sections: p.cmp.announce(),

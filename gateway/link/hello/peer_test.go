@@ -243,3 +243,26 @@ func TestFit(t *testing.T) {
 		t.Errorf("%q and %q", a, b)
 	}
 }
+
+// TestSetBack: a node whose clock was set back asks until the peer agrees, which it does twice at
+// once and then once a minute.
+func TestSetBack(t *testing.T) {
+	s := newSim(t, 1, nil)
+	s.up()
+	s.must("up", time.Second, s.both(Up))
+	agreed := func(n int) func() bool {
+		return func() bool { return count(s.events[0], EventForgets) == n && count(s.events[1], EventSetBack) == n }
+	}
+	for n := 1; n <= 3; n++ {
+		s.do(0, s.peers[0].SetBack(s.now))
+		took := s.must("agreed", 2*time.Minute, agreed(n))
+		if n <= 2 && took > time.Second || n == 3 && took < 30*time.Second {
+			t.Errorf("agreement %d after %v", n, took)
+		}
+		for i := range s.peers { // the owners renew the session
+			s.do(i, s.peers[i].Session(s.now, false))
+			s.do(i, s.peers[i].Session(s.now, true))
+		}
+		s.must("up", time.Second, s.both(Up))
+	}
+}

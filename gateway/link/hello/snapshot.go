@@ -31,10 +31,12 @@ const (
 	EventMTU                          // MTUOut has changed
 	EventDifferences                  // Differences has changed
 	EventDuplicate                    // Duplicate or DuplicateSelf has changed
+	EventSetBack                      // the peer's clock was set back: forget its last handshake's time
+	EventForgets                      // the peer does that for this node: dial it
 )
 
 func (e Event) String() string {
-	return [...]string{"", "up", "lost", "restarted", "silent", "refused", "mtu", "differences", "duplicate"}[e]
+	return [...]string{"", "up", "lost", "restarted", "silent", "refused", "mtu", "differences", "duplicate", "set back", "forgets"}[e]
 }
 
 // A Snapshot is what is known of a peer. It shares no memory with the Peer.
