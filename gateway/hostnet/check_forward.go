@@ -41,13 +41,9 @@ func checkForwarding(c CheckConfig) []Finding {
 
 // hostsBehind lists those of the site's subnets which have addresses that are not this host's own.
 func hostsBehind(c CheckConfig) ([]netip.Prefix, error) {
-	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	local, err := localAddresses()
 	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
-	}
-	local := map[netip.Addr]bool{}
-	for _, a := range addrs {
-		local[prefixOf(a.IPNet).Addr()] = true
+		return nil, err
 	}
 	var behind []netip.Prefix
 	for _, p := range c.Site {
@@ -56,6 +52,19 @@ func hostsBehind(c CheckConfig) ([]netip.Prefix, error) {
 		}
 	}
 	return behind, nil
+}
+
+// localAddresses are those of this host.
+func localAddresses() (map[netip.Addr]bool, error) {
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	local := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		local[prefixOf(a.IPNet).Addr()] = true
+	}
+	return local, nil
 }
 
 // noForwarding is what an interface without forwarding causes.

@@ -50,8 +50,9 @@ func describe(r *netlink.Route) string {
 // within reports whether q contains p.
 func within(p, q netip.Prefix) bool { return p.Bits() >= q.Bits() && q.Contains(p.Addr()) }
 
-// checkRoutes looks for routes that send traffic for the other sites elsewhere: more specific ones,
-// and those to just such a subnet that win by their metric.
+// checkRoutes looks for what sends traffic of the sites elsewhere: routes to the other sites that
+// are more specific, or to just such a subnet and win by their metric, and while the gateway runs
+// whatever the kernel's own lookups show, routing rules and a missing route among it.
 func checkRoutes(c CheckConfig) []Finding {
 	others, err := otherRoutes()
 	if err != nil {
@@ -82,32 +83,10 @@ func checkRoutes(c CheckConfig) []Finding {
 				"ip route del " + describe(r)})
 		}
 		if !conflict {
-			found = append(found, checkRules(remote, device)...)
+			found = append(found, checkLookups(c, remote)...)
 		}
 	}
-	return found
-}
-
-// checkRules asks the kernel itself, once our route is there: a rule may let another table decide
-// before the main one.
-func checkRules(remote netip.Prefix, device int) []Finding {
-	ours, err := ownRoutes()
-	if err != nil {
-		return notChecked("routing rules", err)
-	}
-	for i := range ours {
-		if ours[i].LinkIndex != device || prefixOf(ours[i].Dst) != remote.Masked() {
-			continue
-		}
-		got, err := netlink.RouteGet(remote.Masked().Addr().Next().AsSlice())
-		if err != nil || len(got) == 0 || got[0].LinkIndex == device {
-			return nil
-		}
-		return []Finding{{Warning,
-			fmt.Sprintf("a routing rule sends traffic for the remote subnet %v elsewhere", remote),
-			fmt.Sprintf("ip %srule add to %v lookup main priority 100", family(remote.Addr()), remote.Masked())}}
-	}
-	return nil
+	return append(found, checkReturn(c)...)
 }
 
 // family is the option of ip(8) for IPv6.

@@ -225,23 +225,50 @@ func nftNAT(family string) string {
 // paired gives the site a second gateway.
 func paired(c *CheckConfig) { c.Pair = true }
 
-// While the gateway runs there is nothing to find, and a rule that another table comes first
-// by is seen.
+// While the gateway runs there is nothing to find. Rules by which another table comes first are
+// seen, whatever they match, and missing routes of gw.
 func TestCheckRunning(t *testing.T) {
-	s, config := fit(t)
-	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
-	s.apply(red())
-	if found := s.check(config); len(found) != 0 {
-		t.Errorf("found %v", found)
-	}
-	s.do(func() { s.sh("ip route add default dev wan table 52", "ip rule add lookup 52 priority 5270") })
-	found := s.check(config)
-	if len(found) != 1 || !strings.Contains(found[0].What, "a routing rule sends traffic for the remote subnet 10.77.2.0/24 elsewhere") {
-		t.Fatalf("found %v", found)
-	}
-	s.do(func() { s.sh(found[0].Mend) })
-	if found := s.check(config); len(found) != 0 {
-		t.Errorf("mended, but: %v", found)
+	for _, c := range []struct {
+		name   string
+		broken []string
+		want   []string
+	}{
+		{"fit", nil, nil},
+		{"all", []string{"ip rule add lookup 52 priority 5270"},
+			[]string{`failure: the kernel sends by "wan" this host's packets to 10.77.2.1`, `sends by "wan" packets from 10.77.2.1 at "gw0" to 10.77.1.2`}},
+		{"from the lan", []string{"ip rule add iif lan lookup 52 priority 50"}, []string{`failure: the kernel sends by "wan" packets from 10.77.1.2 at "lan" to 10.77.2.1`}},
+		{"by source", []string{"ip rule add from 10.77.1.0/24 lookup 52"}, []string{`sends by "wan" packets from 10.77.1.2 at "lan" to 10.77.2.1`}},
+		{"by source, from the tunnel", []string{"ip rule add from 10.77.2.0/24 lookup 52"}, []string{`sends by "wan" packets from 10.77.2.1 at "gw0" to 10.77.1.2`}},
+		{"from the tunnel, IPv6", []string{"ip -6 rule add iif gw0 lookup 53"}, []string{`the kernel drops packets from fd77:2::1 at "gw0" to fd77:1::2`}},
+		{"to others", []string{"ip rule add iif lan to 10.78.0.0/16 lookup 52", "ip rule add fwmark 7 lookup 52"}, nil},
+		{"routes removed", []string{"ip route flush proto 103"}, []string{"failure: gw's route to the remote subnet 10.77.2.0/24 is missing"}},
+		{"IPv6 routes removed", []string{"ip -6 route flush dev gw0 proto 103"}, []string{"gw's route to the remote subnet fd77:2::/64 is missing"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, config := fit(t)
+			s.open(TUNConfig{Name: "gw0", MTU: testMTU})
+			s.apply(red())
+			if found := s.check(config); len(found) != 0 {
+				t.Fatalf("before: %v", found)
+			}
+			s.do(func() {
+				s.sh("ip route add default dev wan table 52", "ip -6 route add blackhole default table 53")
+				s.sh(c.broken...)
+			})
+			found := s.check(config)
+			if len(found) != len(c.want) {
+				t.Fatalf("found %v", found)
+			}
+			for i, f := range found {
+				if !strings.Contains(line(f), c.want[i]) {
+					t.Errorf("found %v, not %q", f, c.want[i])
+				}
+				s.do(func() { s.sh(f.Mend) })
+			}
+			if found := s.check(config); len(found) != 0 {
+				t.Errorf("mended, but: %v", found)
+			}
+		})
 	}
 }
 
