@@ -203,8 +203,8 @@ func lanHosts(c CheckConfig) (lans []netlink.Link, hosts [][]lanHost, err error)
 }
 
 // sample returns an address of a prefix that is not among some others: not the first, which may
-// stand for all routers (RFC 4291, section 2.6.1), unless it is the only one. It is invalid if there
-// is none nearby.
+// stand for all routers (RFC 4291, section 2.6.1), unless it is the only one. It is invalid if
+// there is none.
 func sample(p netip.Prefix, not map[netip.Addr]bool) netip.Addr {
 	a := p.Masked().Addr()
 	if !p.IsSingleIP() {
