@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -47,6 +46,8 @@ type CheckConfig struct {
 	// Pair says that the site has another gateway, to which the kernel of this host must be able to
 	// lose its connections and take them back.
 	Pair bool
+	// VIP says that the node may answer for an address on the LAN.
+	VIP bool
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
 	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions Listen4 and
@@ -109,31 +110,56 @@ func notChecked(what string, err error) []Finding {
 
 func checkTUN(path string) []Finding {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	switch {
-	case err == nil:
+	if err == nil {
 		unix.Close(fd)
 		return nil
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return []Finding{{Fatal, path + ": this user may not open it", "chmod 0666 " + path}}
 	}
-	return []Finding{{Fatal, fmt.Sprintf("%s is missing (%v): gw cannot make a tun device", path, err), "modprobe tun"}}
+	return findTUN(err, here())
+}
+
+// findTUN explains why the TUN's node cannot be opened. The permissions of the file cause EACCES,
+// the device cgroup of a container or of a unit causes EPERM.
+func findTUN(err error, p place) []Finding {
+	switch {
+	case errors.Is(err, unix.EACCES):
+		return []Finding{{Fatal, tunPath + ": this user may not open it", "chmod 0666 " + tunPath}}
+	case errors.Is(err, unix.EPERM):
+		return []Finding{{Fatal, tunPath + ": the device cgroup of this process does not allow it", p.allowDevice()}}
+	case errors.Is(err, unix.ENOENT) && p.container != "":
+		return []Finding{{Fatal, tunPath + " is missing in this container: gw cannot make a tun device", p.allowDevice()}}
+	}
+	return []Finding{{Fatal, fmt.Sprintf("%s is missing (%v): gw cannot make a tun device", tunPath, err), p.onHost("modprobe tun")}}
 }
 
 // checkPrivilege looks at the calling thread, which is as privileged as any.
-func checkPrivilege(CheckConfig) []Finding {
+func checkPrivilege(c CheckConfig) []Finding {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData // version 3 has two words
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return notChecked("CAP_NET_ADMIN", err)
 	}
-	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0 {
-		return nil
+	var found []Finding
+	var missing []string
+	for _, need := range []struct {
+		bit   uint
+		name  string
+		level Level
+		what  string
+		of    bool
+	}{
+		{unix.CAP_NET_ADMIN, "NET_ADMIN", Fatal, "gw cannot make a device, address or route", true},
+		{unix.CAP_NET_RAW, "NET_RAW", Fatal, "gw cannot answer for the pair's LAN address", c.VIP},
+		{unix.CAP_NET_RAW, "NET_RAW", Warning, "gw cannot find out whether the hosts on the LAN answer", c.LAN != "" && !c.VIP},
+	} {
+		if need.of && data[0].Effective&(1<<need.bit) == 0 {
+			missing = append(missing, need.name)
+			found = append(found, Finding{need.level, "CAP_" + need.name + " is missing: " + need.what, ""})
+		}
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		exe = "gw"
+	for i := range found {
+		found[i].Mend = here().addCapabilities(missing) // one command for all
 	}
-	return []Finding{{Fatal, "CAP_NET_ADMIN is missing: gw cannot make a device, address or route", "setcap cap_net_admin=ep " + exe}}
+	return found
 }
 
 func checkLAN(c CheckConfig) []Finding {
@@ -177,11 +203,5 @@ func sysctlKey(path string) string {
 	return strings.NewReplacer("/", ".", ".", "/").Replace(path)
 }
 
-// sysctlCommand sets one or more settings.
-func sysctlCommand(value string, paths ...string) string {
-	cmd := "sysctl -w"
-	for _, p := range paths {
-		cmd += " " + sysctlKey(p) + "=" + value
-	}
-	return cmd
-}
+// sysctlCommand sets one or more settings, wherever this process runs.
+func sysctlCommand(value string, paths ...string) string { return here().setSysctl(value, paths...) }

@@ -172,6 +172,8 @@ func TestCheck(t *testing.T) {
 			"nft add rule inet f input jump more"}},
 		{name: "dialled, by interfaces", with: dialled, broken: []string{nftInput, `nft add rule inet f input iifname "wa*" accept`}},
 		{name: "dialled, by source", with: dialled, broken: []string{nftInput, "nft add rule inet f input ip saddr 192.0.2.0/24 accept"}},
+		{name: "dialled, and a chain of a device", with: dialled, broken: []string{"nft add table netdev n",
+			"nft add chain netdev n out '{type filter hook egress device wan priority 0; policy drop;}'", "nft add chain netdev n in '{type filter hook ingress device wan priority 0; policy drop;}'"}},
 		{name: "dialled by the other family", with: dialled, broken: []string{"nft add table ip6 f", "nft add chain ip6 f input '{type filter hook input priority 0; policy drop;}'"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -342,7 +344,7 @@ func TestCheckLANMissing(t *testing.T) {
 }
 
 func TestCheckTUN(t *testing.T) {
-	if found := checkTUN(filepath.Join(t.TempDir(), "tun")); len(found) != 1 || found[0].Level != Fatal || found[0].Mend != "modprobe tun" {
+	if found := checkTUN(filepath.Join(t.TempDir(), "tun")); len(found) != 1 || found[0].Level != Fatal || !strings.Contains(found[0].What, "/dev/net/tun is missing") {
 		t.Errorf("missing: %v", found)
 	}
 	if os.Geteuid() != 0 {
@@ -360,13 +362,27 @@ func TestCheckTUN(t *testing.T) {
 }
 
 func TestCheckPrivilege(t *testing.T) {
-	var found []Finding
-	withoutCapabilities(t, func() { found = checkPrivilege(CheckConfig{}) })
-	if len(found) != 1 || found[0].Level != Fatal || !strings.Contains(found[0].Mend, "setcap cap_net_admin=ep ") {
-		t.Errorf("found %v", found)
-	}
-	if found := checkPrivilege(CheckConfig{}); len(found) != 0 {
-		t.Errorf("with it: %v", found)
+	for _, c := range []struct {
+		config CheckConfig
+		want   []string
+	}{
+		{CheckConfig{}, []string{"fatal: CAP_NET_ADMIN is missing"}},
+		{CheckConfig{LAN: "lan"}, []string{"fatal: CAP_NET_ADMIN is missing", "warning: CAP_NET_RAW is missing: gw cannot find out"}},
+		{CheckConfig{LAN: "lan", VIP: true}, []string{"fatal: CAP_NET_ADMIN is missing", "fatal: CAP_NET_RAW is missing: gw cannot answer"}},
+	} {
+		var found []Finding
+		withoutCapabilities(t, func() { found = checkPrivilege(c.config) })
+		if len(found) != len(c.want) {
+			t.Fatalf("%+v: found %v", c.config, found)
+		}
+		for i, f := range found {
+			if !strings.HasPrefix(line(f), c.want[i]) || !strings.Contains(f.Mend, "NET_ADMIN") && !strings.Contains(f.Mend, "net_admin") {
+				t.Errorf("%+v: found %v, want %q", c.config, f, c.want[i])
+			}
+		}
+		if found := checkPrivilege(c.config); len(found) != 0 {
+			t.Errorf("with them: %v", found)
+		}
 	}
 }
 

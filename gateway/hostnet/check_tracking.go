@@ -27,10 +27,10 @@ func checkTracking(c CheckConfig) []Finding {
 		return nil // the kernel has none
 	case u.Full():
 		found = append(found, Finding{Failure,
-			fmt.Sprintf("the kernel's table of tracked connections is full (%d of %d): new connections are dropped", u.Entries, u.Limit), conntrack.MoreRoom(u)})
+			fmt.Sprintf("the kernel's table of tracked connections is full (%d of %d): new connections are dropped", u.Entries, u.Limit), here().onHost(conntrack.MoreRoom(u))})
 	case u.Entries >= u.Limit/10*9:
 		found = append(found, Finding{Warning,
-			fmt.Sprintf("the kernel's table of tracked connections is nearly full (%d of %d): the kernel drops new connections when it is", u.Entries, u.Limit), conntrack.MoreRoom(u)})
+			fmt.Sprintf("the kernel's table of tracked connections is nearly full (%d of %d): the kernel drops new connections when it is", u.Entries, u.Limit), here().onHost(conntrack.MoreRoom(u))})
 	}
 	if !c.Pair {
 		return found
