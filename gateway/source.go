@@ -114,6 +114,9 @@ func linkStatus(p link.PeerStatus) status.Link {
 	if len(p.Duplicate) > 0 {
 		l.Duplicates = append(l.Duplicates, status.Duplicate{Node: p.Node, Endpoints: p.Duplicate})
 	}
+	if d := p.Dialing; d != nil {
+		l.Dialing = &status.Dialing{Attempts: d.Attempts, LocalPort: d.LocalPort, PausedUntil: d.Paused}
+	}
 	l.DifferencesOmitted = p.Omitted
 	for _, d := range p.Differences {
 		l.Differences = append(l.Differences, status.Difference{

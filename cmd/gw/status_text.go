@@ -180,9 +180,9 @@ func stateText(l *status.Link, now time.Time) string {
 		if l.Initiator {
 			doing = "dialing"
 		}
-		return string(l.State) + since + ", " + doing
+		return string(l.State) + since + ", " + doing + dialingText(l.Dialing, now)
 	case status.LinkLost:
-		return "lost" + since + ", renewing the session"
+		return "lost" + since + ", renewing the session" + dialingText(l.Dialing, now)
 	case status.LinkSilent:
 		return "silent" + since + ": link up, no gw hello from the peer (stock WireGuard, or gw is not running there)"
 	case status.LinkRefused:
@@ -190,6 +190,18 @@ func stateText(l *status.Link, now time.Time) string {
 	default:
 		return string(l.State) + since
 	}
+}
+
+// dialingText tells how a peer is dialled that did not answer at once.
+func dialingText(d *status.Dialing, now time.Time) string {
+	if d == nil || d.Attempts < 2 {
+		return ""
+	}
+	text := fmt.Sprintf(", attempt %d from UDP port %d", d.Attempts, d.LocalPort)
+	if d.PausedUntil.After(now) {
+		text += fmt.Sprintf(", paused for another %s so that a dead NAT entry expires", spanText(d.PausedUntil.Sub(now)))
+	}
+	return text
 }
 
 // clockText speaks up only where a clock does harm or misleads the reader of two logs.

@@ -57,6 +57,7 @@ type Link struct {
 	started bool       // Run has begun: registration is over
 	dev     *device.Device
 	peers   []*peer
+	unbound bool // the device has no sockets, see vary
 
 	lookAt, lookedAt time.Duration // when the device is asked next, and was last
 }

@@ -119,7 +119,7 @@ func (l *Link) step(ctx context.Context, lookups *errgroup.Group) time.Duration 
 				return nil
 			})
 		}
-		if to, ok := p.dial.due(now); ok {
+		if to, ok := p.dial.due(now); ok && l.vary(p, now) {
 			l.dialPeer(p, to)
 		}
 		if now >= p.forgetAt {

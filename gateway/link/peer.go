@@ -16,6 +16,7 @@ type peer struct {
 	hello    *hello.Peer
 	src, dst netip.AddrPort // of hellos inside the tunnel
 	dial     dialling
+	quiet    bool    // Bind.Quiet was called for the peer
 	knocker  knocker // not under Link.mu
 	clock    clockWatch
 	replays  replays

@@ -40,6 +40,7 @@ type PeerStatus struct {
 	SetBack        bool
 	HellosSent     uint64
 	HellosReceived uint64
+	Dialing        *Dialing // nil where this side doesn't dial, or has reached the peer
 }
 
 // A Difference is a setting in which both configurations differ.
@@ -68,7 +69,7 @@ type Stats struct {
 func (l *Link) Snapshot() []PeerStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, known, _ := l.get() // nothing is known before Run
+	port, known, _ := l.get() // nothing is known before Run
 	now, wall := l.now(), l.wall()
 	out := make([]PeerStatus, 0, len(l.peers))
 	for _, p := range l.peers {
@@ -93,6 +94,7 @@ func (l *Link) Snapshot() []PeerStatus {
 		}
 		if p.dials() {
 			s.ClockBehind = p.clock.behind(wall)
+			s.Dialing = p.dialing(now, wall, port)
 		}
 		s.Replays, s.SetBack = p.replays.count, p.setBack(now)
 		for _, d := range h.Differences {

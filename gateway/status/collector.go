@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +40,8 @@ var (
 	descDiff      = desc("link_config_differences", "Settings in which the two configurations disagree.", "peer", "site", "fatal")
 	descDuplicate = desc("link_duplicate_key", "1 while two processes use one private key.", "peer", "site")
 	descSkew      = desc("link_clock_skew_seconds", "The peer's wall clock minus this node's.", "peer", "site")
+	descAttempts  = desc("link_dial_attempts", "Handshakes that the peer has not answered since it was reached last.", "peer", "site")
+	descPaused    = desc("link_dial_paused", "1 while the peer is not dialled so that NATs and firewalls forget a dead flow.", "peer", "site")
 	descReplays   = desc("link_replays_refused_total", "Handshakes of the peer that this node refused as replays.", "peer", "site")
 	descBehind    = desc("link_clock_behind_seconds", "By how much this node's clock stands behind its own last handshake with the peer; new handshakes fail while it does.", "peer", "site")
 	descFlows     = desc("flows", "Flows in the table.", "proto")
@@ -280,6 +283,9 @@ func (m sink) link(l *Link) {
 	}
 	m.gauge(descBehind, l.ClockBehind.Float(), id...)
 	m.counter(descReplays, l.ReplaysRefused, id...)
+	dialing := cmp.Or(l.Dialing, &Dialing{})
+	m.gauge(descAttempts, float64(dialing.Attempts), id...)
+	m.gauge(descPaused, truth(!dialing.PausedUntil.IsZero()), id...)
 	if !l.LastHandshake.IsZero() {
 		m.gauge(descHandshake, float64(l.LastHandshake.UnixMilli())/1e3, id...)
 	}

@@ -59,7 +59,7 @@ func sample() Status {
 				},
 				ClockSkew: Seconds(-1500 * time.Millisecond),
 			},
-			{Peer: "blue-1", Site: "blue", State: LinkEstablishing, Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148},
+			{Peer: "blue-1", Site: "blue", State: LinkEstablishing, Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148, Dialing: &Dialing{Attempts: 26, LocalPort: 51820, PausedUntil: now.Add(time.Minute)}},
 			{
 				Peer: "blue-2", Site: "blue", State: LinkRefused, LastHandshake: now.Add(-time.Second),
 				Refused:     "site.blue.pair.heartbeat differs",

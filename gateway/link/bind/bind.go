@@ -232,9 +232,9 @@ func (b *Bind) mayGo(m []byte, to Endpoint, session *Session) bool {
 			b.counters.drop(SendMayNotDial)
 			return false
 		}
-		peer, ok := b.dialler.initiate(m, to, time.Now())
+		peer, why, ok := b.dialler.initiate(m, to, time.Now())
 		if !ok {
-			b.counters.drop(SendMayNotDial)
+			b.counters.drop(why)
 			return false
 		}
 		session.mayBegin()
@@ -259,6 +259,9 @@ func (b *Bind) mayGo(m []byte, to Endpoint, session *Session) bool {
 	}
 	return true
 }
+
+// Quiet drops all handshake initiations to a peer for a time, also those that are repeated.
+func (b *Bind) Quiet(peer [32]byte, d time.Duration) { b.dialler.quiet(peer, time.Now().Add(d)) }
 
 // Run repeats handshake initiations that stay without answer, until ctx is
 // done; then it returns nil. Without it all else works.

@@ -24,6 +24,9 @@ const (
 	// SendMayNotAnswer: a handshake response to a peer that may not dial this node, or
 	// that it doesn't know.
 	SendMayNotAnswer
+	// SendPaused: a handshake initiation to a peer that is not dialled for a while; see
+	// Bind.Quiet.
+	SendPaused
 	// SendSilent: anything but an answer to a peer that this side may not dial, and that has
 	// sent nothing for so long that a firewall between may have forgotten it.
 	SendSilent
@@ -55,6 +58,7 @@ var reasonNames = [NumReasons]string{
 	SendFailed:          "send-failed",
 	SendMayNotDial:      "send-may-not-dial",
 	SendMayNotAnswer:    "send-may-not-answer",
+	SendPaused:          "send-paused",
 	SendSilent:          "send-silent",
 	ReceiveInitiation:   "receive-initiation",
 	ReceiveBadMAC:       "receive-bad-mac",
