@@ -11,10 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// States of a TCP connection (linux/netfilter/nf_conntrack_tcp.h) in which only a SYN was seen.
+// States of a TCP connection (linux/netfilter/nf_conntrack_tcp.h): in the first two only a SYN was
+// seen.
 const (
 	tcpSynSent  = 1 // TCP_CONNTRACK_SYN_SENT
 	tcpSynSent2 = 9 // TCP_CONNTRACK_SYN_SENT2
+
+	tcpLastAck = 6 // TCP_CONNTRACK_LAST_ACK, the first of those in which both ends have closed
+	tcpClose   = 8 // TCP_CONNTRACK_CLOSE, the last of them
 )
 
 // liberal is IP_CT_TCP_FLAG_BE_LIBERAL of the same header.
@@ -38,6 +42,10 @@ type entry struct {
 
 // halfOpen reports whether only the SYN of a TCP connection was seen.
 func (e *entry) halfOpen() bool { return e.state == tcpSynSent || e.state == tcpSynSent2 }
+
+// ended reports whether both ends have closed a TCP connection, which the kernel keeps for two
+// minutes.
+func (e *entry) ended() bool { return e.state >= tcpLastAck && e.state <= tcpClose }
 
 // touches reports whether an end of the connection is in one of the prefixes.
 func (e *entry) touches(ps []netip.Prefix) bool {
@@ -195,15 +203,15 @@ func (c changer) ask(kind int, e *entry, more ...nl.NetlinkRequestData) (bool, e
 // A Rewrite is a connection whose source the host translates: From reaches To as As.
 type Rewrite struct{ From, To, As netip.Addr }
 
-// Rewritten counts the connections between two groups of prefixes whose source the host translates,
-// and returns one of them.
+// Rewritten counts the open connections between two groups of prefixes whose source the host
+// translates, and returns one of them.
 func Rewritten(a, b []netip.Prefix) (n int, example Rewrite, err error) {
 	if u, err := ReadUsage(); err != nil || u.Entries == 0 {
 		return 0, Rewrite{}, err
 	}
 	err = dump(func(e *entry) {
 		between := has(a, e.orig.src) && has(b, e.reply.src) || has(b, e.orig.src) && has(a, e.reply.src)
-		if !between || e.orig.src == e.reply.dst {
+		if !between || e.orig.src == e.reply.dst || e.ended() {
 			return
 		}
 		n, example = n+1, Rewrite{e.orig.src, e.reply.src, e.reply.dst}
