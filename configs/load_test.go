@@ -239,7 +239,7 @@ func TestReferenceIsComplete(t *testing.T) {
 // TestReferenceTellsDefaults checks the defaults that the reference names.
 func TestReferenceTellsDefaults(t *testing.T) {
 	l := mustLoad(t, "site \"a\" {\n subnets = [\"10.0.0.0/24\"]\n node \"a-1\" {\n public_key = \""+testKeys[0]+"\"\n address = \"10.0.0.1\"\n}\n}\n").Local
-	want := Local{Answers: AnswersVerdict, TUN: TUN{Name: "gw0", MTU: 1420, Driver: DriverOffload}, Log: Log{Level: "info"}, Capture: Capture{Memory: 4},
+	want := Local{GSO: true, Answers: AnswersVerdict, TUN: TUN{Name: "gw0", MTU: 1420, Driver: DriverOffload}, Log: Log{Level: "info"}, Capture: Capture{Memory: 4},
 		Limits: Limits{Flows: 131072, Relays: 4096, Trunks: 64 << 20, Fragments: 4 << 20, Records: 32 << 20, Audit: 1 << 30}}
 	if diff := cmp.Diff(want, l); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -109,7 +109,7 @@ func linkStatus(p link.PeerStatus) status.Link {
 		LossOut: p.LossOut, LossIn: p.LossIn, MTUOut: p.MTUOut, MTUIn: p.MTUIn,
 		TxBytes: p.TxBytes, RxBytes: p.RxBytes, Version: p.Version, Protocol: p.Protocol, HellosSent: p.HellosSent, HellosReceived: p.HellosReceived,
 		Refused: p.Refused, ClockSkew: status.Seconds(p.Skew), ClockBehind: status.Seconds(p.ClockBehind),
-		ReplaysRefused: p.Replays, PeerClockSetBack: p.SetBack,
+		TrainsLost: p.TrainsOff, ReplaysRefused: p.Replays, PeerClockSetBack: p.SetBack,
 	}
 	if len(p.Duplicate) > 0 {
 		l.Duplicates = append(l.Duplicates, status.Duplicate{Node: p.Node, Endpoints: p.Duplicate})

@@ -187,6 +187,7 @@ func troubled() status.Status {
 				{Attribute: "site.gray.subnets", Kind: status.Differs, Fatal: true},
 			},
 			ClockSkew: seconds(-90 * time.Second), ClockBehind: seconds(time.Minute),
+			TrainsLost: true,
 		},
 		{Peer: "blue-1", Site: "blue", State: status.LinkEstablishing, Since: now.Add(-40 * 24 * time.Hour), Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148, Dialing: &status.Dialing{Attempts: 25, LocalPort: 51820, PausedUntil: now.Add(3 * time.Minute)}},
 		{Peer: "blue-2", Site: "blue", State: status.LinkDown},

@@ -162,6 +162,7 @@ func linkText(p *printer, l *status.Link, now time.Time) {
 		p.field("peer's version", l.Version)
 	}
 	clockText(p, l)
+	trainsText(p, l)
 	for _, d := range l.Duplicates {
 		p.alarm("key used twice", fmt.Sprintf("two processes use the private key of %s, at %s; each cuts the other off. "+
 			"Stop one of them, or give it a node and a key of its own (gw genkey)", d.Node, strings.Join(d.Endpoints, " and ")))
@@ -189,6 +190,13 @@ func stateText(l *status.Link, now time.Time) string {
 		return "refused" + since + ", nothing passes: " + l.Refused
 	default:
 		return string(l.State) + since
+	}
+}
+
+// trainsText tells that datagrams leave one by one.
+func trainsText(p *printer, l *status.Link) {
+	if l.TrainsLost {
+		p.alarm("trains", "trains of datagrams (UDP GSO) get lost on the way to the peer: each leaves by itself; gw doctor has the command")
 	}
 }
 

@@ -67,4 +67,5 @@ local {
     audit     = 3
   }
   answers = "full"
+  gso = false
 }

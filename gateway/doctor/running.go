@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -138,6 +139,10 @@ func link(l *status.Link, now time.Time) []Check {
 	default:
 		out = append(out, at("path mtu", OK, fmt.Sprintf("%d out, %d in", l.MTUOut, l.MTUIn), ""))
 	}
+	if l.TrainsLost {
+		out = append(out, at("trains", Warning, "trains of datagrams (UDP GSO) get lost on the way and single ones pass: each leaves by itself, which costs processor time",
+			"ip route get "+hostOf(l.Endpoint)+" names the interface; ethtool -K INTERFACE tx-udp-segmentation off; on a virtual machine do that on its host, too"))
+	}
 	if l.LossOut > badLoss || l.LossIn > badLoss {
 		out = append(out, at("loss", Warning, fmt.Sprintf("%.2g %% out, %.2g %% in", 100*l.LossOut, 100*l.LossIn), `if the link was up all the time, have the path examined; bulk is relayed where its rule's mode is auto`))
 	} else {
@@ -226,4 +231,13 @@ func address(h *status.HA) []Check {
 		}
 	}
 	return out
+}
+
+// hostOf returns the address of an endpoint.
+func hostOf(endpoint string) string {
+	host, _, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return endpoint
+	}
+	return host
 }

@@ -91,6 +91,8 @@ type Config struct {
 	Version string
 	// Resolver is used for endpoints that are names; nil is net.DefaultResolver.
 	Resolver Resolver
+	// Singly has datagrams leave one by one, and not in trains that the network card cuts up.
+	Singly bool
 	// HelloInterval is the time between hellos; 0 is hello.DefaultInterval.
 	HelloInterval time.Duration
 	Logger        hclog.Logger

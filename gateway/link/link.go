@@ -59,6 +59,8 @@ type Link struct {
 	peers   []*peer
 	unbound bool // the device has no sockets, see vary
 
+	trains uint64 // sent, as of the last look
+
 	lookAt, lookedAt time.Duration // when the device is asked next, and was last
 }
 
@@ -78,7 +80,7 @@ func New(c Config) (*Link, error) {
 		tooBig:   make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
 		renewed: make(chan struct{}, 1), replays: make(chan *device.Peer, maxReplays),
 	}
-	l.udp = udp.New(udp.Config{OnTooBig: l.onTooBig})
+	l.udp = udp.New(udp.Config{OnTooBig: l.onTooBig, Singly: c.Singly})
 	var boot [8]byte
 	crand.Read(boot[:]) // never fails
 	nodes := map[netip.Addr]*peer{}

@@ -150,6 +150,7 @@ func (l *Link) look(force bool) {
 		if p.endpoint != wg.endpoint {
 			p.endpoint = wg.endpoint
 			p.knocker.moved(wg.endpoint)
+			l.setSingly()
 		}
 		if !wg.handshake.IsZero() && !wg.handshake.Equal(p.handshake) {
 			p.handshake = wg.handshake
@@ -172,6 +173,7 @@ func (l *Link) look(force bool) {
 		}
 	}
 	l.udp.Moderate(l.moment(now))
+	l.watchTrains()
 }
 
 // moment is how long datagrams under bulk may wait for others: not at all, unless all
@@ -273,6 +275,13 @@ func (l *Link) do(p *peer, out hello.Output) {
 	for _, payload := range out.Messages {
 		l.tun.send(wire.AppendUDP(nil, p.src, p.dst, payload))
 	}
+	if len(out.Train) > 0 {
+		train := make([][]byte, 0, len(out.Train))
+		for _, payload := range out.Train {
+			train = append(train, wire.AppendUDP(nil, p.src, p.dst, payload))
+		}
+		l.tun.sendTrain(train)
+	}
 	for _, e := range out.Events {
 		l.event(p, e)
 	}
@@ -305,6 +314,8 @@ func (l *Link) event(p *peer, e hello.Event) {
 			break
 		}
 		p.log.Warn("differences", "configuration differs from the peer's", "differences", names(s.Differences, s.Omitted))
+	case hello.EventTrains:
+		l.trainsChanged(p, s.TrainsOff)
 	case hello.EventSetBack:
 		if !p.Dial {
 			p.forgetAt = now + forgetAfter

@@ -40,6 +40,7 @@ type PeerStatus struct {
 	SetBack        bool
 	HellosSent     uint64
 	HellosReceived uint64
+	TrainsOff      bool     // datagrams leave one by one, since trains get lost
 	Dialing        *Dialing // nil where this side doesn't dial, or has reached the peer
 }
 
@@ -80,7 +81,7 @@ func (l *Link) Snapshot() []PeerStatus {
 			RTT: h.RTT, RTTVar: h.RTTVar, LossOut: h.LossOut, LossIn: h.LossIn,
 			MTUOut: h.MTUOut, MTUIn: h.MTUIn, TxBytes: wg.tx, RxBytes: wg.rx,
 			Version: h.Software, Protocol: h.Protocol, Skew: h.Skew,
-			Omitted:    h.Omitted,
+			Omitted: h.Omitted, TrainsOff: h.TrainsOff,
 			HellosSent: h.Sent, HellosReceived: h.Received,
 		}
 		if h.Since > 0 {

@@ -42,6 +42,7 @@ var (
 	descSkew      = desc("link_clock_skew_seconds", "The peer's wall clock minus this node's.", "peer", "site")
 	descAttempts  = desc("link_dial_attempts", "Handshakes that the peer has not answered since it was reached last.", "peer", "site")
 	descPaused    = desc("link_dial_paused", "1 while the peer is not dialled so that NATs and firewalls forget a dead flow.", "peer", "site")
+	descTrains    = desc("link_trains_lost", "1 while trains of datagrams (UDP GSO) get lost on the way to the peer and single ones pass, so that each leaves by itself.", "peer", "site")
 	descReplays   = desc("link_replays_refused_total", "Handshakes of the peer that this node refused as replays.", "peer", "site")
 	descBehind    = desc("link_clock_behind_seconds", "By how much this node's clock stands behind its own last handshake with the peer; new handshakes fail while it does.", "peer", "site")
 	descFlows     = desc("flows", "Flows in the table.", "proto")
@@ -283,6 +284,7 @@ func (m sink) link(l *Link) {
 	}
 	m.gauge(descBehind, l.ClockBehind.Float(), id...)
 	m.counter(descReplays, l.ReplaysRefused, id...)
+	m.gauge(descTrains, truth(l.TrainsLost), id...)
 	dialing := cmp.Or(l.Dialing, &Dialing{})
 	m.gauge(descAttempts, float64(dialing.Attempts), id...)
 	m.gauge(descPaused, truth(!dialing.PausedUntil.IsZero()), id...)

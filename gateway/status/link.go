@@ -85,6 +85,9 @@ type Link struct {
 	// PeerClockSetBack says that refused handshakes keep the peer from renewing its session: its
 	// clock stands behind its own last handshake, or somebody sends recorded ones.
 	PeerClockSetBack bool `json:"peer_clock_set_back,omitzero"`
+	// TrainsLost says that trains of datagrams (UDP GSO) get lost on the way to the peer while
+	// single ones pass, so that each leaves by itself until trains are tried again.
+	TrainsLost bool `json:"trains_lost,omitzero"`
 	// Dialing is nil unless this node dials the peer and does not reach it.
 	Dialing *Dialing `json:"dialing,omitempty"`
 }

@@ -57,7 +57,7 @@ func sample() Status {
 					{"policy.rule.replication.ports", OnlyThere, false},
 					{"site.gray.subnets", Differs, true},
 				},
-				ClockSkew: Seconds(-1500 * time.Millisecond),
+				ClockSkew: Seconds(-1500 * time.Millisecond), TrainsLost: true,
 			},
 			{Peer: "blue-1", Site: "blue", State: LinkEstablishing, Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148, Dialing: &Dialing{Attempts: 26, LocalPort: 51820, PausedUntil: now.Add(time.Minute)}},
 			{

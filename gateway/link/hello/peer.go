@@ -83,17 +83,17 @@ type Peer struct {
 	last      helloMsg      // newest
 	window    window
 	heardOut  heardMsg // what the peer has heard of ours
-	skew      time.Duration
-	theirs    uint8 // protocol version of the peer, once it has proven it or is refused for it
+	theirs    uint8    // protocol version of the peer, once it has proven it or is refused for it
 	other     otherVersion
 	processes processes
 	nonces    nonces
 	candidate candidate // meaningful if its boot isn't 0
-	clock     setBack
+	clock     clock
 
-	rtt  rtt
-	pmtu pathMTU
-	cmp  comparison
+	rtt    rtt
+	pmtu   pathMTU
+	trains trains
+	cmp    comparison
 
 	limits limits
 	counts counts
@@ -120,10 +120,12 @@ type limits struct {
 // counts are those of the Snapshot.
 type counts struct{ sent, received, bad uint64 }
 
-// Output is what a method wants done: payloads to send to the peer, each in
-// one datagram, and events in the order in which they happened.
+// Output is what a method wants done: payloads to send to the peer, each in one datagram, and
+// events in the order in which they happened. The payloads of Train have the same size and leave
+// together.
 type Output struct {
 	Messages [][]byte
+	Train    [][]byte
 	Events   []Event
 }
 
@@ -175,7 +177,7 @@ func (p *Peer) SetCapabilities(c Capabilities) { p.cfg.Capabilities = c }
 func (p *Peer) Session(now time.Duration, up bool) Output {
 	var out Output
 	p.live, p.ended = up, !up
-	p.clock = setBack{}
+	p.clock.asks, p.clock.agreed = false, false
 	if !up {
 		p.helloAt = never
 		if p.state == Establishing || p.state == Silent {
@@ -230,6 +232,9 @@ func (p *Peer) Next(now time.Duration) time.Duration {
 	if p.live {
 		at = min(at, p.pmtu.next(now))
 	}
+	if p.testsTrains() {
+		at = min(at, p.trains.next())
+	}
 	if p.probe.on {
 		at = min(at, p.probe.done)
 	}
@@ -275,6 +280,7 @@ func (p *Peer) set(now time.Duration, s State) { p.state, p.since = s, now }
 func (p *Peer) lose(now time.Duration, out *Output) {
 	p.probe.on = false
 	p.pmtu.pause()
+	p.trains.pause()
 	p.set(now, Lost)
 	p.helloAt = min(p.helloAt, now)
 	out.Events = append(out.Events, EventLost)
@@ -285,6 +291,7 @@ func (p *Peer) collect(now time.Duration, out *Output) {
 	if !p.live {
 		return
 	}
+	p.testTrains(now, out)
 	before := p.pmtu.mtu
 	probes, ask := p.pmtu.tick(now, p.rtt.patience(), p.alive)
 	for _, m := range probes {
@@ -356,7 +363,7 @@ func (p *Peer) Snapshot(now time.Duration) Snapshot {
 		Protocol: p.theirs, Boot: p.last.boot,
 		RTT: p.rtt.srtt, RTTVar: p.rtt.rttvar,
 		LossOut: p.heardOut.loss(), LossIn: p.window.heard().loss(),
-		MTUOut: p.pmtu.mtu, Skew: p.skew,
+		MTUOut: p.pmtu.mtu, Skew: p.clock.skew, TrainsOff: p.trains.off,
 		Differences: slices.Clone(p.cmp.result), Omitted: p.cmp.omitted,
 		Duplicate: p.processes.duplicate, DuplicateEndpoints: p.processes.endpoints,
 		Sent: p.counts.sent, Received: p.counts.received, Bad: p.counts.bad,

@@ -266,3 +266,77 @@ func TestSetBack(t *testing.T) {
 		s.must("up", time.Second, s.both(Up))
 	}
 }
+
+// used has the owner of peer 0 report trains each second, for d or until done.
+func (s *sim) used(d time.Duration, done func() bool) bool {
+	for end := s.now + d; s.now < end; {
+		s.peers[0].TrainsUsed()
+		if _, ok := s.run(time.Second, done); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// TestTrains: trains that are spoiled while singles pass are called off within ten seconds, and
+// tried again after the back-off. Loss and congestion call nothing off.
+func TestTrains(t *testing.T) {
+	s := newSim(t, 1, nil)
+	s.up()
+	off := func() bool { return s.peers[0].Snapshot(s.now).TrainsOff }
+	s.must("size", 20*time.Second, s.mtu(1420))
+	if s.used(time.Minute, off) {
+		t.Error("trains are called off on a good path")
+	}
+	s.out[0].loss, s.out[1].loss = 0.1, 0.1
+	if s.used(10*time.Minute, off) {
+		t.Error("trains are called off on a lossy path")
+	}
+	s.out[0].loss, s.out[1].loss = 0, 0
+	s.out[0].queue = 3
+	if s.used(10*time.Minute, off) {
+		t.Error("trains are called off where a short queue drops singles as well")
+	}
+	s.out[0].queue = 0
+	s.out[0].spoils = true
+	began := s.now
+	if !s.used(time.Minute, off) || s.now-began > 10*time.Second {
+		t.Fatalf("spoiled trains: off is %v after %v", off(), s.now-began)
+	}
+	called := s.now
+	if !s.used(time.Hour, func() bool { return !off() }) || s.now-called < trainBackoff {
+		t.Errorf("trains are tried again after %v: %v", s.now-called, !off())
+	}
+	if !s.used(5*time.Second, off) {
+		t.Error("the trial does not end")
+	}
+	called = s.now
+	s.out[0].spoils = false
+	if !s.used(time.Hour, func() bool { return !off() }) || s.now-called < 2*trainBackoff {
+		t.Errorf("trains are tried a second time after %v, want twice the back-off", s.now-called)
+	}
+	if s.used(time.Minute, off) {
+		t.Error("trains that pass again are called off")
+	}
+	if n := count(s.events[0], EventTrains); n != 4 {
+		t.Errorf("%d events, want 4", n)
+	}
+	if n := count(s.events[1], EventTrains); n != 0 {
+		t.Errorf("%d events at the peer, which uses no trains", n)
+	}
+}
+
+// TestTrainsIdle: without trains in use nothing is tested.
+func TestTrainsIdle(t *testing.T) {
+	s := newSim(t, 1, nil)
+	s.up()
+	s.must("size", 20*time.Second, s.mtu(1420))
+	before := s.sent
+	s.run(time.Minute, nil)
+	idle := s.sent[0] - before[0]
+	before = s.sent
+	s.used(time.Minute, nil)
+	if used := s.sent[0] - before[0]; used < idle+11*trainLen || used > idle+13*trainLen {
+		t.Errorf("%d messages in a minute, %d while idle: want twelve trains more", used, idle)
+	}
+}

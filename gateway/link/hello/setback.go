@@ -8,8 +8,10 @@ const (
 	setBackBurst = 2
 )
 
-// setBack is what both nodes have said in the present session about a clock that was set back.
-type setBack struct {
+// clock is what is known of both nodes' wall clocks.
+type clock struct {
+	skew time.Duration // the peer's minus this node's
+	// Of the present session:
 	asks   bool // SetBack has asked, and the peer has not agreed
 	agreed bool // this node has agreed
 }

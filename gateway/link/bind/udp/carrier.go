@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,8 @@ type Config struct {
 	// wireguard-go may hold its locks: it must not block, nor call the device or the
 	// Carrier. May be nil.
 	OnTooBig func()
+	// Singly has each datagram leave by itself: the kernel is not asked to cut trains.
+	Singly bool
 }
 
 // A Carrier carries datagrams over one UDP socket for IPv4 and one for IPv6 on the same port.
@@ -33,6 +36,7 @@ type Carrier struct {
 	counters counters
 
 	moment atomic.Int64 // set by Moderate; a time.Duration
+	singly atomic.Pointer[[]netip.AddrPort]
 
 	v4, v6 atomic.Pointer[socket]
 
@@ -48,6 +52,27 @@ func New(config Config) *Carrier { return &Carrier{config: config} }
 // arrive now and then never wait.
 func (c *Carrier) Moderate(moment time.Duration) { c.moment.Store(int64(moment)) }
 
+// Singly has datagrams to some endpoints leave one by one, in place of those named before.
+func (c *Carrier) Singly(to []netip.AddrPort) {
+	if len(to) == 0 {
+		c.singly.Store(nil)
+		return
+	}
+	c.singly.Store(&to)
+}
+
+// inTrains reports whether datagrams to an endpoint may leave in trains.
+func (c *Carrier) inTrains(s *socket, to *Endpoint) bool {
+	if !s.segment.Load() {
+		return false
+	}
+	not := c.singly.Load()
+	return not == nil || !slices.Contains(*not, to.dst)
+}
+
+// Trains returns how many trains of datagrams have left since the Carrier was made.
+func (c *Carrier) Trains() uint64 { return c.counters.sentTrains.Load() }
+
 // Open opens the sockets on a port, any free one if 0, and returns a ReceiveFunc for each and
 // the port. It may be called again after Close.
 func (c *Carrier) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
@@ -57,6 +82,11 @@ func (c *Carrier) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 		return nil, 0, conn.ErrBindAlreadyOpen
 	}
 	v4, v6, err := openSockets(port)
+	for _, s := range []*socket{v4, v6} {
+		if s != nil && c.config.Singly {
+			s.segment.Store(false)
+		}
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -121,7 +151,7 @@ func (c *Carrier) Send(bufs [][]byte, to conn.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	segment := s.segment.Load()
+	segment := c.inTrains(s, ep)
 	o := newOutgoing(ep)
 	defer o.free()
 	for _, m := range bufs {

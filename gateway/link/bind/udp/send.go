@@ -210,13 +210,19 @@ func (c *Carrier) sendSingly(s *socket, o *outgoing, r *run) error {
 }
 
 func (c *Carrier) countSent(runs []run) {
-	var datagrams, bytes uint64
+	var datagrams, bytes, trains uint64
 	for i := range runs {
+		if runs[i].count > 1 {
+			trains++
+		}
 		datagrams += uint64(runs[i].count)
 		bytes += uint64(runs[i].total)
 	}
 	c.counters.sentDatagrams.Add(datagrams)
 	c.counters.sentBytes.Add(bytes)
+	if trains > 0 {
+		c.counters.sentTrains.Add(trains)
+	}
 }
 
 // refusedAsWhole: the datagrams of a coalesced message may fare better one by
