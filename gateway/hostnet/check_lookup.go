@@ -106,7 +106,7 @@ func checkReturn(c CheckConfig) (found []Finding) {
 	isLAN := func(index int) bool {
 		return slices.ContainsFunc(lans, func(l netlink.Link) bool { return l.Attrs().Index == index })
 	}
-	for i := range lans {
+	for i, lan := range lans {
 		for _, h := range hosts[i] {
 			for _, remote := range c.Remote {
 				if h.addr.Is4() != remote.Addr().Is4() || !forwardsFrom(c.Device, h.addr) {
@@ -116,7 +116,11 @@ func checkReturn(c CheckConfig) (found []Finding) {
 				if index, err := l.ask(); err != nil {
 					return append(found, notChecked("routing rules", err)...)
 				} else if !isLAN(index) {
-					found = append(found, elsewhere(l, index, h.subnet))
+					f := elsewhere(l, index, h.subnet)
+					if !h.routed {
+						f.Mend = fmt.Sprintf("ip %sroute add %v dev %s", family(h.addr), h.subnet, lan.Attrs().Name)
+					}
+					found = append(found, f)
 					break // the next remote subnet has the same rules
 				}
 			}
@@ -160,10 +164,12 @@ func firstPriority(a netip.Addr) int {
 type lanHost struct {
 	addr   netip.Addr
 	subnet netip.Prefix
+	routed bool // the main table has a route to the subnet by this interface
 }
 
 // lanHosts lists the interfaces toward the site's hosts, and for each an address of every subnet of
-// the site that it leads to. No address is this host's own.
+// the site that it leads to, by a route of the main table or by its own addresses. No address is
+// this host's own.
 func lanHosts(c CheckConfig) (lans []netlink.Link, hosts [][]lanHost, err error) {
 	behind, err := hostsBehind(c)
 	if err != nil || len(behind) == 0 {
@@ -183,23 +189,44 @@ func lanHosts(c CheckConfig) (lans []netlink.Link, hosts [][]lanHost, err error)
 	}
 	hosts = make([][]lanHost, len(lans))
 	for i, lan := range lans {
+		addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(lan, netlink.FAMILY_ALL) })
+		if err != nil {
+			return nil, nil, fmt.Errorf("list the addresses of %q: %w", lan.Attrs().Name, err)
+		}
 		for _, p := range behind {
-			for j := range routes {
-				r, dst := &routes[j], prefixOf(routes[j].Dst)
-				if r.LinkIndex != lan.Attrs().Index || r.Type != unix.RTN_UNICAST || !dst.IsValid() || !dst.Overlaps(p) {
-					continue
-				}
-				if p.Bits() > dst.Bits() {
-					dst = p
-				}
-				if a := sample(dst, own); a.IsValid() {
-					hosts[i] = append(hosts[i], lanHost{a, dst})
-				}
-				break
+			if h, ok := hostOf(lan, p, routes, addrs, own); ok {
+				hosts[i] = append(hosts[i], h)
 			}
 		}
 	}
 	return lans, hosts, nil
+}
+
+// hostOf returns a host behind an interface in a subnet of the site.
+func hostOf(lan netlink.Link, p netip.Prefix, routes []netlink.Route, addrs []netlink.Addr, own map[netip.Addr]bool) (lanHost, bool) {
+	inside := func(q netip.Prefix, routed bool) (lanHost, bool) {
+		if !q.IsValid() || !q.Overlaps(p) {
+			return lanHost{}, false
+		}
+		if p.Bits() > q.Bits() {
+			q = p
+		}
+		a := sample(q, own)
+		return lanHost{a, q.Masked(), routed}, a.IsValid()
+	}
+	for i := range routes {
+		if r := &routes[i]; r.LinkIndex == lan.Attrs().Index && r.Type == unix.RTN_UNICAST {
+			if h, ok := inside(prefixOf(r.Dst), true); ok {
+				return h, true
+			}
+		}
+	}
+	for _, a := range addrs {
+		if h, ok := inside(prefixOf(a.IPNet), false); ok {
+			return h, true
+		}
+	}
+	return lanHost{}, false
 }
 
 // sample returns an address of a prefix that is not among some others: not the first, which may

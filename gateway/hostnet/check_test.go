@@ -243,6 +243,8 @@ func TestCheckRunning(t *testing.T) {
 		{"by source, from the tunnel", []string{"ip rule add from 10.77.2.0/24 lookup 52"}, []string{`sends by "wan" packets from 10.77.2.1 at "gw0" to 10.77.1.2`}},
 		{"from the tunnel, IPv6", []string{"ip -6 rule add iif gw0 lookup 53"}, []string{`the kernel drops packets from fd77:2::1 at "gw0" to fd77:1::2`}},
 		{"to others", []string{"ip rule add iif lan to 10.78.0.0/16 lookup 52", "ip rule add fwmark 7 lookup 52"}, nil},
+		{"the lan's route in another table", []string{"ip route del 10.77.1.0/24 dev lan", "ip route add 10.77.1.0/24 dev lan table 52"},
+			[]string{`failure: the kernel sends by "wan" packets from 10.77.2.1 at "gw0" to 10.77.1.2`}},
 		{"routes removed", []string{"ip route flush proto 103"}, []string{"failure: gw's route to the remote subnet 10.77.2.0/24 is missing"}},
 		{"IPv6 routes removed", []string{"ip -6 route flush dev gw0 proto 103"}, []string{"gw's route to the remote subnet fd77:2::/64 is missing"}},
 	} {
