@@ -109,7 +109,7 @@ func TestLoadTyped(t *testing.T) {
 			Pos:  Pos{File: "site.hcl", Line: 34, Column: 3},
 		}},
 		Local: Local{
-			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500, Check: true, Answers: AnswersFull,
+			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500, FwMark: 77, Check: true, Answers: AnswersFull,
 			TUN:    TUN{Name: "tun7", MTU: 1280, Driver: DriverWater, Persist: true, CongCtl: "bbr"},
 			Status: Status{Listen: "127.0.0.1:9770"},
 			Log:    Log{Level: "debug", JSON: true}, Capture: Capture{Memory: 16},

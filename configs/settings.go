@@ -72,6 +72,8 @@ var localSettings = []setting[Local]{
 	{path: "listen_port", effect: EffectRestart, field: func(l *Local) any { return &l.ListenPort }, form: "51820",
 		max: math.MaxUint16, hint: "Choose a port from 1 to 65535, or 0 for any."},
 	{path: "gso", effect: EffectRestart, field: func(l *Local) any { return &l.GSO }, def: true},
+	{path: "fwmark", effect: EffectRestart, field: func(l *Local) any { return &l.FwMark }, form: "51820",
+		max: math.MaxUint32, hint: "Choose the number of an `ip rule fwmark`, or 0 for none."},
 	{path: "check", effect: EffectRestart, field: func(l *Local) any { return &l.Check }},
 	{path: "answers", effect: EffectReload, field: func(l *Local) any { return &l.Answers }, form: "verdict", shape: oneOf(string(AnswersVerdict), string(AnswersFull)), def: AnswersVerdict,
 		check: knownWord("answers", "answers", string(AnswersVerdict), string(AnswersFull))},

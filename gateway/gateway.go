@@ -229,7 +229,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	all := parts.Sites(cfg)
 	g.board = sites.New(sites.Config{Self: cfg.SelfSite().Name, Sites: all, Path: g.path, Now: g.now})
 	if g.link, err = link.New(link.Config{
-		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
+		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort, Mark: uint32(cfg.Local.FwMark),
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
 		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: cfg.Local.TUN.MTU,
 		Version: g.version, Logger: g.log, OnChange: g.board.SetNode, Alive: g.pulse.Alive,

@@ -68,4 +68,5 @@ local {
   }
   answers = "full"
   gso = false
+  fwmark = 77
 }

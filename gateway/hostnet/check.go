@@ -50,6 +50,9 @@ type CheckConfig struct {
 	VIP bool
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
+	// Mark is the firewall mark of WireGuard's packets, by which routing rules may choose a route;
+	// 0 is none.
+	Mark uint32
 	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions Listen4 and
 	// Listen6; 0 for a node that only dials, whose input firewall Check does not read.
 	ListenPort       uint16

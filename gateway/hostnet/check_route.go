@@ -3,6 +3,7 @@ package hostnet
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -107,7 +108,7 @@ func checkEndpoints(c CheckConfig) []Finding {
 	var found []Finding
 	for _, e := range c.Endpoints {
 		for _, remote := range c.Remote {
-			if !remote.Contains(e) {
+			if !remote.Contains(e) || ruleFor(c.Mark, e) {
 				continue
 			}
 			way := bestRoute(others, e)
@@ -128,6 +129,25 @@ func checkEndpoints(c CheckConfig) []Finding {
 	return found
 }
 
+// ruleFor reports whether a routing rule looks for the mark of packets to a.
+func ruleFor(mark uint32, a netip.Addr) bool {
+	if mark == 0 {
+		return false
+	}
+	version := netlink.FAMILY_V4
+	if a.Is6() {
+		version = netlink.FAMILY_V6
+	}
+	rules, err := netlink.RuleList(version)
+	return err == nil && slices.ContainsFunc(rules, func(r netlink.Rule) bool {
+		mask := uint32(0xffffffff)
+		if r.Mask != nil {
+			mask = *r.Mask
+		}
+		return r.Mark != 0 && !r.Invert && mark&mask == r.Mark
+	})
+}
+
 // bestRoute is the most specific of the routes to a.
 func bestRoute(routes []netlink.Route, a netip.Addr) (best *netlink.Route) {
 	for i := range routes {
@@ -146,7 +166,7 @@ func checkMTU(c CheckConfig) []Finding {
 	var found []Finding
 	seen := map[int]bool{}
 	for _, e := range c.Endpoints {
-		got, err := netlink.RouteGet(e.AsSlice())
+		got, err := netlink.RouteGetWithOptions(e.AsSlice(), &netlink.RouteGetOptions{Mark: c.Mark})
 		if err != nil || len(got) == 0 || seen[got[0].LinkIndex] {
 			continue // no route now: the link reports it, and tries again
 		}

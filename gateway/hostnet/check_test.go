@@ -100,6 +100,17 @@ func TestCheck(t *testing.T) {
 			want: []string{
 				"fatal: the endpoint 203.0.113.10 lies in the remote subnet 203.0.113.0/24: the tunnel's own packets would enter the tunnel: ip route add 203.0.113.10/32 via 192.0.2.254 dev wan",
 				"ip route add 2001:db8:1::10/128 via 2001:db8::fe dev wan"}},
+		{name: "endpoint inside, and marked", broken: []string{"ip rule add fwmark 0x700/0xff00 lookup 52"},
+			with: func(c *CheckConfig) {
+				c.Mark, c.Endpoints = 0x755, addrs("203.0.113.10")
+				c.Remote = append(c.Remote, prefixes("203.0.113.0/24")...)
+			}},
+		{name: "endpoint inside, and marked without a rule", broken: []string{"ip rule add fwmark 0x900/0xff00 lookup 52"},
+			with: func(c *CheckConfig) {
+				c.Mark, c.Endpoints = 0x755, addrs("203.0.113.10")
+				c.Remote = append(c.Remote, prefixes("203.0.113.0/24")...)
+			},
+			want: []string{"fatal: the endpoint 203.0.113.10 lies in the remote subnet 203.0.113.0/24"}},
 		{name: "mtu", broken: []string{"ip link set dev wan mtu 1460"}, want: []string{"the tun's mtu of 1420 does not fit the path to 203.0.113.10"}},
 		{name: "nftables policy", broken: []string{nftDrop("ip", "filter"), nftDrop("ip6", "filter")},
 			want: []string{`chain ip filter FORWARD drops forwarded packets, and no rule of its table accepts those of "gw0"`, "chain ip6 filter FORWARD"}},

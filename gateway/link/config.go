@@ -79,9 +79,11 @@ type Config struct {
 	PrivateKey [32]byte
 	// ListenPort is the UDP port; 0 is any free one.
 	ListenPort uint16
-	Self       Self
-	Peers      []Peer
-	Path       Path
+	// Mark is the firewall mark of all datagrams; 0 is none.
+	Mark  uint32
+	Self  Self
+	Peers []Peer
+	Path  Path
 	// Alive reports whether the process has been running; while it has not, data
 	// packets are dropped both ways (see bind.Config). nil is always.
 	Alive func() bool

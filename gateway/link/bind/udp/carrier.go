@@ -124,8 +124,18 @@ func (c *Carrier) Close() error {
 	return errors.Join(errs...)
 }
 
-// SetMark does nothing: gw's datagrams carry no firewall mark.
-func (c *Carrier) SetMark(uint32) error { return nil }
+// SetMark sets the firewall mark of the datagrams that the open sockets send from now on.
+// wireguard-go calls it again after each Open. It needs CAP_NET_ADMIN.
+func (c *Carrier) SetMark(mark uint32) error {
+	for _, at := range []*atomic.Pointer[socket]{&c.v4, &c.v6} {
+		if s := at.Load(); s != nil {
+			if err := s.mark(mark); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // BatchSize is the number of buffers that a ReceiveFunc expects.
 func (c *Carrier) BatchSize() int { return maxBatchSize }

@@ -96,6 +96,20 @@ func (s *socket) takeOver(c *net.UDPConn) error {
 // close ends all calls that wait, and those to come.
 func (s *socket) close() error { return errors.Join(s.ready.close(), s.file.Close()) }
 
+// mark sets the firewall mark of what the socket sends.
+func (s *socket) mark(mark uint32) error {
+	var err error
+	if errControl := s.raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(int32(mark)))
+	}); errControl != nil {
+		return errControl
+	}
+	if err != nil {
+		return fmt.Errorf("set SO_MARK, which needs CAP_NET_ADMIN: %w", err)
+	}
+	return nil
+}
+
 func (s *socket) configure(fd int) error {
 	type option struct {
 		name              string
