@@ -152,6 +152,7 @@ func (l *Link) look(force bool) {
 			p.knocker.moved(wg.endpoint)
 			l.setSingly()
 		}
+		l.watchOnLink(p, p.live)
 		if !wg.handshake.IsZero() && !wg.handshake.Equal(p.handshake) {
 			p.handshake = wg.handshake
 			if p.dials() {
@@ -260,6 +261,7 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 		}
 		p.endpoint = to.String()
 		p.knocker.moved(p.endpoint)
+		l.watchOnLink(p, false)
 	}
 	if err := wg.SendHandshakeInitiation(false); err != nil {
 		p.log.Debug("initiation", "handshake initiation was not sent", "endpoint", to, "error", err)

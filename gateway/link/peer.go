@@ -26,6 +26,7 @@ type peer struct {
 	handshake time.Time
 	renewedAt time.Duration // when that handshake was seen
 	endpoint  string        // as of the last look at the device
+	onLink    onLink        // of a sibling
 	reported  PeerState     // as OnChange received it last
 }
 

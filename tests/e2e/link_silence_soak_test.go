@@ -33,12 +33,7 @@ func TestSilenceOfGray(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent := uint64(0)
-	for _, d := range s.Datagrams.Drops {
-		if d.Reason == "send-silent" {
-			silent = d.Packets
-		}
-	}
+	silent := datagramDrops(&s, "send-silent")
 	t.Logf("gray dropped %d datagrams", silent)
 	if refused != 0 || silent == 0 {
 		t.Errorf("gray began a flow with %d packets and dropped %d, want 0 and some", refused, silent)

@@ -37,6 +37,7 @@ type Carrier struct {
 
 	moment atomic.Int64 // set by Moderate; a time.Duration
 	singly atomic.Pointer[[]netip.AddrPort]
+	onLink atomic.Pointer[[]OnLink]
 
 	v4, v6 atomic.Pointer[socket]
 
@@ -59,6 +60,35 @@ func (c *Carrier) Singly(to []netip.AddrPort) {
 		return
 	}
 	c.singly.Store(&to)
+}
+
+// OnLink is an endpoint that lies on the network of an interface.
+type OnLink struct {
+	To        netip.AddrPort
+	Interface int // its index
+}
+
+// OnLink has datagrams to some endpoints leave by an interface and no other, in place of those named
+// before. Without a route there they are dropped.
+func (c *Carrier) OnLink(paths []OnLink) {
+	if len(paths) == 0 {
+		c.onLink.Store(nil)
+		return
+	}
+	c.onLink.Store(&paths)
+}
+
+// interfaceTo returns the index of the only interface that leads to an endpoint; 0 leaves it to the
+// routing table.
+func (c *Carrier) interfaceTo(to *Endpoint) int {
+	if paths := c.onLink.Load(); paths != nil {
+		for _, p := range *paths {
+			if p.To == to.dst {
+				return p.Interface
+			}
+		}
+	}
+	return 0
 }
 
 // inTrains reports whether datagrams to an endpoint may leave in trains.
@@ -163,6 +193,7 @@ func (c *Carrier) Send(bufs [][]byte, to conn.Endpoint) error {
 	}
 	segment := c.inTrains(s, ep)
 	o := newOutgoing(ep)
+	o.setInterface(c.interfaceTo(ep))
 	defer o.free()
 	for _, m := range bufs {
 		if o.full() {

@@ -33,6 +33,10 @@ type outgoing struct {
 
 	nmsgs, niovs int
 
+	// The control message for the only interface that may be used, and its length; 0 is any.
+	via    [sourceControlSpace]byte
+	viaLen int
+
 	// The call under way, for write, which is made once.
 	call  func(fd uintptr, msgs []mmsghdr) (int, syscall.Errno)
 	from  int
@@ -65,7 +69,7 @@ func newOutgoing(to *Endpoint) *outgoing {
 // keep 64 KB alive for each.
 func (o *outgoing) free() {
 	o.reset()
-	o.to = nil
+	o.to, o.viaLen = nil, 0
 	outgoingPool.Put(o)
 }
 
@@ -74,6 +78,14 @@ func (o *outgoing) reset() {
 	clear(o.msgs[:o.nmsgs])
 	o.call = nil
 	o.nmsgs, o.niovs = 0, 0
+}
+
+// setInterface has all messages leave by an interface; 0 is any.
+func (o *outgoing) setInterface(index int) {
+	o.viaLen = 0
+	if index != 0 {
+		o.viaLen = len(appendInterface(o.via[:0], o.to, index))
+	}
 }
 
 func (o *outgoing) full() bool { return o.niovs == maxBatchSize }
@@ -105,6 +117,9 @@ func (o *outgoing) add(b []byte, segment bool) {
 // seal makes the kernel's headers from the runs, from one of them on.
 func (o *outgoing) seal(from int) {
 	source := o.to.source()
+	if o.viaLen > 0 {
+		source = o.via[:o.viaLen]
+	}
 	for i := from; i < o.nmsgs; i++ {
 		r, h := &o.runs[i], &o.msgs[i].hdr
 		h.Name = (*byte)(unsafe.Pointer(&o.to.name))
@@ -202,6 +217,7 @@ func (c *Carrier) send(s *socket, o *outgoing) error {
 func (c *Carrier) sendSingly(s *socket, o *outgoing, r *run) error {
 	c.counters.splitSends.Add(1)
 	single := newOutgoing(o.to)
+	single.via, single.viaLen = o.via, o.viaLen
 	defer single.free()
 	for _, v := range o.iovs[r.first : r.first+r.count] {
 		single.add(unsafe.Slice(v.Base, v.Len), false)

@@ -252,6 +252,24 @@ func appendSource(b []byte, src netip.Addr) []byte {
 	return appendControl(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, info[:])
 }
 
+// appendInterface appends the control message that has a datagram leave by an interface and no
+// other. With IPv4 the source address stays. With IPv6 the kernel chooses it, since it takes the
+// interface for a preference where there is a source.
+func appendInterface(b []byte, to *Endpoint, index int) []byte {
+	if to.dst.Addr().Is4() {
+		var info [unix.SizeofInet4Pktinfo]byte
+		binary.NativeEndian.PutUint32(info[:], uint32(index)) // ipi_ifindex
+		if src := to.SrcIP(); src.Is4() {
+			a := src.As4()
+			copy(info[4:], a[:]) // ipi_spec_dst
+		}
+		return appendControl(b, unix.IPPROTO_IP, unix.IP_PKTINFO, info[:])
+	}
+	var info [unix.SizeofInet6Pktinfo]byte
+	binary.NativeEndian.PutUint32(info[16:], uint32(index)) // ipi6_ifindex
+	return appendControl(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, info[:])
+}
+
 // received is what the control messages of a datagram say.
 type received struct {
 	segment int      // bytes in each datagram that was coalesced; 0: just one
