@@ -11,9 +11,9 @@ import (
 )
 
 // A sibling lies on a network of this host, most often the LAN. When that interface is down, its
-// route is gone, and heartbeats and knocks to the sibling would follow the default route to the WAN:
-// the firewall there sees a node of gray begin connections. So the interface on whose network the
-// sibling was first seen is the only one by which this node sends to it.
+// route is gone, and heartbeats and knocks to the sibling would follow the default route to the
+// WAN: the firewall there sees a node of gray begin connections. So the interface on whose network
+// the sibling was seen is the only one by which this node sends to it.
 
 // onLink is the interface that leads to a sibling.
 type onLink struct {

@@ -68,8 +68,8 @@ type OnLink struct {
 	Interface int // its index
 }
 
-// OnLink has datagrams to some endpoints leave by an interface and no other, in place of those named
-// before. Without a route there they are dropped.
+// OnLink has datagrams to some endpoints leave by an interface and no other, in place of those
+// named before. Without a route there they are dropped.
 func (c *Carrier) OnLink(paths []OnLink) {
 	if len(paths) == 0 {
 		c.onLink.Store(nil)
