@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onewaylink/gw/gateway/doctor"
+	"github.com/onewaylink/gw/gateway/status"
 	"github.com/onewaylink/gw/tests/lab"
 )
 
@@ -26,8 +27,8 @@ const statefulFirewall = `table inet stateful {
 }`
 
 // TestNetfilterRoleReturns: the gateways of both sites have a stateful firewall, and each site's
-// role goes to the other node and back under load. The kernel of the first node has old windows
-// then.
+// role goes to the other node and back under load, by a drain or by a kill and a restart. The
+// kernel of the first node has old windows then.
 func TestNetfilterRoleReturns(t *testing.T) {
 	n := newPairNetwork(t, pairSetup{redPair: true, grayPair: true, impaired: true})
 	n.Box.SetBoth(slowWAN)
@@ -35,22 +36,33 @@ func TestNetfilterRoleReturns(t *testing.T) {
 		nd.runs(t, "nft", statefulFirewall)
 	}
 	n.start()
-	for _, site := range [][]*node{n.red, n.gray} {
-		g := n.watch(t)
-		runs := n.paced(t, 2*drainBulk, drainRate)
-		for i := range 2 {
-			if err := runs[0].Reached(int64(i+1) * drainBulk / 2); err != nil {
-				t.Fatal(err)
+	drain := func(from, _ *node) { from.drain(t) }
+	kill := func(from, to *node) {
+		from.kill()
+		to.waitStatus(to.name+" takes over", func(s status.Status) bool { return s.HA.Role == status.RoleActive })
+		from.up()
+	}
+	for _, c := range []struct {
+		name  string
+		site  []*node
+		leave func(from, to *node)
+	}{{"drain red", n.red, drain}, {"kill red", n.red, kill}, {"drain gray", n.gray, drain}, {"kill gray", n.gray, kill}} {
+		t.Run(c.name, func(t *testing.T) {
+			g := n.watch(t)
+			runs := n.paced(t, 2*drainBulk, drainRate)
+			for i, leave := range []func(from, to *node){c.leave, drain} {
+				if err := runs[0].Reached(int64(i+1) * drainBulk / 2); err != nil {
+					t.Fatal(err)
+				}
+				n.settled(c.site)
+				leave(active(t, c.site))
 			}
-			n.settled(site)
-			from, _ := active(t, site)
-			from.drain(t)
-		}
-		stall := n.longest(t, runs)
-		t.Logf("%s and back: stall %v", site[0].name, stall.Round(time.Millisecond))
-		n.settled(site)
-		changes := map[*node]int{site[0]: 2}
-		g.end(t, changes[n.red[0]], changes[n.gray[0]])
+			stall := n.longest(t, runs)
+			t.Logf("stall %v", stall.Round(time.Millisecond))
+			n.settled(c.site)
+			changes := map[*node]int{c.site[0]: 2}
+			g.end(t, changes[n.red[0]], changes[n.gray[0]])
+		})
 	}
 }
 
