@@ -29,12 +29,13 @@ func checkFirewall(c CheckConfig) []Finding {
 	if err != nil {
 		return notChecked("the firewall", err)
 	}
+	path.untouched = true
 	ways, err := crossings(c)
 	if err != nil {
 		return notChecked("the firewall", err)
 	}
 	var found []Finding
-	named := map[*nftables.Chain]int{} // where in found
+	named := map[*nftables.Chain]int{} // where in found a chain is the subject
 	for _, ch := range path.bases {
 		if !forwards(ch, has4(behind), has6(behind)) || path.passesAll(ch, ways) {
 			continue
@@ -50,13 +51,25 @@ func checkFirewall(c CheckConfig) []Finding {
 				mendFirewall(ch, missing, c.Device)})
 		}
 	}
+	closed := len(found) // a finding before this one covers both directions
 	for _, w := range ways {
 		for _, ch := range path.blockers(w) {
-			if i, ok := named[ch]; ok {
+			if i, ok := named[ch]; ok && i < closed {
 				found[i].Level = Failure
 				continue
 			}
+			named[ch] = len(found)
 			found = append(found, Finding{Failure, blocked(ch, w), mendBlocked(ch, w)})
+		}
+	}
+	for _, ch := range path.bases {
+		if !path.shut(ch, ways) {
+			continue
+		}
+		if i, ok := named[ch]; ok {
+			found[i].Level = Failure
+		} else {
+			found = append(found, findShut(ch, ways))
 		}
 	}
 	for _, r := range path.unclear {
@@ -124,6 +137,37 @@ func (f *forwardPath) passesAll(base *nftables.Chain, ways []crossing) bool {
 		}
 	}
 	return len(ways) > 0
+}
+
+// shut reports whether a base chain drops the first packet of every connection between the sites,
+// whichever side opens it, in one of the IP versions.
+func (f *forwardPath) shut(base *nftables.Chain, ways []crossing) bool {
+	f.state = expr.CtStateBitNEW
+	for _, v4 := range []bool{true, false} {
+		judged, open := false, false
+		for _, w := range ways {
+			for _, to := range w.to {
+				if to.Addr().Is4() == v4 && sees(base, to) {
+					judged = true
+					open = open || verdictOf(f.ends(base, w.in, w.out, to)) != dropped
+				}
+			}
+		}
+		if judged && !open {
+			return true
+		}
+	}
+	return false
+}
+
+func findShut(ch *nftables.Chain, ways []crossing) Finding {
+	var cmds []string
+	for _, w := range ways {
+		cmds = append(cmds, mendBlocked(ch, w))
+	}
+	return Finding{Failure,
+		fmt.Sprintf("the firewall's chain %s %s %s drops every new connection between the sites", familyName(ch.Table), ch.Table.Name, ch.Name),
+		strings.Join(cmds, " && ")}
 }
 
 func blocked(ch *nftables.Chain, w crossing) string {

@@ -69,7 +69,7 @@ func (f *forwardPath) rewrites(base *nftables.Chain, w crossing, device string) 
 			if from.Addr().Is4() != to.Addr().Is4() || !sees(base, to) {
 				continue
 			}
-			p := &probe{path: f, table: base.Table, in: w.in, out: w.out, from: from, to: to, unmarked: true}
+			p := &probe{path: f, table: base.Table, in: w.in, out: w.out, from: from, to: to, untouched: true}
 			ends := p.walk(base.Name, maxJumps)
 			if ends&canRewrite == 0 {
 				continue

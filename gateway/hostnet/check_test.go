@@ -122,6 +122,12 @@ func TestCheck(t *testing.T) {
 			"nft add chain inet f more", `nft add rule inet f more iifname gw0 accept`, `nft add rule inet f more oifname gw0 accept`},
 			want: []string{`failure: the firewall's chain inet f FORWARD drops all packets from "lan" to "gw0": nft insert rule inet f FORWARD iifname lan oifname gw0 accept`,
 				`FORWARD drops all packets from "gw0" to "lan"`}},
+		{name: "nothing new", broken: []string{nftAccept("inet", "f", "forward"), "nft add rule inet f forward ct state new drop"},
+			want: []string{"failure: the firewall's chain inet f forward drops every new connection between the sites"}},
+		{name: "firewalld", broken: []string{firewalld, "nft add rule inet fw zones iifname gw0 goto trusted", "nft add rule inet fw zones iifname lan goto trusted",
+			"nft add rule inet fw postzones oifname gw0 return", "nft add rule inet fw postzones oifname lan return", "nft add rule inet fw postzones jump public"}},
+		{name: "firewalld without gw", with: paired, broken: []string{firewalld},
+			want: []string{"failure: the firewall's chain inet fw forward drops forwarded packets, and no rule of its table accepts"}},
 		{name: "a drop before the rules that accept", broken: []string{nftAccept("inet", "f", "forward"), "nft add rule inet f forward iifname lan drop",
 			"nft add rule inet f forward iifname gw0 accept", "nft add rule inet f forward oifname gw0 accept"},
 			want: []string{`failure: the firewall's chain inet f forward drops all packets from "lan" to "gw0"`}},
@@ -225,6 +231,32 @@ func nftDrop(family, table string) string {
 	return "nft add table " + family + " " + table + " && nft add chain " + family + " " + table +
 		" FORWARD '{type filter hook forward priority 0; policy drop;}'"
 }
+
+// firewalld is what firewalld has of forwarded packets, without its zones.
+const firewalld = `nft -f - <<'END'
+table inet fw {
+	chain prerouting {
+		type filter hook prerouting priority filter + 10; policy accept;
+		icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
+		meta nfproto ipv6 fib saddr . mark . iif oif missing drop
+	}
+	chain forward {
+		type filter hook forward priority filter + 10; policy accept;
+		ct state { established, related } accept
+		ct status dnat accept
+		iifname "lo" accept
+		ct state invalid drop
+		ip6 daddr { ::/96, 2002::/24, 2002:7f00::/24 } reject with icmpv6 addr-unreachable
+		jump zones
+		reject with icmpx admin-prohibited
+	}
+	chain zones { }
+	chain trusted { accept; }
+	chain post { type nat hook postrouting priority srcnat + 10; policy accept; jump postzones; }
+	chain postzones { }
+	chain public { meta nfproto ipv4 oifname != "lo" masquerade; }
+}
+END`
 
 // nftAccept makes a chain of filters at a hook, and nftNAT one that translates sources.
 func nftAccept(family, table, hook string) string {

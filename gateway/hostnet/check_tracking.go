@@ -50,6 +50,7 @@ func checkTakeover(c CheckConfig) []Finding {
 	if err != nil {
 		return notChecked("what the firewall does after a takeover", err)
 	}
+	path.untouched = true
 	ways, err := crossings(c)
 	if err != nil {
 		return notChecked("what the firewall does after a takeover", err)
@@ -66,7 +67,7 @@ func checkTakeover(c CheckConfig) []Finding {
 	for _, w := range ways {
 		ch := path.dropsOnly(w, begins)
 		switch {
-		case ch == nil:
+		case ch == nil, path.shut(ch, ways): // checkFirewall reports a chain that drops all new ones
 		case begins == expr.CtStateBitINVALID:
 			return append(found, Finding{Failure,
 				fmt.Sprintf("connections break when this node takes over: the kernel calls those that it did not see begin invalid, and the chain %s %s %s drops such packets",

@@ -26,6 +26,8 @@ type forwardPath struct {
 	// state is that of the packets for connection tracking, as a bit (expr.CtStateBitNEW for the
 	// first packet of a connection). xt_conntrack has the same bits.
 	state uint32
+	// untouched says that no rule has marked or translated the packets. Otherwise both may be.
+	untouched bool
 
 	conn   *nftables.Conn
 	bases  []*nftables.Chain // that may drop
@@ -122,7 +124,7 @@ func sees(base *nftables.Chain, to netip.Prefix) bool {
 
 // ends returns how packets may leave a base chain.
 func (f *forwardPath) ends(base *nftables.Chain, in, out netlink.Link, to netip.Prefix) int {
-	p := &probe{path: f, table: base.Table, in: in, to: to}
+	p := &probe{path: f, table: base.Table, in: in, to: to, untouched: f.untouched}
 	if *base.Hooknum != *nftables.ChainHookPrerouting {
 		p.out = out
 	}

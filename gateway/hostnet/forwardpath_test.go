@@ -190,3 +190,41 @@ func TestValue(t *testing.T) {
 		}
 	}
 }
+
+// TestIntervals: a prefix lies in a set of intervals as a whole, in part or not at all.
+func TestIntervals(t *testing.T) {
+	for _, c := range []struct {
+		set    string
+		prefix string
+		want   int
+	}{
+		{"10.77.1.0/24", "10.77.1.0/24", yes},
+		{"10.0.0.0/8", "10.77.1.0/24", yes},
+		{"10.77.1.128/25", "10.77.1.0/24", maybe},
+		{"10.76.0.0/16, 10.78.0.0/16", "10.77.1.0/24", no},
+		{"10.0.0.0-10.77.0.255, 10.77.2.0-10.255.255.255", "10.77.1.0/24", no},
+		{"10.77.1.0-10.77.1.100, 10.77.1.200-10.77.1.255", "10.77.1.0/24", maybe},
+		{"10.77.1.0-255.255.255.255", "10.77.1.0/24", yes},
+		{"0.0.0.0-10.77.1.0", "10.77.1.0/24", maybe},
+		{"192.0.2.0/24, 255.255.255.0/24", "10.77.1.0/24", no},
+		{"10.77.1.5-10.77.1.9", "10.77.1.7/32", yes},
+	} {
+		s, _ := fit(t)
+		s.do(func() {
+			s.sh(nftAccept("ip", "f", "forward"), "nft add rule ip f forward ip daddr { "+c.set+" } drop")
+			path, err := readForwardPath()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[int]int{no: passed, maybe: undecided, yes: dropped}[c.want]
+			for _, base := range path.bases {
+				if base.Table.Name != "f" {
+					continue
+				}
+				if got := verdictOf(path.ends(base, s.link("wan"), s.link("lan"), netip.MustParsePrefix(c.prefix))); got != want {
+					t.Errorf("%s in { %s }: verdict %d, want %d", c.prefix, c.set, got, want)
+				}
+			}
+		})
+	}
+}

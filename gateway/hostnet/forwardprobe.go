@@ -18,10 +18,9 @@ type probe struct {
 	table   *nftables.Table
 	in, out netlink.Link // out is nil where it is not known yet
 	to      netip.Prefix
-	// from is where the packets come from, and unmarked says that none has a mark of the firewall.
-	// Without them both are anything.
-	from     netip.Prefix
-	unmarked bool
+	// from is where the packets come from, if that is known.
+	from      netip.Prefix
+	untouched bool // as in forwardPath
 }
 
 // walk returns how the packets may leave a chain.
@@ -75,13 +74,21 @@ func (p *probe) rule(r *nftables.Rule, depth int) (match, ends int) {
 				regs[e.Register] = p.meta(e.Key)
 			}
 		case *expr.Ct:
-			regs[e.Register] = p.path.ctState(e.Key)
+			regs[e.Register] = p.tracked(e.Key)
 		case *expr.Payload:
 			regs[e.DestRegister] = p.payload(e)
 		case *expr.Bitwise:
 			regs[e.DestRegister] = regs[e.SourceRegister].masked(e.Mask, e.Xor)
 		case *expr.Cmp:
-			holds = regs.take(e.Register).compare(e.Op, e.Data)
+			v := regs[e.Register]
+			if e.Op != expr.CmpOpGte { // the other end of a range follows
+				regs.take(e.Register)
+			}
+			holds = v.compare(e.Op, e.Data)
+		case *expr.Range:
+			if holds = regs.take(e.Register).between(e.FromData, e.ToData); e.Op == expr.CmpOpNeq {
+				holds = yes - holds
+			}
 		case *expr.Lookup:
 			if e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT {
 				var end int
@@ -106,6 +113,8 @@ func (p *probe) rule(r *nftables.Rule, depth int) (match, ends int) {
 			ends = canDrop
 		case *expr.Verdict:
 			ends = p.follow(e, depth)
+		case *expr.Byteorder:
+			delete(regs, e.DestRegister)
 		case *expr.Immediate:
 			delete(regs, e.Register)
 		case *expr.Limit, *expr.Fib: // what a firewall says of floods and of forged sources
@@ -142,8 +151,8 @@ func (p *probe) follow(v *expr.Verdict, depth int) int {
 
 // verdictMap looks a value up in a map of verdicts.
 func (p *probe) verdictMap(t *nftables.Table, l *expr.Lookup, v value, depth int) (match, ends int) {
-	elements, ok := p.elements(t, l)
-	if !ok {
+	set, elements, ok := p.elements(t, l)
+	if !ok || set.Interval {
 		return maybe, canAccept | canDrop | fallsThrough
 	}
 	for _, e := range elements {
@@ -187,13 +196,17 @@ func verdictIn(b []byte) (*expr.Verdict, bool) {
 
 // inSet reports whether a value is in a set.
 func (p *probe) inSet(t *nftables.Table, l *expr.Lookup, v value) int {
-	elements, ok := p.elements(t, l)
+	set, elements, ok := p.elements(t, l)
 	if !ok {
 		return maybe
 	}
 	match := no
-	for _, e := range elements {
-		match = max(match, v.compare(expr.CmpOpEq, e.Key))
+	if set.Interval {
+		match = v.inIntervals(elements)
+	} else {
+		for _, e := range elements {
+			match = max(match, v.compare(expr.CmpOpEq, e.Key))
+		}
 	}
 	if l.Invert {
 		return yes - match
@@ -201,12 +214,12 @@ func (p *probe) inSet(t *nftables.Table, l *expr.Lookup, v value) int {
 	return match
 }
 
-// elements lists those of a set. It is false for one that can't be read or has intervals.
-func (p *probe) elements(t *nftables.Table, l *expr.Lookup) ([]nftables.SetElement, bool) {
+// elements lists those of a set. It is false for one that can't be read or has more than one field.
+func (p *probe) elements(t *nftables.Table, l *expr.Lookup) (*nftables.Set, []nftables.SetElement, bool) {
 	set, err := p.path.conn.GetSetByName(t, l.SetName)
-	if err != nil || set.Interval || set.Concatenation {
-		return nil, false
+	if err != nil || set.Concatenation {
+		return nil, nil, false
 	}
 	elements, err := p.path.conn.GetSetElements(set)
-	return elements, err == nil
+	return set, elements, err == nil
 }

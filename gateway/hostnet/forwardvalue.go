@@ -1,9 +1,12 @@
 package hostnet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
 	"github.com/vishvananda/netlink"
@@ -58,15 +61,84 @@ func (v value) compare(op expr.CmpOp, with []byte) int {
 		return equal
 	case expr.CmpOpNeq:
 		return yes - equal
+	case expr.CmpOpGte:
+		return v.atLeast(with)
+	case expr.CmpOpLt:
+		return yes - v.atLeast(with)
+	case expr.CmpOpLte:
+		return v.atMost(with)
+	case expr.CmpOpGt:
+		return yes - v.atMost(with)
 	}
 	return maybe
+}
+
+// atLeast and atMost compare the value as a number in network byte order.
+func (v value) atLeast(with []byte) int {
+	low, high := v.bounds()
+	return ordered(len(v.data) == len(with), bytes.Compare(low, with) >= 0, bytes.Compare(high, with) < 0)
+}
+
+func (v value) atMost(with []byte) int {
+	low, high := v.bounds()
+	return ordered(len(v.data) == len(with), bytes.Compare(high, with) <= 0, bytes.Compare(low, with) > 0)
+}
+
+func ordered(comparable, always, never bool) int {
+	switch {
+	case comparable && always:
+		return yes
+	case comparable && never:
+		return no
+	}
+	return maybe
+}
+
+// bounds are the least and the greatest that the value may be.
+func (v value) bounds() (low, high []byte) {
+	low, high = bytes.Clone(v.data), bytes.Clone(v.data)
+	for i, k := range v.known {
+		low[i], high[i] = low[i]&k, high[i]&k|^k
+	}
+	return low, high
+}
+
+// between reports whether the value is in a range that includes both its ends.
+func (v value) between(from, to []byte) int { return min(v.atLeast(from), v.atMost(to)) }
+
+// inIntervals reports whether the value is in a set of intervals: boundaries, each the first value
+// inside or the first behind.
+func (v value) inIntervals(boundaries []nftables.SetElement) int {
+	low, high := v.bounds()
+	slices.SortStableFunc(boundaries, func(a, b nftables.SetElement) int { return bytes.Compare(a.Key, b.Key) })
+	match := no
+	for i, start := range boundaries {
+		if len(start.Key) != len(v.data) {
+			return maybe
+		}
+		if start.IntervalEnd {
+			continue
+		}
+		end := []byte(nil) // the set has all values from start on
+		if i+1 < len(boundaries) {
+			end = boundaries[i+1].Key
+		}
+		switch {
+		case bytes.Compare(high, start.Key) < 0, end != nil && bytes.Compare(low, end) >= 0:
+		case bytes.Compare(low, start.Key) >= 0 && (end == nil || bytes.Compare(high, end) < 0):
+			return yes
+		default:
+			match = maybe
+		}
+	}
+	return match
 }
 
 // registers are those of one rule.
 type registers map[uint32]value
 
-// take returns what a register holds, once: what the next comparison needs, nft loads again. An
-// expression that is not understood may load it too.
+// take returns what a register holds, once: what the next comparison needs, nft loads again, unless
+// it compares with the two ends of a range. An expression that is not understood may load it too.
 func (r registers) take(n uint32) value {
 	v := r[n]
 	delete(r, n)
@@ -87,7 +159,7 @@ func (p *probe) meta(key expr.MetaKey) value {
 	case expr.MetaKeyL4PROTO:
 		return exactly([]byte{unix.IPPROTO_TCP})
 	case expr.MetaKeyMARK:
-		if p.unmarked {
+		if p.untouched {
 			return exactly(make([]byte, 4))
 		}
 	case expr.MetaKeyNFPROTO:
@@ -115,12 +187,22 @@ func ifindex(l netlink.Link) value {
 	return exactly(binary.NativeEndian.AppendUint32(nil, uint32(l.Attrs().Index)))
 }
 
-// ctState is the state of a packet's connection.
-func (f *forwardPath) ctState(key expr.CtKey) value {
-	if key != expr.CtKeySTATE {
-		return value{}
+// The bits of a connection's status that say that it is translated (IPS_SRC_NAT, IPS_DST_NAT of
+// linux/netfilter/nf_conntrack_common.h).
+const statusTranslated = 0x30
+
+// tracked is what connection tracking knows of a packet's connection.
+func (p *probe) tracked(key expr.CtKey) value {
+	word := func(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+	switch {
+	case key == expr.CtKeySTATE:
+		return exactly(word(p.path.state))
+	case key == expr.CtKeySTATUS && p.untouched:
+		return value{word(0), word(statusTranslated)}
+	case key == expr.CtKeyMARK && p.untouched:
+		return exactly(word(0))
 	}
-	return exactly(binary.NativeEndian.AppendUint32(nil, f.state))
+	return value{}
 }
 
 // payload is what is known of a packet's bytes: its protocol and the prefixes that it comes from

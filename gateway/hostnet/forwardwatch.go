@@ -23,7 +23,8 @@ const (
 
 // ForwardWatch finds out whether the kernel forwards between the site's hosts and the TUN device,
 // from its settings and from the rules of its firewall. It reports only what is certain: packets in
-// one direction that no connection's state and no port can save. It is not safe for concurrent use.
+// one direction that no connection's state and no port can save, and new connections in both. It is
+// not safe for concurrent use.
 type ForwardWatch struct {
 	cfg CheckConfig
 
@@ -93,6 +94,8 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 	if err != nil {
 		return nil
 	}
+	f.untouched = true
+	var ways []crossing
 	for _, d := range directions {
 		in, err := netlink.LinkByName(d.in)
 		if err != nil {
@@ -102,6 +105,7 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 		if err != nil {
 			continue
 		}
+		ways = append(ways, crossing{in: in, out: to, to: d.to})
 		for _, p := range d.to {
 			if f.never(in, to, p) {
 				what := Finding{Failure, fmt.Sprintf("the firewall drops all packets from %q to %q for %v", d.in, d.out, p), "gw doctor"}
@@ -112,6 +116,14 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 				out = append(out, what)
 				break // one prefix names the direction
 			}
+		}
+	}
+	if len(out) > 0 || len(ways) < len(directions) {
+		return out
+	}
+	for _, base := range f.bases {
+		if f.shut(base, ways) {
+			out = append(out, findShut(base, ways))
 		}
 	}
 	return out

@@ -27,6 +27,8 @@ func TestForwardWatch(t *testing.T) {
 			"nft add rule ip f raw iifname lan drop"}, []string{`from "lan" to "gw0"`}},
 		{"new connections in one direction only", []string{"nft add table inet f", "nft add chain inet f forward '{ type filter hook forward priority filter; policy drop; }'",
 			"nft add rule inet f forward ct state established,related accept", "nft add rule inet f forward iifname lan oifname gw0 accept"}, nil},
+		{"established only", []string{"nft add table inet f", "nft add chain inet f forward '{ type filter hook forward priority filter; policy drop; }'",
+			"nft add rule inet f forward ct state established,related accept"}, []string{"chain inet f forward drops every new connection between the sites"}},
 		{"one port", []string{"nft add table inet f", "nft add chain inet f forward '{ type filter hook forward priority filter; policy drop; }'",
 			"nft add rule inet f forward tcp dport 5432 accept", "nft add rule inet f forward tcp sport 5432 accept"}, nil},
 	} {
