@@ -233,7 +233,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
 		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: cfg.Local.TUN.MTU,
 		Version: g.version, Logger: g.log, OnChange: g.board.SetNode, Alive: g.pulse.Alive,
-		Singly: !cfg.Local.GSO,
+		StateDir: cfg.Local.StateDir, Singly: !cfg.Local.GSO,
 	}); err != nil {
 		return fmt.Errorf("%w; %s", err, ourFault)
 	}

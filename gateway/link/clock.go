@@ -27,6 +27,10 @@ func (c *clockWatch) used(t time.Time) {
 	}
 }
 
+// accepted notes that a handshake made at wall time t succeeded: the peer remembers none that is
+// later.
+func (c *clockWatch) accepted(t time.Time) { c.latest = t.Round(0) }
+
 // behind is how far the clock runs behind the last handshake; 0 when it doesn't.
 func (c *clockWatch) behind(now time.Time) time.Duration {
 	if d := c.latest.Sub(now.Round(0)); d > clockTolerance {

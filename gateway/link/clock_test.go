@@ -3,6 +3,9 @@ package link
 import (
 	"bytes"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,4 +116,45 @@ func TestClockSetBack(t *testing.T) {
 	if n := gray.Snapshot()[0].Replays; n != 0 {
 		t.Errorf("gray has refused %d handshakes", n)
 	}
+}
+
+// TestHandshakeTimes: the time of the latest handshake outlives the process. One that starts with a
+// clock before it names the cause, until a handshake succeeds.
+func TestHandshakeTimes(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.red.StateDir, p.gray.StateDir = t.TempDir(), t.TempDir()
+	path := filepath.Join(p.red.StateDir, timesName)
+	stored := func() (at time.Time) {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return at
+		}
+		node, text, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+		if at, err = time.Parse(time.RFC3339Nano, text); err != nil || node != "gray-1" {
+			t.Errorf("stored %q: %v", b, err)
+		}
+		return at
+	}
+	gray := start(t, p.gray)
+	red := start(t, p.red)
+	red.await("up", 5*time.Second, isUp)
+	await.True(t, "the time is stored", func() bool { return stored().Equal(red.Snapshot()[0].LastHandshake) })
+	if files, err := os.ReadDir(p.gray.StateDir); err != nil || len(files) != 0 {
+		t.Errorf("gray, which dials nobody, has stored %v, %v", files, err)
+	}
+	red.stop()
+	gray.stop() // it forgets red's handshakes
+	if err := writeTimes(path, map[string]time.Time{"gray-1": time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	red = start(t, p.red)
+	red.awaitLog("wall clock runs behind the last handshake", 5*time.Second)
+	if behind := red.Snapshot()[0].ClockBehind; behind < 50*time.Minute {
+		t.Errorf("behind by %v, want an hour", behind)
+	}
+	start(t, p.gray)
+	red.await("up", 10*time.Second, isUp)
+	await.True(t, "the clock is right for the peer", func() bool { return red.Snapshot()[0].ClockBehind == 0 })
+	await.True(t, "the time is corrected", func() bool { return stored().Before(time.Now()) })
 }

@@ -93,6 +93,8 @@ type Config struct {
 	Version string
 	// Resolver is used for endpoints that are names; nil is net.DefaultResolver.
 	Resolver Resolver
+	// StateDir is where the times of the latest handshakes are kept over restarts; "" keeps none.
+	StateDir string
 	// Singly has datagrams leave one by one, and not in trains that the network card cuts up.
 	Singly bool
 	// HelloInterval is the time between hellos; 0 is hello.DefaultInterval.

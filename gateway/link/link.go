@@ -50,6 +50,7 @@ type Link struct {
 	lookups chan resolution
 	renewed chan struct{} // holds a token after Renew
 	replays chan *device.Peer
+	times   chan map[string]time.Time // for keepTimes; storeTimes replaces what waits
 
 	byName map[string]*peer // never changes
 
@@ -79,6 +80,7 @@ func New(c Config) (*Link, error) {
 		outbound: bind.NewGate(outboundLimit),
 		tooBig:   make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
 		renewed: make(chan struct{}, 1), replays: make(chan *device.Peer, maxReplays),
+		times: make(chan map[string]time.Time, 1),
 	}
 	l.udp = udp.New(udp.Config{OnTooBig: l.onTooBig, Singly: c.Singly})
 	var boot [8]byte
@@ -164,6 +166,7 @@ func (l *Link) get() (uint16, map[[32]byte]wgPeer, error) {
 func (l *Link) Run(ctx context.Context) error {
 	l.mu.Lock()
 	l.started = true
+	l.loadTimes()
 	l.mu.Unlock()
 	dev := device.NewDevice(l.tun, l.bind, l.deviceLogger())
 	// Closing, in this order: the loop and the Bind's repetition have ended,
@@ -193,6 +196,7 @@ func (l *Link) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.bind.Run(ctx) })
 	g.Go(func() error { return l.loop(ctx) })
+	g.Go(func() error { return l.keepTimes(ctx) })
 	g.Go(func() error { return l.listenForRefusals(ctx) })
 	return g.Wait()
 }

@@ -156,7 +156,8 @@ func (l *Link) look(force bool) {
 		if !wg.handshake.IsZero() && !wg.handshake.Equal(p.handshake) {
 			p.handshake = wg.handshake
 			if p.dials() {
-				p.clock.used(wg.handshake)
+				p.clock.accepted(wg.handshake)
+				l.storeTimes()
 			}
 			p.dial.done()
 			p.live, p.renewedAt = true, now

@@ -104,7 +104,7 @@ var below = map[string][]string{
 	"gateway/flow":            {"gateway/capture", "gateway/denials", "gateway/flow/tcptrack", "netstack/wire"},
 	"gateway/hostnet":         {"gateway/hostnet/conntrack", "netstack/wire"},
 	"gateway/journal":         {"gateway/audit", "gateway/denials", "gateway/flow", "gateway/reload", "gateway/status"},
-	"gateway/link":            {"gateway/link/bind", "gateway/link/bind/udp", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
+	"gateway/link":            {"gateway/link/bind", "gateway/link/bind/udp", "gateway/link/hello", "gateway/quiet", "gateway/safefile", "netstack/wire"},
 	"gateway/pair":            {"gateway/control", "gateway/doctor", "gateway/epoch", "gateway/quiet", "gateway/status", "ha"},
 	"gateway/parts":           {"configs", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/sites", "netstack/wire", "policy"},
 	"gateway/parts/partstest": {"configs"},
