@@ -42,8 +42,11 @@ func initiation(sender uint32) []byte {
 }
 
 // withMAC completes a handshake message to the zero public key.
-func withMAC(m []byte) []byte {
-	key := blake2s.Sum256(append([]byte("mac1----"), make([]byte, 32)...))
+func withMAC(m []byte) []byte { return withMACTo(m, [32]byte{}) }
+
+// withMACTo completes a handshake message to the holder of a public key.
+func withMACTo(m []byte, public [32]byte) []byte {
+	key := blake2s.Sum256(append([]byte("mac1----"), public[:]...))
 	h, err := blake2s.New128(key[:])
 	if err != nil {
 		panic(err) // the key's length is a constant

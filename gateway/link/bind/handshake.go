@@ -113,19 +113,16 @@ func (d *dialler) respond(response []byte) (peer int, ok bool) {
 	return -1, false
 }
 
-// answered takes note of a response that has arrived, which may be forged. It reports whether the
-// response is to an initiation that waits for one.
-func (d *dialler) answered(response []byte) (pending bool) {
+// answered takes note of a response that has arrived, which may be forged.
+func (d *dialler) answered(response []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.peers {
 		if p := &d.peers[i]; p.pending && senderIndex(p.message[:]) == answeredIndex(response) {
 			p.candidates[p.responses%maxCandidates] = senderIndex(response)
 			p.responses++
-			pending = true
 		}
 	}
-	return pending
 }
 
 // established takes note that this node sends transport messages of a session, which the

@@ -71,8 +71,8 @@ func (r *receiver) filter(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n in
 	return n
 }
 
-// note records in the Session of an endpoint that the peer has sent a message of a session of this
-// process. Only a party that sees the tunnel knows the session's index.
+// note records in the Session of an endpoint that the peer has sent a message with a session index
+// of this process. Only a party that sees the tunnel knows the index.
 func (r *receiver) note(from conn.Endpoint, peer int) {
 	r.noted = from
 	if !r.b.dialsIn || peer >= len(r.b.config.Peers) {
@@ -155,8 +155,9 @@ func (r *receiver) judge(m []byte, from conn.Endpoint) (pass bool, peer int) {
 			c.drop(ReceiveBadMAC)
 			return false, -1
 		}
-		if r.b.dialler.answered(m) {
-			from.(Endpoint).Session().mayBegin()
+		r.b.dialler.answered(m)
+		if peer, ok := r.b.own.peer(answeredIndex(m)); ok {
+			r.note(from, peer) // wireguard-go sends there next, if the response is the peer's
 		}
 		return true, -1
 	case typeCookie:

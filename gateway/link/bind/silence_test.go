@@ -214,3 +214,30 @@ func TestSilenceForged(t *testing.T) {
 		}
 	})
 }
+
+// TestSilenceDialler: a node that one peer dials may send to another, which it dials itself, as
+// soon as that has answered, also when the answer is late.
+func TestSilenceDialler(t *testing.T) {
+	overNetworks(t, nil, func(t *testing.T, n *network) {
+		_, key := newKey(t, 1)
+		_, dialled := newKey(t, 2)
+		red, receive, port := opened(t, n, bind.Config{PublicKey: key, Peers: []bind.Peer{{PublicKey: dialled, MayDial: true}, {DialsIn: true}}})
+		gray, grayReceive, grayPort := opened(t, n, bind.Config{PublicKey: dialled, Peers: []bind.Peer{{PublicKey: key, DialsIn: true}}})
+		const index = 11
+		if err := red.Send([][]byte{withMACTo(initiation(index), dialled)}, endpoint(t, red, n.at(grayPort))); err != nil {
+			t.Fatal(err)
+		}
+		newInbox(8).fill(t, grayReceive, 1)
+		red.Quiet(dialled, 0) // the initiation no longer waits for an answer
+		if err := gray.Send([][]byte{withMACTo(response(5, index), key)}, endpoint(t, gray, n.at(port))); err != nil {
+			t.Fatal(err)
+		}
+		_, from := newInbox(8).fill(t, receive, 1)
+		if err := red.Send([][]byte{transport(64, 5)}, from); err != nil {
+			t.Fatal(err)
+		}
+		if d := red.Stats().Drops[bind.SendSilent]; d != 0 {
+			t.Errorf("%d dropped as silent", d)
+		}
+	})
+}
