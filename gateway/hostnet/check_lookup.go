@@ -68,7 +68,10 @@ func checkLookups(c CheckConfig, remote netip.Prefix) []Finding {
 			fmt.Sprintf("gw's route to the remote subnet %v is missing: another program removed it", remote),
 			fmt.Sprintf("ip %sroute replace %v dev %s proto %d metric %d", family(remote.Addr()), remote.Masked(), c.Device, RouteProtocol, metricDevice)}}
 	}
-	to := sample(remote, nil)
+	to := sample(remote, c.outer())
+	if !to.IsValid() {
+		return nil
+	}
 	asked := []lookup{{to: to}}
 	lans, hosts, err := lanHosts(c)
 	if err != nil {
@@ -112,7 +115,11 @@ func checkReturn(c CheckConfig) (found []Finding) {
 				if h.addr.Is4() != remote.Addr().Is4() || !forwardsFrom(c.Device, h.addr) {
 					continue
 				}
-				l := lookup{sample(remote, nil), h.addr, tun}
+				from := sample(remote, c.outer())
+				if !from.IsValid() {
+					continue
+				}
+				l := lookup{from, h.addr, tun}
 				if index, err := l.ask(); err != nil {
 					return append(found, notChecked("routing rules", err)...)
 				} else if !isLAN(index) {
@@ -227,6 +234,15 @@ func hostOf(lan netlink.Link, p netip.Prefix, routes []netlink.Route, addrs []ne
 		}
 	}
 	return lanHost{}, false
+}
+
+// outer are the endpoints, which have routes of their own where they lie in another site's subnet.
+func (c CheckConfig) outer() map[netip.Addr]bool {
+	all := map[netip.Addr]bool{}
+	for _, e := range c.Endpoints {
+		all[e] = true
+	}
+	return all
 }
 
 // sample returns an address of a prefix that is not among some others: not the first, which may

@@ -79,7 +79,11 @@ func checkRoutes(c CheckConfig) []Finding {
 				continue
 			}
 			conflict = true
-			found = append(found, Finding{Warning,
+			level := Warning // a part of the subnet, perhaps on purpose
+			if dst == remote.Masked() {
+				level = Failure
+			}
+			found = append(found, Finding{level,
 				fmt.Sprintf("another route matches traffic for the remote subnet %v: %s", remote, describe(r)),
 				"ip route del " + describe(r)})
 		}

@@ -319,6 +319,18 @@ func TestCheckRunning(t *testing.T) {
 	}
 }
 
+// An endpoint in a remote subnet has a route of its own, which is no mistake of the host.
+func TestCheckEndpointInside(t *testing.T) {
+	s, config := fit(t)
+	config.Endpoints = addrs("10.77.2.1")
+	s.do(func() { s.sh("ip route add 10.77.2.1 via 192.0.2.254") })
+	s.open(TUNConfig{Name: "gw0", MTU: testMTU})
+	s.apply(red())
+	if found := s.check(config); len(found) != 0 {
+		t.Errorf("found %v", found)
+	}
+}
+
 // The gateway turns forwarding on at its own device; where that is undone, Check finds it.
 func TestCheckForwardingOfTheDevice(t *testing.T) {
 	s, config := fit(t)
