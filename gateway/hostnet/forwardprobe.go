@@ -98,8 +98,9 @@ func (p *probe) rule(r *nftables.Rule, depth int) (match, ends int) {
 				holds = p.inSet(r.Table, e, regs.take(e.SourceRegister))
 			}
 		case *expr.Match:
-			holds = p.path.xtMatch(e)
-			plain = plain && holds != maybe
+			var understood bool
+			holds, understood = p.xtMatch(e)
+			plain = plain && understood
 		case *expr.Target:
 			switch e.Name {
 			case "REJECT":

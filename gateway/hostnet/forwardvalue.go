@@ -247,8 +247,16 @@ const (
 	xtState    = 1
 )
 
-// xtMatch is a condition of iptables that nft has no expression for.
-func (f *forwardPath) xtMatch(m *expr.Match) int {
+// xtPartial are matches of iptables that look at sources, ports or rates: packets of the sites may
+// or may not match, as with nft's own expressions for these. Others are not understood.
+var xtPartial = []string{
+	"addrtype", "connlimit", "dscp", "ecn", "hashlimit", "icmp", "icmp6", "iprange", "length", "limit", "mac", "multiport", "pkttype",
+	"recent", "tcp", "tcpmss", "time", "ttl", "hl",
+}
+
+// xtMatch judges a condition of iptables that nft has no expression for, and reports whether it is
+// one that is understood.
+func (p *probe) xtMatch(m *expr.Match) (match int, understood bool) {
 	var base xt.ConntrackMtinfoBase
 	var states uint16
 	switch info := m.Info.(type) {
@@ -259,16 +267,35 @@ func (f *forwardPath) xtMatch(m *expr.Match) int {
 	case *xt.ConntrackMtinfo3:
 		base, states = info.ConntrackMtinfoBase, info.StateMask
 	default:
-		if m.Name == "comment" {
-			return yes
+		switch {
+		case m.Name == "comment":
+			return yes, true
+		case m.Name == "udp", m.Name == "udplite", m.Name == "sctp":
+			return no, true // the packets are TCP's
+		case m.Name == "mark" && p.untouched:
+			return xtUnmarked(m)
 		}
-		return maybe
+		return maybe, slices.Contains(xtPartial, m.Name)
 	}
-	if base.MatchFlags&xtState != 0 && (uint32(states)&f.state != 0) == (base.InvertFlags&xtState != 0) {
-		return no
+	if base.MatchFlags&xtState != 0 && (uint32(states)&p.path.state != 0) == (base.InvertFlags&xtState != 0) {
+		return no, true
 	}
 	if base.MatchFlags == xtState {
-		return yes
+		return yes, true
 	}
-	return maybe
+	return maybe, true
+}
+
+// xtUnmarked judges a match of packets that have no mark: struct xt_mark_mtinfo1 of
+// linux/netfilter/xt_mark.h has mark, mask and invert.
+func xtUnmarked(m *expr.Match) (match int, understood bool) {
+	info, ok := m.Info.(*xt.Unknown)
+	if !ok || len(*info) < 9 {
+		return maybe, false
+	}
+	b := []byte(*info)
+	if (binary.NativeEndian.Uint32(b) == 0) == (b[8] != 0) {
+		return no, true
+	}
+	return yes, true
 }
