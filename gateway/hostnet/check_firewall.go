@@ -20,16 +20,15 @@ const (
 // checkFirewall looks for what drops packets between the site's hosts and the TUN: base chains
 // that drop all of them by the rules, whatever hook and order they have, and those that drop what
 // no rule accepts and have no rule that names the TUN. It sees the chains of iptables-nft, too.
-func checkFirewall(c CheckConfig) []Finding {
+func checkFirewall(c CheckConfig, rules readRules) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil || len(behind) == 0 {
 		return nil // checkForwarding reports it
 	}
-	path, err := readForwardPath()
+	path, err := rules.own()
 	if err != nil {
 		return notChecked("the firewall", err)
 	}
-	path.untouched = true
 	ways, err := crossings(c)
 	if err != nil {
 		return notChecked("the firewall", err)

@@ -19,12 +19,12 @@ const asGateway = "the other end sees the gateway's address instead of the host'
 
 // checkNAT looks for what rewrites the source of packets between the sites: rules after the choice
 // of the route (MASQUERADE, SNAT), and connections that the kernel translates now.
-func checkNAT(c CheckConfig) []Finding {
+func checkNAT(c CheckConfig, rules readRules) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil || len(behind) == 0 {
 		return nil // checkForwarding reports it
 	}
-	path, err := readForwardPath()
+	path, err := rules.own()
 	if err != nil {
 		return notChecked("address translation", err)
 	}
@@ -69,7 +69,7 @@ func (f *forwardPath) rewrites(base *nftables.Chain, w crossing, device string) 
 			if from.Addr().Is4() != to.Addr().Is4() || !sees(base, to) {
 				continue
 			}
-			p := &probe{path: f, table: base.Table, in: w.in, out: w.out, from: from, to: to, untouched: true}
+			p := &probe{path: f, table: base.Table, in: w.in, out: w.out, from: from, to: to, untouched: f.untouched}
 			ends := p.walk(base.Name, maxJumps)
 			if ends&canRewrite == 0 {
 				continue

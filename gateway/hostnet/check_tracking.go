@@ -16,7 +16,7 @@ const looseSysctl = "net/netfilter/nf_conntrack_tcp_loose"
 
 // checkTracking looks at the kernel's connection tracking: its table, and in a pair what the
 // firewall does with connections that begin at the other node.
-func checkTracking(c CheckConfig) []Finding {
+func checkTracking(c CheckConfig, rules readRules) []Finding {
 	u, err := conntrack.ReadUsage()
 	if err != nil {
 		return notChecked("connection tracking", err)
@@ -39,18 +39,17 @@ func checkTracking(c CheckConfig) []Finding {
 		found = append(found, Finding{Warning,
 			fmt.Sprintf("gw cannot change tracked connections (%v): when the role returns, a firewall that drops invalid packets blocks them", err), conntrack.Lenient})
 	}
-	return append(found, checkTakeover(c)...)
+	return append(found, checkTakeover(c, rules)...)
 }
 
 // checkTakeover looks for rules that accept packets of established connections, and drop those of
 // connections whose beginning this host's kernel did not see: all of the other node's, when this
 // one takes over.
-func checkTakeover(c CheckConfig) []Finding {
-	path, err := readForwardPath()
+func checkTakeover(c CheckConfig, rules readRules) []Finding {
+	path, err := rules.own()
 	if err != nil {
 		return notChecked("what the firewall does after a takeover", err)
 	}
-	path.untouched = true
 	ways, err := crossings(c)
 	if err != nil {
 		return notChecked("what the firewall does after a takeover", err)

@@ -49,6 +49,21 @@ func keyOfChain(ch *nftables.Chain) chainKey {
 	return chainKey{ch.Table.Family, ch.Table.Name, ch.Name}
 }
 
+// readRules returns the rules of the host, which it may have read before. Callers do not change
+// them.
+type readRules func() (*forwardPath, error)
+
+// own returns a forwardPath for packets of the sites, which no rule has marked or translated.
+func (r readRules) own() (*forwardPath, error) {
+	f, err := r()
+	if err != nil {
+		return nil, err
+	}
+	own := *f
+	own.untouched, own.unclear = true, nil
+	return &own, nil
+}
+
 func readForwardPath() (*forwardPath, error) {
 	conn, err := nftables.New()
 	if err != nil {

@@ -28,9 +28,10 @@ const (
 type ForwardWatch struct {
 	cfg CheckConfig
 
-	looked     time.Time // at the settings
-	judged     time.Time // the rules
-	generation uint32    // of the rules that were judged
+	looked     time.Time     // at the settings
+	judged     time.Time     // the rules
+	generation uint32        // of the rules that were judged
+	rest       time.Duration // after judged
 	settings   []Finding
 	rules      []Finding
 }
@@ -45,11 +46,26 @@ func (w *ForwardWatch) Look(now time.Time) []Finding {
 	}
 	w.looked = now
 	w.settings = w.lookAtSettings()
+	if now.Sub(w.judged) < w.rest {
+		return append(w.settings, w.rules...)
+	}
 	if g, err := rulesGeneration(); err != nil || g != w.generation || now.Sub(w.judged) >= rulesEvery {
 		w.generation, w.judged = g, now
+		began := time.Now()
 		w.rules = w.judgeRules()
+		w.rest = restAfter(time.Since(began))
 	}
 	return append(w.settings, w.rules...)
+}
+
+// restAfter returns how long the rules are left alone after a look that took some time: thousands
+// of rules that change all the time, as those of kube-proxy, must not take a processor.
+func restAfter(took time.Duration) time.Duration {
+	const brief, share = 100 * time.Millisecond, 20 // a 20th of the time for a look that is not brief
+	if took <= brief {
+		return 0
+	}
+	return share * took
 }
 
 // direction is one that a node needs: where packets arrive, where they go out, and what
@@ -90,11 +106,10 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 	if directions == nil {
 		return nil
 	}
-	f, err := readForwardPath()
+	f, err := readRules(readForwardPath).own()
 	if err != nil {
 		return nil
 	}
-	f.untouched = true
 	var ways []crossing
 	for _, d := range directions {
 		in, err := netlink.LinkByName(d.in)

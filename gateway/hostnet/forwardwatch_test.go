@@ -57,3 +57,14 @@ func TestForwardWatch(t *testing.T) {
 		})
 	}
 }
+
+// TestRestAfter: a look at thousands of rules takes a small share of the time.
+func TestRestAfter(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		time.Millisecond: 0, 100 * time.Millisecond: 0, 300 * time.Millisecond: 6 * time.Second,
+	} {
+		if got := restAfter(took); got != want {
+			t.Errorf("after %v: %v, want %v", took, got, want)
+		}
+	}
+}
