@@ -30,6 +30,25 @@ func (g *Gateway) pathFindings() []health.Finding {
 	}}
 }
 
+// deviceFindings reports what the kernel refuses at the TUN device.
+func (g *Gateway) deviceFindings() (out []health.Finding) {
+	r, name := g.path.Refusals(), g.cfg.Local.TUN.Name
+	if r.Singles {
+		out = append(out, health.Finding{
+			Fault: health.DeviceRefuses, What: fmt.Sprintf("the kernel refuses what gw writes to %s: %v", name, r.Err),
+			Do: "ip -s link show dev " + name + "; dmesg | tail; restart gw if it lasts",
+		})
+	}
+	if r.Segments {
+		out = append(out, health.Finding{
+			Fault: health.SegmentsRefused,
+			What:  fmt.Sprintf("the kernel refuses super-segments at %s, and gw writes single packets: %v", name, r.Err),
+			Do:    "ethtool -k " + name + "; dmesg | tail; or set local { tun { driver = \"water\" } }",
+		})
+	}
+	return out
+}
+
 // hostFindings reports when an interface of the host is down.
 func (g *Gateway) hostFindings() (out []health.Finding) {
 	lan, device := g.host.Healthy()

@@ -208,6 +208,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 	g.health.Board = health.New(health.Config{Now: time.Now, Logger: g.log})
 	g.health.Watch(g.hostFindings)
 	g.health.Watch(g.pathFindings)
+	g.health.Watch(g.deviceFindings)
 	keep := &restore.Recorder{File: g.store}
 	var changes *pair.Changes // nil without a sibling
 	if len(cfg.SelfSite().Nodes) > 1 {

@@ -87,6 +87,7 @@ type Path struct {
 	tap     atomic.Pointer[capture.Ring]
 	pair    pairing
 	watch   watchdog
+	writer  hostWriter
 
 	fragMu  sync.Mutex
 	fragOut *wire.Reassembler // of fragments from the host
@@ -105,6 +106,7 @@ func NewPath(t *Table, host Host) *Path {
 	for i := range p.sites {
 		p.sites[i].Store(&SiteState{})
 	}
+	p.writer.host, p.writer.now = host, t.cfg.Now
 	p.pair.kick = make(chan struct{}, 1)
 	p.joins.New = func() any { return new(joiner) }
 	return p

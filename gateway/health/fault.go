@@ -11,6 +11,8 @@ const (
 	DeviceDown Fault = "device-down"
 	// DeviceRefuses: the kernel refuses what this node writes to the TUN device.
 	DeviceRefuses Fault = "device-refuses"
+	// SegmentsRefused: the kernel refuses super-segments at the TUN, and accepts single packets.
+	SegmentsRefused Fault = "segments-refused"
 	// Stuck: packets wait, and this process makes no progress.
 	Stuck Fault = "stuck"
 	// HostChanged: an address, a route or a rule of gw is missing and cannot be restored.
@@ -28,7 +30,8 @@ var known = []struct {
 	fault Fault
 	part  Part
 }{
-	{LANDown, LAN}, {LANSilent, LAN}, {DeviceDown, Plane}, {DeviceRefuses, Plane}, {Stuck, Plane},
+	{LANDown, LAN}, {LANSilent, LAN}, {DeviceDown, Plane}, {DeviceRefuses, Plane},
+	{SegmentsRefused, None}, {Stuck, Plane},
 	{HostChanged, Plane}, {NotForwarding, Plane}, {TableFull, Plane}, {AddressTaken, None},
 }
 
