@@ -325,9 +325,9 @@ func relayText(p *printer, r status.Relay) {
 	if r.TrunksAbandoned > 0 || r.TrunksRefused > 0 {
 		p.field("trunks given up", fmt.Sprintf("%d the other gateway did not keep up, %d were too many", r.TrunksAbandoned, r.TrunksRefused))
 	}
-	for _, w := range r.Ways {
+	for _, w := range r.Paths {
 		if w.Sent > 0 {
-			p.field("to "+w.Node, wayText(w))
+			p.field("to "+w.Node, pathText(w))
 		}
 	}
 	if r.Full > 0 {
@@ -352,8 +352,8 @@ func relayText(p *printer, r status.Relay) {
 	}
 }
 
-// wayText shows what trunks know of the way to a node.
-func wayText(w status.Way) string {
+// pathText shows what trunks know of the way to a node.
+func pathText(w status.TrunkPath) string {
 	text := "nothing acknowledged"
 	if w.Measured() {
 		now, least := delayText(w.RTT.Duration()), delayText(w.LeastRTT.Duration())

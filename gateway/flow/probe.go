@@ -41,10 +41,10 @@ type Probed struct {
 	Opener  netip.AddrPort
 	Relayed bool
 	Why     string
-	// Site is the index of the other site, -1 where there is none, and Way what is
-	// known of the way there.
+	// Site is the index of the other site, -1 where there is none, and Path what is
+	// known of the path there.
 	Site int
-	Way  SiteState
+	Path SiteState
 	// Out is what would leave on the other side, Answers what would go back.
 	Out, Answers [][]byte
 }
@@ -202,7 +202,7 @@ func (p *Path) Probe(packets [][]byte, fromHost bool) (out Probed, err error) {
 		if out.Site = far; !fromHost {
 			out.Site = near
 		}
-		out.Way = *sh.sites[out.Site].Load()
+		out.Path = *sh.sites[out.Site].Load()
 	}
 	if f := sh.table.shardOf(&k).flows[k]; f != nil {
 		out.Rule = f.rule

@@ -66,11 +66,11 @@ var (
 	descExhausted = desc("trunks_exhausted_total", "Trunks that ended because the memory for trunks was used up.")
 	descTrunkMem  = desc("trunk_memory_bytes", "Memory of trunks: bytes that were sent and not acknowledged, or received and not consumed.")
 	descTrunkMax  = desc("trunk_memory_limit_bytes", "What the trunks may hold: local.limits.trunks.")
-	descBad       = desc("trunk_packets_bad_total", "Packets of trunks that made no sense, or came from a node that none lead to.")
-	descWayRTT    = desc("trunk_round_trip_seconds", "Smoothed round trip of the packets of trunks to the peer, queues included.", "peer", "site")
-	descWayRate   = desc("trunk_bandwidth_bytes_per_second", "What the way to the peer is taken to carry for trunks.", "peer", "site")
-	descWaySent   = desc("trunk_packets_total", "Packets sent to the peer by trunks, mere acknowledgements aside.", "peer", "site")
-	descWayLost   = desc("trunk_packets_lost_total", "Packets sent to the peer by trunks that were lost.", "peer", "site")
+	descBad       = desc("trunk_packets_bad_total", "Packets of trunks that were malformed, or came from a node without a trunk.")
+	descPathRTT   = desc("trunk_round_trip_seconds", "Smoothed round trip of the packets of trunks to the peer, queues included.", "peer", "site")
+	descPathRate  = desc("trunk_bandwidth_bytes_per_second", "Estimated bandwidth of the path to the peer, as the trunks use it.", "peer", "site")
+	descPathSent  = desc("trunk_packets_total", "Packets that trunks sent to the peer, acknowledgments without data not counted.", "peer", "site")
+	descPathLost  = desc("trunk_packets_lost_total", "Packets sent to the peer by trunks that were lost.", "peer", "site")
 	descAuditLost = desc("audit_lines_lost_total", "Lines missing in the audit log: they came faster than they could be written, could not be, or found the file full.")
 	descAuditSize = desc("audit_file_bytes", "Size of the audit log's file.")
 	descAuditMax  = desc("audit_file_limit_bytes", "Size that the audit log's file may have; beyond it lines are lost.")
@@ -172,8 +172,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descExhausted, s.Relay.TrunksExhausted)
 	m.gauge(descTrunkMem, float64(s.Relay.TrunkMemory))
 	m.gauge(descTrunkMax, float64(s.Relay.TrunkMemoryLimit))
-	for i := range s.Relay.Ways {
-		m.way(&s.Relay.Ways[i])
+	for i := range s.Relay.Paths {
+		m.trunkPath(&s.Relay.Paths[i])
 	}
 	m.counter(descFull, s.Relay.Full)
 	m.counter(descRefused, s.Flows.RecordsRefused)
@@ -318,16 +318,16 @@ func (m sink) link(l *Link) {
 	m.gauge(descDuplicate, truth(len(l.Duplicates) > 0), id...)
 }
 
-// way leaves out what was not measured, too.
-func (m sink) way(w *Way) {
+// trunkPath omits what was not measured, as link does.
+func (m sink) trunkPath(w *TrunkPath) {
 	if w.Measured() {
-		m.gauge(descWayRTT, w.RTT.Float(), w.Node, w.Site)
+		m.gauge(descPathRTT, w.RTT.Float(), w.Node, w.Site)
 	}
 	if w.Bandwidth > 0 {
-		m.gauge(descWayRate, float64(w.Bandwidth), w.Node, w.Site)
+		m.gauge(descPathRate, float64(w.Bandwidth), w.Node, w.Site)
 	}
-	m.counter(descWaySent, w.Sent, w.Node, w.Site)
-	m.counter(descWayLost, w.Lost, w.Node, w.Site)
+	m.counter(descPathSent, w.Sent, w.Node, w.Site)
+	m.counter(descPathLost, w.Lost, w.Node, w.Site)
 }
 
 func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {

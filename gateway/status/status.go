@@ -158,7 +158,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	}
 	s.Denials.Totals = notNil(s.Denials.Totals)
 	s.Relay.Ends = notNil(s.Relay.Ends)
-	s.Relay.Ways = notNil(s.Relay.Ways)
+	s.Relay.Paths = notNil(s.Relay.Paths)
 	return json.Marshal(plain(s))
 }
 
@@ -249,14 +249,14 @@ type Relay struct {
 	// local.limits.trunks.
 	TrunkMemory      uint64 `json:"trunk_memory_bytes"`
 	TrunkMemoryLimit uint64 `json:"trunk_memory_limit_bytes"`
-	// Ways is what trunks have found out about the way to each node that they lead to, by site and
+	// Paths is what trunks have measured of the path to each node that they lead to, by site and
 	// node.
-	Ways []Way `json:"ways"`
+	Paths []TrunkPath `json:"ways"`
 }
 
-// Way is what the packets of trunks have told of the way to another node. Nothing is known before
+// TrunkPath is what the packets of trunks have shown of the path to another node. Nothing is known before
 // the first was sent.
-type Way struct {
+type TrunkPath struct {
 	// Site and Node name the other node.
 	Site string `json:"site"`
 	Node string `json:"node"`
@@ -276,10 +276,10 @@ type Way struct {
 }
 
 // Measured says whether something was acknowledged, so that the round trip means something.
-func (w Way) Measured() bool { return w.RTT > 0 }
+func (w TrunkPath) Measured() bool { return w.RTT > 0 }
 
 // LossRatio is the part of the packets that was lost, 0 to 1; zero when none was sent.
-func (w Way) LossRatio() float64 {
+func (w TrunkPath) LossRatio() float64 {
 	if w.Sent == 0 {
 		return 0
 	}

@@ -70,7 +70,7 @@ func sample() Status {
 		Relay: Relay{
 			Relayed: 3, Begun: 42, LegsMade: 43, LegsFailed: 1, TrunksOpened: 30, TrunksAccepted: 13, PeerRestarts: 1, TrunksInUse: 3, TrunksRefused: 1, TrunkPacketsBad: 2, TrunksAbandoned: 4, TrunksExhausted: 5, TrunkMemory: 6 << 20, TrunkMemoryLimit: 64 << 20, Violations: []Violation{{Kind: "bytes", Count: 1}},
 			Ends: NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
-			Ways: []Way{
+			Paths: []TrunkPath{
 				{Site: "blue", Node: "blue-1"},
 				{
 					Site: "gray", Node: "gray-1", RTT: Seconds(41200 * time.Microsecond), LeastRTT: Seconds(40100 * time.Microsecond),

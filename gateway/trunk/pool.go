@@ -111,9 +111,9 @@ func (p *Pool) path(node netip.Addr) *path {
 	return nil
 }
 
-// SetWay tells of the path to a node: the largest packet inside the tunnel that it takes, in
+// SetPath tells of the path to a node: the largest packet inside the tunnel that it takes, in
 // bytes, and the round trip as something else has measured it; 0 is unknown.
-func (p *Pool) SetWay(node netip.Addr, mtu int, rtt time.Duration) {
+func (p *Pool) SetPath(node netip.Addr, mtu int, rtt time.Duration) {
 	if w := p.path(node); w != nil {
 		w.set(p.now(), mtu, rtt)
 	}
@@ -243,8 +243,8 @@ type Stats struct {
 	Abandoned, Exhausted uint64
 	// Memory is what the connections hold, in bytes, of MaxMemory.
 	Memory, MaxMemory int64
-	// Ways is what is known of the path to each peer.
-	Ways map[netip.Addr]Way
+	// Paths is what is known of the path to each peer.
+	Paths map[netip.Addr]PathStats
 }
 
 // Stats returns a snapshot.
@@ -253,12 +253,12 @@ func (p *Pool) Stats() Stats {
 		Opened: p.opened.Load(), Accepted: p.accepted.Load(), Refused: p.refused.Load(),
 		Restarted: p.restarted.Load(), Strange: p.strange.Load(),
 		Abandoned: p.abandoned.Load(), Exhausted: p.budget.refused.Load(),
-		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Ways: make(map[netip.Addr]Way),
+		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Paths: make(map[netip.Addr]PathStats),
 	}
 	for _, w := range *p.paths.Load() {
 		streams, path := w.stats()
 		st.InUse += streams
-		st.Ways[w.node] = path
+		st.Paths[w.node] = path
 	}
 	return st
 }
