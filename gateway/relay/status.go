@@ -42,7 +42,7 @@ func (r *Relayer) Status(begun uint64) status.Relay {
 
 // pathsStatus is what people see of the paths of trunks, by site and node. What hello has measured
 // is shown with the links: a path that has carried nothing knows nothing itself.
-func pathsStatus(list []sites.Site, paths map[netip.Addr]trunk.PathStats) []status.TrunkPath {
+func pathsStatus(list []sites.Site, paths map[netip.Addr]trunk.PathState) []status.TrunkPath {
 	out := make([]status.TrunkPath, 0, len(paths))
 	for _, s := range list {
 		for _, n := range s.Nodes {

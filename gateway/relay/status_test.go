@@ -16,7 +16,7 @@ import (
 // Each path bears the name of the node that it leads to; one that has carried nothing does not show
 // what hello has measured as its own.
 func TestPathsStatus(t *testing.T) {
-	got := pathsStatus(parts.Sites(partstest.Network()), map[netip.Addr]trunk.PathStats{
+	got := pathsStatus(parts.Sites(partstest.Network()), map[netip.Addr]trunk.PathState{
 		netip.MustParseAddr("10.77.2.2"): {RTT: 41 * time.Millisecond, MinRTT: 40 * time.Millisecond, Bandwidth: 35e6 + 0.5, Inside: 2800, Packets: 1000, Lost: 3},
 		netip.MustParseAddr("10.77.2.1"): {MinRTT: 40 * time.Millisecond},
 		netip.MustParseAddr("10.77.3.1"): {MinRTT: 9 * time.Millisecond, Inside: 1400, Packets: 1},

@@ -254,8 +254,8 @@ type Relay struct {
 	Paths []TrunkPath `json:"ways"`
 }
 
-// TrunkPath is what the packets of trunks have shown of the path to another node. Nothing is known before
-// the first was sent.
+// TrunkPath is what the packets of trunks have shown of the path to another node. Nothing is known
+// before the first was sent.
 type TrunkPath struct {
 	// Site and Node name the other node.
 	Site string `json:"site"`

@@ -244,7 +244,7 @@ type Stats struct {
 	// Memory is what the connections hold, in bytes, of MaxMemory.
 	Memory, MaxMemory int64
 	// Paths is what is known of the path to each peer.
-	Paths map[netip.Addr]PathStats
+	Paths map[netip.Addr]PathState
 }
 
 // Stats returns a snapshot.
@@ -253,7 +253,7 @@ func (p *Pool) Stats() Stats {
 		Opened: p.opened.Load(), Accepted: p.accepted.Load(), Refused: p.refused.Load(),
 		Restarted: p.restarted.Load(), Strange: p.strange.Load(),
 		Abandoned: p.abandoned.Load(), Exhausted: p.budget.refused.Load(),
-		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Paths: make(map[netip.Addr]PathStats),
+		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Paths: make(map[netip.Addr]PathState),
 	}
 	for _, w := range *p.paths.Load() {
 		streams, path := w.stats()
