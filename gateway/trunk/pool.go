@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Pool holds the paths to other nodes, and what goes by them. Its methods are safe for
-// concurrent use.
+// Pool holds the paths to other nodes and their streams. Its methods are safe for concurrent use.
 type Pool struct {
 	cfg   Config
 	began time.Time
@@ -47,8 +46,8 @@ func New(cfg Config) *Pool {
 	return p
 }
 
-// Run lets other nodes begin connections until ctx ends. Then it closes all connections,
-// also those that somebody has, and returns when all calls of Accept have.
+// Run lets other nodes open connections until ctx ends. Then it closes all connections, those in
+// use included, and returns when all calls of Accept have returned.
 func (p *Pool) Run(ctx context.Context) error {
 	group := new(errgroup.Group)
 	p.mu.Lock()
@@ -62,7 +61,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// spawn runs f among Run's goroutines. It reports false if there are none (any more).
+// spawn runs f as one of Run's goroutines. It reports false if Run does not run.
 func (p *Pool) spawn(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +74,7 @@ func (p *Pool) spawn(f func()) bool {
 
 func (p *Pool) now() time.Duration { return time.Since(p.began) + 1 } // 0 is never
 
-// SetPeers says to which nodes connections are to lead. Those to others end.
+// SetPeers sets the nodes to which connections may be opened. Connections to other nodes end.
 func (p *Pool) SetPeers(nodes []netip.Addr) {
 	p.mu.Lock()
 	var kept, gone []*path
@@ -101,7 +100,7 @@ func (p *Pool) SetPeers(nodes []netip.Addr) {
 	}
 }
 
-// path finds the path to a node; nil if there is none.
+// path returns the path to a node; nil if there is none.
 func (p *Pool) path(node netip.Addr) *path {
 	for _, w := range *p.paths.Load() {
 		if w.node == node {
@@ -111,16 +110,16 @@ func (p *Pool) path(node netip.Addr) *path {
 	return nil
 }
 
-// SetPath tells of the path to a node: the largest packet inside the tunnel that it takes, in
-// bytes, and the round trip as something else has measured it; 0 is unknown.
+// SetPath sets what is known of the path to a node: the largest packet inside the tunnel, in bytes,
+// and the round trip as the link has measured it; 0 is unknown.
 func (p *Pool) SetPath(node netip.Addr, mtu int, rtt time.Duration) {
 	if w := p.path(node); w != nil {
 		w.set(p.now(), mtu, rtt)
 	}
 }
 
-// Take begins a connection to a node, which the caller has to Close or Finish. It returns
-// nil if that is no peer. It never waits.
+// Take opens a connection to a node, without waiting. The caller must Close or Finish it. Take
+// returns nil if the node is no peer.
 func (p *Pool) Take(node netip.Addr) *Conn {
 	w := p.path(node)
 	if w == nil {
@@ -132,9 +131,9 @@ func (p *Pool) Take(node netip.Addr) *Conn {
 	return c
 }
 
-// Pull writes packets for other nodes into bufs, each from offset on, and their sizes into
-// sizes. It returns how many, which may be none. One goroutine calls it, whenever it may
-// send, and after Wake.
+// Pull writes packets for other nodes into bufs, each from offset on, and their sizes into sizes.
+// It returns the number of packets, which may be 0. One goroutine calls it: whenever it may send,
+// and after Wake.
 func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 	paths := *p.paths.Load()
 	if len(paths) == 0 {
@@ -152,7 +151,7 @@ func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 	return n
 }
 
-// arm has Wake called at a time, unless that is to happen before anyway; 0 is never.
+// arm schedules a call of Wake at a time, unless an earlier one is scheduled; 0 is never.
 func (p *Pool) arm(now, at time.Duration) {
 	if at == 0 {
 		return
@@ -172,8 +171,8 @@ func (p *Pool) fire() {
 	p.cfg.Wake()
 }
 
-// Deliver takes the payload of an IP packet from another node, and keeps nothing of it. It does not
-// block. After the last of some datagrams Flush has to be called.
+// Deliver handles the payload of an IP packet from another node, without retaining it. It does not
+// block. The caller must call Flush after the last packet of a batch.
 func (p *Pool) Deliver(node netip.Addr, b []byte) {
 	w := p.path(node)
 	if w == nil {
@@ -184,8 +183,7 @@ func (p *Pool) Deliver(node netip.Addr, b []byte) {
 	}
 }
 
-// welcome makes the path to a node that has something to say, if it may; otherwise it returns
-// nil.
+// welcome creates the path to a node that has sent a packet. It returns nil if the node is no peer.
 func (p *Pool) welcome(node netip.Addr) *path {
 	if !slices.Contains(p.cfg.Peers, node) {
 		return nil
@@ -201,7 +199,7 @@ func (p *Pool) welcome(node netip.Addr) *path {
 	return w
 }
 
-// Flush has those wait no longer for whom something has come by Deliver.
+// Flush wakes the receivers of what Deliver has handled.
 func (p *Pool) Flush() {
 	wake := false
 	var next time.Duration
