@@ -112,7 +112,7 @@ func NewPath(t *Table, host Host) *Path {
 	return p
 }
 
-// SetSite tells what has become of the way to the site with index i.
+// SetSite sets the state of the path to the site with index i.
 func (p *Path) SetSite(i int, s SiteState) { p.sites[i].Store(&s) }
 
 // Wake ends a Read that waits, or the next one: it returns with the packets that there are, maybe
@@ -432,14 +432,14 @@ func (p *Path) reassemble(ra *wire.Reassembler, now time.Duration, pkt *wire.Pac
 	return whole, wire.OK
 }
 
-// tellHost answers a packet that came from the host.
+// tellHost answers a packet from the host with an ICMP error.
 func (p *Path) tellHost(kind wire.ICMPKind, pkt *wire.Packet, mtu int) {
 	if b := p.voice.about(kind, pkt, mtu); b != nil {
 		p.toHost([][]byte{b}, wire.Offload{}, capture.Own)
 	}
 }
 
-// tellLink answers a packet that came from the link.
+// tellLink answers a packet from the link with an ICMP error.
 func (p *Path) tellLink(kind wire.ICMPKind, pkt *wire.Packet, mtu int) {
 	if b := p.voice.about(kind, pkt, mtu); b != nil {
 		if !p.box.put(b) {
