@@ -16,8 +16,8 @@ func (g *Gateway) count(out *status.Status) {
 	out.Streams = streams(g.streams.Stats(), &l)
 	out.RecordFile = recordFile(g.store.Stats())
 	out.Fragments = fragments(g.path.Fragments())
-	out.Faults = g.faults()
-	out.Tracking = g.trackingStatus()
+	out.Faults = g.vitals.Faults()
+	out.Tracking = g.vitals.Tracking()
 	out.Process = status.ReadProcess(g.pulse.Gaps())
 }
 

@@ -22,7 +22,6 @@ import (
 	"github.com/onewaylink/gw/gateway/doctor/host"
 	"github.com/onewaylink/gw/gateway/explain"
 	"github.com/onewaylink/gw/gateway/flow"
-	"github.com/onewaylink/gw/gateway/health"
 	"github.com/onewaylink/gw/gateway/holds"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/journal"
@@ -36,6 +35,7 @@ import (
 	"github.com/onewaylink/gw/gateway/restore"
 	"github.com/onewaylink/gw/gateway/sites"
 	"github.com/onewaylink/gw/gateway/status"
+	"github.com/onewaylink/gw/gateway/vitals"
 	"github.com/onewaylink/gw/gateway/waker"
 	"github.com/onewaylink/gw/gateway/web"
 	"github.com/onewaylink/gw/netstack"
@@ -83,7 +83,7 @@ type Gateway struct {
 	waker    *waker.Waker // nil where the configuration wants no wakes
 	link     *link.Link
 	pulse    *pulse.Pulse
-	health   fitness
+	vitals   *vitals.Vitals
 	pair     *pair.Pair  // nil in a network without pairs
 	address  *lanAddress // nil without a LAN address
 	control  *control.Server
@@ -205,10 +205,6 @@ func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
 	g.pulse = pulse.New(g.now)
-	g.health.Board = health.New(health.Config{Now: time.Now, Logger: g.log})
-	g.health.Watch(g.hostFindings)
-	g.health.Watch(g.pathFindings)
-	g.health.Watch(g.deviceFindings)
 	keep := &restore.Recorder{File: g.store}
 	var changes *pair.Changes // nil without a sibling
 	if len(cfg.SelfSite().Nodes) > 1 {
@@ -222,9 +218,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
 		Alive: g.pulse.MayWrite, Observer: g.journal.Observer(), Denials: ledger, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
-	g.newLAN()
-	g.watchForwarding()
-	g.watchTracking()
+	g.vitals = vitals.New(vitals.Config{Network: cfg, Host: g.host, Path: g.path, Hosts: g.table.LocalHosts, Logger: g.log})
 	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.host)
 	all := parts.Sites(cfg)
@@ -269,9 +263,7 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		g.link.Handle(wire.StrayPort, g.pair.Receive)
 		g.board.Listen(sibling{g.pair})
 	}
-	if g.health.tracked != nil {
-		g.board.Listen(tracking{g.health.tracked})
-	}
+	g.board.Listen(g.vitals)
 	g.board.Listen(g.restorer)
 	g.board.Listen(milestones{g})
 	list, err := g.store.Load()
@@ -408,13 +400,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	run("link", g.link.Run)
 	run("host", g.host.Run)
-	run("health", g.health.Run)
-	if g.health.tracked != nil {
-		run("connection tracking", g.health.tracked.Run)
-	}
-	if g.health.lan != nil {
-		run("lan", g.health.lan.Run)
-	}
+	run("vitals", g.vitals.Run)
 	run("pulse", func(ctx context.Context) error { return g.pulse.Run(ctx, g.discard) })
 	if g.audit != nil {
 		run("audit log", g.audit.Run)

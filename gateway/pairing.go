@@ -49,7 +49,7 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 		Self: pair.Node{Name: node.Name, Key: ha.NodeID(node.PublicKey)}, Sites: pairSites(c),
 		StateDir: c.Local.StateDir, HAPort: wire.HAPort, StrayPort: wire.StrayPort,
 		Tunnels: g.link, Flows: &restore.Replica{Table: g.table, File: g.store, Log: g.log}, Path: g.path, Process: g.pulse, Board: g.board, Changes: changes,
-		Fit: g.health.Works, OnEvent: g.journal.Pair, Logger: g.log,
+		Fit: g.vitals.Works, OnEvent: g.journal.Pair, Logger: g.log,
 	}
 	for _, n := range c.SelfSite().Nodes {
 		if n.Name == node.Name {
