@@ -15,8 +15,6 @@ const (
 	SegmentsRefused Fault = "segments-refused"
 	// Stuck: packets wait, and this process makes no progress.
 	Stuck Fault = "stuck"
-	// HostChanged: an address, a route or a rule of gw is missing and cannot be restored.
-	HostChanged Fault = "host-changed"
 	// NotForwarding: the kernel does not forward between the LAN and the TUN device.
 	NotForwarding Fault = "not-forwarding"
 	// TableFull: the kernel's connection tracking drops new connections.
@@ -32,7 +30,7 @@ var known = []struct {
 }{
 	{LANDown, LAN}, {LANSilent, LAN}, {DeviceDown, Plane}, {DeviceRefuses, Plane},
 	{SegmentsRefused, None}, {Stuck, Plane},
-	{HostChanged, Plane}, {NotForwarding, Plane}, {TableFull, Plane}, {AddressTaken, None},
+	{NotForwarding, Plane}, {TableFull, Plane}, {AddressTaken, None},
 }
 
 // Known lists all faults.

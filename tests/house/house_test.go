@@ -81,7 +81,7 @@ func TestLibrariesHaveOneOwner(t *testing.T) {
 var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/epoch/reset", "gateway/holds", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
-		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/explain", "gateway/flow", "gateway/holds", "gateway/hostnet", "gateway/journal", "gateway/link",
+		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/explain", "gateway/flow", "gateway/health", "gateway/holds", "gateway/hostnet", "gateway/journal", "gateway/link",
 		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quota", "gateway/records", "gateway/relay", "gateway/reload", "gateway/restore", "gateway/sites", "gateway/status", "gateway/vitals", "gateway/waker", "gateway/web", "ha", "ha/vip", "netstack", "netstack/legs", "netstack/wire",
 	},
 	"gateway/vitals": {
