@@ -18,7 +18,7 @@ func (l *Link) watchTrains() {
 	}
 }
 
-// trainsChanged acts on a peer that trains no longer reach, or that is to be reached by them again.
+// trainsChanged switches GSO toward a peer off when trains no longer reach it, and on again.
 func (l *Link) trainsChanged(p *peer, off bool) {
 	l.setSingly()
 	if off {
