@@ -178,8 +178,6 @@ type Local struct {
 	Socket         string // control socket
 	LAN            string // interface toward the site's hosts; "" when not told
 	ListenPort     uint16 // UDP; 0 lets the kernel choose
-	GSO            bool   // datagrams leave in trains where trains reach the peer (UDP_SEGMENT in udp(7))
-	FwMark         int64  // firewall mark of the tunnels' datagrams, 32 bits; 0 is none
 	Check          bool   // each segment of a relay is held against what the other database has said
 	Answers        Answers
 	TUN            TUN

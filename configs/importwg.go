@@ -122,7 +122,7 @@ func (im *importer) leftOut() {
 	hints := []struct{ key, name, hint string }{
 		{"dns", "DNS", "gw leaves the host's names alone."},
 		{"table", "Table", "gw makes routes to the other sites' subnets in the main table, and no others."},
-		{"fwmark", "FwMark", "gw makes no default route. If routing rules look at the mark, set fwmark in the local block."},
+		{"fwmark", "FwMark", "gw makes no default route, so its packets need no mark."},
 		{"saveconfig", "SaveConfig", "gw never writes its configuration."},
 		{"preup", "PreUp", "gw runs no commands around its start. What the host lacks is found by `gw up`, with what mends it."},
 		{"postup", "PostUp", "gw runs no commands around its start: forwarding belongs into /etc/sysctl.d, firewall rules into the firewall's own configuration. There is no address translation: databases see each other's own addresses."},

@@ -109,7 +109,7 @@ func TestLoadTyped(t *testing.T) {
 			Pos:  Pos{File: "site.hcl", Line: 34, Column: 3},
 		}},
 		Local: Local{
-			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500, FwMark: 77, Check: true, Answers: AnswersFull,
+			StateDir: "/srv/gw", Socket: "gw.sock", LAN: "eth0", ListenPort: 4500, Check: true, Answers: AnswersFull,
 			TUN:    TUN{Name: "tun7", MTU: 1280, Driver: DriverWater, Persist: true, CongCtl: "bbr"},
 			Status: Status{Listen: "127.0.0.1:9770"},
 			Log:    Log{Level: "debug", JSON: true}, Capture: Capture{Memory: 16},
@@ -239,7 +239,7 @@ func TestReferenceIsComplete(t *testing.T) {
 // TestReferenceTellsDefaults checks the defaults that the reference names.
 func TestReferenceTellsDefaults(t *testing.T) {
 	l := mustLoad(t, "site \"a\" {\n subnets = [\"10.0.0.0/24\"]\n node \"a-1\" {\n public_key = \""+testKeys[0]+"\"\n address = \"10.0.0.1\"\n}\n}\n").Local
-	want := Local{GSO: true, Answers: AnswersVerdict, TUN: TUN{Name: "gw0", MTU: 1420, Driver: DriverOffload}, Log: Log{Level: "info"}, Capture: Capture{Memory: 4},
+	want := Local{Answers: AnswersVerdict, TUN: TUN{Name: "gw0", MTU: 1420, Driver: DriverOffload}, Log: Log{Level: "info"}, Capture: Capture{Memory: 4},
 		Limits: Limits{Flows: 131072, Relays: 4096, Trunks: 64 << 20, Fragments: 4 << 20, Records: 32 << 20, Audit: 1 << 30}}
 	if diff := cmp.Diff(want, l); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -166,18 +166,6 @@ local {
   # to another port.
   listen_port = 51820
 
-  # Hand the tunnel's datagrams to the kernel in trains, which the network card cuts up
-  # (UDP GSO). The gateway stops that by itself toward a peer that trains do not reach
-  # while single datagrams do. false sends each datagram by itself, which costs processor
-  # time. Default true.
-  gso = true
-
-  # The firewall mark of the tunnels' own datagrams (SO_MARK), a decimal number, as
-  # WireGuard's FwMark. Default 0, none. Set it where routing rules choose the way to
-  # the other nodes (`ip rule add fwmark 51820 lookup 51820`), such as a host with two
-  # uplinks, or where the endpoints lie inside another site's subnets.
-  fwmark = 51820
-
   # Hold every segment that a relayed connection brings to a database against what
   # the other one has said: bytes, acknowledgement, window, flags. One that does not
   # hold is dropped and counted, and the connection goes on raw. It should never

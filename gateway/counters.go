@@ -16,8 +16,7 @@ func (g *Gateway) count(out *status.Status) {
 	out.Streams = streams(g.streams.Stats(), &l)
 	out.RecordFile = recordFile(g.store.Stats())
 	out.Fragments = fragments(g.path.Fragments())
-	out.Faults = g.vitals.Faults()
-	out.Tracking = g.vitals.Tracking()
+	out.Faults = g.faults()
 	out.Process = status.ReadProcess(g.pulse.Gaps())
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/onewaylink/gw/gateway/doctor/host"
 	"github.com/onewaylink/gw/gateway/explain"
 	"github.com/onewaylink/gw/gateway/flow"
+	"github.com/onewaylink/gw/gateway/health"
 	"github.com/onewaylink/gw/gateway/holds"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/journal"
@@ -35,7 +36,6 @@ import (
 	"github.com/onewaylink/gw/gateway/restore"
 	"github.com/onewaylink/gw/gateway/sites"
 	"github.com/onewaylink/gw/gateway/status"
-	"github.com/onewaylink/gw/gateway/vitals"
 	"github.com/onewaylink/gw/gateway/waker"
 	"github.com/onewaylink/gw/gateway/web"
 	"github.com/onewaylink/gw/netstack"
@@ -83,7 +83,7 @@ type Gateway struct {
 	waker    *waker.Waker // nil where the configuration wants no wakes
 	link     *link.Link
 	pulse    *pulse.Pulse
-	vitals   *vitals.Vitals
+	health   fitness
 	pair     *pair.Pair  // nil in a network without pairs
 	address  *lanAddress // nil without a LAN address
 	control  *control.Server
@@ -205,6 +205,9 @@ func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 func (g *Gateway) build(j flow.Judge) (err error) {
 	cfg, node := g.cfg, g.cfg.SelfNode()
 	g.pulse = pulse.New(g.now)
+	g.health.Board = health.New(health.Config{Now: time.Now, Logger: g.log})
+	g.health.Watch(g.hostFindings)
+	g.health.Watch(g.pathFindings)
 	keep := &restore.Recorder{File: g.store}
 	var changes *pair.Changes // nil without a sibling
 	if len(cfg.SelfSite().Nodes) > 1 {
@@ -218,17 +221,17 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		Judge: j, Recorder: keep, Grace: grace, Now: g.now,
 		Alive: g.pulse.MayWrite, Observer: g.journal.Observer(), Denials: ledger, MaxFlows: cfg.Local.Limits.Flows, MaxFragmentBytes: cfg.Local.Limits.Fragments,
 	})
-	g.vitals = vitals.New(vitals.Config{Network: cfg, Host: g.host, Path: g.path, Hosts: g.table.LocalHosts, Logger: g.log})
+	g.newLAN()
+	g.watchForwarding()
 	g.store.SetSnapshot(g.table.Records(""))
 	g.path = flow.NewPath(g.table, g.host)
 	all := parts.Sites(cfg)
 	g.board = sites.New(sites.Config{Self: cfg.SelfSite().Name, Sites: all, Path: g.path, Now: g.now})
 	if g.link, err = link.New(link.Config{
-		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort, Mark: uint32(cfg.Local.FwMark),
+		PrivateKey: cfg.Local.PrivateKey, ListenPort: cfg.Local.ListenPort,
 		Self:  link.Self{Site: cfg.SelfSite().Name, Node: node.Name, Addresses: node.Addresses},
 		Peers: parts.LinkPeers(cfg), Path: g.path, TUNMTU: cfg.Local.TUN.MTU,
 		Version: g.version, Logger: g.log, OnChange: g.board.SetNode, Alive: g.pulse.Alive,
-		StateDir: cfg.Local.StateDir, Singly: !cfg.Local.GSO,
 	}); err != nil {
 		return fmt.Errorf("%w; %s", err, ourFault)
 	}
@@ -263,7 +266,6 @@ func (g *Gateway) build(j flow.Judge) (err error) {
 		g.link.Handle(wire.StrayPort, g.pair.Receive)
 		g.board.Listen(sibling{g.pair})
 	}
-	g.board.Listen(g.vitals)
 	g.board.Listen(g.restorer)
 	g.board.Listen(milestones{g})
 	list, err := g.store.Load()
@@ -400,7 +402,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	run("link", g.link.Run)
 	run("host", g.host.Run)
-	run("vitals", g.vitals.Run)
+	run("health", g.health.Run)
+	if g.health.lan != nil {
+		run("lan", g.health.lan.Run)
+	}
 	run("pulse", func(ctx context.Context) error { return g.pulse.Run(ctx, g.discard) })
 	if g.audit != nil {
 		run("audit log", g.audit.Run)

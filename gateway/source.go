@@ -109,13 +109,9 @@ func linkStatus(p link.PeerStatus) status.Link {
 		LossOut: p.LossOut, LossIn: p.LossIn, MTUOut: p.MTUOut, MTUIn: p.MTUIn,
 		TxBytes: p.TxBytes, RxBytes: p.RxBytes, Version: p.Version, Protocol: p.Protocol, HellosSent: p.HellosSent, HellosReceived: p.HellosReceived,
 		Refused: p.Refused, ClockSkew: status.Seconds(p.Skew), ClockBehind: status.Seconds(p.ClockBehind),
-		TrainsLost: p.TrainsOff, ReplaysRefused: p.Replays, PeerClockSetBack: p.SetBack,
 	}
 	if len(p.Duplicate) > 0 {
 		l.Duplicates = append(l.Duplicates, status.Duplicate{Node: p.Node, Endpoints: p.Duplicate})
-	}
-	if d := p.Dialing; d != nil {
-		l.Dialing = &status.Dialing{Attempts: d.Attempts, LocalPort: d.LocalPort, PausedUntil: d.Paused}
 	}
 	l.DifferencesOmitted = p.Omitted
 	for _, d := range p.Differences {

@@ -45,7 +45,6 @@ type cli struct {
 	Top        topCmd        `cmd:"" help:"Show links, pair and flows live, on the whole terminal."`
 	HA         haCmd         `cmd:"" name:"ha" help:"Show and control the pair: status, drain, failover, test."`
 	Doctor     doctorCmd     `cmd:"" help:"Examine host, links, policy, pair and disk, and show what to do."`
-	Health     healthCmd     `cmd:"" help:"Show whether this node can serve its site, and what keeps it from that."`
 	Ping       pingCmd       `cmd:"" help:"Test the path to a node or a database: link, gateway, port."`
 	Bundle     bundleCmd     `cmd:"" help:"Collect what helps to find a fault into one file, without keys."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration for two sites, with keys."`

@@ -126,7 +126,7 @@ func healthy() status.Status {
 		Relay: status.Relay{
 			Relayed: 3, Begun: 42, TrunksInUse: 3, TrunkMemory: 5 << 20, TrunkMemoryLimit: 64 << 20,
 			Ends: status.NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
-			Paths: []status.TrunkPath{{
+			Ways: []status.Way{{
 				Site: "gray", Node: "gray-1", RTT: seconds(41200 * time.Microsecond), LeastRTT: seconds(40100 * time.Microsecond),
 				Bandwidth: 35125000, InFlight: 1448000, Sent: 1234567, Lost: 3704,
 			}},
@@ -187,9 +187,8 @@ func troubled() status.Status {
 				{Attribute: "site.gray.subnets", Kind: status.Differs, Fatal: true},
 			},
 			ClockSkew: seconds(-90 * time.Second), ClockBehind: seconds(time.Minute),
-			TrainsLost: true,
 		},
-		{Peer: "blue-1", Site: "blue", State: status.LinkEstablishing, Since: now.Add(-40 * 24 * time.Hour), Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148, Dialing: &status.Dialing{Attempts: 25, LocalPort: 51820, PausedUntil: now.Add(3 * time.Minute)}},
+		{Peer: "blue-1", Site: "blue", State: status.LinkEstablishing, Since: now.Add(-40 * 24 * time.Hour), Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148},
 		{Peer: "blue-2", Site: "blue", State: status.LinkDown},
 		{
 			Peer: "blue-3", Site: "blue", State: status.LinkRefused, Since: now.Add(-3 * time.Minute), Endpoint: "198.51.100.3:51820",
@@ -203,7 +202,7 @@ func troubled() status.Status {
 		{Peer: "green-1", Site: "green", State: status.LinkSilent, Since: now.Add(-2 * time.Hour), Endpoint: "198.51.100.9:51820", LastHandshake: now.Add(-100 * time.Second), TxBytes: 1 << 40, RxBytes: 1023},
 		{Peer: "green-2", Site: "green", State: status.LinkLost, Since: now.Add(-4 * time.Second), Endpoint: "198.51.100.10:51820", Initiator: true},
 	}
-	s.Relay.Paths = []status.TrunkPath{
+	s.Relay.Ways = []status.Way{
 		{Site: "blue", Node: "blue-1", InFlight: 1448, Sent: 4, Lost: 3},
 		{Site: "blue", Node: "blue-2"},
 		{Site: "gray", Node: "gray-1", RTT: seconds(1234 * time.Millisecond), LeastRTT: seconds(87 * time.Microsecond), Sent: 100000, Lost: 1},

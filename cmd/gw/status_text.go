@@ -162,7 +162,6 @@ func linkText(p *printer, l *status.Link, now time.Time) {
 		p.field("peer's version", l.Version)
 	}
 	clockText(p, l)
-	trainsText(p, l)
 	for _, d := range l.Duplicates {
 		p.alarm("key used twice", fmt.Sprintf("two processes use the private key of %s, at %s; each cuts the other off. "+
 			"Stop one of them, or give it a node and a key of its own (gw genkey)", d.Node, strings.Join(d.Endpoints, " and ")))
@@ -181,9 +180,9 @@ func stateText(l *status.Link, now time.Time) string {
 		if l.Initiator {
 			doing = "dialing"
 		}
-		return string(l.State) + since + ", " + doing + dialingText(l.Dialing, now)
+		return string(l.State) + since + ", " + doing
 	case status.LinkLost:
-		return "lost" + since + ", renewing the session" + dialingText(l.Dialing, now)
+		return "lost" + since + ", renewing the session"
 	case status.LinkSilent:
 		return "silent" + since + ": link up, no gw hello from the peer (stock WireGuard, or gw is not running there)"
 	case status.LinkRefused:
@@ -193,33 +192,11 @@ func stateText(l *status.Link, now time.Time) string {
 	}
 }
 
-// trainsText tells that datagrams leave one by one.
-func trainsText(p *printer, l *status.Link) {
-	if l.TrainsLost {
-		p.alarm("trains", "trains of datagrams (UDP GSO) get lost on the way to the peer: each leaves by itself; gw doctor has the command")
-	}
-}
-
-// dialingText tells how a peer is dialled that did not answer at once.
-func dialingText(d *status.Dialing, now time.Time) string {
-	if d == nil || d.Attempts < 2 {
-		return ""
-	}
-	text := fmt.Sprintf(", attempt %d from UDP port %d", d.Attempts, d.LocalPort)
-	if d.PausedUntil.After(now) {
-		text += fmt.Sprintf(", paused for another %s so that a dead NAT entry expires", spanText(d.PausedUntil.Sub(now)))
-	}
-	return text
-}
-
 // clockText speaks up only where a clock does harm or misleads the reader of two logs.
 func clockText(p *printer, l *status.Link) {
 	if behind := l.ClockBehind.Duration(); behind > 0 {
 		p.alarm("clock", fmt.Sprintf("this node's clock stands %s before its own last handshake, so the peer rejects new ones as replays; "+
 			"set it right (chronyc makestep)", spanText(behind)))
-	}
-	if l.PeerClockSetBack {
-		p.alarm("clock", "the peer's handshakes are refused as replays: its clock was set back; set it right there (chronyc makestep), or restart gw here")
 	}
 	skew := l.ClockSkew.Duration()
 	switch {
@@ -325,9 +302,9 @@ func relayText(p *printer, r status.Relay) {
 	if r.TrunksAbandoned > 0 || r.TrunksRefused > 0 {
 		p.field("trunks given up", fmt.Sprintf("%d the other gateway did not keep up, %d were too many", r.TrunksAbandoned, r.TrunksRefused))
 	}
-	for _, w := range r.Paths {
+	for _, w := range r.Ways {
 		if w.Sent > 0 {
-			p.field("to "+w.Node, pathText(w))
+			p.field("to "+w.Node, wayText(w))
 		}
 	}
 	if r.Full > 0 {
@@ -352,8 +329,8 @@ func relayText(p *printer, r status.Relay) {
 	}
 }
 
-// pathText shows what trunks know of the way to a node.
-func pathText(w status.TrunkPath) string {
+// wayText shows what trunks know of the way to a node.
+func wayText(w status.Way) string {
 	text := "nothing acknowledged"
 	if w.Measured() {
 		now, least := delayText(w.RTT.Duration()), delayText(w.LeastRTT.Duration())

@@ -67,6 +67,4 @@ local {
     audit     = 3
   }
   answers = "full"
-  gso = false
-  fwmark = 77
 }

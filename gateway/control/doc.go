@@ -5,7 +5,6 @@
 // The packages that answer hand their routes to Server.Handle before Run. These are all of them:
 //
 //	GET /v1/status                          status.Status
-//	GET /v1/health                          status.Fitness
 //	GET /v1/conns?order=bytes|age&limit=n   status.ConnList
 //	GET /v1/trace?source=&destination=&proto=tcp|udp|icmp&size=n
 //	                                        status.Trace

@@ -73,9 +73,6 @@ func StatusRoutes(source status.Source) []Route {
 		{"GET /v1/status", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			WriteJSON(w, source.Status())
 		})},
-		{"GET /v1/health", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			WriteJSON(w, source.Status().Fitness())
-		})},
 		{"GET /v1/conns", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveConns(w, r, source) })},
 	}
 }

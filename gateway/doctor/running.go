@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -97,8 +96,6 @@ func link(l *status.Link, now time.Time) []Check {
 		out = append(out, at("state", Warning, "link up, no gw hello from the peer (stock WireGuard, or gw is not running there)", "on the peer: gw version; systemctl status gw"))
 	case l.State == status.LinkUp:
 		out = append(out, at("state", OK, "up, UDP passes both ways", ""))
-	case l.PeerClockSetBack || l.Initiator && l.ClockBehind > 0:
-		// Firewall and keys are not to blame; the clock's finding follows.
 	case l.Initiator && l.RxBytes == 0 && l.State != status.LinkLost:
 		out = append(out, at("state", Failure,
 			fmt.Sprintf("%s: %d bytes were sent to udp %s, and no answer has arrived", l.State, l.TxBytes, l.Endpoint),
@@ -124,10 +121,6 @@ func link(l *status.Link, now time.Time) []Check {
 	if l.ClockBehind > 0 {
 		out = append(out, at("clock", Failure, fmt.Sprintf("this clock stands %v behind the last handshake: new ones are taken for replays", time.Duration(l.ClockBehind).Round(time.Second)), "set this host's clock: chronyc makestep"))
 	}
-	if l.PeerClockSetBack {
-		out = append(out, at("clock", Failure, fmt.Sprintf("handshakes of %s are refused as replays: its clock was set back, or somebody sends recorded ones", l.Peer),
-			"on "+l.Peer+": chronyc makestep; if its time is right now, here: systemctl restart gw"))
-	}
 	if !l.Measured() {
 		return out
 	}
@@ -138,10 +131,6 @@ func link(l *status.Link, now time.Time) []Check {
 		out = append(out, at("path mtu", Warning, fmt.Sprintf("%d out, %d in, less than the 1280 that IPv6 needs", l.MTUOut, l.MTUIn), "find what narrows the path: tracepath to the endpoint"))
 	default:
 		out = append(out, at("path mtu", OK, fmt.Sprintf("%d out, %d in", l.MTUOut, l.MTUIn), ""))
-	}
-	if l.TrainsLost {
-		out = append(out, at("trains", Warning, "trains of datagrams (UDP GSO) get lost on the way and single ones pass: each leaves by itself, which costs processor time",
-			"ip route get "+hostOf(l.Endpoint)+" names the interface; ethtool -K INTERFACE tx-udp-segmentation off; on a virtual machine do that on its host, too"))
 	}
 	if l.LossOut > badLoss || l.LossIn > badLoss {
 		out = append(out, at("loss", Warning, fmt.Sprintf("%.2g %% out, %.2g %% in", 100*l.LossOut, 100*l.LossIn), `if the link was up all the time, have the path examined; bulk is relayed where its rule's mode is auto`))
@@ -231,13 +220,4 @@ func address(h *status.HA) []Check {
 		}
 	}
 	return out
-}
-
-// hostOf returns the address of an endpoint.
-func hostOf(endpoint string) string {
-	host, _, err := net.SplitHostPort(endpoint)
-	if err != nil {
-		return endpoint
-	}
-	return host
 }

@@ -25,7 +25,7 @@ func (e *Explainer) here(packets [][]byte, fromHost bool) (s status.TraceStep, o
 		s.Verdict, s.Reason = status.TraceDropped, got.Reason.String()
 	}
 	if got.Site >= 0 {
-		s.PathMTU = got.Path.MTU
+		s.PathMTU = got.Way.MTU
 		if fromHost {
 			s.To = e.cfg.Network.Sites[got.Site].Name
 			s.Carrier = e.cfg.Reach.Carrier(s.To)
@@ -84,7 +84,7 @@ func (e *Explainer) describe(s *status.TraceStep, got *flow.Probed, first []byte
 		s.Why = "its rule says route"
 	case got.Rule.Mode == flow.ModeRelay:
 		s.Mode, s.Why = "relayed", "its rule says relay"
-	case got.Path.WAN:
+	case got.Way.WAN:
 		s.Why = "at first; relayed when it moves bulk: " + e.cfg.Reach.Why(s.To)
 	default:
 		s.Why = "the link is short and loses nothing"

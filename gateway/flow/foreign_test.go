@@ -509,7 +509,7 @@ func TestHonestRestoration(t *testing.T) {
 	}
 	// More than are asked at once, so that a write never waits for this test.
 	host := &answering{g.host, t, make(chan []byte, 2*askWindow)}
-	g.path.host, g.path.writer.host = host, host
+	g.path.host = host
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- g.path.ConfirmFlows(ctx) }()

@@ -160,7 +160,7 @@ func (p *Path) flush(j *joiner, i int) {
 	r := wire.OK
 	if !p.table.alive() { // it was frozen with the batch half written
 		r = wire.Frozen
-	} else if err := p.writer.write(vec, o); err != nil {
+	} else if err := p.host.Write(vec, o); err != nil {
 		r = wire.HostWrite
 	}
 	if r != wire.OK {
@@ -179,7 +179,7 @@ func (p *Path) write(j *joiner, b []byte, o wire.Offload) wire.Reason {
 	}
 	j.one[0] = b
 	r := wire.OK
-	if err := p.writer.write(j.one[:], o); err != nil {
+	if err := p.host.Write(j.one[:], o); err != nil {
 		r = wire.HostWrite
 	}
 	p.wrote(j, j.one[:], j.view.flow, r)

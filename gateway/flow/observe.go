@@ -7,21 +7,20 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// Observer receives one event when a flow opens and one when it ends, on the node that carries it.
-// An end always follows its opening. The data path calls the methods with a lock held: they must
+// Observer is told of flows that open and end: once each, on the node that carries them. Who hears
+// of an end has heard of the opening. Calls come from the data path with a lock held: they must
 // not block, nor call the Table.
 type Observer interface {
-	// Opened reports a flow, and how this node came to carry it.
+	// Opened says how the flow came to this node.
 	Opened(c Conn, how Coming)
-	// Ended reports the end of a flow, with the reason in words. Age, bytes and packets count from
-	// Opened.
+	// Ended says why in words. Age, bytes and packets are those since Opened.
 	Ended(c Conn, reason string)
 }
 
 // Coming is how a flow came to be one that this node carries.
 type Coming uint8
 
-// How this node comes to carry a flow.
+// The ways in which flows come.
 const (
 	CameNew       Coming = iota // its first packet was seen
 	CameRestored                // from the record in this node's file
@@ -42,12 +41,12 @@ const (
 	revoked = "its rule was revoked"
 )
 
-// account is what was reported to the Observer about a flow.
+// account is what the Observer has heard of a flow.
 type account struct {
 	opened, ended bool
 	how           Coming
-	// since is when this node began to carry the flow; earlier traffic does not count. until is
-	// when a revoked flow's last packet passed.
+	// since is when the flow came; what it had carried before does not count. until is when a
+	// revoked flow's last packet passed.
 	since, until        time.Duration
 	beforeOut, beforeIn tally
 }
@@ -58,12 +57,12 @@ func (f *flow) beginAccount(how Coming, at time.Duration) {
 	f.account = account{opened: over, ended: over, how: how, since: at, beforeOut: f.out, beforeIn: f.in}
 }
 
-// tellAtOnce bounds the flows that a reload or a sweep reports, with at most two lines each, to
-// what an Observer's queue may hold. The others, after a takeover or a reload that ends thousands,
-// wait for the next sweep.
+// tellAtOnce is of how many flows a reload or a sweep tells, in two lines each at most: no more
+// than an Observer's queue may hold. The others, after a takeover or where a reload has ended
+// thousands, wait for the next sweep.
 const tellAtOnce = 1024
 
-// tellOpened reports the opening of a flow, once. A standby carries none.
+// tellOpened tells of a flow that has come, once. A standby carries none.
 func (t *Table) tellOpened(f *flow, now time.Duration) {
 	if t.cfg.Observer != nil && !f.account.opened && !t.standby.Load() {
 		f.account.opened = true
@@ -71,7 +70,7 @@ func (t *Table) tellOpened(f *flow, now time.Duration) {
 	}
 }
 
-// tellEnded reports the end of a flow, once, though its tombstone stays for a while.
+// tellEnded tells of a flow that has ended, once, though its tombstone stays for a while.
 func (t *Table) tellEnded(f *flow, reason string) {
 	if t.cfg.Observer == nil || f.account.ended || t.standby.Load() {
 		return
@@ -90,7 +89,7 @@ func (t *Table) tellEnded(f *flow, reason string) {
 	t.cfg.Observer.Ended(c, reason)
 }
 
-// tellOver reports a connection that has been closed.
+// tellOver tells of a connection that has been closed.
 func (t *Table) tellOver(f *flow) {
 	switch f.tcp.Phase() {
 	case tcptrack.TimeWait:
@@ -100,8 +99,8 @@ func (t *Table) tellOver(f *flow) {
 	}
 }
 
-// tellLate reports to the Observer what a reload or a record has left unreported of a flow. It
-// returns whether there was anything.
+// tellLate tells what a reload or a record has left untold of a flow, and reports whether there was
+// anything.
 func (t *Table) tellLate(f *flow, now time.Duration) bool {
 	switch a := &f.account; {
 	case f.revoked && !a.ended:
@@ -126,8 +125,8 @@ func (t *Table) observeTransition(f *flow, now time.Duration) {
 	}
 }
 
-// tellDormant reports a dormant flow, once, before its first packet arrives. It returns whether it
-// had to look.
+// tellDormant tells of a dormant flow, once, though its first packet may be far. It reports whether
+// it had to look.
 func (t *Table) tellDormant(s *shard, k key, d dormant) bool {
 	if d.told || d.outline(&k).over() {
 		return false
@@ -140,7 +139,7 @@ func (t *Table) tellDormant(s *shard, k key, d dormant) bool {
 	return true
 }
 
-// tellDormantEnded reports the end of a dormant flow whose opening was reported.
+// tellDormantEnded tells of the end of a dormant flow whose opening was told.
 func (t *Table) tellDormantEnded(s *shard, k key, d dormant, reason string) {
 	if !d.told {
 		return

@@ -84,7 +84,7 @@ func (t *Table) SetStandby(standby bool) {
 }
 
 // Replace is Take, but the record takes the place of what the table has, and the
-// Recorder, which is where it comes from, is not called. Policy is asked when
+// Recorder, which is where it comes from, does not hear of it. Policy is asked when
 // the flow becomes this node's own: while the two nodes' files are being edited one
 // after the other, both hold the same records.
 func (t *Table) Replace(k, v []byte) (wire.Reason, error) {

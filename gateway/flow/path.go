@@ -87,7 +87,6 @@ type Path struct {
 	tap     atomic.Pointer[capture.Ring]
 	pair    pairing
 	watch   watchdog
-	writer  hostWriter
 
 	fragMu  sync.Mutex
 	fragOut *wire.Reassembler // of fragments from the host
@@ -106,13 +105,12 @@ func NewPath(t *Table, host Host) *Path {
 	for i := range p.sites {
 		p.sites[i].Store(&SiteState{})
 	}
-	p.writer.host, p.writer.now = host, t.cfg.Now
 	p.pair.kick = make(chan struct{}, 1)
 	p.joins.New = func() any { return new(joiner) }
 	return p
 }
 
-// SetSite sets the state of the path to the site with index i.
+// SetSite tells what has become of the way to the site with index i.
 func (p *Path) SetSite(i int, s SiteState) { p.sites[i].Store(&s) }
 
 // Wake ends a Read that waits, or the next one: it returns with the packets that there are, maybe
@@ -432,14 +430,14 @@ func (p *Path) reassemble(ra *wire.Reassembler, now time.Duration, pkt *wire.Pac
 	return whole, wire.OK
 }
 
-// tellHost answers a packet from the host with an ICMP error.
+// tellHost answers a packet that came from the host.
 func (p *Path) tellHost(kind wire.ICMPKind, pkt *wire.Packet, mtu int) {
 	if b := p.voice.about(kind, pkt, mtu); b != nil {
 		p.toHost([][]byte{b}, wire.Offload{}, capture.Own)
 	}
 }
 
-// tellLink answers a packet from the link with an ICMP error.
+// tellLink answers a packet that came from the link.
 func (p *Path) tellLink(kind wire.ICMPKind, pkt *wire.Packet, mtu int) {
 	if b := p.voice.about(kind, pkt, mtu); b != nil {
 		if !p.box.put(b) {

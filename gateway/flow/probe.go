@@ -12,9 +12,10 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// A probe finds out what would happen to a packet: a Path and a Table of its own, which know of its
-// flow what the real ones know, process it between a host and a link that only record. So the code
-// that judges all packets judges the probe, and nothing leaves.
+// What would become of a packet is found out by letting it come: to a Path and a
+// Table of its own, which have what the real ones know of its flow, and in front of
+// a host and a link that only keep what they are given. So it is judged by the code
+// that judges all packets, and nothing that it does reaches anybody.
 
 // Probe describes a packet: that of a connection that the table knows, or one that
 // would open it.
@@ -33,17 +34,17 @@ type Probed struct {
 	Reason wire.Reason
 	// Rule is that by which the flow is allowed; nil where there is none.
 	Rule *Rule
-	// Known means that the table has the flow. State is its state, Opener the end that opened it;
-	// Relayed and Why describe how it is carried.
+	// Known says that the table has the flow. State is where it stands, Opened the end
+	// that opened it, Relayed and Why how it is carried.
 	Known   bool
 	State   string
 	Opener  netip.AddrPort
 	Relayed bool
 	Why     string
-	// Site is the index of the other site, -1 where there is none, and Path what is
-	// known of the path there.
+	// Site is the index of the other site, -1 where there is none, and Way what is
+	// known of the way there.
 	Site int
-	Path SiteState
+	Way  SiteState
 	// Out is what would leave on the other side, Answers what would go back.
 	Out, Answers [][]byte
 }
@@ -51,7 +52,7 @@ type Probed struct {
 // maxTries bounds the search for a source port that is not in use.
 const maxTries = 256
 
-// ErrProbe is wrapped by the errors about a Probe.
+// ErrProbe is wrapped by what is wrong with a Probe.
 var ErrProbe = errors.New("no such packet")
 
 // Packet makes the packet that a probe describes, and sets the source port where that
@@ -118,7 +119,7 @@ func (t *Table) free(proto uint8, src, dst netip.AddrPort) netip.AddrPort {
 	return src
 }
 
-// saying describes a segment that the source of a TCP connection may send next.
+// saying is what the source of a TCP connection may say next.
 type saying struct {
 	seq, ack uint32
 	flags    uint8
@@ -126,8 +127,8 @@ type saying struct {
 	options  []byte
 }
 
-// next returns a segment that fits what the table knows of the connection; a SYN if it knows none,
-// or one that has ended.
+// next returns one that fits what the table knows of the connection; a SYN where it
+// knows of none, or of one that has ended.
 func (t *Table) next(src, dst netip.AddrPort) saying {
 	const anywhere, window = 0x20000000, 65535
 	// As Linux opens a connection: MSS 1460, SACK, timestamps, window scale.
@@ -162,8 +163,8 @@ func (t *Table) next(src, dst netip.AddrPort) saying {
 	return syn
 }
 
-// Probe reports what would happen to packets of one flow that arrive now, one after the other, from
-// the host or from the link.
+// Probe says what would become of packets that come now, one after the other: from the
+// host, or from the link. They are all of one flow.
 func (p *Path) Probe(packets [][]byte, fromHost bool) (out Probed, err error) {
 	var pkt wire.Packet
 	if len(packets) == 0 {
@@ -201,7 +202,7 @@ func (p *Path) Probe(packets [][]byte, fromHost bool) (out Probed, err error) {
 		if out.Site = far; !fromHost {
 			out.Site = near
 		}
-		out.Path = *sh.sites[out.Site].Load()
+		out.Way = *sh.sites[out.Site].Load()
 	}
 	if f := sh.table.shardOf(&k).flows[k]; f != nil {
 		out.Rule = f.rule
@@ -232,7 +233,7 @@ func (p *Path) leave(b []byte) (out [][]byte, r wire.Reason) {
 	return out, r
 }
 
-// arrive handles a packet from the link.
+// arrive takes a packet from the link.
 func (p *Path) arrive(b []byte) wire.Reason {
 	j := new(joiner)
 	r := p.inbound(j, p.table.cfg.Now(), b)
@@ -242,8 +243,8 @@ func (p *Path) arrive(b []byte) wire.Reason {
 	return r
 }
 
-// shadow returns a Path like this one that knows of the flow k what this one does, and describes
-// that in out.
+// shadow makes a Path like this one, with what it knows of the flow k, and says in out
+// what that is.
 func (p *Path) shadow(k key, host Host, out *Probed) *Path {
 	t := p.table
 	c := t.cfg

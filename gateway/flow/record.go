@@ -75,7 +75,7 @@ func parseKey(b []byte) (k key, err error) {
 	return k, nil
 }
 
-// appendRecord appends the flow's record and remembers its content.
+// appendRecord appends the flow's record and notes what it says.
 func (f *flow) appendRecord(b []byte) []byte {
 	f.noted.kept = true
 	f.noted.phase = f.tcp.Lasting()

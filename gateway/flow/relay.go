@@ -56,19 +56,20 @@ type Relayer interface {
 }
 
 const (
-	// bulk is how many bytes a connection must carry without a pause of bulkPause to be worth a
-	// relay, and bulkSize the least mean size of its packets: a relay only delays small messages.
-	// On a link that loses packets a sender often pauses for its retransmission timer.
+	// bulk is how much a connection has to move, without a pause of bulkPause, to be
+	// worth a relay, and bulkSize the least mean size of its packets, in bytes:
+	// small messages only wait for a relay. On a link that loses packets a sender
+	// pauses for its retransmission timer time and again.
 	bulk      = 32 << 10
 	someBulk  = 16 << 10 // on a link that is known to lose packets
 	bulkPause = time.Second
 	bulkSize  = 700
-	// askAgain is the time from an attempt without a relay to the next one. After a relay that has
-	// failed it begins at this value, and doubles.
+	// askAgain is how long after a try that led to nothing the Relayer is asked
+	// again; after a relay that has failed it is as long at first, and doubles.
 	askAgain    = 250 * time.Millisecond
 	maxAskAgain = time.Minute
-	// restoredFor is how long a connection from a record stays raw: it may have bytes in flight
-	// that this node has not seen.
+	// restoredFor is how long a connection that comes from a record is raw: so long
+	// it may have bytes under way that this node has not seen.
 	restoredFor = time.Second
 )
 
@@ -76,7 +77,8 @@ const (
 type carriage struct {
 	relay Relay
 	h     *Handle
-	// plain means that neither SYN has an option that a relay cannot continue. It never changes.
+	// plain says that both SYNs go without what a relay can't keep up. It never
+	// changes.
 	plain bool
 	never bool // not to be relayed again
 	was   bool // has been relayed
@@ -118,7 +120,7 @@ func (c *carriage) wish(m Mode) int32 {
 	return wantsLossy
 }
 
-// ready reports whether the flow may be relayed now, as far as its site's path does not matter.
+// ready reports whether the flow may be relayed now, apart from what its site says.
 func (t *Table) ready(f *flow, now time.Duration) bool {
 	c := &f.carriage
 	switch {
@@ -132,7 +134,7 @@ func (t *Table) ready(f *flow, now time.Duration) bool {
 	return f.relayable()
 }
 
-// relayable reports whether the flow has all the state that a relay needs.
+// relayable reports whether all is known that a relay has to know.
 func (f *flow) relayable() bool {
 	t := &f.tcp
 	return f.unconfirmed == nil && f.carriage.plain && !f.tinyMSS() &&
@@ -161,10 +163,11 @@ var (
 	ErrRuleRoute = errors.New("the rule says route")
 )
 
-// Attach puts a Relay in charge of the connection between a host of this site and one of another.
-// make receives the state of the connection while no packet passes; it must not block, nor call the
-// table. why is shown to people. said, unless it is nil, is the position of the far end as its
-// gateway reports it, which may be ahead of the packets that have arrived.
+// Attach puts a Relay in charge of the connection between a host of this site and
+// one of another. make is given what is known of the connection, at a moment at
+// which no packet passes; it must not block, nor call the table. why is what is
+// told to people. said, where it isn't nil, is what the far end has said, as its
+// gateway tells: that may be ahead of the packets that told so.
 func (t *Table) Attach(
 	near, far netip.AddrPort, why string, said *wire.Position, make func(wire.Connection, *Handle) (Relay, error),
 ) error {
@@ -205,7 +208,7 @@ func (t *Table) Attach(
 	return nil
 }
 
-// Heard records the position of the far end that a trunk has delivered.
+// Heard takes what the far end has said, so far as a trunk has brought it.
 func (h *Handle) Heard(said wire.Position) {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
@@ -223,8 +226,8 @@ func (h *Handle) Heard(said wire.Position) {
 	h.t.observeTransition(f, now)
 }
 
-// Detach makes the connection raw again. clean means that nothing was wrong; never keeps it raw
-// from now on.
+// Detach makes the connection raw again. clean says that nothing was wrong, never
+// that it is to stay raw.
 func (h *Handle) Detach(why string, clean, never bool) {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
@@ -286,7 +289,7 @@ func (p *Path) SendLink(pkt []byte) {
 	p.Wake()
 }
 
-// how returns how a flow is carried, and why, in words for people.
+// how says how a flow is carried, and why, in words for people.
 func (f *flow) how() (relayed bool, why string) {
 	c := &f.carriage
 	switch {

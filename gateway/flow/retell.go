@@ -8,22 +8,24 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// When a gateway of the other site dies, the acknowledgments in flight through it are lost. Its
-// database then waits for its retransmission timer, 200 ms and a few round trips, although much of
-// what it waits for has arrived. This gateway has seen those acknowledgments. It repeats the last
-// one of each connection to the gateway that has taken over, and the sender continues as soon as
-// one advances. The repetition carries no options: an end that requires timestamps (RFC 7323
-// section 3.2) drops it, and nothing is lost.
+// When a gateway of the other site dies, the acknowledgements that were on their
+// way through it are lost, and its database waits for a timer of its own, 200 ms
+// and a few round trips long, though much of what it waits for has arrived. This
+// gateway has heard them: it says the last one of each connection again, to the
+// gateway that has taken over. An acknowledgement that advances has the sender go
+// on at once. It is a repetition, without options: where the end that hears it
+// insists on timestamps (RFC 7323 section 3.2) it is dropped, and nothing is lost.
 
-// lively is how recently a connection must have carried packets to have some in flight.
+// lively is how lately a connection must have moved to have something on its way.
 const lively = time.Second
 
-// retellPause is how long Retell waits while the link has not yet sent what was queued.
+// retellPause is how long Retell waits where the link has not yet taken what it
+// was given.
 const retellPause = time.Millisecond
 
-// Retell repeats toward the site with index i the last acknowledgment that the local end of each
-// lively connection has sent, no faster than recallsPerSecond. It returns their number when they
-// have been sent or ctx has ended.
+// Retell repeats toward the site with index i the last acknowledgement that the
+// local end of each lively connection has sent, no faster than recallsPerSecond. It
+// returns how many that were, when they are on their way or ctx has ended.
 func (p *Path) Retell(ctx context.Context, i int) int {
 	now := p.table.cfg.Now()
 	var acks [][]byte
@@ -63,12 +65,12 @@ func (p *Path) Retell(ctx context.Context, i int) int {
 	return len(acks)
 }
 
-// lastACK returns the highest acknowledgment that the local end has sent; nil if it is not known
-// for certain.
+// lastACK is the highest acknowledgement of the local end, as that end said it;
+// nil where it is not known for sure.
 func (f *flow) lastACK() []byte {
 	t := &f.tcp
-	// When both ends have sent FIN, the other one may be gone, and its kernel would answer with a
-	// reset for a socket that it no longer has.
+	// Where both ends have said FIN the other one may be gone by now, and a kernel
+	// answers by a reset for a socket that it has no more.
 	if f.revoked || t.Phase() != tcptrack.Established && t.Phase() != tcptrack.HalfClosed || !t.Exact() {
 		return nil
 	}
@@ -77,7 +79,8 @@ func (f *flow) lastACK() []byte {
 	if t.FINAcked(f.end(!f.localB)) {
 		return nil
 	}
-	// The window edge that the checks allow has room for error: repeat the one that was advertised.
+	// The edge that the checks allow has room for error: what is repeated is the one
+	// that was said.
 	local := f.end(f.localB)
 	ack, acked := t.ACK(local)
 	edge, opened := t.RightEdge(local)

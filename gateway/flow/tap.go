@@ -147,7 +147,7 @@ func size(vec [][]byte) (n int) {
 // What a relay writes is its connection's, and shows that one's rule.
 func (p *Path) toHost(vec [][]byte, o wire.Offload, note capture.Note) {
 	r := wire.OK
-	if err := p.writer.write(vec, o); err != nil {
+	if err := p.host.Write(vec, o); err != nil {
 		r = p.table.drop(wire.HostWrite)
 	}
 	if tap := p.tap.Load(); tap != nil && len(vec) > 0 {

@@ -11,10 +11,10 @@ const (
 	DeviceDown Fault = "device-down"
 	// DeviceRefuses: the kernel refuses what this node writes to the TUN device.
 	DeviceRefuses Fault = "device-refuses"
-	// SegmentsRefused: the kernel refuses super-segments at the TUN, and accepts single packets.
-	SegmentsRefused Fault = "segments-refused"
 	// Stuck: packets wait, and this process makes no progress.
 	Stuck Fault = "stuck"
+	// HostChanged: an address, a route or a rule of gw is missing and cannot be restored.
+	HostChanged Fault = "host-changed"
 	// NotForwarding: the kernel does not forward between the LAN and the TUN device.
 	NotForwarding Fault = "not-forwarding"
 	// TableFull: the kernel's connection tracking drops new connections.
@@ -28,9 +28,8 @@ var known = []struct {
 	fault Fault
 	part  Part
 }{
-	{LANDown, LAN}, {LANSilent, LAN}, {DeviceDown, Plane}, {DeviceRefuses, Plane},
-	{SegmentsRefused, None}, {Stuck, Plane},
-	{NotForwarding, Plane}, {TableFull, Plane}, {AddressTaken, None},
+	{LANDown, LAN}, {LANSilent, LAN}, {DeviceDown, Plane}, {DeviceRefuses, Plane}, {Stuck, Plane},
+	{HostChanged, Plane}, {NotForwarding, Plane}, {TableFull, Plane}, {AddressTaken, None},
 }
 
 // Known lists all faults.

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -19,9 +19,6 @@ type Level int
 const (
 	// Warning is for what stops some traffic, or may stop it.
 	Warning Level = iota
-	// Failure is for what certainly stops or changes traffic of the sites. A gateway starts in
-	// spite of it.
-	Failure
 	// Fatal is for what stops the gateway.
 	Fatal
 )
@@ -44,16 +41,8 @@ type CheckConfig struct {
 	LAN string
 	// Site holds the subnets of the node's own site, Remote those of the others.
 	Site, Remote []netip.Prefix
-	// Pair says that the site has another gateway, to which the kernel of this host must be able to
-	// lose its connections and take them back.
-	Pair bool
-	// VIP says that the node may answer for an address on the LAN.
-	VIP bool
 	// Endpoints are the outer addresses that this node sends WireGuard's packets to.
 	Endpoints []netip.Addr
-	// Mark is the firewall mark of WireGuard's packets, by which routing rules may choose a route;
-	// 0 is none.
-	Mark uint32
 	// ListenPort is the UDP port at which other nodes dial this one, by the IP versions Listen4 and
 	// Listen6; 0 for a node that only dials, whose input firewall Check does not read.
 	ListenPort       uint16
@@ -80,19 +69,16 @@ type Subject struct {
 
 // Survey is Check for a caller that also reports what is in order.
 func Survey(c CheckConfig) []Subject {
-	rules := sync.OnceValues(readForwardPath) // 10,000 rules take 0.3 s
 	all := []Subject{
 		{"tun device", checkTUN(tunPath)},
 		{"privilege", checkPrivilege(c)},
 		{"endpoints", checkEndpoints(c)},
 		{"lan interface", checkLAN(c)},
 		{"forwarding", checkForwarding(c)},
-		{"paths past gw", checkPast(c, rules)},
+		{"paths past gw", checkPast(c)},
 		{"reverse path filter", checkReversePath(c)},
 		{"routes", checkRoutes(c)},
-		{"firewall", unique(append(checkFirewall(c, rules), checkInput(c)...))},
-		{"address translation", checkNAT(c, rules)},
-		{"connection tracking", checkTracking(c, rules)},
+		{"firewall", unique(append(checkFirewall(c), checkInput(c)...))},
 		{"mtu", checkMTU(c)},
 	}
 	return all
@@ -115,56 +101,31 @@ func notChecked(what string, err error) []Finding {
 
 func checkTUN(path string) []Finding {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err == nil {
+	switch {
+	case err == nil:
 		unix.Close(fd)
 		return nil
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return []Finding{{Fatal, path + ": this user may not open it", "chmod 0666 " + path}}
 	}
-	return findTUN(err, here())
-}
-
-// findTUN explains why the TUN's node cannot be opened. The permissions of the file cause EACCES,
-// the device cgroup of a container or of a unit causes EPERM.
-func findTUN(err error, p place) []Finding {
-	switch {
-	case errors.Is(err, unix.EACCES):
-		return []Finding{{Fatal, tunPath + ": this user may not open it", "chmod 0666 " + tunPath}}
-	case errors.Is(err, unix.EPERM):
-		return []Finding{{Fatal, tunPath + ": the device cgroup of this process does not allow it", p.allowDevice()}}
-	case errors.Is(err, unix.ENOENT) && p.container != "":
-		return []Finding{{Fatal, tunPath + " is missing in this container: gw cannot make a tun device", p.allowDevice()}}
-	}
-	return []Finding{{Fatal, fmt.Sprintf("%s is missing (%v): gw cannot make a tun device", tunPath, err), p.onHost("modprobe tun")}}
+	return []Finding{{Fatal, fmt.Sprintf("%s is missing (%v): gw cannot make a tun device", path, err), "modprobe tun"}}
 }
 
 // checkPrivilege looks at the calling thread, which is as privileged as any.
-func checkPrivilege(c CheckConfig) []Finding {
+func checkPrivilege(CheckConfig) []Finding {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData // version 3 has two words
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return notChecked("CAP_NET_ADMIN", err)
 	}
-	var found []Finding
-	var missing []string
-	for _, need := range []struct {
-		bit   uint
-		name  string
-		level Level
-		what  string
-		of    bool
-	}{
-		{unix.CAP_NET_ADMIN, "NET_ADMIN", Fatal, "gw cannot make a device, address or route", true},
-		{unix.CAP_NET_RAW, "NET_RAW", Fatal, "gw cannot answer for the pair's LAN address", c.VIP},
-		{unix.CAP_NET_RAW, "NET_RAW", Warning, "gw cannot find out whether the hosts on the LAN answer", c.LAN != "" && !c.VIP},
-	} {
-		if need.of && data[0].Effective&(1<<need.bit) == 0 {
-			missing = append(missing, need.name)
-			found = append(found, Finding{need.level, "CAP_" + need.name + " is missing: " + need.what, ""})
-		}
+	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0 {
+		return nil
 	}
-	for i := range found {
-		found[i].Mend = here().addCapabilities(missing) // one command for all
+	exe, err := os.Executable()
+	if err != nil {
+		exe = "gw"
 	}
-	return found
+	return []Finding{{Fatal, "CAP_NET_ADMIN is missing: gw cannot make a device, address or route", "setcap cap_net_admin=ep " + exe}}
 }
 
 func checkLAN(c CheckConfig) []Finding {
@@ -174,11 +135,11 @@ func checkLAN(c CheckConfig) []Finding {
 	l, err := netlink.LinkByName(c.LAN)
 	switch {
 	case errors.As(err, new(netlink.LinkNotFoundError)):
-		return []Finding{{Failure, fmt.Sprintf("the lan interface %q does not exist", c.LAN), "ip -brief link"}}
+		return []Finding{{Warning, fmt.Sprintf("the lan interface %q does not exist", c.LAN), "ip -brief link"}}
 	case err != nil:
 		return notChecked("the lan interface", err)
 	case l.Attrs().Flags&net.FlagUp == 0:
-		return []Finding{{Failure, fmt.Sprintf("the lan interface %q is down", c.LAN), "ip link set dev " + c.LAN + " up"}}
+		return []Finding{{Warning, fmt.Sprintf("the lan interface %q is down", c.LAN), "ip link set dev " + c.LAN + " up"}}
 	}
 	return nil
 }
@@ -208,5 +169,11 @@ func sysctlKey(path string) string {
 	return strings.NewReplacer("/", ".", ".", "/").Replace(path)
 }
 
-// sysctlCommand sets one or more settings, wherever this process runs.
-func sysctlCommand(value string, paths ...string) string { return here().setSysctl(value, paths...) }
+// sysctlCommand sets one or more settings.
+func sysctlCommand(value string, paths ...string) string {
+	cmd := "sysctl -w"
+	for _, p := range paths {
+		cmd += " " + sysctlKey(p) + "=" + value
+	}
+	return cmd
+}

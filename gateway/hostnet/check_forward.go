@@ -41,21 +41,6 @@ func checkForwarding(c CheckConfig) []Finding {
 
 // hostsBehind lists those of the site's subnets which have addresses that are not this host's own.
 func hostsBehind(c CheckConfig) ([]netip.Prefix, error) {
-	local, err := localAddresses()
-	if err != nil {
-		return nil, err
-	}
-	var behind []netip.Prefix
-	for _, p := range c.Site {
-		if !p.IsSingleIP() || !local[p.Addr()] {
-			behind = append(behind, p)
-		}
-	}
-	return behind, nil
-}
-
-// localAddresses are those of this host.
-func localAddresses() (map[netip.Addr]bool, error) {
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
@@ -64,7 +49,13 @@ func localAddresses() (map[netip.Addr]bool, error) {
 	for _, a := range addrs {
 		local[prefixOf(a.IPNet).Addr()] = true
 	}
-	return local, nil
+	var behind []netip.Prefix
+	for _, p := range c.Site {
+		if !p.IsSingleIP() || !local[p.Addr()] {
+			behind = append(behind, p)
+		}
+	}
+	return behind, nil
 }
 
 // noForwarding is what an interface without forwarding causes.
@@ -81,7 +72,7 @@ func checkForwarding4(c CheckConfig, lans []string) (found []Finding) {
 		case err != nil:
 			found = append(found, notChecked("IPv4 forwarding", err)...)
 		case v == "0":
-			found = append(found, Finding{Failure, fmt.Sprintf("IPv4 forwarding is off on %q: %s", name, noForwarding), sysctlCommand("1", path)})
+			found = append(found, Finding{Warning, fmt.Sprintf("IPv4 forwarding is off on %q: %s", name, noForwarding), sysctlCommand("1", path)})
 		}
 	}
 	return found
@@ -93,7 +84,7 @@ func checkForwarding6(c CheckConfig, lans []string) []Finding {
 	v, err := readSysctl(forwarding6)
 	switch {
 	case os.IsNotExist(err):
-		return []Finding{{Failure, "the kernel has no IPv6, but the site has IPv6 subnets", "boot without ipv6.disable=1"}}
+		return []Finding{{Warning, "the kernel has no IPv6, but the site has IPv6 subnets", "boot without ipv6.disable=1"}}
 	case err != nil:
 		return notChecked("IPv6 forwarding", err)
 	case v != "0":
@@ -105,13 +96,13 @@ func checkForwarding6(c CheckConfig, lans []string) []Finding {
 		if v, err := readSysctl(path); err == nil && v == "0" {
 			off, paths = append(off, name), append(paths, path)
 		} else if os.IsNotExist(err) && name != c.Device {
-			return []Finding{{Failure, "IPv6 forwarding is off: the hosts behind this one cannot reach other sites", mendForwarding6(raInterfaces())}}
+			return []Finding{{Warning, "IPv6 forwarding is off: the hosts behind this one cannot reach other sites", mendForwarding6(raInterfaces())}}
 		}
 	}
 	if len(off) == 0 {
 		return nil
 	}
-	return []Finding{{Failure, fmt.Sprintf("IPv6 forwarding is off on %s: %s", quoted(off), noForwarding), sysctlCommand("1", paths...)}}
+	return []Finding{{Warning, fmt.Sprintf("IPv6 forwarding is off on %s: %s", quoted(off), noForwarding), sysctlCommand("1", paths...)}}
 }
 
 // mendForwarding6 turns IPv6 forwarding on for the whole host, which is all that kernels before

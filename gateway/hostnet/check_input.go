@@ -29,7 +29,7 @@ func checkInput(c CheckConfig) []Finding {
 	}
 	var found []Finding
 	for _, ch := range chains {
-		if !forThisHost(ch) {
+		if ch.Hooknum == nil || *ch.Hooknum != *nftables.ChainHookInput || ch.Type != nftables.ChainTypeFilter || ch.Table.Family == nftables.TableFamilyBridge {
 			continue
 		}
 		rules, err := conn.GetRules(ch.Table, ch)
@@ -54,16 +54,6 @@ func checkInput(c CheckConfig) []Finding {
 		}
 	}
 	return append(found, checkLegacyInput(c)...)
-}
-
-// forThisHost reports whether a chain is a filter of IP packets to this host. Tables of other
-// families number their hooks in their own way: a netdev table's egress has the number of input.
-func forThisHost(ch *nftables.Chain) bool {
-	switch ch.Table.Family {
-	case nftables.TableFamilyINet, nftables.TableFamilyIPv4, nftables.TableFamilyIPv6:
-		return ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookInput && ch.Type == nftables.ChainTypeFilter
-	}
-	return false
 }
 
 // accepts looks for a rule that accepts the port: by its number anywhere in the table, otherwise in

@@ -18,7 +18,7 @@ import (
 type legacyTables struct {
 	command           string // the program that changes them
 	names             string // the file in /proc that lists those in use
-	core, module      string // the kernel modules of all tables, and of one before its name
+	core, module      string // the kernel modules of all tables and of "filter"
 	domain, level     int    // of the socket to ask
 	iniface, outiface int    // offsets in an entry
 	proto             int    // the same, of the protocol
@@ -28,8 +28,8 @@ type legacyTables struct {
 }
 
 var (
-	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", "ip_tables", "iptable_", unix.AF_INET, unix.SOL_IP, 16, 32, 80, 83, 88, 112}
-	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", "ip6_tables", "ip6table_", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 132, 140, 168}
+	legacy4 = legacyTables{"iptables-legacy", "ip_tables_names", "ip_tables", "iptable_filter", unix.AF_INET, unix.SOL_IP, 16, 32, 80, 83, 88, 112}
+	legacy6 = legacyTables{"ip6tables-legacy", "ip6_tables_names", "ip6_tables", "ip6table_filter", unix.AF_INET6, unix.SOL_IPV6, 64, 80, 128, 132, 140, 168}
 )
 
 // among reports whether these are the tables of one of the IP versions.
@@ -98,42 +98,37 @@ func (t legacyTables) missing(device string) ([]string, error) {
 	return t.judge(info, entries, device), nil
 }
 
-// filter is table for the table "filter".
+// filter reads the table "filter", if it is in use; otherwise entries is nil.
 func (t legacyTables) filter() (info legacyInfo, entries []byte, err error) {
-	return t.table("filter")
-}
-
-// table reads a table, if it is in use; otherwise entries is nil.
-func (t legacyTables) table(name string) (info legacyInfo, entries []byte, err error) {
 	// To ask for a table makes it: ask only for one that is in use.
 	names, err := os.ReadFile("/proc/thread-self/net/" + t.names)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return info, nil, nil
 	case errors.Is(err, os.ErrPermission): // root alone may read the list
-		if !t.maybeUsed(name) {
+		if !t.maybeUsed() {
 			return info, nil, nil
 		}
 	case err != nil:
 		return info, nil, err
-	case !slices.Contains(strings.Fields(string(names)), name):
+	case !slices.Contains(strings.Fields(string(names)), "filter"):
 		return info, nil, nil
 	}
-	if info, entries, err = t.read(name); err != nil {
-		return info, nil, fmt.Errorf("the table %s is in use and can't be read: %w", name, err)
+	if info, entries, err = t.read(); err != nil {
+		return info, nil, fmt.Errorf("the table filter is in use and can't be read: %w", err)
 	}
 	return info, entries, nil
 }
 
-// maybeUsed reports whether the kernel has a table, in this network namespace or in
+// maybeUsed reports whether the kernel has the table "filter", in this network namespace or in
 // another one: unless its module is not loaded. To ask for the table then makes at most an empty
 // one, and loads nothing.
-func (t legacyTables) maybeUsed(name string) bool {
+func (t legacyTables) maybeUsed() bool {
 	loaded := func(module string) bool {
 		_, err := os.Stat("/sys/module/" + module)
 		return err == nil
 	}
-	return loaded(t.module+name) || !loaded(t.core) // a core that is built in has the tables built in
+	return loaded(t.module) || !loaded(t.core) // a core that is built in has the filter built in
 }
 
 // judge is missing for a table at hand.
@@ -190,19 +185,19 @@ func text(b []byte) string {
 	return string(b)
 }
 
-// read gets a table with all its entries from the kernel.
-func (t legacyTables) read(name string) (info legacyInfo, entries []byte, err error) {
+// read gets the table "filter" with all its entries from the kernel.
+func (t legacyTables) read() (info legacyInfo, entries []byte, err error) {
 	fd, err := unix.Socket(t.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return info, nil, err
 	}
 	defer unix.Close(fd)
-	copy(info.Name[:], name)
+	copy(info.Name[:], "filter")
 	if err := getsockopt(fd, t.level, soGetInfo, unsafe.Pointer(&info), unsafe.Sizeof(info)); err != nil {
 		return info, nil, err
 	}
 	buf := make([]byte, legacyEntriesAt+int(info.Size))
-	copy(buf, name)
+	copy(buf, "filter")
 	binary.NativeEndian.PutUint32(buf[legacyNameLen:], info.Size)
 	if err := getsockopt(fd, t.level, soGetEntries, unsafe.Pointer(&buf[0]), uintptr(len(buf))); err != nil {
 		return info, nil, err

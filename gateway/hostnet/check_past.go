@@ -14,7 +14,7 @@ import (
 // checkPast looks for paths around gw: interfaces other than the LAN's and the TUN from which the
 // kernel forwards packets. Toward the site's hosts they bypass gw's policy. Toward the TUN the
 // policy trusts their source address, and a sender on the WAN can forge that of a host of the site.
-func checkPast(c CheckConfig, rules readRules) []Finding {
+func checkPast(c CheckConfig) []Finding {
 	behind, err := hostsBehind(c)
 	if err != nil {
 		return nil // checkForwarding reports it
@@ -23,7 +23,7 @@ func checkPast(c CheckConfig, rules readRules) []Finding {
 	if err != nil {
 		return notChecked("what is forwarded to the LAN", err)
 	}
-	path, err := rules()
+	path, err := readForwardPath()
 	if err != nil {
 		return notChecked("what is forwarded to the LAN", err)
 	}

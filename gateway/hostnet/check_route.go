@@ -3,7 +3,6 @@ package hostnet
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -51,9 +50,8 @@ func describe(r *netlink.Route) string {
 // within reports whether q contains p.
 func within(p, q netip.Prefix) bool { return p.Bits() >= q.Bits() && q.Contains(p.Addr()) }
 
-// checkRoutes looks for what sends traffic of the sites elsewhere: routes to the other sites that
-// are more specific, or to just such a subnet and win by their metric, and while the gateway runs
-// whatever the kernel's own lookups show, routing rules and a missing route among it.
+// checkRoutes looks for routes that send traffic for the other sites elsewhere: more specific ones,
+// and those to just such a subnet that win by their metric.
 func checkRoutes(c CheckConfig) []Finding {
 	others, err := otherRoutes()
 	if err != nil {
@@ -79,19 +77,37 @@ func checkRoutes(c CheckConfig) []Finding {
 				continue
 			}
 			conflict = true
-			level := Warning // a part of the subnet, perhaps on purpose
-			if dst == remote.Masked() {
-				level = Failure
-			}
-			found = append(found, Finding{level,
+			found = append(found, Finding{Warning,
 				fmt.Sprintf("another route matches traffic for the remote subnet %v: %s", remote, describe(r)),
 				"ip route del " + describe(r)})
 		}
 		if !conflict {
-			found = append(found, checkLookups(c, remote)...)
+			found = append(found, checkRules(remote, device)...)
 		}
 	}
-	return append(found, checkReturn(c)...)
+	return found
+}
+
+// checkRules asks the kernel itself, once our route is there: a rule may let another table decide
+// before the main one.
+func checkRules(remote netip.Prefix, device int) []Finding {
+	ours, err := ownRoutes()
+	if err != nil {
+		return notChecked("routing rules", err)
+	}
+	for i := range ours {
+		if ours[i].LinkIndex != device || prefixOf(ours[i].Dst) != remote.Masked() {
+			continue
+		}
+		got, err := netlink.RouteGet(remote.Masked().Addr().Next().AsSlice())
+		if err != nil || len(got) == 0 || got[0].LinkIndex == device {
+			return nil
+		}
+		return []Finding{{Warning,
+			fmt.Sprintf("a routing rule sends traffic for the remote subnet %v elsewhere", remote),
+			fmt.Sprintf("ip %srule add to %v lookup main priority 100", family(remote.Addr()), remote.Masked())}}
+	}
+	return nil
 }
 
 // family is the option of ip(8) for IPv6.
@@ -112,7 +128,7 @@ func checkEndpoints(c CheckConfig) []Finding {
 	var found []Finding
 	for _, e := range c.Endpoints {
 		for _, remote := range c.Remote {
-			if !remote.Contains(e) || ruleFor(c.Mark, e) {
+			if !remote.Contains(e) {
 				continue
 			}
 			way := bestRoute(others, e)
@@ -133,25 +149,6 @@ func checkEndpoints(c CheckConfig) []Finding {
 	return found
 }
 
-// ruleFor reports whether a routing rule looks for the mark of packets to a.
-func ruleFor(mark uint32, a netip.Addr) bool {
-	if mark == 0 {
-		return false
-	}
-	version := netlink.FAMILY_V4
-	if a.Is6() {
-		version = netlink.FAMILY_V6
-	}
-	rules, err := netlink.RuleList(version)
-	return err == nil && slices.ContainsFunc(rules, func(r netlink.Rule) bool {
-		mask := uint32(0xffffffff)
-		if r.Mask != nil {
-			mask = *r.Mask
-		}
-		return r.Mark != 0 && !r.Invert && mark&mask == r.Mark
-	})
-}
-
 // bestRoute is the most specific of the routes to a.
 func bestRoute(routes []netlink.Route, a netip.Addr) (best *netlink.Route) {
 	for i := range routes {
@@ -170,7 +167,7 @@ func checkMTU(c CheckConfig) []Finding {
 	var found []Finding
 	seen := map[int]bool{}
 	for _, e := range c.Endpoints {
-		got, err := netlink.RouteGetWithOptions(e.AsSlice(), &netlink.RouteGetOptions{Mark: c.Mark})
+		got, err := netlink.RouteGet(e.AsSlice())
 		if err != nil || len(got) == 0 || seen[got[0].LinkIndex] {
 			continue // no route now: the link reports it, and tries again
 		}

@@ -8,11 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/xt"
-	"github.com/vishvananda/netlink"
 )
 
 // What nftables' rules do with new connections from "wan" to hosts behind "lan", as the verdict
@@ -192,89 +187,6 @@ func TestValue(t *testing.T) {
 		}
 		if got := c.v.compare(1, c.with); got != yes-c.want {
 			t.Errorf("%v not equal to %v: %d, want %d", c.v, c.with, got, yes-c.want)
-		}
-	}
-}
-
-// TestIntervals: a prefix lies in a set of intervals as a whole, in part or not at all.
-func TestIntervals(t *testing.T) {
-	for _, c := range []struct {
-		set    string
-		prefix string
-		want   int
-	}{
-		{"10.77.1.0/24", "10.77.1.0/24", yes},
-		{"10.0.0.0/8", "10.77.1.0/24", yes},
-		{"10.77.1.128/25", "10.77.1.0/24", maybe},
-		{"10.76.0.0/16, 10.78.0.0/16", "10.77.1.0/24", no},
-		{"10.0.0.0-10.77.0.255, 10.77.2.0-10.255.255.255", "10.77.1.0/24", no},
-		{"10.77.1.0-10.77.1.100, 10.77.1.200-10.77.1.255", "10.77.1.0/24", maybe},
-		{"10.77.1.0-255.255.255.255", "10.77.1.0/24", yes},
-		{"0.0.0.0-10.77.1.0", "10.77.1.0/24", maybe},
-		{"192.0.2.0/24, 255.255.255.0/24", "10.77.1.0/24", no},
-		{"10.77.1.5-10.77.1.9", "10.77.1.7/32", yes},
-	} {
-		s, _ := fit(t)
-		s.do(func() {
-			s.sh(nftAccept("ip", "f", "forward"), "nft add rule ip f forward ip daddr { "+c.set+" } drop")
-			path, err := readForwardPath()
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := map[int]int{no: passed, maybe: undecided, yes: dropped}[c.want]
-			for _, base := range path.bases {
-				if base.Table.Name != "f" {
-					continue
-				}
-				if got := verdictOf(path.ends(base, s.link("wan"), s.link("lan"), netip.MustParsePrefix(c.prefix))); got != want {
-					t.Errorf("%s in { %s }: verdict %d, want %d", c.prefix, c.set, got, want)
-				}
-			}
-		})
-	}
-}
-
-// TestXtMatches: what the matches of iptables mean for the first packet of a connection, and which
-// of them are not understood.
-func TestXtMatches(t *testing.T) {
-	mark := func(mark, mask uint32, invert byte) *xt.Unknown {
-		b := binary.NativeEndian.AppendUint32(nil, mark)
-		u := xt.Unknown(append(binary.NativeEndian.AppendUint32(b, mask), invert, 0, 0, 0))
-		return &u
-	}
-	state := func(states uint16, invert uint16) *xt.ConntrackMtinfo3 {
-		var m xt.ConntrackMtinfo3
-		m.StateMask, m.MatchFlags, m.InvertFlags = states, xtState, invert
-		return &m
-	}
-	const invalid, established, fresh = 1, 2, 8
-	for _, c := range []struct {
-		name    string
-		match   *expr.Match
-		want    int // of a rule that drops
-		unclear bool
-	}{
-		{"comment", &expr.Match{Name: "comment", Info: new(xt.Comment)}, dropped, false},
-		{"port", &expr.Match{Name: "tcp", Info: &xt.Tcp{}}, undecided, false},
-		{"ports", &expr.Match{Name: "multiport", Info: &xt.Unknown{}}, undecided, false},
-		{"UDP", &expr.Match{Name: "udp", Info: &xt.Udp{}}, passed, false},
-		{"invalid", &expr.Match{Name: "conntrack", Info: state(invalid, 0)}, passed, false},
-		{"new", &expr.Match{Name: "conntrack", Info: state(fresh|invalid, 0)}, dropped, false},
-		{"not established", &expr.Match{Name: "conntrack", Info: state(established, xtState)}, dropped, false},
-		{"kube-proxy's mark", &expr.Match{Name: "mark", Rev: 1, Info: mark(0x8000, 0x8000, 0)}, passed, false},
-		{"no mark", &expr.Match{Name: "mark", Rev: 1, Info: mark(0, 0xffff, 0)}, dropped, false},
-		{"not the mark", &expr.Match{Name: "mark", Rev: 1, Info: mark(0x8000, 0x8000, 1)}, dropped, false},
-		{"a mark that is cut short", &expr.Match{Name: "mark", Info: &xt.Unknown{1}}, undecided, true},
-		{"a set", &expr.Match{Name: "set", Info: &xt.Unknown{}}, undecided, true},
-		{"a program", &expr.Match{Name: "bpf", Info: &xt.Unknown{}}, undecided, true},
-	} {
-		table := &nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4}
-		base := &nftables.Chain{Name: "FORWARD", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward}
-		rule := &nftables.Rule{Table: table, Chain: base, Exprs: []expr.Any{c.match, &expr.Verdict{Kind: expr.VerdictDrop}}}
-		f := &forwardPath{state: fresh, untouched: true, bases: []*nftables.Chain{base}, rules: map[chainKey][]*nftables.Rule{keyOfChain(base): {rule}}}
-		link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "lan", Index: 7}}
-		if got := f.verdict(link, link, netip.MustParsePrefix("10.77.1.0/24")); got != c.want || (len(f.unclear) > 0) != c.unclear {
-			t.Errorf("%s: verdict %d, unclear %v, want %d, %v", c.name, got, len(f.unclear) > 0, c.want, c.unclear)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -23,15 +22,13 @@ const (
 
 // ForwardWatch finds out whether the kernel forwards between the site's hosts and the TUN device,
 // from its settings and from the rules of its firewall. It reports only what is certain: packets in
-// one direction that no connection's state and no port can save, and new connections in both. It is
-// not safe for concurrent use.
+// one direction that no connection's state and no port can save. It is not safe for concurrent use.
 type ForwardWatch struct {
 	cfg CheckConfig
 
-	looked     time.Time     // at the settings
-	judged     time.Time     // the rules
-	generation uint32        // of the rules that were judged
-	rest       time.Duration // after judged
+	looked     time.Time // at the settings
+	judged     time.Time // the rules
+	generation uint32    // of the rules that were judged
 	settings   []Finding
 	rules      []Finding
 }
@@ -46,26 +43,11 @@ func (w *ForwardWatch) Look(now time.Time) []Finding {
 	}
 	w.looked = now
 	w.settings = w.lookAtSettings()
-	if now.Sub(w.judged) < w.rest {
-		return append(w.settings, w.rules...)
-	}
 	if g, err := rulesGeneration(); err != nil || g != w.generation || now.Sub(w.judged) >= rulesEvery {
 		w.generation, w.judged = g, now
-		began := time.Now()
 		w.rules = w.judgeRules()
-		w.rest = restAfter(time.Since(began))
 	}
 	return append(w.settings, w.rules...)
-}
-
-// restAfter returns how long the rules are left alone after a look that took some time: thousands
-// of rules that change all the time, as those of kube-proxy, must not take a processor.
-func restAfter(took time.Duration) time.Duration {
-	const brief, share = 100 * time.Millisecond, 20 // a 20th of the time for a look that is not brief
-	if took <= brief {
-		return 0
-	}
-	return share * took
 }
 
 // direction is one that a node needs: where packets arrive, where they go out, and what
@@ -90,11 +72,11 @@ func (w *ForwardWatch) lookAtSettings() (out []Finding) {
 		if has4(d.to) {
 			path := forwarding4(d.in)
 			if v, err := readSysctl(path); err == nil && v == "0" {
-				out = append(out, Finding{Failure, fmt.Sprintf("IPv4 forwarding is off on %q: %s", d.in, noForwarding), sysctlCommand("1", path)})
+				out = append(out, Finding{Fatal, fmt.Sprintf("IPv4 forwarding is off on %q: %s", d.in, noForwarding), sysctlCommand("1", path)})
 			}
 		}
 		if has6(d.to) && !forwardsFrom(d.in, netip.IPv6Unspecified()) {
-			out = append(out, Finding{Failure, fmt.Sprintf("IPv6 forwarding is off on %q: %s", d.in, noForwarding), mendForwarding6(raInterfaces())})
+			out = append(out, Finding{Fatal, fmt.Sprintf("IPv6 forwarding is off on %q: %s", d.in, noForwarding), mendForwarding6(raInterfaces())})
 		}
 	}
 	return out
@@ -106,11 +88,10 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 	if directions == nil {
 		return nil
 	}
-	f, err := readRules(readForwardPath).own()
+	f, err := readForwardPath()
 	if err != nil {
 		return nil
 	}
-	var ways []crossing
 	for _, d := range directions {
 		in, err := netlink.LinkByName(d.in)
 		if err != nil {
@@ -120,25 +101,13 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 		if err != nil {
 			continue
 		}
-		ways = append(ways, crossing{in: in, out: to, to: d.to})
 		for _, p := range d.to {
 			if f.never(in, to, p) {
-				what := Finding{Failure, fmt.Sprintf("the firewall drops all packets from %q to %q for %v", d.in, d.out, p), "gw doctor"}
-				way := crossing{in: in, out: to, to: []netip.Prefix{p}}
-				if chains := f.blockers(way); len(chains) > 0 {
-					what.Mend = mendBlocked(chains[0], way)
-				}
-				out = append(out, what)
+				out = append(out, Finding{Fatal,
+					fmt.Sprintf("the firewall drops all packets from %q to %q for %v", d.in, d.out, p),
+					fmt.Sprintf("nft list ruleset; accept iifname %q oifname %q in the forward chain that drops them", d.in, d.out)})
 				break // one prefix names the direction
 			}
-		}
-	}
-	if len(out) > 0 || len(ways) < len(directions) {
-		return out
-	}
-	for _, base := range f.bases {
-		if f.shut(base, ways) {
-			out = append(out, findShut(base, ways))
 		}
 	}
 	return out
@@ -146,8 +115,8 @@ func (w *ForwardWatch) judgeRules() (out []Finding) {
 
 // never reports whether the rules drop the packets of all connections, new and established ones.
 func (f *forwardPath) never(in, out netlink.Link, to netip.Prefix) bool {
-	for _, state := range []uint32{expr.CtStateBitNEW, expr.CtStateBitESTABLISHED} {
-		f.state = state
+	for _, established := range []bool{false, true} {
+		f.established = established
 		if f.verdict(in, out, to) != dropped {
 			return false
 		}

@@ -22,9 +22,9 @@ func attach(name string, flags uint16) (fd int, err error) {
 	fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
-		return -1, fmt.Errorf("%w: %s", ErrNoTUN, findTUN(err, here())[0].Mend)
+		return -1, fmt.Errorf("%w: modprobe tun", ErrNoTUN)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return -1, fmt.Errorf("open %s: %w: %s", tunPath, ErrNotPermitted, findTUN(err, here())[0].Mend)
+		return -1, fmt.Errorf("open %s: %w: run gw as root, or add the device to the container", tunPath, ErrNotPermitted)
 	case err != nil:
 		return -1, fmt.Errorf("open %s: %w", tunPath, err)
 	}

@@ -20,8 +20,6 @@ var _ tun.Device = (*adapter)(nil)
 const (
 	// queueLen bounds the control packets that wait for the link.
 	queueLen = 512
-	// trainsLen bounds the trains of probes that wait for the link.
-	trainsLen = 4
 	// inboxLen bounds the hellos that wait for the loop.
 	inboxLen = 256
 	// lookPackets is the size of the sample by which mostlyTrunks judges.
@@ -48,9 +46,8 @@ type adapter struct {
 
 	outbound *bind.Gate
 	inbound  *bind.Intake
-	queue    chan []byte   // control packets for peers
-	trains   chan [][]byte // the same, which leave as one batch each
-	pulled   int           // Read's: so often in a row the packets were trunks'
+	queue    chan []byte // control packets for peers
+	pulled   int         // Read's: so often in a row the packets were trunks'
 	inbox    chan control
 
 	events    chan tun.Event
@@ -82,7 +79,7 @@ func newAdapter(c *Config, nodes map[netip.Addr]*peer, outbound *bind.Gate, inbo
 		path: c.Path, mtu: c.TUNMTU, site: c.Self.Site, own: map[netip.Addr]bool{}, nodes: nodes,
 		datagrams: map[uint16]Datagrams{},
 		outbound:  outbound, inbound: inbound,
-		queue: make(chan []byte, queueLen), trains: make(chan [][]byte, trainsLen), inbox: make(chan control, inboxLen),
+		queue: make(chan []byte, queueLen), inbox: make(chan control, inboxLen),
 		events: make(chan tun.Event), failed: make(chan error, 1),
 	}
 	for _, addr := range c.Self.Addresses {
@@ -101,23 +98,14 @@ func (a *adapter) send(pkt []byte) {
 	}
 }
 
-// sendTrain queues packets of the gateway's own that leave as one batch. It keeps them.
-func (a *adapter) sendTrain(pkts [][]byte) {
-	select {
-	case a.trains <- pkts:
-		a.path.Wake()
-	default:
-		a.drops.queueFull.Add(uint64(len(pkts)))
-	}
-}
-
 // Read returns packets for wireguard-go to send: control packets first, since they are few and keep
 // the link alive.
 //
-// Each of them is a batch of its own, but for a train of probes. The datagrams of a batch may leave
-// this host as one, for the network card to cut up, and a router on the same machine that passes it
-// on uncut drops it whole if one of them exceeds the next link's MTU. A hello must not share the
-// fate of the probe that goes before it, nor a probe that of a larger one.
+// Each of them is a batch of its own. The datagrams of a batch may leave this
+// host as one, for the network card to cut up, and a router on the same machine
+// that passes it on uncut drops it whole if one of them exceeds the next link's
+// MTU. A hello must not share the fate of the probe that goes before it, nor a
+// probe that of a larger one.
 func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
 		if a.closed.Load() {
@@ -128,11 +116,6 @@ func (a *adapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		case pkt := <-a.queue:
 			sizes[0] = copy(bufs[0][offset:], pkt)
 			n = 1
-		case pkts := <-a.trains:
-			for _, pkt := range pkts {
-				sizes[n] = copy(bufs[n][offset:], pkt)
-				n++
-			}
 		default:
 			if n = a.pull(bufs, sizes, offset); n > 0 {
 				break

@@ -79,11 +79,9 @@ type Config struct {
 	PrivateKey [32]byte
 	// ListenPort is the UDP port; 0 is any free one.
 	ListenPort uint16
-	// Mark is the firewall mark of all datagrams; 0 is none.
-	Mark  uint32
-	Self  Self
-	Peers []Peer
-	Path  Path
+	Self       Self
+	Peers      []Peer
+	Path       Path
 	// Alive reports whether the process has been running; while it has not, data
 	// packets are dropped both ways (see bind.Config). nil is always.
 	Alive func() bool
@@ -93,10 +91,6 @@ type Config struct {
 	Version string
 	// Resolver is used for endpoints that are names; nil is net.DefaultResolver.
 	Resolver Resolver
-	// StateDir is where the times of the latest handshakes are kept over restarts; "" keeps none.
-	StateDir string
-	// Singly has datagrams leave one by one, and not in trains that the network card cuts up.
-	Singly bool
 	// HelloInterval is the time between hellos; 0 is hello.DefaultInterval.
 	HelloInterval time.Duration
 	Logger        hclog.Logger

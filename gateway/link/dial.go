@@ -32,8 +32,6 @@ type dialling struct {
 	nextAt    time.Duration
 	resolveAt time.Duration
 	resolving bool
-
-	pausedUntil time.Duration // see pause
 }
 
 func newDialling(endpoint string) dialling {
@@ -48,7 +46,7 @@ func newDialling(endpoint string) dialling {
 
 // start begins to dial, at once.
 func (d *dialling) start(now time.Duration) {
-	d.active, d.attempts, d.nextAt, d.pausedUntil = true, 0, now, 0
+	d.active, d.attempts, d.nextAt = true, 0, now
 	if d.name != "" && !d.resolving {
 		d.resolveAt = now
 	}
@@ -115,6 +113,6 @@ func (d *dialling) resolved(now time.Duration, addrs []netip.AddrPort) {
 		}
 	}
 	if d.active {
-		d.attempts, d.nextAt, d.pausedUntil = 0, now, 0
+		d.attempts, d.nextAt = 0, now
 	}
 }

@@ -18,8 +18,7 @@ import (
 type knocker struct {
 	mu   sync.Mutex
 	at   netip.AddrPort // where the peer was last, as the loop knows
-	via  string         // the interface that leads there; "" is any
-	conn net.Conn       // to the place that it was dialled for
+	conn *net.UDPConn   // to the place that it was dialled for
 	to   netip.AddrPort
 	done bool
 	// refused is when a datagram to the peer was refused, of whatever socket; the
@@ -33,16 +32,6 @@ func (k *knocker) moved(endpoint string) {
 		k.mu.Lock()
 		k.at = at
 		k.mu.Unlock()
-	}
-}
-
-// on sets the interface by which alone the peer is asked.
-func (k *knocker) on(via string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.via != via {
-		k.via = via
-		k.hangUp()
 	}
 }
 
@@ -72,7 +61,7 @@ func (k *knocker) knock() (gone bool) {
 	}
 	if k.conn == nil || k.to != k.at {
 		k.hangUp()
-		conn, err := (&net.Dialer{Control: onDevice(k.via)}).Dial("udp", k.at.String())
+		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(k.at))
 		if err != nil {
 			return false // no route: nothing can be found out
 		}
@@ -88,7 +77,7 @@ func (k *knocker) knock() (gone bool) {
 // ask sends the question. It doesn't wait where the kernel has no room for it:
 // many may hang on a host that doesn't answer ARP.
 func (k *knocker) ask() error {
-	raw, err := k.conn.(*net.UDPConn).SyscallConn()
+	raw, err := k.conn.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -113,14 +102,11 @@ func (k *knocker) close() {
 	k.hangUp()
 }
 
-// Knock asks the host of the sibling, outside the tunnel, whether its process runs, and
+// Knock asks the host of a peer, outside the tunnel, whether its process runs, and
 // reports whether an earlier answer was no. It doesn't block, and may be called
 // every few milliseconds. The answer is not authenticated, and not every network
 // lets it pass.
 func (l *Link) Knock(node string) (gone bool) {
 	p := l.byName[node]
-	if p == nil || p.Site != l.cfg.Self.Site {
-		return false // a knock from a port of its own would begin a flow at the firewall
-	}
-	return p.knocker.knock()
+	return p != nil && p.knocker.knock()
 }

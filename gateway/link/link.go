@@ -49,8 +49,6 @@ type Link struct {
 	nudges  chan netip.AddrPort
 	lookups chan resolution
 	renewed chan struct{} // holds a token after Renew
-	replays chan *device.Peer
-	times   chan map[string]time.Time // for keepTimes; storeTimes replaces what waits
 
 	byName map[string]*peer // never changes
 
@@ -58,9 +56,7 @@ type Link struct {
 	started bool       // Run has begun: registration is over
 	dev     *device.Device
 	peers   []*peer
-	unbound bool // the device has no sockets, see vary
-
-	trains uint64 // sent, as of the last look
+	clock   clockWatch
 
 	lookAt, lookedAt time.Duration // when the device is asked next, and was last
 }
@@ -79,10 +75,9 @@ func New(c Config) (*Link, error) {
 		cfg: c, log: c.Logger, quiet: quiet.New(quiet.Config{Logger: c.Logger.Named("wireguard")}), start: time.Now(), wall: time.Now,
 		outbound: bind.NewGate(outboundLimit),
 		tooBig:   make(chan struct{}, 1), nudges: make(chan netip.AddrPort, 16), lookups: make(chan resolution),
-		renewed: make(chan struct{}, 1), replays: make(chan *device.Peer, maxReplays),
-		times: make(chan map[string]time.Time, 1),
+		renewed: make(chan struct{}, 1),
 	}
-	l.udp = udp.New(udp.Config{OnTooBig: l.onTooBig, Singly: c.Singly})
+	l.udp = udp.New(udp.Config{OnTooBig: l.onTooBig})
 	var boot [8]byte
 	crand.Read(boot[:]) // never fails
 	nodes := map[netip.Addr]*peer{}
@@ -166,7 +161,6 @@ func (l *Link) get() (uint16, map[[32]byte]wgPeer, error) {
 func (l *Link) Run(ctx context.Context) error {
 	l.mu.Lock()
 	l.started = true
-	l.loadTimes()
 	l.mu.Unlock()
 	dev := device.NewDevice(l.tun, l.bind, l.deviceLogger())
 	// Closing, in this order: the loop and the Bind's repetition have ended,
@@ -196,7 +190,6 @@ func (l *Link) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.bind.Run(ctx) })
 	g.Go(func() error { return l.loop(ctx) })
-	g.Go(func() error { return l.keepTimes(ctx) })
 	g.Go(func() error { return l.listenForRefusals(ctx) })
 	return g.Wait()
 }
@@ -217,16 +210,12 @@ func (l *Link) cause(err error) error {
 // reaches the socket can cause some. Level trace is not limited.
 func (l *Link) deviceLogger() *device.Logger {
 	log := l.log.Named("wireguard")
-	out := &device.Logger{Errorf: device.DiscardLogf}
+	out := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
 	if log.IsDebug() {
 		out.Errorf = func(format string, args ...any) { l.quiet.Debug(format, "error", "text", fmt.Sprintf(format, args...)) }
 	}
-	trace := log.IsTrace()
-	out.Verbosef = func(format string, args ...any) {
-		l.onReplay(format, args)
-		if trace {
-			log.Trace("event", "text", fmt.Sprintf(format, args...))
-		}
+	if log.IsTrace() {
+		out.Verbosef = func(format string, args ...any) { log.Trace("event", "text", fmt.Sprintf(format, args...)) }
 	}
 	return out
 }

@@ -60,7 +60,6 @@ func (l *Link) loop(ctx context.Context) error {
 		var c control
 		var r resolution
 		var nudge netip.AddrPort
-		var replayed *device.Peer
 		select {
 		case <-ctx.Done():
 			return nil
@@ -70,7 +69,6 @@ func (l *Link) loop(ctx context.Context) error {
 		case c = <-l.tun.inbox:
 		case r = <-l.lookups:
 		case nudge = <-l.nudges:
-		case replayed = <-l.replays:
 		case <-l.renewed:
 		case <-l.tooBig:
 			l.mu.Lock()
@@ -87,8 +85,6 @@ func (l *Link) loop(ctx context.Context) error {
 			l.resolved(r)
 		case nudge.IsValid():
 			l.nudged(nudge)
-		case replayed != nil:
-			l.replayed(replayed)
 		}
 		l.look(false)
 		next := l.step(ctx, &lookups)
@@ -119,13 +115,10 @@ func (l *Link) step(ctx context.Context, lookups *errgroup.Group) time.Duration 
 				return nil
 			})
 		}
-		if to, ok := p.dial.due(now); ok && l.vary(p, now) {
+		if to, ok := p.dial.due(now); ok {
 			l.dialPeer(p, to)
 		}
-		if now >= p.forgetAt {
-			l.forgetTime(p)
-		}
-		next = min(next, p.hello.Next(now), p.dial.next(), p.forgetAt)
+		next = min(next, p.hello.Next(now), p.dial.next())
 	}
 	return min(next, l.lookAt)
 }
@@ -150,14 +143,11 @@ func (l *Link) look(force bool) {
 		if p.endpoint != wg.endpoint {
 			p.endpoint = wg.endpoint
 			p.knocker.moved(wg.endpoint)
-			l.setSingly()
 		}
-		l.watchOnLink(p, p.live)
 		if !wg.handshake.IsZero() && !wg.handshake.Equal(p.handshake) {
 			p.handshake = wg.handshake
 			if p.dials() {
-				p.clock.accepted(wg.handshake)
-				l.storeTimes()
+				l.clock.used(wg.handshake)
 			}
 			p.dial.done()
 			p.live, p.renewedAt = true, now
@@ -169,13 +159,17 @@ func (l *Link) look(force bool) {
 			p.live = false
 			l.do(p, p.hello.Session(now, false))
 		}
-		l.watchClock(p, now)
 		if p.dial.active {
 			l.lookAt = now + lookSoon
 		}
 	}
 	l.udp.Moderate(l.moment(now))
-	l.watchTrains()
+	if behind, changed := l.clock.check(l.wall()); changed && behind > 0 {
+		l.log.Error("wall clock runs behind the last handshake and peers will take new ones for replays: set the clock right, or wait",
+			"behind", behind)
+	} else if changed {
+		l.log.Info("wall clock has caught up with the last handshake")
+	}
 }
 
 // moment is how long datagrams under bulk may wait for others: not at all, unless all
@@ -253,7 +247,7 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 	if wg == nil {
 		return // the Path has failed, and the device is closing
 	}
-	p.clock.used(l.wall())
+	l.clock.used(l.wall())
 	wg.ExpireCurrentKeypairs()
 	if p.endpoint != to.String() {
 		if err := l.dev.IpcSet(endpointText(p.PublicKey, to)); err != nil {
@@ -262,7 +256,6 @@ func (l *Link) dialPeer(p *peer, to netip.AddrPort) {
 		}
 		p.endpoint = to.String()
 		p.knocker.moved(p.endpoint)
-		l.watchOnLink(p, false)
 	}
 	if err := wg.SendHandshakeInitiation(false); err != nil {
 		p.log.Debug("initiation", "handshake initiation was not sent", "endpoint", to, "error", err)
@@ -277,13 +270,6 @@ const dialComplain = 4
 func (l *Link) do(p *peer, out hello.Output) {
 	for _, payload := range out.Messages {
 		l.tun.send(wire.AppendUDP(nil, p.src, p.dst, payload))
-	}
-	if len(out.Train) > 0 {
-		train := make([][]byte, 0, len(out.Train))
-		for _, payload := range out.Train {
-			train = append(train, wire.AppendUDP(nil, p.src, p.dst, payload))
-		}
-		l.tun.sendTrain(train)
 	}
 	for _, e := range out.Events {
 		l.event(p, e)
@@ -317,14 +303,6 @@ func (l *Link) event(p *peer, e hello.Event) {
 			break
 		}
 		p.log.Warn("differences", "configuration differs from the peer's", "differences", names(s.Differences, s.Omitted))
-	case hello.EventTrains:
-		l.trainsChanged(p, s.TrainsOff)
-	case hello.EventSetBack:
-		if !p.Dial {
-			p.forgetAt = now + forgetAfter
-		}
-	case hello.EventForgets:
-		l.dialInThePast(p)
 	case hello.EventDuplicate:
 		switch {
 		case s.Duplicate:

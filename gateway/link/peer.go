@@ -16,17 +16,12 @@ type peer struct {
 	hello    *hello.Peer
 	src, dst netip.AddrPort // of hellos inside the tunnel
 	dial     dialling
-	quiet    bool    // Bind.Quiet was called for the peer
 	knocker  knocker // not under Link.mu
-	clock    clockWatch
-	replays  replays
-	forgetAt time.Duration // when forgetTime is due
 
 	live      bool // hello knows of a session
 	handshake time.Time
 	renewedAt time.Duration // when that handshake was seen
 	endpoint  string        // as of the last look at the device
-	onLink    onLink        // of a sibling
 	reported  PeerState     // as OnChange received it last
 }
 
@@ -45,7 +40,7 @@ func newPeer(c *Config, p Peer, boot uint64, wall func() time.Time) (*peer, erro
 		return nil, err
 	}
 	out := &peer{
-		Peer: p, hello: h, dial: dialling{nextAt: never, resolveAt: never}, forgetAt: never,
+		Peer: p, hello: h, dial: dialling{nextAt: never, resolveAt: never},
 		log: quiet.New(quiet.Config{Logger: c.Logger.With("peer", p.Node, "site", p.Site)}),
 		src: netip.AddrPortFrom(src, wire.ControlPort), dst: netip.AddrPortFrom(dst, wire.ControlPort),
 	}

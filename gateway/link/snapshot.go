@@ -23,25 +23,19 @@ type PeerStatus struct {
 	// LossOut and LossIn are fractions of the latest hellos.
 	LossOut, LossIn float64
 	// MTUOut and MTUIn are bytes of inner packet; 0 while unknown.
-	MTUOut, MTUIn int
-	TxBytes       uint64 // WireGuard's, outside
-	RxBytes       uint64
-	Version       string // of the peer's software
-	Protocol      uint8  // of its hello; 0 while unknown
-	Differences   []Difference
-	Omitted       int      // further differences, which are not kept
-	Duplicate     []string // endpoints of two processes with the peer's key
-	DuplicateSelf []string // endpoints of two processes with this node's key
-	Skew          time.Duration
-	ClockBehind   time.Duration // this node's clock is behind its own last handshake
-	// Replays counts handshakes of the peer that were refused as replays. SetBack is set while
-	// they keep the link down: the peer's clock was set back, most likely.
-	Replays        uint64
-	SetBack        bool
+	MTUOut, MTUIn  int
+	TxBytes        uint64 // WireGuard's, outside
+	RxBytes        uint64
+	Version        string // of the peer's software
+	Protocol       uint8  // of its hello; 0 while unknown
+	Differences    []Difference
+	Omitted        int      // further differences, which are not kept
+	Duplicate      []string // endpoints of two processes with the peer's key
+	DuplicateSelf  []string // endpoints of two processes with this node's key
+	Skew           time.Duration
+	ClockBehind    time.Duration // this node's clock is behind its own last handshake
 	HellosSent     uint64
 	HellosReceived uint64
-	TrainsOff      bool     // datagrams leave one by one, since trains get lost
-	Dialing        *Dialing // nil where this side doesn't dial, or has reached the peer
 }
 
 // A Difference is a setting in which both configurations differ.
@@ -70,7 +64,7 @@ type Stats struct {
 func (l *Link) Snapshot() []PeerStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	port, known, _ := l.get() // nothing is known before Run
+	_, known, _ := l.get() // nothing is known before Run
 	now, wall := l.now(), l.wall()
 	out := make([]PeerStatus, 0, len(l.peers))
 	for _, p := range l.peers {
@@ -81,7 +75,7 @@ func (l *Link) Snapshot() []PeerStatus {
 			RTT: h.RTT, RTTVar: h.RTTVar, LossOut: h.LossOut, LossIn: h.LossIn,
 			MTUOut: h.MTUOut, MTUIn: h.MTUIn, TxBytes: wg.tx, RxBytes: wg.rx,
 			Version: h.Software, Protocol: h.Protocol, Skew: h.Skew,
-			Omitted: h.Omitted, TrainsOff: h.TrainsOff,
+			Omitted:    h.Omitted,
 			HellosSent: h.Sent, HellosReceived: h.Received,
 		}
 		if h.Since > 0 {
@@ -94,10 +88,8 @@ func (l *Link) Snapshot() []PeerStatus {
 			}
 		}
 		if p.dials() {
-			s.ClockBehind = p.clock.behind(wall)
-			s.Dialing = p.dialing(now, wall, port)
+			s.ClockBehind = l.clock.behind(wall)
 		}
-		s.Replays, s.SetBack = p.replays.count, p.setBack(now)
 		for _, d := range h.Differences {
 			s.Differences = append(s.Differences, difference(d))
 		}

@@ -17,9 +17,6 @@ import (
 func configText(c *Config) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "private_key=%x\nlisten_port=%d\n", c.PrivateKey, c.ListenPort)
-	if c.Mark != 0 {
-		fmt.Fprintf(&b, "fwmark=%d\n", c.Mark)
-	}
 	for _, p := range c.Peers {
 		fmt.Fprintf(&b, "public_key=%x\n", p.PublicKey)
 		if p.dials() {

@@ -142,9 +142,7 @@ func OwnAddress(n configs.Node, v4 bool) netip.Addr {
 
 // checkConfig returns what the checks of the host must know.
 func checkConfig(c configs.Config, h hostnet.Config) hostnet.CheckConfig {
-	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site, Pair: len(c.SelfSite().Nodes) > 1}
-	cc.Mark = uint32(c.Local.FwMark)
-	cc.VIP = c.SelfSite().Pair != nil && len(c.SelfSite().Pair.VIP) > 0
+	cc := hostnet.CheckConfig{Device: h.Device, MTU: c.Local.TUN.MTU, LAN: h.LAN, Site: h.Site}
 	for _, r := range h.Routes {
 		cc.Remote = append(cc.Remote, r.Prefix)
 	}

@@ -28,7 +28,7 @@ func (r *Relayer) runMeasures(ctx context.Context) error {
 
 // measure gives the Board what hellos and trunks have measured.
 func (r *Relayer) measure() {
-	counted := r.pool.Stats().Paths
+	counted := r.pool.Stats().Ways
 	var list []sites.Measure
 	for _, p := range r.cfg.Links.Snapshot() {
 		if p.Site == r.cfg.Self {
@@ -59,7 +59,7 @@ func (r *Relayer) setPeers(but netip.Addr) {
 	r.pool.SetPeers(nodes)
 	for _, t := range trunks {
 		if t.Node != but {
-			r.pool.SetPath(t.Node, t.MTU, t.RTT)
+			r.pool.SetWay(t.Node, t.MTU, t.RTT)
 		}
 	}
 }

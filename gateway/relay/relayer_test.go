@@ -127,7 +127,7 @@ func newRig(t *testing.T, measured ...link.PeerStatus) *rig {
 
 // peers are the nodes that trunks are kept to.
 func (r *rig) peers() (out []netip.Addr) {
-	for a := range r.pool.Stats().Paths {
+	for a := range r.pool.Stats().Ways {
 		out = append(out, a)
 	}
 	slices.SortFunc(out, netip.Addr.Compare)

@@ -36,14 +36,14 @@ func (r *Relayer) Status(begun uint64) status.Relay {
 		TrunksOpened: pool.Opened, TrunksAccepted: pool.Accepted, PeerRestarts: pool.Restarted,
 		LegsMade: legs.Made, LegsFailed: legs.Failed,
 		TrunkMemory: uint64(pool.Memory), TrunkMemoryLimit: uint64(pool.MaxMemory),
-		Paths: pathsStatus(r.cfg.Sites, pool.Paths),
+		Ways: pathsStatus(r.cfg.Sites, pool.Ways),
 	}
 }
 
 // pathsStatus is what people see of the paths of trunks, by site and node. What hello has measured
 // is shown with the links: a path that has carried nothing knows nothing itself.
-func pathsStatus(list []sites.Site, paths map[netip.Addr]trunk.PathState) []status.TrunkPath {
-	out := make([]status.TrunkPath, 0, len(paths))
+func pathsStatus(list []sites.Site, paths map[netip.Addr]trunk.Way) []status.Way {
+	out := make([]status.Way, 0, len(paths))
 	for _, s := range list {
 		for _, n := range s.Nodes {
 			for _, a := range n.Addresses {
@@ -51,7 +51,7 @@ func pathsStatus(list []sites.Site, paths map[netip.Addr]trunk.PathState) []stat
 				if !ok {
 					continue
 				}
-				shown := status.TrunkPath{Site: s.Name, Node: n.Name}
+				shown := status.Way{Site: s.Name, Node: n.Name}
 				if p.Packets > 0 {
 					shown.RTT, shown.LeastRTT = status.Seconds(p.RTT), status.Seconds(p.MinRTT)
 					shown.Bandwidth, shown.InFlight = uint64(p.Bandwidth), uint64(p.Inside)
@@ -61,7 +61,7 @@ func pathsStatus(list []sites.Site, paths map[netip.Addr]trunk.PathState) []stat
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b status.TrunkPath) int {
+	slices.SortFunc(out, func(a, b status.Way) int {
 		return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Node, b.Node))
 	})
 	return out

@@ -16,12 +16,12 @@ import (
 // Each path bears the name of the node that it leads to; one that has carried nothing does not show
 // what hello has measured as its own.
 func TestPathsStatus(t *testing.T) {
-	got := pathsStatus(parts.Sites(partstest.Network()), map[netip.Addr]trunk.PathState{
+	got := pathsStatus(parts.Sites(partstest.Network()), map[netip.Addr]trunk.Way{
 		netip.MustParseAddr("10.77.2.2"): {RTT: 41 * time.Millisecond, MinRTT: 40 * time.Millisecond, Bandwidth: 35e6 + 0.5, Inside: 2800, Packets: 1000, Lost: 3},
 		netip.MustParseAddr("10.77.2.1"): {MinRTT: 40 * time.Millisecond},
 		netip.MustParseAddr("10.77.3.1"): {MinRTT: 9 * time.Millisecond, Inside: 1400, Packets: 1},
 	})
-	want := []status.TrunkPath{
+	want := []status.Way{
 		{Site: "blue", Node: "blue-1", LeastRTT: status.Seconds(9 * time.Millisecond), InFlight: 1400, Sent: 1},
 		{Site: "gray", Node: "gray-1"},
 		{

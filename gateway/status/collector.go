@@ -1,7 +1,6 @@
 package status
 
 import (
-	"cmp"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,10 +39,6 @@ var (
 	descDiff      = desc("link_config_differences", "Settings in which the two configurations disagree.", "peer", "site", "fatal")
 	descDuplicate = desc("link_duplicate_key", "1 while two processes use one private key.", "peer", "site")
 	descSkew      = desc("link_clock_skew_seconds", "The peer's wall clock minus this node's.", "peer", "site")
-	descAttempts  = desc("link_dial_attempts", "Handshakes that the peer has not answered since it was reached last.", "peer", "site")
-	descPaused    = desc("link_dial_paused", "1 while the peer is not dialled so that NATs and firewalls forget a dead flow.", "peer", "site")
-	descTrains    = desc("link_trains_lost", "1 while trains of datagrams (UDP GSO) get lost on the way to the peer and single ones pass, so that each leaves by itself.", "peer", "site")
-	descReplays   = desc("link_replays_refused_total", "Handshakes of the peer that this node refused as replays.", "peer", "site")
 	descBehind    = desc("link_clock_behind_seconds", "By how much this node's clock stands behind its own last handshake with the peer; new handshakes fail while it does.", "peer", "site")
 	descFlows     = desc("flows", "Flows in the table.", "proto")
 	descFlowLimit = desc("flow_limit", "Flows that the table holds at most.")
@@ -66,11 +61,11 @@ var (
 	descExhausted = desc("trunks_exhausted_total", "Trunks that ended because the memory for trunks was used up.")
 	descTrunkMem  = desc("trunk_memory_bytes", "Memory of trunks: bytes that were sent and not acknowledged, or received and not consumed.")
 	descTrunkMax  = desc("trunk_memory_limit_bytes", "What the trunks may hold: local.limits.trunks.")
-	descBad       = desc("trunk_packets_bad_total", "Packets of trunks that were malformed, or came from a node without a trunk.")
-	descPathRTT   = desc("trunk_round_trip_seconds", "Smoothed round trip of the packets of trunks to the peer, queues included.", "peer", "site")
-	descPathRate  = desc("trunk_bandwidth_bytes_per_second", "Estimated bandwidth of the path to the peer, as the trunks use it.", "peer", "site")
-	descPathSent  = desc("trunk_packets_total", "Packets that trunks sent to the peer, acknowledgments without data not counted.", "peer", "site")
-	descPathLost  = desc("trunk_packets_lost_total", "Packets sent to the peer by trunks that were lost.", "peer", "site")
+	descBad       = desc("trunk_packets_bad_total", "Packets of trunks that made no sense, or came from a node that none lead to.")
+	descWayRTT    = desc("trunk_round_trip_seconds", "Smoothed round trip of the packets of trunks to the peer, queues included.", "peer", "site")
+	descWayRate   = desc("trunk_bandwidth_bytes_per_second", "What the way to the peer is taken to carry for trunks.", "peer", "site")
+	descWaySent   = desc("trunk_packets_total", "Packets sent to the peer by trunks, mere acknowledgements aside.", "peer", "site")
+	descWayLost   = desc("trunk_packets_lost_total", "Packets sent to the peer by trunks that were lost.", "peer", "site")
 	descAuditLost = desc("audit_lines_lost_total", "Lines missing in the audit log: they came faster than they could be written, could not be, or found the file full.")
 	descAuditSize = desc("audit_file_bytes", "Size of the audit log's file.")
 	descAuditMax  = desc("audit_file_limit_bytes", "Size that the audit log's file may have; beyond it lines are lost.")
@@ -97,10 +92,6 @@ var (
 	descFragHeld  = desc("fragmented_datagrams", "Datagrams of which fragments are missing.")
 	descFragBytes = desc("fragmented_bytes", "Memory of datagrams of which fragments are missing.")
 	descFrags     = desc("fragmented_datagrams_total", "Datagrams that arrived in fragments, by result.", "result")
-	descTracked   = desc("conntrack_entries", "Connections in the table of the host's kernel.")
-	descTrackMax  = desc("conntrack_limit", "Connections that the table of the host's kernel holds at most.")
-	descTrackDrop = desc("conntrack_drops_total", "Packets of new connections that the host's kernel dropped since its table was full.")
-	descTrackEdit = desc("conntrack_changes_total", "Entries of the host's table that the gateway changed when the active node changed, by kind.", "kind")
 	descFault     = desc("fault", "1 while the node has the fault.", "fault")
 	descRaised    = desc("faults_total", "Times that the node was found to have the fault.", "fault")
 	descProcs     = desc("processors", "Processors that the process runs on now.")
@@ -172,8 +163,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descExhausted, s.Relay.TrunksExhausted)
 	m.gauge(descTrunkMem, float64(s.Relay.TrunkMemory))
 	m.gauge(descTrunkMax, float64(s.Relay.TrunkMemoryLimit))
-	for i := range s.Relay.Paths {
-		m.trunkPath(&s.Relay.Paths[i])
+	for i := range s.Relay.Ways {
+		m.way(&s.Relay.Ways[i])
 	}
 	m.counter(descFull, s.Relay.Full)
 	m.counter(descRefused, s.Flows.RecordsRefused)
@@ -200,13 +191,6 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	m.counter(descFrags, s.Fragments.Reassembled, "reassembled")
 	m.counter(descFrags, s.Fragments.Expired, "expired")
 	m.counter(descFrags, s.Fragments.Evicted, "evicted")
-	if t := s.Tracking; t != nil {
-		m.gauge(descTracked, float64(t.Entries))
-		m.gauge(descTrackMax, float64(t.Limit))
-		m.counter(descTrackDrop, t.Drops)
-		m.counter(descTrackEdit, t.Relaxed, "relaxed")
-		m.counter(descTrackEdit, t.Removed, "removed")
-	}
 	for i := range s.Faults {
 		m.gauge(descFault, truth(s.Faults[i].Stands), s.Faults[i].Fault)
 		m.counter(descRaised, s.Faults[i].Raised, s.Faults[i].Fault)
@@ -283,11 +267,6 @@ func (m sink) link(l *Link) {
 		m.gauge(descSince, float64(l.Since.UnixMilli())/1e3, id...)
 	}
 	m.gauge(descBehind, l.ClockBehind.Float(), id...)
-	m.counter(descReplays, l.ReplaysRefused, id...)
-	m.gauge(descTrains, truth(l.TrainsLost), id...)
-	dialing := cmp.Or(l.Dialing, &Dialing{})
-	m.gauge(descAttempts, float64(dialing.Attempts), id...)
-	m.gauge(descPaused, truth(!dialing.PausedUntil.IsZero()), id...)
 	if !l.LastHandshake.IsZero() {
 		m.gauge(descHandshake, float64(l.LastHandshake.UnixMilli())/1e3, id...)
 	}
@@ -318,16 +297,16 @@ func (m sink) link(l *Link) {
 	m.gauge(descDuplicate, truth(len(l.Duplicates) > 0), id...)
 }
 
-// trunkPath omits what was not measured, as link does.
-func (m sink) trunkPath(w *TrunkPath) {
+// way leaves out what was not measured, too.
+func (m sink) way(w *Way) {
 	if w.Measured() {
-		m.gauge(descPathRTT, w.RTT.Float(), w.Node, w.Site)
+		m.gauge(descWayRTT, w.RTT.Float(), w.Node, w.Site)
 	}
 	if w.Bandwidth > 0 {
-		m.gauge(descPathRate, float64(w.Bandwidth), w.Node, w.Site)
+		m.gauge(descWayRate, float64(w.Bandwidth), w.Node, w.Site)
 	}
-	m.counter(descPathSent, w.Sent, w.Node, w.Site)
-	m.counter(descPathLost, w.Lost, w.Node, w.Site)
+	m.counter(descWaySent, w.Sent, w.Node, w.Site)
+	m.counter(descWayLost, w.Lost, w.Node, w.Site)
 }
 
 func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {

@@ -21,20 +21,6 @@ type Fault struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
-// Fitness says whether a node can serve its site.
-type Fitness struct {
-	Node string    `json:"node"`
-	Time time.Time `json:"time"`
-	// Fit is false while a fault stands that disables a part of the node.
-	Fit    bool    `json:"fit"`
-	Faults []Fault `json:"faults"`
-}
-
-// Fitness returns what the snapshot says of the node's ability to serve.
-func (s Status) Fitness() Fitness {
-	return Fitness{Node: s.Node, Time: s.Time, Fit: unfit(s.Faults) == "", Faults: notNil(s.Faults)}
-}
-
 // Disabling reports whether the node cannot serve its site while the fault stands.
 func (f *Fault) Disabling() bool { return f.Stands && f.Part != "none" }
 

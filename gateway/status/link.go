@@ -80,28 +80,6 @@ type Link struct {
 	// ClockBehind is by how much this node's clock stands behind the time of its own last
 	// handshake; as long as it does, WireGuard peers take new handshakes for replays.
 	ClockBehind Seconds `json:"clock_behind_seconds,omitzero"`
-	// ReplaysRefused counts handshakes of the peer that this node refused as replays.
-	ReplaysRefused uint64 `json:"replays_refused_total"`
-	// PeerClockSetBack says that refused handshakes keep the peer from renewing its session: its
-	// clock stands behind its own last handshake, or somebody sends recorded ones.
-	PeerClockSetBack bool `json:"peer_clock_set_back,omitzero"`
-	// TrainsLost says that trains of datagrams (UDP GSO) get lost on the way to the peer while
-	// single ones pass, so that each leaves by itself until trains are tried again.
-	TrainsLost bool `json:"trains_lost,omitzero"`
-	// Dialing is nil unless this node dials the peer and does not reach it.
-	Dialing *Dialing `json:"dialing,omitempty"`
-}
-
-// Dialing is how far dialling a peer has come that does not answer.
-type Dialing struct {
-	// Attempts are the handshakes since the peer was reached last.
-	Attempts int `json:"attempts"`
-	// LocalPort is the UDP port from which the peer is dialled. Where it is not configured, it
-	// changes now and then.
-	LocalPort uint16 `json:"local_port"`
-	// PausedUntil is when a pause ends that lets NATs and firewalls forget a dead flow; zero
-	// outside of one.
-	PausedUntil time.Time `json:"paused_until,omitzero"`
 }
 
 // MarshalJSON leaves out what only hellos can measure while none has come back: a loss of zero

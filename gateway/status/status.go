@@ -53,8 +53,6 @@ type Status struct {
 	Fragments  Fragments  `json:"fragments"`
 	// Faults are all that a node knows how to find, those that stand among them.
 	Faults []Fault `json:"faults"`
-	// Tracking is nil where the host's kernel tracks no connections.
-	Tracking *Tracking `json:"connection_tracking,omitempty"`
 	// HA is nil for a node without a sibling.
 	HA *HA `json:"ha,omitempty"`
 	// Audit is nil where nothing is audited.
@@ -90,18 +88,6 @@ type Datagrams struct {
 	SendResets uint64 `json:"send_resets_total"`
 	// Drops are those that went no further, by reason. NewDrops puts them in order.
 	Drops []Drop `json:"drops"`
-}
-
-// Tracking is the connection tracking of the host's kernel.
-type Tracking struct {
-	Entries uint64 `json:"entries"`
-	Limit   uint64 `json:"limit"`
-	// Drops are packets of new connections that the kernel dropped since the table was full.
-	Drops uint64 `json:"drops_total"`
-	// Relaxed are entries that the gateway marked so that the kernel no longer judges the windows
-	// of their connections, and Removed those that it deleted, both at a change of the active node.
-	Relaxed uint64 `json:"relaxed_total"`
-	Removed uint64 `json:"removed_total"`
 }
 
 // RecordFile is the file from which a restarted gateway restores its flows.
@@ -158,7 +144,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	}
 	s.Denials.Totals = notNil(s.Denials.Totals)
 	s.Relay.Ends = notNil(s.Relay.Ends)
-	s.Relay.Paths = notNil(s.Relay.Paths)
+	s.Relay.Ways = notNil(s.Relay.Ways)
 	return json.Marshal(plain(s))
 }
 
@@ -249,14 +235,14 @@ type Relay struct {
 	// local.limits.trunks.
 	TrunkMemory      uint64 `json:"trunk_memory_bytes"`
 	TrunkMemoryLimit uint64 `json:"trunk_memory_limit_bytes"`
-	// Paths is what trunks have measured of the path to each node that they lead to, by site and
+	// Ways is what trunks have found out about the way to each node that they lead to, by site and
 	// node.
-	Paths []TrunkPath `json:"ways"`
+	Ways []Way `json:"ways"`
 }
 
-// TrunkPath is what the packets of trunks have shown of the path to another node. Nothing is known
-// before the first was sent.
-type TrunkPath struct {
+// Way is what the packets of trunks have told of the way to another node. Nothing is known before
+// the first was sent.
+type Way struct {
 	// Site and Node name the other node.
 	Site string `json:"site"`
 	Node string `json:"node"`
@@ -276,10 +262,10 @@ type TrunkPath struct {
 }
 
 // Measured says whether something was acknowledged, so that the round trip means something.
-func (w TrunkPath) Measured() bool { return w.RTT > 0 }
+func (w Way) Measured() bool { return w.RTT > 0 }
 
 // LossRatio is the part of the packets that was lost, 0 to 1; zero when none was sent.
-func (w TrunkPath) LossRatio() float64 {
+func (w Way) LossRatio() float64 {
 	if w.Sent == 0 {
 		return 0
 	}

@@ -57,20 +57,20 @@ func sample() Status {
 					{"policy.rule.replication.ports", OnlyThere, false},
 					{"site.gray.subnets", Differs, true},
 				},
-				ClockSkew: Seconds(-1500 * time.Millisecond), TrainsLost: true,
+				ClockSkew: Seconds(-1500 * time.Millisecond),
 			},
-			{Peer: "blue-1", Site: "blue", State: LinkEstablishing, Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148, Dialing: &Dialing{Attempts: 26, LocalPort: 51820, PausedUntil: now.Add(time.Minute)}},
+			{Peer: "blue-1", Site: "blue", State: LinkEstablishing, Endpoint: "198.51.100.1:51820", Initiator: true, TxBytes: 148},
 			{
 				Peer: "blue-2", Site: "blue", State: LinkRefused, LastHandshake: now.Add(-time.Second),
 				Refused:     "site.blue.pair.heartbeat differs",
 				Duplicates:  []Duplicate{{Node: "blue-2", Endpoints: []string{"198.51.100.1:51820", "198.51.100.7:40000"}}},
-				ClockBehind: Seconds(3 * time.Second), ReplaysRefused: 17, PeerClockSetBack: true,
+				ClockBehind: Seconds(3 * time.Second),
 			},
 		},
 		Relay: Relay{
 			Relayed: 3, Begun: 42, LegsMade: 43, LegsFailed: 1, TrunksOpened: 30, TrunksAccepted: 13, PeerRestarts: 1, TrunksInUse: 3, TrunksRefused: 1, TrunkPacketsBad: 2, TrunksAbandoned: 4, TrunksExhausted: 5, TrunkMemory: 6 << 20, TrunkMemoryLimit: 64 << 20, Violations: []Violation{{Kind: "bytes", Count: 1}},
 			Ends: NewRelayEnds(map[string]uint64{"idle": 37, "stall": 2, "refused": 0}),
-			Paths: []TrunkPath{
+			Ways: []Way{
 				{Site: "blue", Node: "blue-1"},
 				{
 					Site: "gray", Node: "gray-1", RTT: Seconds(41200 * time.Microsecond), LeastRTT: Seconds(40100 * time.Microsecond),
@@ -84,7 +84,6 @@ func sample() Status {
 		Memory:     Memory{Resident: 31 << 20, ResidentPeak: 64 << 20, Heap: 9 << 20, Goroutines: 31},
 		Process:    Process{Processors: 1, Usable: 4, Freezes: 1},
 		RecordFile: RecordFile{Records: 12, Bytes: 1234, WriteErrors: 1, Rewrites: 5, Overflows: 2},
-		Tracking:   &Tracking{Entries: 1200, Limit: 65536, Drops: 3, Relaxed: 40, Removed: 2},
 		Fragments:  Fragments{Held: 1, Bytes: 1500, Reassembled: 90, Expired: 2, Evicted: 1},
 		Faults: []Fault{
 			{

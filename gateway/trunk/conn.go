@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	// Backlog bounds the unsent bytes that a Conn holds, so that the windows in a frame are recent
-	// when it leaves.
+	// Backlog bounds what a Conn holds that has not been sent, in bytes, so that what a
+	// frame says of the windows is not old when it leaves.
 	Backlog = 128 << 10
 	// inWindow is how far the other end may send beyond what has been received here. It
 	// only bounds memory: what is in order is received at once, and a database sends no
 	// more than the other one has room for.
 	inWindow = 16 << 20
-	// openWindow is how many bytes of a stream this node keeps before it has admitted the stream:
-	// what the other end sends before it can learn of the admission, and no more.
+	// openWindow is how much of a stream is kept before this node has admitted it: what the
+	// other end sends before it can know of that, and no more.
 	openWindow = firstWindow
 	// maxGaps is how many ranges behind a gap are kept. sparse bounds the memory of bytes behind
 	// a gap: so many times their number, and spareBlocks blocks.
 	maxGaps     = 1024
 	sparse      = 4
 	spareBlocks = 3
-	// noLimit is beyond any position in a stream.
+	// noLimit is beyond all that is ever sent.
 	noLimit = 1 << 62
-	// gatherSize bounds the payload that Receive returns. A leg writes up to 65,374 bytes as one
-	// segment; with more, a short segment would follow each.
+	// gatherSize is how much payload Receive returns at most: not more than a leg writes
+	// as one segment, which is 65,374 bytes, or a short one would follow each.
 	gatherSize = 65_000
 )
 
@@ -45,9 +45,9 @@ var (
 )
 
 // Conn is a stream of frames to another node, in both directions. Its user waits in Send and
-// Receive, or registers functions with Serve, which are called when there is something to do. Any
-// number of goroutines may call Send, one at a time Receive and TryReceive, and any number the
-// other methods. After a method has failed, the caller must close the Conn.
+// Receive, or has Serve call it when there is something to do. Send may be called by several
+// goroutines, Receive and TryReceive by one at a time, all other methods by any. After one of
+// them has failed, a Conn is of no more use and has to be closed.
 type Conn struct {
 	path *path
 	id   uint32
@@ -139,8 +139,8 @@ func newConn(w *path, id uint32) *Conn {
 	return c
 }
 
-// Admit accepts a connection that another node has opened. Before that, this node keeps little of
-// what the other node sends, and only for a short time.
+// Admit accepts a connection that another node has begun. Until then little of what it sends is
+// kept, and that only for a short time.
 func (c *Conn) Admit() {
 	w := c.path
 	w.mu.Lock()
@@ -156,8 +156,8 @@ func (c *Conn) Admit() {
 // Remote is the node at the other end.
 func (c *Conn) Remote() netip.Addr { return c.path.node }
 
-// Send queues a frame. While the queue is full, it blocks until there is room or the connection has
-// ended. After Close or Finish it returns net.ErrClosed. It does not retain f.
+// Send sends a frame. It blocks while there is enough to send, until there is room or the
+// connection ends; after Close or Finish it fails by net.ErrClosed. It keeps nothing of f.
 func (c *Conn) Send(f *wire.Frame) error {
 	if len(f.Payload) > wire.MaxFramePayload {
 		return fmt.Errorf("send frame with %d bytes of payload: %w", len(f.Payload), wire.ErrFrame)
@@ -179,8 +179,8 @@ func (c *Conn) Send(f *wire.Frame) error {
 	return nil
 }
 
-// waitRoom waits until a frame of size bytes may be queued, and makes room for it. The caller holds
-// the path's lock, which waitRoom releases while it waits.
+// waitRoom waits until a frame of size bytes may be queued, and makes room for it. It is called
+// with the path's lock, and releases it while it waits.
 func (c *Conn) waitRoom(size int) error {
 	for c.err == nil && !c.makeRoom(size) && c.err == nil {
 		c.line.waits = true
@@ -195,9 +195,9 @@ func (c *Conn) waitRoom(size int) error {
 // hasRoom reports whether a frame may be queued, as far as memory allows.
 func (c *Conn) hasRoom() bool { return c.out.wrote-c.out.sent < Backlog }
 
-// makeRoom reserves memory for a frame of size bytes, and reports whether it has. When the memory
-// is used up, a stream that holds some waits for an acknowledgment. A stream that holds none would
-// wait for other streams, so it ends.
+// makeRoom makes room for a frame of size bytes, and reports whether there is. If the memory is
+// used up, a stream that holds some waits for an acknowledgement. One that holds none would wait
+// for others, and ends.
 func (c *Conn) makeRoom(size int) bool {
 	if !c.hasRoom() {
 		return false
@@ -212,7 +212,7 @@ func (c *Conn) makeRoom(size int) bool {
 	return false
 }
 
-// exhaust ends the stream because the memory is used up.
+// exhaust ends the stream since the memory is used up.
 func (c *Conn) exhaust() {
 	c.path.memory.budget.refused.Add(1)
 	if c.asking {
@@ -225,7 +225,7 @@ func (c *Conn) exhaust() {
 	c.giveUp(errMemory)
 }
 
-// roomy wakes the callers that wait for room.
+// roomy wakes those that wait for room.
 func (c *Conn) roomy() {
 	signal(c.room)
 	if c.line.short {
@@ -234,12 +234,12 @@ func (c *Conn) roomy() {
 	}
 }
 
-// reach returns the position up to which the stream may be sent: the limit that the other end has
-// advertised, and at most the largest window beyond what it has acknowledged.
+// reach is how far the stream may be sent: as far as the other end lets it, and no further beyond
+// what that has acknowledged than any window.
 func (c *Conn) reach() uint64 { return min(c.out.wrote, c.out.limit, c.out.una+inWindow) }
 
-// Close aborts the connection: it discards what is queued and resets the stream at the other end.
-// It may be called again.
+// Close ends the connection at once: what is queued is discarded, and the other end
+// is told. It may be called again.
 func (c *Conn) Close() {
 	w := c.path
 	w.mu.Lock()
@@ -257,7 +257,7 @@ func (c *Conn) Close() {
 	w.pool.changed()
 }
 
-// giveUp ends both directions, and queues a reset for the other end.
+// giveUp ends both directions, and has the other end told.
 func (c *Conn) giveUp(err error) {
 	c.fail(err)
 	c.closed, c.out.resetDue = true, true
@@ -267,10 +267,10 @@ func (c *Conn) giveUp(err error) {
 	c.path.push(c)
 }
 
-// far reports whether the other node has opened the stream.
+// far reports whether the other node has begun the stream.
 func (c *Conn) far() bool { return c.id&1 != c.path.parity }
 
-// fail ends both directions and releases their memory.
+// fail ends both directions: nothing is kept.
 func (c *Conn) fail(err error) {
 	if c.err == nil || err == net.ErrClosed {
 		c.err = err
@@ -290,9 +290,9 @@ func (c *Conn) fail(err error) {
 	}
 }
 
-// Finish ends the connection after the frames that are queued, without waiting for that. It
-// discards what the other end still sends. The other end receives all frames and then io.EOF,
-// unless it closes first.
+// Finish ends the connection after the frames that were sent, and does not wait for
+// it. What the other end still says is discarded. The other end receives all frames,
+// then io.EOF, unless it closes before.
 func (c *Conn) Finish() {
 	w := c.path
 	w.mu.Lock()
@@ -329,7 +329,8 @@ func (c *Conn) hasWork() bool {
 
 func (c *Conn) finDue() bool { return c.out.fin && !c.out.finSent && c.out.sent == c.out.wrote }
 
-// fill returns the next bytes to send, at most room of them. It reports false if there are none.
+// fill returns the next bytes to send, at most room of them, and reports false if
+// there is nothing.
 func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 	switch {
 	case c.out.resetDue:
@@ -370,7 +371,7 @@ func (c *Conn) fill(room int) (s span, flags uint8, ok bool) {
 	return s, flags, true
 }
 
-// settle handles the outcome of a chunk: acknowledged or lost.
+// settle is told what has become of a chunk.
 func (c *Conn) settle(k *chunk, arrived bool) {
 	if c.forgotten {
 		return

@@ -3,32 +3,32 @@ package trunk
 import "time"
 
 const (
-	// reorderAtFirst is how many later packets must be acknowledged before a packet is declared
-	// lost (RFC 9002 section 6.1.1). It grows when a packet that was declared lost arrives late, up
-	// to maxReorder.
+	// reorderAtFirst is how many packets sent later have to be acknowledged for one to be
+	// taken for lost (RFC 9002 section 6.1.1). It grows when one turns out to have been
+	// late only, up to maxReorder.
 	reorderAtFirst, maxReorder = 3, 1000
-	// longAgo is the age, in eighths of a round trip, at which a packet is also declared lost if
-	// any later packet has been acknowledged (RFC 9002 section 6.1.2).
+	// longAgo is after how many eighths of a round trip one is taken for lost, too, if
+	// any that was sent later has been acknowledged (RFC 9002 section 6.1.2).
 	longAgo = 10
-	// lateWithin is how many round trips a packet that was declared lost is remembered.
+	// lateWithin is how many round trips a packet taken for lost is remembered.
 	lateWithin = 2
-	// firstProbe is the time without an acknowledgment after which a probe is sent while no round
-	// trip is known; leastProbe is the shortest such time and maxProbe the longest.
+	// firstProbe is how long nothing is acknowledged until a probe is sent while no round
+	// trip is known; leastProbe is the shortest wait and maxProbe the longest.
 	firstProbe, leastProbe, maxProbe = 250 * time.Millisecond, 20 * time.Millisecond, time.Second
 )
 
-// maxChunks bounds the pieces of streams in a packet.
+// maxChunks is how many pieces of streams fit into a packet at most.
 const maxChunks = 4
 
-// chunk is a piece of a stream in a packet.
+// chunk is what a packet carries of a stream.
 type chunk struct {
 	conn  *Conn
 	span  span
 	flags uint8
 }
 
-// packet is a packet that was sent, with what a sample of the rate needs when it is acknowledged
-// (draft-cheng-iccrg-delivery-rate-estimation).
+// packet is one that was sent, and what is needed for a sample of the rate when it is
+// acknowledged (draft-cheng-iccrg-delivery-rate-estimation).
 type packet struct {
 	at        time.Duration
 	size      int
@@ -47,8 +47,8 @@ const (
 	lost
 )
 
-// flight holds the packets that were sent to a node, and measures the path by their
-// acknowledgments. It does no I/O and reads no clock.
+// flight is the packets to a node that have been sent, and what their acknowledgements
+// tell of the path. It does no I/O, and has no clock.
 type flight struct {
 	ring         []packet // of a power of two
 	oldest, next uint64   // packets below oldest are settled, next is the number of the next
@@ -79,7 +79,8 @@ type flight struct {
 
 func (f *flight) at(n uint64) *packet { return &f.ring[n&uint64(len(f.ring)-1)] }
 
-// slot returns the slot of the next packet. The caller fills in its chunks and then calls add.
+// slot returns the place for the next packet. The caller puts its chunks in, and then
+// calls add.
 func (f *flight) slot() *packet {
 	if int(f.next-f.oldest) == len(f.ring) {
 		f.grow()
@@ -87,7 +88,7 @@ func (f *flight) slot() *packet {
 	return f.at(f.next)
 }
 
-// add records that the packet in the slot is sent now, with its numbers of chunks and bytes.
+// add notes that the packet in the slot is sent now, with so many chunks and bytes.
 func (f *flight) add(now time.Duration, chunks, size int) {
 	if f.inside == 0 {
 		f.first, f.updated = now, now
@@ -114,16 +115,16 @@ func (f *flight) grow() {
 }
 
 // maxPackets bounds the packets that a flight remembers, and maxGone those of them that were
-// declared lost: full packets fill the largest window, and small ones cannot fill the memory.
+// taken for lost: full packets fill the largest window, and small ones cannot fill the memory.
 const maxPackets, maxGone = 1 << 16, 1 << 12
 
-// hasRoom reports whether another packet may be sent while at most window bytes may be in flight.
+// hasRoom reports whether another packet may be sent while so many bytes may be under way.
 func (f *flight) hasRoom(window int) bool { return f.inside < window && f.next-f.oldest < maxPackets }
 
-// limit records that the sender has nothing more to send although the window has room.
+// limit notes that there is no more to send, though there could be more under way.
 func (f *flight) limit() { f.limitedUntil = max(1, f.delivered+uint64(f.inside)) }
 
-// news is what an acknowledgment has shown.
+// news is what an acknowledgement has told.
 type news struct {
 	rtt       time.Duration // 0 is no sample
 	rate      float64       // bytes per second; 0 is no sample
@@ -133,7 +134,7 @@ type news struct {
 	lost      int           // bytes
 }
 
-// settle is called for each packet that is acknowledged or declared lost.
+// settle is told of each packet that has arrived or is taken for lost.
 type settle func(p *packet, arrived bool)
 
 // expand turns the ranges of an acknowledgement, highest first as parseAck returns them, into
@@ -160,7 +161,8 @@ func (f *flight) expand(spans []span) bool {
 	return true
 }
 
-// valid reports whether the ranges, highest first, do not overlap and lie below next.
+// valid reports whether there are ranges, highest first, which do not overlap and end at next at
+// most.
 func (f *flight) valid(spans []span) bool {
 	end := f.next
 	for _, s := range spans {
@@ -172,9 +174,9 @@ func (f *flight) valid(spans []span) bool {
 	return len(spans) > 0
 }
 
-// ack handles the ranges of an acknowledgment, highest first. The other node sent it delay after
-// the arrival of the newest packet that it acknowledges. ack ignores ranges that are not valid.
-// Valid ones do not overlap, so it looks at each packet of [oldest, next) at most once.
+// ack takes the ranges of an acknowledgement, highest first, which was sent delay after
+// the packet that it tells of first had come. It ignores ranges that are not valid. Valid ones
+// do not overlap, so it looks at each packet of [oldest, next) at most once.
 func (f *flight) ack(now, delay time.Duration, spans []span, done settle) (n news) {
 	if !f.valid(spans) {
 		return n
@@ -224,7 +226,7 @@ func (f *flight) ack(now, delay time.Duration, spans []span, done settle) (n new
 	return n
 }
 
-// sample adds a sample of the round trip (RFC 6298 section 2).
+// sample takes a round trip (RFC 6298 section 2).
 func (f *flight) sample(rtt time.Duration) {
 	f.last = rtt
 	if f.rtt == 0 {
@@ -235,8 +237,8 @@ func (f *flight) sample(rtt time.Duration) {
 	f.rtt += (rtt - f.rtt) / 8
 }
 
-// detect declares lost the packets that were sent long before one that has arrived, and advances
-// oldest to the first packet without an outcome.
+// detect takes for lost what was sent long before what has arrived, and moves on to the
+// oldest packet of which nothing is known.
 func (f *flight) detect(now time.Duration, done settle) (bytes int) {
 	for f.oldest < f.next {
 		p := f.at(f.oldest)
@@ -264,13 +266,13 @@ func (f *flight) lose(n uint64, done settle) {
 	done(p, false)
 }
 
-// wasLost reports whether a packet was declared lost, as far as the flight remembers.
+// wasLost reports whether a packet was taken for lost, as far as that is still known.
 func (f *flight) wasLost(n uint64) bool {
 	return f.next-n < uint64(len(f.ring)) && f.at(n).state == lost
 }
 
-// forgive reverts the loss of packets that turn out to have been late, and forgets those that were
-// lost long ago.
+// forgive takes back what was said of packets that turn out to have been late only, and
+// forgets those that were lost long ago.
 func (f *flight) forgive(now time.Duration, spans []span, done settle) {
 	kept := f.gone[:0]
 	at := len(spans) - 1 // the lowest range that may have n, which ascends
@@ -299,7 +301,7 @@ func (f *flight) forgive(now time.Duration, spans []span, done settle) {
 	f.gone = kept
 }
 
-// due returns when to send a probe if nothing is acknowledged before; 0 is never.
+// due is when a probe has to be sent if nothing is acknowledged before; 0 is never.
 func (f *flight) due(ackDelay time.Duration) time.Duration {
 	if f.inside == 0 {
 		return 0
@@ -311,8 +313,9 @@ func (f *flight) due(ackDelay time.Duration) time.Duration {
 	return max(f.progress, f.at(f.next-1).at) + min(wait<<min(f.probes, 6), maxProbe)
 }
 
-// probe declares the oldest packets in flight lost, so that their data is sent again: no packet
-// follows the last of a flight whose acknowledgment could show its loss (RFC 9002 section 6.2).
+// probe takes the oldest packets under way for lost, so that what they carry is sent
+// again: the last of a flight is followed by nothing that could tell of its loss
+// (RFC 9002 section 6.2).
 func (f *flight) probe(now time.Duration, done settle) {
 	f.probes++
 	for n, left := f.oldest, 2; n < f.next && left > 0; n++ {
@@ -327,10 +330,10 @@ func (f *flight) probe(now time.Duration, done settle) {
 	}
 }
 
-// maxKept is the number of packets whose memory abandon keeps.
+// maxKept is how many packets' memory abandon keeps.
 const maxKept = 1 << 10
 
-// abandon forgets the packets in flight and those that were lost.
+// abandon forgets what is under way, and what was lost.
 func (f *flight) abandon() {
 	if f.sent == f.cleared {
 		return // a node that restarts with each packet does not make it work
@@ -342,7 +345,7 @@ func (f *flight) abandon() {
 	f.oldest, f.inside, f.gone, f.probes = f.next, 0, f.gone[:0], 0
 }
 
-// shrink releases memory while nothing is in flight.
+// shrink gives memory back while nothing is under way.
 func (f *flight) shrink() {
 	if f.oldest == f.next {
 		f.ring, f.gone = nil, nil

@@ -21,18 +21,18 @@ const (
 	mostPace     = 4 * time.Millisecond
 	leastQuantum = 2
 	mostQuantum  = 128 << 10
-	// burst is how much a sender that had to wait for a processor may send to catch up, at twice
-	// its pace.
+	// burst is how much a sender may catch up that was kept waiting for a processor. It
+	// does so at twice its pace.
 	burst = 30 * time.Millisecond
-	// turnPackets is how many packets one stream sends before the next stream's turn.
+	// turnPackets is how many packets one stream sends before it is the next one's turn.
 	turnPackets = 8
-	// deadAfter is the time without an acknowledgment after which all streams fail. A relayed
-	// connection is released long before.
+	// deadAfter is how long nothing is acknowledged until all streams are given up. A
+	// relayed connection is released long before.
 	deadAfter = 5 * time.Second
-	// firstMTU is the size of packets until the path MTU is known.
+	// firstMTU is the size of packets until it is known what the path takes.
 	firstMTU = 1280
-	// leastMTU and maxMTU bound a path MTU that is accepted: an acknowledgment must fit into a
-	// packet, and a packet into wireguard-go's buffers.
+	// leastMTU and maxMTU bound what is believed: an acknowledgement has to fit, and all has
+	// to fit into wireguard-go's buffers.
 	leastMTU, maxMTU = 576, 1 << 15
 )
 
@@ -72,7 +72,7 @@ type path struct {
 	refusals        refusals
 }
 
-// session identifies the present run of each of the two nodes.
+// session is what either node knows of the other's start.
 type session struct {
 	gone          bool   // nothing leads to the node any more
 	local, remote uint32 // remote is 0 while none is known
@@ -80,7 +80,7 @@ type session struct {
 	resetDue      bool   // it has sent to one that is not known here
 }
 
-// building is memory for the packet under construction, used again for the next one.
+// building is memory for the packet at hand and the next one.
 type building struct {
 	spans  [maxSpans]span
 	pieces []piece
@@ -100,7 +100,7 @@ type pacing struct {
 	rested   bool          // it could have sent more since then
 }
 
-// queue holds the streams that have something to send.
+// queue is the streams that have something to send.
 type queue struct {
 	front, back *Conn
 	turn        int // bytes that the first of them may send
@@ -108,7 +108,7 @@ type queue struct {
 	busy        int // and had at the last look
 }
 
-// waiting holds the streams whose users must be called without the lock.
+// waiting is streams whose users have to be called without the lock.
 type waiting struct {
 	eager, fed      []*Conn // source; and memory for the next ones
 	touched, called []*Conn // sink, since the last flush; and memory for those since this one
@@ -130,7 +130,7 @@ func newPath(p *Pool, self, node netip.Addr, now time.Duration) *path {
 	return w
 }
 
-// open opens a stream. On a path that has ended, the stream has ended from the start.
+// open begins a stream. One to a node to which no path leads any more has ended.
 func (w *path) open() *Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,7 +150,7 @@ func (w *path) open() *Conn {
 	return c
 }
 
-// forget removes a stream about which nothing more is sent.
+// forget ends a stream, of which nothing is said any more.
 func (w *path) forget(c *Conn) {
 	if !c.forgotten {
 		c.forgotten = true
@@ -165,14 +165,14 @@ func (w *path) forget(c *Conn) {
 	}
 }
 
-// push queues a stream that has something to send.
+// push puts a stream among those that have something to send.
 func (w *path) push(c *Conn) {
 	if c.line.queued || c.forgotten || !c.hasWork() {
 		w.count(c)
 		return
 	}
 	if w.line.front != nil && c.out.wrote-c.out.sent < uint64(w.mtu) {
-		// A short message does not wait for bulk.
+		// What is short does not wait for bulk.
 		c.line.queued = true
 		c.line.next, w.line.front = w.line.front, c
 		w.line.turn = turnPackets * w.mtu
@@ -185,7 +185,7 @@ func (w *path) push(c *Conn) {
 	}
 }
 
-// count updates the number of queued streams that have more than one packet to send.
+// count keeps the number of streams in line that have more to send than a packet.
 func (w *path) count(c *Conn) {
 	bulk := c.line.queued && c.out.wrote-c.out.sent >= uint64(w.mtu)
 	switch {
@@ -199,7 +199,7 @@ func (w *path) count(c *Conn) {
 	c.line.bulk = bulk
 }
 
-// enqueue appends a stream to the queue.
+// enqueue puts a stream behind all others that have something to send.
 func (w *path) enqueue(c *Conn) {
 	c.line.queued = true
 	if w.line.front == nil {
@@ -211,8 +211,8 @@ func (w *path) enqueue(c *Conn) {
 	w.line.back = c
 }
 
-// unlock releases the lock after a change of a stream, and wakes the goroutine that pulls packets
-// if there is something to send now.
+// unlock ends what somebody has done to a stream, and wakes the reader if there is
+// something to send now.
 func (w *path) unlock() {
 	wake := w.pacing.wake
 	w.pacing.wake = false
@@ -222,7 +222,7 @@ func (w *path) unlock() {
 	}
 }
 
-// shift removes the first stream from the queue, and appends it again if it has more to send.
+// shift takes the first stream off; it stays in line if it has more to send.
 func (w *path) shift() {
 	c := w.line.front
 	w.line.front, c.line.next = c.line.next, nil
@@ -249,7 +249,7 @@ func (w *path) settled(p *packet, arrived bool) {
 	}
 }
 
-// giveUp ends all streams, and queues a reset of each for when the other node can be reached again.
+// giveUp ends all streams. The other node hears of it when it can be reached again.
 func (w *path) giveUp(err error) {
 	w.flight.abandon()
 	w.bbr.restart(w.now)
@@ -262,7 +262,7 @@ func (w *path) giveUp(err error) {
 	}
 }
 
-// dropAll ends all streams without a reset, and forgets the packets in flight.
+// dropAll ends all streams, of which nothing is said any more, and forgets what is under way.
 func (w *path) dropAll(err error) {
 	for _, c := range w.streams {
 		c.fail(err)
@@ -271,7 +271,7 @@ func (w *path) dropAll(err error) {
 	w.flight.abandon()
 }
 
-// end ends all streams and the path: the node is no peer any more.
+// end ends all streams for good: no path leads to the node any more.
 func (w *path) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

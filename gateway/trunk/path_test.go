@@ -253,7 +253,7 @@ func TestPath(t *testing.T) {
 		t.Errorf("the other end, which says nothing: %+v", b)
 	}
 	n, path := s.ends[0].path.stats()
-	if n != 1 || path != p.PathState {
+	if n != 1 || path != p.Way {
 		t.Errorf("%d streams on %+v", n, path)
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Pool holds the paths to other nodes and their streams. Its methods are safe for concurrent use.
+// Pool holds the paths to other nodes, and what goes by them. Its methods are safe for
+// concurrent use.
 type Pool struct {
 	cfg   Config
 	began time.Time
@@ -46,8 +47,8 @@ func New(cfg Config) *Pool {
 	return p
 }
 
-// Run lets other nodes open connections until ctx ends. Then it closes all connections, those in
-// use included, and returns when all calls of Accept have returned.
+// Run lets other nodes begin connections until ctx ends. Then it closes all connections,
+// also those that somebody has, and returns when all calls of Accept have.
 func (p *Pool) Run(ctx context.Context) error {
 	group := new(errgroup.Group)
 	p.mu.Lock()
@@ -61,7 +62,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// spawn runs f as one of Run's goroutines. It reports false if Run does not run.
+// spawn runs f among Run's goroutines. It reports false if there are none (any more).
 func (p *Pool) spawn(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +75,7 @@ func (p *Pool) spawn(f func()) bool {
 
 func (p *Pool) now() time.Duration { return time.Since(p.began) + 1 } // 0 is never
 
-// SetPeers sets the nodes to which connections may be opened. Connections to other nodes end.
+// SetPeers says to which nodes connections are to lead. Those to others end.
 func (p *Pool) SetPeers(nodes []netip.Addr) {
 	p.mu.Lock()
 	var kept, gone []*path
@@ -100,7 +101,7 @@ func (p *Pool) SetPeers(nodes []netip.Addr) {
 	}
 }
 
-// path returns the path to a node; nil if there is none.
+// path finds the path to a node; nil if there is none.
 func (p *Pool) path(node netip.Addr) *path {
 	for _, w := range *p.paths.Load() {
 		if w.node == node {
@@ -110,16 +111,16 @@ func (p *Pool) path(node netip.Addr) *path {
 	return nil
 }
 
-// SetPath sets what is known of the path to a node: the largest packet inside the tunnel, in bytes,
-// and the round trip as the link has measured it; 0 is unknown.
-func (p *Pool) SetPath(node netip.Addr, mtu int, rtt time.Duration) {
+// SetWay tells of the path to a node: the largest packet inside the tunnel that it takes, in
+// bytes, and the round trip as something else has measured it; 0 is unknown.
+func (p *Pool) SetWay(node netip.Addr, mtu int, rtt time.Duration) {
 	if w := p.path(node); w != nil {
 		w.set(p.now(), mtu, rtt)
 	}
 }
 
-// Take opens a connection to a node, without waiting. The caller must Close or Finish it. Take
-// returns nil if the node is no peer.
+// Take begins a connection to a node, which the caller has to Close or Finish. It returns
+// nil if that is no peer. It never waits.
 func (p *Pool) Take(node netip.Addr) *Conn {
 	w := p.path(node)
 	if w == nil {
@@ -131,9 +132,9 @@ func (p *Pool) Take(node netip.Addr) *Conn {
 	return c
 }
 
-// Pull writes packets for other nodes into bufs, each from offset on, and their sizes into sizes.
-// It returns the number of packets, which may be 0. One goroutine calls it: whenever it may send,
-// and after Wake.
+// Pull writes packets for other nodes into bufs, each from offset on, and their sizes into
+// sizes. It returns how many, which may be none. One goroutine calls it, whenever it may
+// send, and after Wake.
 func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 	paths := *p.paths.Load()
 	if len(paths) == 0 {
@@ -151,7 +152,7 @@ func (p *Pool) Pull(bufs [][]byte, sizes []int, offset int) (n int) {
 	return n
 }
 
-// arm schedules a call of Wake at a time, unless an earlier one is scheduled; 0 is never.
+// arm has Wake called at a time, unless that is to happen before anyway; 0 is never.
 func (p *Pool) arm(now, at time.Duration) {
 	if at == 0 {
 		return
@@ -171,8 +172,8 @@ func (p *Pool) fire() {
 	p.cfg.Wake()
 }
 
-// Deliver handles the payload of an IP packet from another node, without retaining it. It does not
-// block. The caller must call Flush after the last packet of a batch.
+// Deliver takes the payload of an IP packet from another node, and keeps nothing of it. It does not
+// block. After the last of some datagrams Flush has to be called.
 func (p *Pool) Deliver(node netip.Addr, b []byte) {
 	w := p.path(node)
 	if w == nil {
@@ -183,7 +184,8 @@ func (p *Pool) Deliver(node netip.Addr, b []byte) {
 	}
 }
 
-// welcome creates the path to a node that has sent a packet. It returns nil if the node is no peer.
+// welcome makes the path to a node that has something to say, if it may; otherwise it returns
+// nil.
 func (p *Pool) welcome(node netip.Addr) *path {
 	if !slices.Contains(p.cfg.Peers, node) {
 		return nil
@@ -199,7 +201,7 @@ func (p *Pool) welcome(node netip.Addr) *path {
 	return w
 }
 
-// Flush wakes the receivers of what Deliver has handled.
+// Flush has those wait no longer for whom something has come by Deliver.
 func (p *Pool) Flush() {
 	wake := false
 	var next time.Duration
@@ -241,8 +243,8 @@ type Stats struct {
 	Abandoned, Exhausted uint64
 	// Memory is what the connections hold, in bytes, of MaxMemory.
 	Memory, MaxMemory int64
-	// Paths is what is known of the path to each peer.
-	Paths map[netip.Addr]PathState
+	// Ways is what is known of the path to each peer.
+	Ways map[netip.Addr]Way
 }
 
 // Stats returns a snapshot.
@@ -251,12 +253,12 @@ func (p *Pool) Stats() Stats {
 		Opened: p.opened.Load(), Accepted: p.accepted.Load(), Refused: p.refused.Load(),
 		Restarted: p.restarted.Load(), Strange: p.strange.Load(),
 		Abandoned: p.abandoned.Load(), Exhausted: p.budget.refused.Load(),
-		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Paths: make(map[netip.Addr]PathState),
+		Memory: p.budget.used.Load(), MaxMemory: p.budget.limit, Ways: make(map[netip.Addr]Way),
 	}
 	for _, w := range *p.paths.Load() {
 		streams, path := w.stats()
 		st.InUse += streams
-		st.Paths[w.node] = path
+		st.Ways[w.node] = path
 	}
 	return st
 }

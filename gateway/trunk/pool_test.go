@@ -167,7 +167,7 @@ func begun(tb testing.TB, r, g *node) (near, far *Conn) {
 		tb.Fatalf("received %v, %v", f.Kind, err)
 	}
 	// Without a round trip, what is lost is missed late.
-	r.await("round trip", func(s Stats) bool { return s.Paths[gray].RTT > 0 })
+	r.await("round trip", func(s Stats) bool { return s.Ways[gray].RTT > 0 })
 	return near, far
 }
 
@@ -197,7 +197,7 @@ func TestTakeAndAccept(t *testing.T) {
 	far.Finish()
 	for _, n := range []*node{r, g} {
 		n.awaitEnd()
-		if s := n.Stats(); s.Refused+s.Restarted+s.Strange != 0 || len(s.Paths) != 1 {
+		if s := n.Stats(); s.Refused+s.Restarted+s.Strange != 0 || len(s.Ways) != 1 {
 			t.Errorf("%+v", s)
 		}
 	}
@@ -401,13 +401,13 @@ func TestSetPeers(t *testing.T) {
 	if c := r.Take(gray); c != nil {
 		t.Error("took a connection to a node that is no peer")
 	}
-	if s := r.Stats(); s.InUse != 0 || len(s.Paths) != 1 {
+	if s := r.Stats(); s.InUse != 0 || len(s.Ways) != 1 {
 		t.Errorf("%+v", s)
 	}
 	near.Close()
 	near.Finish()
 	r.SetPeers([]netip.Addr{gray, gray})
-	if n := len(r.Stats().Paths); n != 1 {
+	if n := len(r.Stats().Ways); n != 1 {
 		t.Errorf("%d ways to one peer", n)
 	}
 	near, again := begun(t, r, g)
@@ -458,7 +458,7 @@ func TestRunEnds(t *testing.T) {
 	returns(t, "Receive", here, net.ErrClosed)
 	returns(t, "Receive", there, net.ErrClosed)
 	for _, n := range []*node{r, g} {
-		if s := n.Stats(); s.InUse != 0 || len(s.Paths) != 0 {
+		if s := n.Stats(); s.InUse != 0 || len(s.Ways) != 0 {
 			t.Errorf("%+v", s)
 		}
 	}
@@ -541,7 +541,7 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Go(func() {
 		for n := range 20 {
 			r.SetPeers([]netip.Addr{gray, blue}[:1+n%2])
-			r.SetPath(gray, 1000+n, time.Millisecond)
+			r.SetWay(gray, 1000+n, time.Millisecond)
 			r.Stats()
 			if n%10 == 9 {
 				r.SetPeers(nil)
@@ -577,7 +577,7 @@ func TestPeersMayBegin(t *testing.T) {
 	join(r, g)
 	near, far := begun(t, r, g)
 	g.Deliver(blue, make([]byte, longSize))
-	if s := g.Stats(); s.Strange != 1 || len(s.Paths) != 1 {
+	if s := g.Stats(); s.Strange != 1 || len(s.Ways) != 1 {
 		t.Errorf("%+v", s)
 	}
 	near.Close()

@@ -51,8 +51,8 @@ func TestHeaders(t *testing.T) {
 	} {
 		self, to := netip.MustParseAddr(c.self), netip.MustParseAddr(c.node)
 		n := newNode(t, self, to)
-		n.SetPath(to, c.mtu, 20*time.Millisecond)
-		n.SetPath(blue, c.mtu, 20*time.Millisecond)
+		n.SetWay(to, c.mtu, 20*time.Millisecond)
+		n.SetWay(blue, c.mtu, 20*time.Millisecond)
 		k := n.Take(to)
 		for _, size := range []int{100000, 0} {
 			if err := k.Send(&wire.Frame{Kind: wire.FrameData, Payload: noise[:size]}); err != nil {

@@ -6,11 +6,11 @@ import (
 	"github.com/onewaylink/gw/netstack/wire"
 )
 
-// Receive waits for the next frame. The payload is valid until the next call. Receive returns the
-// data that has arrived, without copying it: a long frame may be returned in parts, each with the
-// header of the frame, and consecutive frames as one, with the header of the last. After the last
-// frame before the other end's Finish the error is io.EOF; after this end's Close or Finish it is
-// net.ErrClosed.
+// Receive waits for the next frame. The payload is valid until the next Receive. Of data
+// it returns what is there, where it lies: a long frame may come in parts, each of which
+// says the same, and several that follow each other as one, which says what the last of
+// them does. At the end of the frames, after the other end's Finish, the error is io.EOF; after
+// this end's Close or Finish, net.ErrClosed.
 func (c *Conn) Receive(f *wire.Frame) error {
 	for {
 		if ok, err := c.TryReceive(f); ok || err != nil {
@@ -32,7 +32,7 @@ func (c *Conn) TryReceive(f *wire.Frame) (ok bool, err error) {
 	return ok, err
 }
 
-// receive is Receive without waiting.
+// receive is Receive as far as it does not have to wait.
 func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
 	clear(c.taking.further)
 	if c.err != nil {
@@ -71,7 +71,7 @@ func (c *Conn) receive(f *wire.Frame) (ok bool, err error) {
 	return false, nil
 }
 
-// headerAt reads the header of a frame that has arrived as a whole.
+// headerAt reads the header of a frame, which is there.
 func (c *Conn) headerAt(at uint64) (f wire.Frame, payload int, err error) {
 	var b [wire.FrameHeaderSize]byte
 	c.in.buffer.get(at, b[:])
@@ -107,8 +107,8 @@ func (c *Conn) gather(f *wire.Frame) {
 	f.Seq, f.Payload, f.Further, f.Fin = seq, first, c.taking.further, f.Fin && c.taking.rest == 0
 }
 
-// follow advances to the next frame with payload, if this frame is complete and the next one
-// continues it, and returns the position of that payload.
+// follow goes on to the next frame, behind those without payload, if this one is over and
+// the next goes on from it, and returns where its payload begins.
 func (c *Conn) follow(at uint64) uint64 {
 	for c.taking.rest == 0 && !c.taking.frame.Fin && c.in.whole-at >= wire.FrameHeaderSize {
 		next, payload, err := c.headerAt(at)
@@ -121,7 +121,7 @@ func (c *Conn) follow(at uint64) uint64 {
 	return at
 }
 
-// consume removes n bytes of what has arrived, and advertises more room to the other end.
+// consume takes n bytes out of what has come, and lets the other end send more.
 func (c *Conn) consume(n int) {
 	if n == 0 {
 		return
@@ -134,9 +134,9 @@ func (c *Conn) consume(n int) {
 	}
 }
 
-// deliver stores a piece of the stream that has arrived. It reports whether the receiver must be
-// called, and whether the piece was kept: if not, the packet is not acknowledged, and its sender
-// sends the bytes again later.
+// deliver takes what has come of the stream. It reports whether the receiver has to look, and
+// whether the piece was kept: if not, the packet is not acknowledged, and its sender sends the
+// bytes again later.
 func (c *Conn) deliver(p *piece) (news, kept bool) {
 	offset := expand(p.offset, c.in.whole)
 	end := offset + uint64(len(p.data))
@@ -178,8 +178,9 @@ func (c *Conn) deliver(p *piece) (news, kept bool) {
 	return true, true
 }
 
-// mayLeap reports whether to keep bytes behind a gap. They occupy whole blocks, so that a few
-// scattered bytes would cost many times their size: the bound is in proportion to what has arrived.
+// mayLeap reports whether bytes behind a gap are kept. They take whole blocks, so that a few
+// bytes here and there would cost many times their size: the memory is bounded by what has
+// really come.
 func (c *Conn) mayLeap(s span) bool {
 	if !c.admitted || len(c.in.got) >= maxGaps && !c.in.got.touches(s) {
 		return false
@@ -188,7 +189,7 @@ func (c *Conn) mayLeap(s span) bool {
 	return c.in.buffer.bytes+c.in.buffer.cost(s.from, int(s.len())) <= most
 }
 
-// begins reports whether Receive would return something or fail with what has arrived.
+// begins reports whether what has come is enough for Receive to return something, or to fail.
 func (c *Conn) begins() bool {
 	there := c.in.whole - c.in.read
 	if there < wire.FrameHeaderSize {
@@ -202,8 +203,8 @@ func (c *Conn) begins() bool {
 	return err != nil || there >= need || c.in.fin && c.in.whole == c.in.finAt
 }
 
-// stopReading discards what has arrived. The receiver may still hold a piece of it, so the garbage
-// collector reclaims the memory.
+// stopReading discards what has arrived. The receiver may still hold a piece of it, so
+// that its memory is left to the garbage collector.
 func (c *Conn) stopReading() {
 	c.discards = true
 	c.in.buffer.abandon()

@@ -57,7 +57,7 @@ func earliest(a, b time.Duration) time.Duration {
 	return a
 }
 
-// send writes packets with the data of streams.
+// send writes packets with what streams have to say.
 func (w *path) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (n int, next time.Duration) {
 	if w.line.front != nil && w.flight.inside == 0 && now-w.pacing.used > forgetAfter {
 		w.bbr.restart(now)
@@ -113,8 +113,8 @@ func (w *path) send(now time.Duration, bufs [][]byte, sizes []int, offset int) (
 	return n, 0
 }
 
-// build writes one packet with the next bytes to send, and returns its size; 0 if there is nothing
-// to send.
+// build writes one packet with the next bytes to send, and returns its size; 0 if it is
+// nothing.
 func (w *path) build(now time.Duration, b []byte) int {
 	body := w.body(b)[:w.mtu-len(w.header)]
 	start := w.head(body, kindData) // the count follows

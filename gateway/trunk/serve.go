@@ -1,11 +1,11 @@
 package trunk
 
-// Serve registers the functions that use the connection. source is called when Begin may find room:
-// after Ready, and when there is room after Begin found none. sink is called when there may be
-// something to receive. The goroutines that move packets call both, without a lock held and perhaps
-// several at a time; they must not block. The caller of Serve makes the first call of each. ended
-// is called when the connection has ended, by Close too, with locks held: it must not call this
-// package.
+// Serve says who uses the connection from now on: source is called when Begin may find
+// room, after Ready and when it has found none before, and sink when there may be something
+// to receive. Both are called by those that move packets, without a lock held, perhaps by
+// several at a time, and must not wait; the first call is the caller's. ended is called when
+// the connection has ended, by Close as well, with locks held, so that it must call nothing
+// here.
 func (c *Conn) Serve(source, sink, ended func()) {
 	w := c.path
 	w.mu.Lock()
@@ -13,8 +13,8 @@ func (c *Conn) Serve(source, sink, ended func()) {
 	c.users.source, c.users.sink, c.users.ended = source, sink, ended
 }
 
-// Ready schedules a call of source, when something may be sent. It may be called with the locks
-// held of whatever the source reads from or the sink writes to.
+// Ready has source called when something may be sent. It may be called from where a source
+// or sink takes what it moves, with the locks of that held.
 func (c *Conn) Ready() {
 	c.path.mu.Lock()
 	c.ready()
@@ -33,9 +33,8 @@ func (c *Conn) ready() {
 	}
 }
 
-// feed calls the sources of the eager streams, which queue what they have to send, and reports
-// whether there were any. Pull's goroutine calls it with the lock held; feed releases it during the
-// calls.
+// feed has the eager ones put in line what they have to send, and reports whether there is
+// any. Pull's goroutine calls it with the lock, which it releases while it calls them.
 func (w *path) feed() bool {
 	if list := w.waiting.eager; len(list) > 0 {
 		w.waiting.eager, w.waiting.fed = w.waiting.fed[:0], list

@@ -2,8 +2,8 @@ package trunk
 
 import "time"
 
-// PathState is what the packets to a node have shown of the path there.
-type PathState struct {
+// Way is what the packets to a node have told of the path there.
+type Way struct {
 	// RTT is the smoothed round trip, MinRTT the one without a queue.
 	RTT, MinRTT time.Duration
 	// Bandwidth is what the path is taken to carry, in bytes per second; 0 is unknown.
@@ -17,7 +17,7 @@ type PathState struct {
 
 // Path is what a connection knows of its path and of itself.
 type Path struct {
-	PathState
+	Way
 	// Share is how fast this connection may send if all that have something to send go
 	// on, in bytes per second.
 	Share float64
@@ -36,7 +36,7 @@ func (c *Conn) Path() Path {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := Path{
-		PathState: w.path(), Bounded: w.bbr.mode != startup,
+		Way: w.path(), Bounded: w.bbr.mode != startup,
 		Queued: int(c.out.wrote - c.out.una), Unsent: int(c.out.wrote - c.out.sent),
 		Segments: c.out.segments, Retransmits: c.out.resent,
 	}
@@ -44,8 +44,8 @@ func (c *Conn) Path() Path {
 	return p
 }
 
-func (w *path) path() PathState {
-	return PathState{
+func (w *path) path() Way {
+	return Way{
 		RTT: w.flight.rtt, MinRTT: w.bbr.least, Bandwidth: w.bbr.bandwidth.value(),
 		Window: w.bbr.window(w.pacing.quantum), Inside: w.flight.inside,
 		Packets: w.flight.sent, Lost: w.flight.lostAll, Late: w.flight.late,
@@ -53,7 +53,7 @@ func (w *path) path() PathState {
 }
 
 // stats counts the streams, and describes the path.
-func (w *path) stats() (streams int, _ PathState) {
+func (w *path) stats() (streams int, _ Way) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.streams), w.path()

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// maxBegun bounds the ranges of stream numbers that are kept of the other node.
+// maxBegun is how many ranges of numbers of streams are kept that the other node has begun.
 const maxBegun = 512
 
-// came returns the arrival time of the first packet of this batch, which serves for the others,
-// too.
+// came is the time at which the first packet of this batch has come: for the others it
+// does as well.
 func (w *path) came() time.Duration {
 	now := time.Duration(w.batch.Load())
 	if now == 0 {
@@ -19,7 +19,7 @@ func (w *path) came() time.Duration {
 	return now
 }
 
-// deliver handles the payload of a packet from the other node.
+// deliver takes the payload of a packet from the other node.
 func (w *path) deliver(now time.Duration, b []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -64,7 +64,7 @@ func (w *path) admit(h *head) bool {
 	return true
 }
 
-// startOver discards the state of a former session of the other node.
+// startOver forgets all that was said with a session of the other node that is no more.
 func (w *path) startOver() {
 	w.dropAll(errAnew)
 	w.bbr.restart(w.now)
@@ -86,7 +86,7 @@ func (w *path) takeAck(now time.Duration, b []byte) error {
 	return nil
 }
 
-// takeData handles what follows the head of a data packet with count chunks.
+// takeData takes what follows the head of a packet of so many bytes with count chunks.
 func (w *path) takeData(now time.Duration, rest []byte, count, size int) error {
 	if len(rest) < numSize {
 		return errPacket
@@ -121,9 +121,9 @@ func (w *path) takeData(now time.Duration, rest []byte, count, size int) error {
 	return nil
 }
 
-// stream returns the stream of a chunk, and opens it if the chunk is its first. It returns nil for
-// a stream that has ended or is refused. ok is false for a chunk that arrives too early: a stream
-// begins with its first bytes, and the other node must send again what has overtaken them.
+// stream finds the stream of a chunk, or begins it. It returns nil for one that has ended or is
+// refused. ok says that the chunk does not come too early: a stream begins with its first bytes,
+// and what has overtaken them has to be sent again.
 func (w *path) stream(p *piece) (c *Conn, ok bool) {
 	if c := w.latest; c != nil && c.id == p.stream {
 		return c, true
@@ -159,7 +159,7 @@ func (w *path) stream(p *piece) (c *Conn, ok bool) {
 	return c, true
 }
 
-// takePiece stores a chunk of a stream, and reports whether it was kept.
+// takePiece takes a chunk of a stream, and reports whether it was kept.
 func (w *path) takePiece(c *Conn, p *piece) (kept bool) {
 	news := false
 	kept = true
@@ -225,7 +225,7 @@ func (w *path) flush(now time.Duration) (f flushed) {
 	return f
 }
 
-// call calls the sinks, and returns their slice to the pool.
+// call calls the sinks, and gives the list of them back.
 func (w *path) call(sinks []*Conn) {
 	if len(sinks) == 0 {
 		return

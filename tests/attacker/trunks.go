@@ -27,7 +27,7 @@ func newTrunks(a *Attacker) *trunks {
 	t.pool = trunk.New(trunk.Config{Self: a.self, Peers: peers, Wake: t.ready, Accept: t.accept})
 	t.pool.SetPeers(peers)
 	for _, p := range peers {
-		t.pool.SetPath(p, innerMTU, time.Millisecond)
+		t.pool.SetWay(p, innerMTU, time.Millisecond)
 	}
 	return t
 }

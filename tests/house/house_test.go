@@ -82,10 +82,7 @@ var below = map[string][]string{
 	"cmd/gw": {"configs", "gateway", "gateway/control", "gateway/doctor", "gateway/doctor/host", "gateway/epoch/reset", "gateway/holds", "gateway/hostnet", "gateway/process", "gateway/safefile", "gateway/status"},
 	"gateway": {
 		"configs", "gateway/audit", "gateway/capture", "gateway/capture/serve", "gateway/control", "gateway/denials", "gateway/doctor", "gateway/doctor/host", "gateway/explain", "gateway/flow", "gateway/health", "gateway/holds", "gateway/hostnet", "gateway/journal", "gateway/link",
-		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quota", "gateway/records", "gateway/relay", "gateway/reload", "gateway/restore", "gateway/sites", "gateway/status", "gateway/vitals", "gateway/waker", "gateway/web", "ha", "ha/vip", "netstack", "netstack/legs", "netstack/wire",
-	},
-	"gateway/vitals": {
-		"configs", "gateway/flow", "gateway/health", "gateway/hostnet", "gateway/hostnet/conntrack", "gateway/parts", "gateway/sites", "gateway/status", "ha/neighbor",
+		"gateway/pair", "gateway/parts", "gateway/pulse", "gateway/quota", "gateway/records", "gateway/relay", "gateway/reload", "gateway/restore", "gateway/sites", "gateway/status", "gateway/waker", "gateway/web", "ha", "ha/neighbor", "ha/vip", "netstack", "netstack/legs", "netstack/wire",
 	},
 	"gateway/link/bind/udp":         {"gateway/link/bind"},
 	"gateway/link/bind/carriertest": {"gateway/link/bind"},
@@ -105,9 +102,9 @@ var below = map[string][]string{
 	"gateway/doctor/host":     {"configs", "gateway/control", "gateway/doctor", "gateway/hostnet", "gateway/parts", "gateway/status"},
 	"gateway/doctor":          {"gateway/status"},
 	"gateway/flow":            {"gateway/capture", "gateway/denials", "gateway/flow/tcptrack", "netstack/wire"},
-	"gateway/hostnet":         {"gateway/hostnet/conntrack", "netstack/wire"},
+	"gateway/hostnet":         {"netstack/wire"},
 	"gateway/journal":         {"gateway/audit", "gateway/denials", "gateway/flow", "gateway/reload", "gateway/status"},
-	"gateway/link":            {"gateway/link/bind", "gateway/link/bind/udp", "gateway/link/hello", "gateway/quiet", "gateway/safefile", "netstack/wire"},
+	"gateway/link":            {"gateway/link/bind", "gateway/link/bind/udp", "gateway/link/hello", "gateway/quiet", "netstack/wire"},
 	"gateway/pair":            {"gateway/control", "gateway/doctor", "gateway/epoch", "gateway/quiet", "gateway/status", "ha"},
 	"gateway/parts":           {"configs", "gateway/flow", "gateway/hostnet", "gateway/link", "gateway/link/hello", "gateway/sites", "netstack/wire", "policy"},
 	"gateway/parts/partstest": {"configs"},

@@ -21,14 +21,13 @@ var spins = map[string]string{
 
 // sleeps lists the files that may sleep outside a synctest bubble.
 var sleeps = map[string]string{
-	"gateway/link/bind/intake_test.go":  "its helper runs in bubbles",
-	"gateway/link/bind/silence_test.go": "its helper runs in bubbles",
-	"gateway/link/moment_test.go":       "the sleep is the delay of the path under test",
-	"tests/bench/memory_test.go":        "what is measured is the memory after a time",
-	"tests/bench/pair_test.go":          "what is measured is the traffic in a time",
-	"tests/bench/pairtake_test.go":      "what is measured is the memory after a time; it paces probes",
-	"tests/bench/relaymemory_test.go":   "what is measured is the memory after a time",
-	"tests/bench/wan_test.go":           "what is measured begins after the slow start",
+	"gateway/link/bind/intake_test.go": "its helper runs in bubbles",
+	"gateway/link/moment_test.go":      "the sleep is the delay of the path under test",
+	"tests/bench/memory_test.go":       "what is measured is the memory after a time",
+	"tests/bench/pair_test.go":         "what is measured is the traffic in a time",
+	"tests/bench/pairtake_test.go":     "what is measured is the memory after a time; it paces probes",
+	"tests/bench/relaymemory_test.go":  "what is measured is the memory after a time",
+	"tests/bench/wan_test.go":          "what is measured begins after the slow start",
 }
 
 // TestTestsDoNotSkip: a test that is skipped proves nothing, and CI does not show it.

@@ -59,7 +59,7 @@ func checks(survey []hostnet.Subject) (out []doctor.Check) {
 		}
 		for _, f := range s.Findings {
 			level := doctor.Warning
-			if f.Level >= hostnet.Failure {
+			if f.Level == hostnet.Fatal {
 				level = doctor.Failure
 			}
 			out = append(out, doctor.Check{Area: "host", Name: s.Name, Level: level, What: f.What, Do: f.Mend})

@@ -69,7 +69,6 @@ type Bind struct {
 	config  Config
 	carrier Carrier
 	dialsIn bool // a peer does
-	start   time.Time
 
 	// Each of these has its own lock, or none.
 	counters  counters
@@ -94,7 +93,6 @@ func New(config Config, carrier Carrier) *Bind {
 		responder: newResponder(len(config.Peers)),
 		nudger:    newNudger(),
 		kick:      make(chan struct{}, 1),
-		start:     time.Now(),
 		dialsIn:   slices.ContainsFunc(config.Peers, func(p Peer) bool { return p.DialsIn }),
 	}
 	if config.InboundLimit > 0 {
@@ -181,16 +179,11 @@ func (b *Bind) sendAll(bufs [][]byte, to conn.Endpoint) error {
 		return net.ErrClosed
 	}
 	frozen := b.frozen()
-	session := ep.Session()
-	silent := b.dialsIn && session.silent(b.now())
 	from := 0
 	for i, m := range bufs {
-		switch {
-		case frozen && carriesPacket(m):
+		if frozen && carriesPacket(m) {
 			b.counters.drop(Frozen)
-		case silent && !isHandshake(m):
-			b.counters.drop(SendSilent)
-		case b.mayGo(m, ep, session):
+		} else if b.mayGo(m, ep) {
 			continue
 		}
 		if err := b.send(bufs[from:i], ep); err != nil {
@@ -215,14 +208,14 @@ func (b *Bind) send(bufs [][]byte, to Endpoint) error {
 
 // mayGo reports whether a message may be sent, and notes what it shows about
 // sessions.
-func (b *Bind) mayGo(m []byte, to Endpoint, session *Session) bool {
+func (b *Bind) mayGo(m []byte, to Endpoint) bool {
 	if len(m) < sizeKeepalive {
 		return true
 	}
 	switch messageType(m) {
 	case typeTransport:
 		index := receiverIndex(m)
-		if !session.Is(index) {
+		if session := to.Session(); !session.Is(index) {
 			b.nudged.sent(to.AddrPort(), index, time.Now())
 			b.dialler.established(index)
 			session.Set(index)
@@ -232,12 +225,11 @@ func (b *Bind) mayGo(m []byte, to Endpoint, session *Session) bool {
 			b.counters.drop(SendMayNotDial)
 			return false
 		}
-		peer, why, ok := b.dialler.initiate(m, to, time.Now())
+		peer, ok := b.dialler.initiate(m, to, time.Now())
 		if !ok {
-			b.counters.drop(why)
+			b.counters.drop(SendMayNotDial)
 			return false
 		}
-		session.mayBegin()
 		b.own.add(senderIndex(m), peer)
 		select {
 		case b.kick <- struct{}{}:
@@ -253,15 +245,11 @@ func (b *Bind) mayGo(m []byte, to Endpoint, session *Session) bool {
 			b.counters.drop(SendMayNotAnswer)
 			return false
 		}
-		session.heard(b.now()) // wireguard-go has authenticated the initiation
 		b.own.add(senderIndex(m), peer)
 		b.responder.responds(m, peer, to.AddrPort())
 	}
 	return true
 }
-
-// Quiet drops all handshake initiations to a peer for a time, also those that are repeated.
-func (b *Bind) Quiet(peer [32]byte, d time.Duration) { b.dialler.quiet(peer, time.Now().Add(d)) }
 
 // Run repeats handshake initiations that stay without answer, until ctx is
 // done; then it returns nil. Without it all else works.
@@ -318,9 +306,6 @@ func (b *Bind) receiveNudge(m []byte, from Endpoint) {
 		b.config.OnNudge(from.AddrPort())
 	}
 }
-
-// now is the Bind's clock.
-func (b *Bind) now() time.Duration { return time.Since(b.start) }
 
 // frozen reports that the process has just woken up from standing still.
 func (b *Bind) frozen() bool { return b.config.Alive != nil && !b.config.Alive() }

@@ -115,12 +115,9 @@ func TestGatesCountPackets(t *testing.T) {
 		red, _, _ := opened(t, n, bind.Config{Outbound: gate, InboundLimit: 100, Peers: []bind.Peer{{DialsIn: true}}})
 		gray, receive, port := opened(t, n, bind.Config{InboundLimit: 1000})
 		gate.Enter(5)
-		bufs := [][]byte{response(1, 2), transport(32, testSession), transport(48, testSession), transport(64, testSession)}
-		to := endpoint(t, red, n.at(port))
-		for _, batch := range [][][]byte{bufs[:1], bufs[1:]} { // the response permits what follows
-			if err := red.Send(batch, to); err != nil {
-				t.Fatal(err)
-			}
+		bufs := [][]byte{transport(32, testSession), transport(48, testSession), response(1, 2), transport(64, testSession)}
+		if err := red.Send(bufs, endpoint(t, red, n.at(port))); err != nil {
+			t.Fatal(err)
 		}
 		newInbox(8).fill(t, receive, len(bufs))
 		if n := gate.Inside(); n != 3 {

@@ -17,8 +17,6 @@ import (
 //     returns no error for it. Errors are net.ErrClosed, conn.ErrWrongEndpointType, and an
 //     endpoint that no datagram can reach.
 //   - Close may be called at any time, also of a closed Carrier.
-//   - Datagrams to an Endpoint whose Session Answers leave from the local address at which the
-//     peer's datagrams arrive, or not at all. ClearSrc of such an Endpoint does nothing.
 type Carrier interface {
 	conn.Bind
 	// Stats returns the counters. It may be called at any time.
@@ -36,12 +34,10 @@ type Endpoint interface {
 	Session() *Session
 }
 
-// A Session is the session index that the Bind last sent to at an Endpoint, and whether this node
-// may send there now (silence.go). The zero Session is none. Safe for concurrent use.
+// A Session is the session index that the Bind last sent to at an Endpoint. The zero Session is
+// none. Safe for concurrent use.
 type Session struct {
-	last    atomic.Uint64 // the index, plus one
-	begins  atomic.Bool   // this node dials the peer
-	heardAt atomic.Int64  // when a peer that dials in has sent last, by the Bind's clock; 0 is never
+	last atomic.Uint64 // the index, plus one
 }
 
 // Is reports whether the Session is that of an index.

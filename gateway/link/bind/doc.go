@@ -10,7 +10,6 @@
 //     and the quick repetition of the ones that got lost.
 //   - nudge.go: how a restarted responder that may not dial notifies the dialler
 //     that it has lost its keys.
-//   - silence.go: a side that may not dial sends nothing to a peer that it has not heard for long.
 //   - gate.go, intake.go: the bounds on the packets inside wireguard-go, on their
 //     way out and in.
 //   - stats.go: counters, and the reason for each datagram that was dropped.

@@ -36,12 +36,9 @@ type dialler struct {
 }
 
 type dialledPeer struct {
-	key     [32]byte
 	mac     macChecker
 	mayDial bool
 	dialsIn bool
-
-	quietUntil time.Time // no initiation is sent until then
 
 	// The last initiation, while it is worth repeating.
 	pending bool
@@ -58,14 +55,14 @@ type dialledPeer struct {
 func newDialler(peers []Peer, random func() float64) *dialler {
 	d := &dialler{random: random, peers: make([]dialledPeer, len(peers))}
 	for i, p := range peers {
-		d.peers[i] = dialledPeer{key: p.PublicKey, mac: newMACChecker(p.PublicKey), mayDial: p.MayDial, dialsIn: p.DialsIn}
+		d.peers[i] = dialledPeer{mac: newMACChecker(p.PublicKey), mayDial: p.MayDial, dialsIn: p.DialsIn}
 	}
 	return d
 }
 
-// initiate returns the peer that an initiation is for, and whether it may be sent; why not, if not.
-// If so, initiate remembers it in place of an earlier one to the same peer.
-func (d *dialler) initiate(message []byte, to Endpoint, now time.Time) (peer int, why Reason, ok bool) {
+// initiate returns the peer that an initiation is for, and whether it may be sent. If so,
+// initiate remembers it in place of an earlier one to the same peer.
+func (d *dialler) initiate(message []byte, to Endpoint, now time.Time) (peer int, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.peers {
@@ -74,10 +71,7 @@ func (d *dialler) initiate(message []byte, to Endpoint, now time.Time) (peer int
 			continue
 		}
 		if !p.mayDial {
-			return i, SendMayNotDial, false
-		}
-		if now.Before(p.quietUntil) {
-			return i, SendPaused, false
+			return i, false
 		}
 		copy(p.message[:], message)
 		p.to = to
@@ -85,20 +79,9 @@ func (d *dialler) initiate(message []byte, to Endpoint, now time.Time) (peer int
 		p.responses = 0
 		p.repeats = 0
 		p.due = now.Add(d.wait(0))
-		return i, 0, true
+		return i, true
 	}
-	return -1, SendMayNotDial, false
-}
-
-// quiet forgets what is pending to a peer, and has initiate refuse further ones until a time.
-func (d *dialler) quiet(key [32]byte, until time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for i := range d.peers {
-		if p := &d.peers[i]; p.key == key {
-			p.quietUntil, p.pending = until, false
-		}
-	}
+	return -1, false
 }
 
 // respond returns the peer that a response is for, and whether that peer may dial this node.

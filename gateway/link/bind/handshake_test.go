@@ -55,7 +55,7 @@ func TestInitiatePolicy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDialler(testPeers, func() float64 { return 0.5 })
 			now := time.Unix(1000, 0)
-			if _, _, got := d.initiate(makeInitiation(t, c.to, 7), &place{}, now); got != c.want {
+			if _, got := d.initiate(makeInitiation(t, c.to, 7), &place{}, now); got != c.want {
 				t.Errorf("initiate = %v, want %v", got, c.want)
 			}
 			if _, wake := d.next(now, nil); wake.IsZero() == c.want {

@@ -16,9 +16,6 @@ type receiver struct {
 	lastOwn  uint64
 	lastPeer int
 
-	// noted is the endpoint whose Session was last noted in the present batch.
-	noted conn.Endpoint
-
 	batch batch      // numbers datagrams for the Intake
 	mac   macChecker // of messages to this node
 }
@@ -50,7 +47,6 @@ func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int
 // last datagram that passes.
 func (r *receiver) filter(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int) {
 	frozen := r.b.frozen()
-	r.noted = nil
 	for i, buf := range bufs {
 		if sizes[i] == 0 {
 			continue
@@ -69,21 +65,6 @@ func (r *receiver) filter(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n in
 		n = i + 1
 	}
 	return n
-}
-
-// note records in the Session of an endpoint that the peer has sent a message with a session index
-// of this process. Only a party that sees the tunnel knows the index.
-func (r *receiver) note(from conn.Endpoint, peer int) {
-	r.noted = from
-	if !r.b.dialsIn || peer >= len(r.b.config.Peers) {
-		return
-	}
-	session := from.(Endpoint).Session()
-	if r.b.config.Peers[peer].DialsIn {
-		session.heard(r.b.now())
-	} else {
-		session.mayBegin()
-	}
 }
 
 // number stamps a buffer with a datagram of size bytes for a peer, below 0 for none.
@@ -124,9 +105,6 @@ func (r *receiver) judge(m []byte, from conn.Endpoint) (pass bool, peer int) {
 			}
 			r.lastOwn, r.lastPeer = uint64(index)+1, peer
 		}
-		if from != r.noted {
-			r.note(from, r.lastPeer)
-		}
 		return true, r.lastPeer
 	case typeInitiation:
 		if len(m) != sizeInitiation {
@@ -156,9 +134,6 @@ func (r *receiver) judge(m []byte, from conn.Endpoint) (pass bool, peer int) {
 			return false, -1
 		}
 		r.b.dialler.answered(m)
-		if peer, ok := r.b.own.peer(answeredIndex(m)); ok {
-			r.note(from, peer) // wireguard-go sends there next, if the response is the peer's
-		}
 		return true, -1
 	case typeCookie:
 		if len(m) != sizeCookie {

@@ -24,12 +24,6 @@ const (
 	// SendMayNotAnswer: a handshake response to a peer that may not dial this node, or
 	// that it doesn't know.
 	SendMayNotAnswer
-	// SendPaused: a handshake initiation to a peer that is not dialled for a while; see
-	// Bind.Quiet.
-	SendPaused
-	// SendSilent: anything but an answer to a peer that this side may not dial, and that has
-	// sent nothing for so long that a firewall between may have forgotten it.
-	SendSilent
 	// ReceiveInitiation: a handshake initiation arrived, and no peer may dial
 	// this node.
 	ReceiveInitiation
@@ -58,8 +52,6 @@ var reasonNames = [NumReasons]string{
 	SendFailed:          "send-failed",
 	SendMayNotDial:      "send-may-not-dial",
 	SendMayNotAnswer:    "send-may-not-answer",
-	SendPaused:          "send-paused",
-	SendSilent:          "send-silent",
 	ReceiveInitiation:   "receive-initiation",
 	ReceiveBadMAC:       "receive-bad-mac",
 	ReceiveMalformed:    "receive-malformed",

@@ -49,10 +49,8 @@ const (
 )
 
 const (
-	flagAnswer  = 1 << 0 // in the core field
-	flagSetBack = 1 << 1
-	flagForgets = 1 << 2
-	flagFatal   = 1 << 0 // in section and attribute fields
+	flagAnswer = 1 << 0 // in the core field
+	flagFatal  = 1 << 0 // in section and attribute fields
 )
 
 // appendMessage appends m to b. It trusts m to keep within the bounds.
@@ -111,7 +109,7 @@ func appendHello(b []byte, h *helloMsg) []byte {
 		b = binary.BigEndian.AppendUint32(b, h.seq)
 		b = binary.BigEndian.AppendUint64(b, h.nonce)
 		b = binary.BigEndian.AppendUint64(b, uint64(h.wall))
-		b = append(b, bit(h.answer, flagAnswer)|bit(h.setBack, flagSetBack)|bit(h.forgets, flagForgets))
+		b = append(b, bit(h.answer, flagAnswer))
 		b = binary.BigEndian.AppendUint32(b, uint32(h.interval/time.Millisecond))
 		b = binary.BigEndian.AppendUint32(b, uint32(h.keepalive/time.Millisecond))
 		b = binary.BigEndian.AppendUint32(b, uint32(h.caps))
@@ -275,7 +273,6 @@ func (h *helloMsg) field(tag byte, v []byte, short func(int) bool, err *error) e
 		h.nonce = binary.BigEndian.Uint64(v[12:])
 		h.wall = int64(binary.BigEndian.Uint64(v[20:]))
 		h.answer = v[28]&flagAnswer != 0
-		h.setBack, h.forgets = v[28]&flagSetBack != 0, v[28]&flagForgets != 0
 		h.interval = time.Duration(binary.BigEndian.Uint32(v[29:])) * time.Millisecond
 		h.keepalive = time.Duration(binary.BigEndian.Uint32(v[33:])) * time.Millisecond
 		h.caps = Capabilities(binary.BigEndian.Uint32(v[37:]))

@@ -41,9 +41,6 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 			out.Messages = append(out.Messages, appendMessage(nil, &message{kind: kindAck, probe: probeMsg{id: m.probe.id, size: uint16(size)}}))
 		}
 	case kindAck:
-		if p.trains.arrived(now, m.probe.id, int(m.probe.size)) {
-			out.Events = append(out.Events, EventTrains)
-		}
 		before := p.pmtu.mtu
 		p.pmtu.acked(now, m.probe.id, int(m.probe.size))
 		if p.pmtu.mtu != before {
@@ -61,7 +58,7 @@ func (p *Peer) Handle(now time.Duration, from string, payload []byte) (Output, e
 	p.collect(now, &out)
 	if !p.live {
 		// The peer still sends through a session that is given up here.
-		out.Messages, out.Train = nil, nil
+		out.Messages = nil
 	}
 	return out, nil
 }
@@ -107,9 +104,8 @@ func (p *Peer) heard(now time.Duration, from string, h *helloMsg, out *Output) {
 		}
 		p.heardAny, p.heardAt, p.last = true, now, *h
 		p.heardOut = h.heard
-		p.timeForgotten(now, h, proven, out)
 		p.pmtu.lossy(h.heard.loss() + p.window.heard().loss())
-		p.clock.skew = time.Unix(0, h.wall).Add(p.rtt.srtt / 2).Sub(p.cfg.Wall())
+		p.skew = time.Unix(0, h.wall).Add(p.rtt.srtt / 2).Sub(p.cfg.Wall())
 		before := p.cmp.result
 		p.cmp.remote(now, h.sections)
 		p.compared(now, before, out)
@@ -136,7 +132,6 @@ func (p *Peer) restarted(now time.Duration, out *Output) {
 	p.window, p.heardOut = window{}, heardMsg{}
 	p.accepted, p.probe.on = false, false
 	p.pmtu.pause()
-	p.trains.pause()
 	p.cmp.restarted()
 	p.set(now, Establishing)
 	out.Events = append(out.Events, EventRestarted)

@@ -88,8 +88,6 @@ type helloMsg struct {
 	nonce     uint64        // random; the receiver echoes it
 	wall      int64         // sender's wall clock, ns since 1970
 	answer    bool          // the sender wants a hello back at once
-	setBack   bool          // the sender's clock was set back: forget the time of its last handshake
-	forgets   bool          // the sender does so, and then the session ends
 	interval  time.Duration // between two hellos of the sender, in whole ms
 	keepalive time.Duration // of the sender's WireGuard, in whole ms
 	caps      Capabilities

@@ -83,17 +83,16 @@ type Peer struct {
 	last      helloMsg      // newest
 	window    window
 	heardOut  heardMsg // what the peer has heard of ours
-	theirs    uint8    // protocol version of the peer, once it has proven it or is refused for it
+	skew      time.Duration
+	theirs    uint8 // protocol version of the peer, once it has proven it or is refused for it
 	other     otherVersion
 	processes processes
 	nonces    nonces
 	candidate candidate // meaningful if its boot isn't 0
-	clock     clock
 
-	rtt    rtt
-	pmtu   pathMTU
-	trains trains
-	cmp    comparison
+	rtt  rtt
+	pmtu pathMTU
+	cmp  comparison
 
 	limits limits
 	counts counts
@@ -114,18 +113,15 @@ type limits struct {
 	lists      bucket // of attributes that are sent
 	acks       bucket // to padded probes
 	versions   bucket // to messages of other versions
-	setBacks   bucket // of the peer's clock
 }
 
 // counts are those of the Snapshot.
 type counts struct{ sent, received, bad uint64 }
 
-// Output is what a method wants done: payloads to send to the peer, each in one datagram, and
-// events in the order in which they happened. The payloads of Train have the same size and leave
-// together.
+// Output is what a method wants done: payloads to send to the peer, each in
+// one datagram, and events in the order in which they happened.
 type Output struct {
 	Messages [][]byte
-	Train    [][]byte
 	Events   []Event
 }
 
@@ -163,7 +159,6 @@ func New(cfg Config) (*Peer, error) {
 			lists:      bucket{every: answerRate, burst: answerBurst},
 			acks:       bucket{every: pmtuRate / 2, burst: 4 * pmtuParallel},
 			versions:   bucket{every: time.Second, burst: 1},
-			setBacks:   bucket{every: setBackRate, burst: setBackBurst},
 		},
 	}, nil
 }
@@ -177,7 +172,6 @@ func (p *Peer) SetCapabilities(c Capabilities) { p.cfg.Capabilities = c }
 func (p *Peer) Session(now time.Duration, up bool) Output {
 	var out Output
 	p.live, p.ended = up, !up
-	p.clock.asks, p.clock.agreed = false, false
 	if !up {
 		p.helloAt = never
 		if p.state == Establishing || p.state == Silent {
@@ -232,9 +226,6 @@ func (p *Peer) Next(now time.Duration) time.Duration {
 	if p.live {
 		at = min(at, p.pmtu.next(now))
 	}
-	if p.testsTrains() {
-		at = min(at, p.trains.next())
-	}
 	if p.probe.on {
 		at = min(at, p.probe.done)
 	}
@@ -280,7 +271,6 @@ func (p *Peer) set(now time.Duration, s State) { p.state, p.since = s, now }
 func (p *Peer) lose(now time.Duration, out *Output) {
 	p.probe.on = false
 	p.pmtu.pause()
-	p.trains.pause()
 	p.set(now, Lost)
 	p.helloAt = min(p.helloAt, now)
 	out.Events = append(out.Events, EventLost)
@@ -291,7 +281,6 @@ func (p *Peer) collect(now time.Duration, out *Output) {
 	if !p.live {
 		return
 	}
-	p.testTrains(now, out)
 	before := p.pmtu.mtu
 	probes, ask := p.pmtu.tick(now, p.rtt.patience(), p.alive)
 	for _, m := range probes {
@@ -344,8 +333,7 @@ func (p *Peer) send(now time.Duration, out *Output, answer bool, echo *echoMsg) 
 	p.seq++
 	p.counts.sent++
 	m := message{kind: kindHello, hello: helloMsg{
-		boot: p.cfg.Boot, seq: p.seq, nonce: p.nonces.next(now), echo: echo, wall: p.cfg.Wall().UnixNano(),
-		answer: answer, setBack: p.clock.asks, forgets: p.clock.agreed,
+		boot: p.cfg.Boot, seq: p.seq, nonce: p.nonces.next(now), echo: echo, wall: p.cfg.Wall().UnixNano(), answer: answer,
 		interval: p.cfg.Interval, keepalive: p.cfg.Keepalive, caps: p.cfg.Capabilities, mtu: uint16(p.pmtu.mtu),
 		heard: p.window.heard(), software: p.cfg.Software, site: p.cfg.Site, node: p.cfg.Node,
 		sections: p.cmp.announce(),
@@ -363,7 +351,7 @@ func (p *Peer) Snapshot(now time.Duration) Snapshot {
 		Protocol: p.theirs, Boot: p.last.boot,
 		RTT: p.rtt.srtt, RTTVar: p.rtt.rttvar,
 		LossOut: p.heardOut.loss(), LossIn: p.window.heard().loss(),
-		MTUOut: p.pmtu.mtu, Skew: p.clock.skew, TrainsOff: p.trains.off,
+		MTUOut: p.pmtu.mtu, Skew: p.skew,
 		Differences: slices.Clone(p.cmp.result), Omitted: p.cmp.omitted,
 		Duplicate: p.processes.duplicate, DuplicateEndpoints: p.processes.endpoints,
 		Sent: p.counts.sent, Received: p.counts.received, Bad: p.counts.bad,

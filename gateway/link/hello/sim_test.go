@@ -19,8 +19,6 @@ type path struct {
 	loss, dup     float64
 	mtu           int // inner bytes that pass
 	cut           bool
-	spoils        bool // trains, of which only the first datagram arrives
-	queue         int  // messages of one moment that pass; 0 is all
 }
 
 type arrival struct {
@@ -87,10 +85,7 @@ func (s *sim) restart(i int, seed uint64, edit func(i int, c *Config)) {
 
 func (s *sim) do(i int, o Output) {
 	s.events[i] = append(s.events[i], o.Events...)
-	for n, b := range append(slices.Clone(o.Messages), o.Train...) {
-		if s.out[i].spoils && n > len(o.Messages) || s.out[i].queue > 0 && n >= s.out[i].queue {
-			continue
-		}
+	for _, b := range o.Messages {
 		s.sent[i]++
 		if kind(b[4]) == kindProbe {
 			s.probes[i] = append(s.probes[i], s.now)

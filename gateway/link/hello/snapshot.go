@@ -31,13 +31,10 @@ const (
 	EventMTU                          // MTUOut has changed
 	EventDifferences                  // Differences has changed
 	EventDuplicate                    // Duplicate or DuplicateSelf has changed
-	EventTrains                       // TrainsOff has changed
-	EventSetBack                      // the peer's clock was set back: forget its last handshake's time
-	EventForgets                      // the peer does that for this node: dial it
 )
 
 func (e Event) String() string {
-	return [...]string{"", "up", "lost", "restarted", "silent", "refused", "mtu", "differences", "duplicate", "trains", "set back", "forgets"}[e]
+	return [...]string{"", "up", "lost", "restarted", "silent", "refused", "mtu", "differences", "duplicate"}[e]
 }
 
 // A Snapshot is what is known of a peer. It shares no memory with the Peer.
@@ -61,8 +58,6 @@ type Snapshot struct {
 	// MTUOut is the largest inner packet, in bytes, that is known or believed
 	// to reach the peer. MTUIn is what the peer says of its own.
 	MTUOut, MTUIn int
-	// TrainsOff is set while trains get lost on the way to the peer and single datagrams pass.
-	TrainsOff bool
 	// Skew is the peer's wall clock minus this node's, to within half a round
 	// trip and what the peer's clock is worth.
 	Skew time.Duration

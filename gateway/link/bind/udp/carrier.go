@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +24,6 @@ type Config struct {
 	// wireguard-go may hold its locks: it must not block, nor call the device or the
 	// Carrier. May be nil.
 	OnTooBig func()
-	// Singly has each datagram leave by itself: the kernel is not asked to cut trains.
-	Singly bool
 }
 
 // A Carrier carries datagrams over one UDP socket for IPv4 and one for IPv6 on the same port.
@@ -36,8 +33,6 @@ type Carrier struct {
 	counters counters
 
 	moment atomic.Int64 // set by Moderate; a time.Duration
-	singly atomic.Pointer[[]netip.AddrPort]
-	onLink atomic.Pointer[[]OnLink]
 
 	v4, v6 atomic.Pointer[socket]
 
@@ -53,56 +48,6 @@ func New(config Config) *Carrier { return &Carrier{config: config} }
 // arrive now and then never wait.
 func (c *Carrier) Moderate(moment time.Duration) { c.moment.Store(int64(moment)) }
 
-// Singly has datagrams to some endpoints leave one by one, in place of those named before.
-func (c *Carrier) Singly(to []netip.AddrPort) {
-	if len(to) == 0 {
-		c.singly.Store(nil)
-		return
-	}
-	c.singly.Store(&to)
-}
-
-// OnLink is an endpoint that lies on the network of an interface.
-type OnLink struct {
-	To        netip.AddrPort
-	Interface int // its index
-}
-
-// OnLink has datagrams to some endpoints leave by an interface and no other, in place of those
-// named before. Without a route there they are dropped.
-func (c *Carrier) OnLink(paths []OnLink) {
-	if len(paths) == 0 {
-		c.onLink.Store(nil)
-		return
-	}
-	c.onLink.Store(&paths)
-}
-
-// interfaceTo returns the index of the only interface that leads to an endpoint; 0 leaves it to the
-// routing table.
-func (c *Carrier) interfaceTo(to *Endpoint) int {
-	if paths := c.onLink.Load(); paths != nil {
-		for _, p := range *paths {
-			if p.To == to.dst {
-				return p.Interface
-			}
-		}
-	}
-	return 0
-}
-
-// inTrains reports whether datagrams to an endpoint may leave in trains.
-func (c *Carrier) inTrains(s *socket, to *Endpoint) bool {
-	if !s.segment.Load() {
-		return false
-	}
-	not := c.singly.Load()
-	return not == nil || !slices.Contains(*not, to.dst)
-}
-
-// Trains returns how many trains of datagrams have left since the Carrier was made.
-func (c *Carrier) Trains() uint64 { return c.counters.sentTrains.Load() }
-
 // Open opens the sockets on a port, any free one if 0, and returns a ReceiveFunc for each and
 // the port. It may be called again after Close.
 func (c *Carrier) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
@@ -112,11 +57,6 @@ func (c *Carrier) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 		return nil, 0, conn.ErrBindAlreadyOpen
 	}
 	v4, v6, err := openSockets(port)
-	for _, s := range []*socket{v4, v6} {
-		if s != nil && c.config.Singly {
-			s.segment.Store(false)
-		}
-	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -154,18 +94,8 @@ func (c *Carrier) Close() error {
 	return errors.Join(errs...)
 }
 
-// SetMark sets the firewall mark of the datagrams that the open sockets send from now on.
-// wireguard-go calls it again after each Open. It needs CAP_NET_ADMIN.
-func (c *Carrier) SetMark(mark uint32) error {
-	for _, at := range []*atomic.Pointer[socket]{&c.v4, &c.v6} {
-		if s := at.Load(); s != nil {
-			if err := s.mark(mark); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+// SetMark does nothing: gw's datagrams carry no firewall mark.
+func (c *Carrier) SetMark(uint32) error { return nil }
 
 // BatchSize is the number of buffers that a ReceiveFunc expects.
 func (c *Carrier) BatchSize() int { return maxBatchSize }
@@ -191,9 +121,8 @@ func (c *Carrier) Send(bufs [][]byte, to conn.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	segment := c.inTrains(s, ep)
+	segment := s.segment.Load()
 	o := newOutgoing(ep)
-	o.setInterface(c.interfaceTo(ep))
 	defer o.free()
 	for _, m := range bufs {
 		if o.full() {

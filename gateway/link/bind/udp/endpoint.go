@@ -67,13 +67,8 @@ func (e *Endpoint) AddrPort() netip.AddrPort { return e.dst }
 // Session returns the word that a Bind keeps with the endpoint; see bind.Endpoint.
 func (e *Endpoint) Session() *bind.Session { return &e.session }
 
-// ClearSrc leaves the source address to the routing table from now on, unless only that source may
-// be used; see bind.Session.Answers.
-func (e *Endpoint) ClearSrc() {
-	if !e.session.Answers() {
-		e.cleared.Store(true)
-	}
-}
+// ClearSrc leaves the source address to the routing table from now on.
+func (e *Endpoint) ClearSrc() { e.cleared.Store(true) }
 
 // SrcIP returns the local address, invalid if the routing table chooses it.
 func (e *Endpoint) SrcIP() netip.Addr {

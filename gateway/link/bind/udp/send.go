@@ -33,10 +33,6 @@ type outgoing struct {
 
 	nmsgs, niovs int
 
-	// The control message for the only interface that may be used, and its length; 0 is any.
-	via    [sourceControlSpace]byte
-	viaLen int
-
 	// The call under way, for write, which is made once.
 	call  func(fd uintptr, msgs []mmsghdr) (int, syscall.Errno)
 	from  int
@@ -69,7 +65,7 @@ func newOutgoing(to *Endpoint) *outgoing {
 // keep 64 KB alive for each.
 func (o *outgoing) free() {
 	o.reset()
-	o.to, o.viaLen = nil, 0
+	o.to = nil
 	outgoingPool.Put(o)
 }
 
@@ -78,14 +74,6 @@ func (o *outgoing) reset() {
 	clear(o.msgs[:o.nmsgs])
 	o.call = nil
 	o.nmsgs, o.niovs = 0, 0
-}
-
-// setInterface has all messages leave by an interface; 0 is any.
-func (o *outgoing) setInterface(index int) {
-	o.viaLen = 0
-	if index != 0 {
-		o.viaLen = len(appendInterface(o.via[:0], o.to, index))
-	}
 }
 
 func (o *outgoing) full() bool { return o.niovs == maxBatchSize }
@@ -117,9 +105,6 @@ func (o *outgoing) add(b []byte, segment bool) {
 // seal makes the kernel's headers from the runs, from one of them on.
 func (o *outgoing) seal(from int) {
 	source := o.to.source()
-	if o.viaLen > 0 {
-		source = o.via[:o.viaLen]
-	}
 	for i := from; i < o.nmsgs; i++ {
 		r, h := &o.runs[i], &o.msgs[i].hdr
 		h.Name = (*byte)(unsafe.Pointer(&o.to.name))
@@ -194,7 +179,7 @@ func (c *Carrier) send(s *socket, o *outgoing) error {
 			}
 			o.from++
 			o.seal(o.from) // the source may have been cleared
-		case o.to.sourceLen > 0 && !o.to.cleared.Load() && !o.to.session.Answers() && maybeSource(refusal):
+		case o.to.sourceLen > 0 && !o.to.cleared.Load() && maybeSource(refusal):
 			// The local address that the peer has dialled is gone, or leads
 			// nowhere any more: leave it to the routing table.
 			o.to.ClearSrc()
@@ -217,7 +202,6 @@ func (c *Carrier) send(s *socket, o *outgoing) error {
 func (c *Carrier) sendSingly(s *socket, o *outgoing, r *run) error {
 	c.counters.splitSends.Add(1)
 	single := newOutgoing(o.to)
-	single.via, single.viaLen = o.via, o.viaLen
 	defer single.free()
 	for _, v := range o.iovs[r.first : r.first+r.count] {
 		single.add(unsafe.Slice(v.Base, v.Len), false)
@@ -226,19 +210,13 @@ func (c *Carrier) sendSingly(s *socket, o *outgoing, r *run) error {
 }
 
 func (c *Carrier) countSent(runs []run) {
-	var datagrams, bytes, trains uint64
+	var datagrams, bytes uint64
 	for i := range runs {
-		if runs[i].count > 1 {
-			trains++
-		}
 		datagrams += uint64(runs[i].count)
 		bytes += uint64(runs[i].total)
 	}
 	c.counters.sentDatagrams.Add(datagrams)
 	c.counters.sentBytes.Add(bytes)
-	if trains > 0 {
-		c.counters.sentTrains.Add(trains)
-	}
 }
 
 // refusedAsWhole: the datagrams of a coalesced message may fare better one by

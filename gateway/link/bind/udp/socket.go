@@ -96,20 +96,6 @@ func (s *socket) takeOver(c *net.UDPConn) error {
 // close ends all calls that wait, and those to come.
 func (s *socket) close() error { return errors.Join(s.ready.close(), s.file.Close()) }
 
-// mark sets the firewall mark of what the socket sends.
-func (s *socket) mark(mark uint32) error {
-	var err error
-	if errControl := s.raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(int32(mark)))
-	}); errControl != nil {
-		return errControl
-	}
-	if err != nil {
-		return fmt.Errorf("set SO_MARK, which needs CAP_NET_ADMIN: %w", err)
-	}
-	return nil
-}
-
 func (s *socket) configure(fd int) error {
 	type option struct {
 		name              string
@@ -249,24 +235,6 @@ func appendSource(b []byte, src netip.Addr) []byte {
 	var info [unix.SizeofInet6Pktinfo]byte
 	a := src.As16()
 	copy(info[:], a[:]) // ipi6_addr
-	return appendControl(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, info[:])
-}
-
-// appendInterface appends the control message that has a datagram leave by an interface and no
-// other. With IPv4 the source address stays. With IPv6 the kernel chooses it, since it takes the
-// interface for a preference where there is a source.
-func appendInterface(b []byte, to *Endpoint, index int) []byte {
-	if to.dst.Addr().Is4() {
-		var info [unix.SizeofInet4Pktinfo]byte
-		binary.NativeEndian.PutUint32(info[:], uint32(index)) // ipi_ifindex
-		if src := to.SrcIP(); src.Is4() {
-			a := src.As4()
-			copy(info[4:], a[:]) // ipi_spec_dst
-		}
-		return appendControl(b, unix.IPPROTO_IP, unix.IP_PKTINFO, info[:])
-	}
-	var info [unix.SizeofInet6Pktinfo]byte
-	binary.NativeEndian.PutUint32(info[16:], uint32(index)) // ipi6_ifindex
 	return appendControl(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, info[:])
 }
 

@@ -8,7 +8,6 @@ import (
 
 type counters struct {
 	sentDatagrams, sentBytes         atomic.Uint64
-	sentTrains                       atomic.Uint64
 	receivedDatagrams, receivedBytes atomic.Uint64
 	drops                            [bind.NumReasons]atomic.Uint64
 	receiveErrors, splitSends        atomic.Uint64
