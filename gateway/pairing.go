@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/onewaylink/gw/configs"
 	"github.com/onewaylink/gw/gateway/control"
+	"github.com/onewaylink/gw/gateway/health"
 	"github.com/onewaylink/gw/gateway/hostnet"
 	"github.com/onewaylink/gw/gateway/pair"
 	"github.com/onewaylink/gw/gateway/restore"
@@ -74,6 +76,7 @@ func (g *Gateway) newPair(boot uint64, changes *pair.Changes) error {
 				return err
 			}
 			g.address = &lanAddress{hostnet.NewLeased(keeper, c.Local.TUN.Name, addrs, g.log), keeper}
+			g.health.Watch(g.address.findings)
 			pc.Address, pc.Addresses = g.address, addrs
 		}
 	}
@@ -95,6 +98,18 @@ func (a *lanAddress) MAC() net.HardwareAddr       { return a.keeper.MAC() }
 func (a *lanAddress) Expect(mac net.HardwareAddr) { a.keeper.SetSibling(mac) }
 func (a *lanAddress) Conflict() pair.Conflict     { return pair.Conflict(a.keeper.Conflict()) }
 func (a *lanAddress) Stats() pair.AddressStats    { return pair.AddressStats(a.keeper.Stats()) }
+
+// findings reports another host that has claimed the address lately.
+func (a *lanAddress) findings() []health.Finding {
+	c := a.Conflict()
+	if c.MAC == nil || time.Since(c.At) >= status.ConflictLasts {
+		return nil
+	}
+	return []health.Finding{{
+		Fault: health.AddressTaken, What: fmt.Sprintf("%s is claimed by another host, %s", c.Address, c.MAC),
+		Do: "find the host by its link address and give it another address: bridge fdb show, or the switch's table",
+	}}
+}
 
 // haControl lets commands reach the pair, which is made after the control socket.
 type haControl struct{ gw *Gateway }

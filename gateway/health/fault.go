@@ -9,16 +9,10 @@ const (
 	LANSilent Fault = "lan-silent"
 	// DeviceDown: the TUN device is absent or down.
 	DeviceDown Fault = "device-down"
-	// DeviceRefuses: the kernel refuses what this node writes to the TUN device.
-	DeviceRefuses Fault = "device-refuses"
 	// Stuck: packets wait, and this process makes no progress.
 	Stuck Fault = "stuck"
-	// HostChanged: an address, a route or a rule of gw is missing and cannot be restored.
-	HostChanged Fault = "host-changed"
 	// NotForwarding: the kernel does not forward between the LAN and the TUN device.
 	NotForwarding Fault = "not-forwarding"
-	// TableFull: the kernel's connection tracking drops new connections.
-	TableFull Fault = "conntrack-full"
 	// AddressTaken: another host answers for the LAN address of the pair.
 	AddressTaken Fault = "address-taken"
 )
@@ -28,8 +22,8 @@ var known = []struct {
 	fault Fault
 	part  Part
 }{
-	{LANDown, LAN}, {LANSilent, LAN}, {DeviceDown, Plane}, {DeviceRefuses, Plane}, {Stuck, Plane},
-	{HostChanged, Plane}, {NotForwarding, Plane}, {TableFull, Plane}, {AddressTaken, None},
+	{LANDown, LAN}, {LANSilent, LAN}, {DeviceDown, Plane}, {Stuck, Plane}, {NotForwarding, Plane},
+	{AddressTaken, None},
 }
 
 // Known lists all faults.

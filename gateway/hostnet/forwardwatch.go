@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -39,7 +40,7 @@ func NewForwardWatch(c CheckConfig) *ForwardWatch { return &ForwardWatch{cfg: c}
 // Look returns why packets are not forwarded; nothing when they may be.
 func (w *ForwardWatch) Look(now time.Time) []Finding {
 	if now.Sub(w.looked) < forwardEvery {
-		return append(w.settings, w.rules...)
+		return slices.Concat(w.settings, w.rules)
 	}
 	w.looked = now
 	w.settings = w.lookAtSettings()
@@ -47,7 +48,7 @@ func (w *ForwardWatch) Look(now time.Time) []Finding {
 		w.generation, w.judged = g, now
 		w.rules = w.judgeRules()
 	}
-	return append(w.settings, w.rules...)
+	return slices.Concat(w.settings, w.rules)
 }
 
 // direction is one that a node needs: where packets arrive, where they go out, and what
